@@ -1,0 +1,347 @@
+"""Integer index expressions: polynomials over loop variables, size symbols, floor-divisions and remainders, with exact simplification.
+
+Loop variables are known to be in 0..extent-1, sizes to be >= 0; floor division and remainder are Python's. An Index is an
+immutable value: equal expressions in normal form are equal.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Union
+
+import numpy as np
+import sympy
+
+from neve.ir.types import Dim
+
+IndexLike = Union["Index", int]
+
+
+@dataclass(frozen=True)
+class Var:
+    """A loop variable, 0 <= v < extent."""
+
+    name: str
+    extent: Index
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A size symbol."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Div:
+    """floor(num / den), den > 0."""
+
+    num: Index
+    den: Index
+
+
+@dataclass(frozen=True)
+class Mod:
+    """num - den * floor(num / den), den > 0."""
+
+    num: Index
+    den: Index
+
+
+@dataclass(frozen=True)
+class Data:
+    """An index read from data: an integer-valued scalar expression, promised to be in 0..extent-1."""
+
+    expr: Any
+    extent: Index
+
+
+Atom = Var | Sym | Div | Mod | Data
+
+
+def _order(a: Atom) -> str:
+    return f"{type(a).__name__} {a}" if not isinstance(a, Data) else f"Data {id(a.expr)}"
+
+
+class Index:
+    """A polynomial with integer coefficients over atoms; supports + - * // % with Index and int."""
+
+    __slots__ = ("terms", "_hash", "__dict__")
+
+    def __init__(self, terms: Mapping[tuple[Atom, ...], int]) -> None:
+        self.terms = {k: c for k, c in terms.items() if c}
+        self._hash = hash(frozenset(self.terms.items()))
+
+    @staticmethod
+    def of(x: Any) -> Index:
+        """x (int, Index, atom, or a sympy dim) as an Index."""
+        if isinstance(x, Index):
+            return x
+        if isinstance(x, (int, np.integer)):
+            return Index({(): int(x)})
+        if isinstance(x, (Var, Sym, Div, Mod, Data)):
+            return Index({(x,): 1})
+        return _from_sympy(x)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int):
+            return self.const == other
+        return isinstance(other, Index) and self.terms == other.terms
+
+    @cached_property
+    def const(self) -> int | None:
+        """The value if it is a constant, else None."""
+        if not self.terms:
+            return 0
+        return self.terms[()] if len(self.terms) == 1 and () in self.terms else None
+
+    def __add__(self, other: IndexLike) -> Index:
+        out = dict(self.terms)
+        for k, c in Index.of(other).terms.items():
+            out[k] = out.get(k, 0) + c
+        return Index(out)
+
+    def __neg__(self) -> Index:
+        return Index({k: -c for k, c in self.terms.items()})
+
+    def __sub__(self, other: IndexLike) -> Index:
+        return self + -Index.of(other)
+
+    def __rsub__(self, other: IndexLike) -> Index:
+        return Index.of(other) - self
+
+    def __mul__(self, other: IndexLike) -> Index:
+        out: dict[tuple[Atom, ...], int] = {}
+        for k, c in self.terms.items():
+            for k2, c2 in Index.of(other).terms.items():
+                key = tuple(sorted(k + k2, key=_order)) if k and k2 else k + k2
+                out[key] = out.get(key, 0) + c * c2
+        return Index(out)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __floordiv__(self, other: IndexLike) -> Index:
+        return divmod_(self, Index.of(other))[0]
+
+    def __mod__(self, other: IndexLike) -> Index:
+        return divmod_(self, Index.of(other))[1]
+
+    @cached_property
+    def vars(self) -> frozenset[Var]:
+        """Every loop variable, also inside divisions and data."""
+        return frozenset(v for k in self.terms for a in k for v in _atom_vars(a))
+
+    def atoms(self) -> Iterator[Atom]:
+        for k in self.terms:
+            yield from k
+
+    def affine(self, v: Var) -> tuple[Index, Index] | None:
+        """(stride, rest) with self = stride * v + rest and neither containing v; None if there is no such form."""
+        stride: dict[tuple[Atom, ...], int] = {}
+        rest: dict[tuple[Atom, ...], int] = {}
+        for k, c in self.terms.items():
+            n = k.count(v)
+            others = tuple(a for a in k if a != v)
+            if n > 1 or any(v in _atom_vars(a) for a in others):
+                return None
+            (stride if n else rest)[others] = c
+        return Index(stride), Index(rest)
+
+    def subs(self, values: Mapping[Atom, IndexLike]) -> Index:
+        """With atoms replaced, everywhere, and simplified again."""
+        if not any(v in values for v in self.vars) and not any(a in values for a in self.atoms()):
+            return self
+        out = Index.of(0)
+        for k, c in self.terms.items():
+            t = Index.of(c)
+            for a in k:
+                t = t * _subs_atom(a, values)
+            out = out + t
+        return out
+
+    def bound(self, upper: bool) -> Index:
+        """An upper (or lower) bound in size symbols alone, tight for affine forms; atoms of unknown bound stay."""
+        out = Index.of(0)
+        for k, c in self.terms.items():
+            t = Index.of(c)
+            for a in k:
+                t = t * _atom_bound(a, upper == (c > 0))
+            out = out + t
+        return out
+
+    @property
+    def nonnegative(self) -> bool:
+        """Provably >= 0."""
+        low = self.bound(upper=False)
+        return all(c >= 0 and all(isinstance(a, Sym) for a in k) for k, c in low.terms.items())
+
+    def multiple_of(self, n: int) -> bool:
+        return all(c % n == 0 for c in self.terms.values())
+
+    def value(self, env: Mapping[str, Any], data: Callable[[Any], Any] | None = None) -> Any:
+        """Evaluate with variables and symbols given by name (ints or numpy arrays); data evaluates scalar expressions."""
+        total: Any = 0
+        for k, c in self.terms.items():
+            t: Any = c
+            for a in k:
+                t = t * _atom_value(a, env, data)
+            total = total + t
+        return total
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+def divmod_(e: Index, d: Index) -> tuple[Index, Index]:
+    """(e // d, e % d), simplified: what divides exactly leaves, a rest in 0..d-1 vanishes."""
+    if d.const == 1:
+        return e, Index.of(0)
+    if e.const is not None and d.const:
+        return Index.of(e.const // d.const), Index.of(e.const % d.const)
+    whole: dict[tuple[Atom, ...], int] = {}
+    rest: dict[tuple[Atom, ...], int] = {}
+    for k, c in e.terms.items():
+        q = _exact(k, c, d)
+        if q is None and d.const and not k:
+            whole[k] = whole.get(k, 0) + c // d.const
+            rest[k] = c % d.const
+        elif q is None:
+            rest[k] = c
+        else:
+            whole[q[0]] = whole.get(q[0], 0) + q[1]
+    w, r = Index(whole), Index(rest)
+    if r.nonnegative and (d - 1 - r.bound(upper=True)).nonnegative:
+        return w, r
+    if d.const and len(r.terms) == 1:
+        ((k, c),) = r.terms.items()
+        if len(k) == 1 and c == 1 and isinstance(k[0], Div) and k[0].den.const and k[0].num.nonnegative:
+            inner = k[0]
+            return w + Index.of(Div(inner.num, inner.den * d)), Index.of(Mod(r, d))
+        if len(k) == 1 and c == 1 and isinstance(k[0], Mod) and k[0].den.const and k[0].den.const % d.const == 0:
+            return w + Index.of(Div(r, d)), k[0].num % d
+    g = _common(r, d)
+    if g > 1:
+        q, m = divmod_(Index({k: c // g for k, c in r.terms.items()}), Index.of((d.const or 0) // g))
+        return w + q, m * g
+    return w + Index.of(Div(r, d)), Index.of(Mod(r, d))
+
+
+def _common(r: Index, d: Index) -> int:
+    return int(np.gcd.reduce([d.const, *r.terms.values()])) if d.const and r.terms else 1
+
+
+def _exact(k: tuple[Atom, ...], c: int, d: Index) -> tuple[tuple[Atom, ...], int] | None:
+    """c * k divided by the monomial d, if exact."""
+    if len(d.terms) != 1:
+        return None
+    ((dk, dc),) = d.terms.items()
+    if c % dc:
+        return None
+    left = list(k)
+    for a in dk:
+        if a not in left:
+            return None
+        left.remove(a)
+    return tuple(left), c // dc
+
+
+def _atom_vars(a: Atom) -> frozenset[Var]:
+    if isinstance(a, Var):
+        return frozenset((a,))
+    if isinstance(a, (Div, Mod)):
+        return a.num.vars | a.den.vars
+    return a.expr.vars if isinstance(a, Data) else frozenset()
+
+
+def _subs_atom(a: Atom, values: Mapping[Atom, IndexLike]) -> Index:
+    if a in values:
+        return Index.of(values[a])
+    if isinstance(a, Div):
+        return a.num.subs(values) // a.den.subs(values)
+    if isinstance(a, Mod):
+        return a.num.subs(values) % a.den.subs(values)
+    if isinstance(a, Data):
+        return Index.of(Data(a.expr.subs(values), a.extent))
+    return Index.of(a)
+
+
+def _atom_bound(a: Atom, upper: bool) -> Index:
+    if isinstance(a, (Var, Data)):
+        return a.extent - 1 if upper else Index.of(0)
+    if isinstance(a, Mod):
+        if not upper:
+            return Index.of(0)
+        return a.den - 1
+    if isinstance(a, Div):
+        b = a.num.bound(upper)
+        if b.const is not None and a.den.const:
+            return Index.of(b.const // a.den.const)
+        if not upper and a.num.nonnegative:
+            return Index.of(0)
+        return b // a.den if all(isinstance(x, Sym) for x in b.atoms()) and all(isinstance(x, Sym) for x in a.den.atoms()) else Index.of(a)
+    return Index.of(a)
+
+
+def _atom_value(a: Atom, env: Mapping[str, Any], data: Callable[[Any], Any] | None) -> Any:
+    if isinstance(a, (Var, Sym)):
+        return env[a.name]
+    if isinstance(a, Data):
+        assert data is not None
+        return data(a.expr)
+    num, den = a.num.value(env, data), a.den.value(env, data)
+    return num // den if isinstance(a, Div) else num % den
+
+
+def _from_sympy(e: sympy.Expr) -> Index:
+    if e.is_Integer:
+        return Index.of(int(e))
+    if e.is_Symbol:
+        return Index.of(Sym(e.name))
+    if e.is_Add or e.is_Mul:
+        num, den = e.as_numer_denom()
+        if den != 1:
+            raise ValueError(f"not an integer expression: {e}")
+        out = Index.of(0 if e.is_Add else 1)
+        for arg in e.args:
+            out = out + _from_sympy(arg) if e.is_Add else out * _from_sympy(arg)
+        return out
+    if e.is_Pow and e.exp.is_Integer and e.exp > 0:
+        out = Index.of(1)
+        for _ in range(int(e.exp)):
+            out = out * _from_sympy(e.base)
+        return out
+    if isinstance(e, sympy.floor):
+        num, den = e.args[0].as_numer_denom()
+        return _from_sympy(sympy.expand(num)) // _from_sympy(sympy.expand(den))
+    if isinstance(e, sympy.Mod):
+        return _from_sympy(e.args[0]) % _from_sympy(e.args[1])
+    raise ValueError(f"unsupported size expression: {e}")
+
+
+def show(e: Index, atom: Callable[[Atom], str] | None = None) -> str:
+    """e as a C (and Python) expression, but for divisions, which `atom` may print its own way."""
+
+    def default(a: Atom) -> str:
+        if isinstance(a, (Var, Sym)):
+            return a.name
+        if isinstance(a, Data):
+            return f"[{a.expr}]"
+        return f"({show(a.num, atom)} {'/' if isinstance(a, Div) else '%'} {_paren(show(a.den, atom))})"
+
+    parts = []
+    for k, c in sorted(e.terms.items(), key=lambda t: (len(t[0]) == 0, [_order(a) for a in t[0]])):
+        factors = [(atom or default)(a) for a in k]
+        if abs(c) != 1 or not factors:
+            factors.append(str(abs(c)))
+        sign = "-" if c < 0 else "+"
+        parts.append(f" {sign} " + " * ".join(factors))
+    text = "".join(parts) or " + 0"
+    return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+
+def _paren(text: str) -> str:
+    return text if text.isalnum() else f"({text})"

@@ -1,0 +1,155 @@
+"""Types of the IR: element types, dims that may be symbolic, tensor types."""
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+
+Dim = int | sympy.Expr
+"""A size: an int, or an integer-valued sympy expression in size symbols."""
+
+
+class DType(enum.Enum):
+    """Element types. In numpy a bfloat16 array is float32 whose values are representable in bfloat16 (see `round_to`)."""
+
+    float64 = "float64"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    int64 = "int64"
+    int32 = "int32"
+    int16 = "int16"
+    int8 = "int8"
+    uint8 = "uint8"
+    bool = "bool"
+
+    @property
+    def size(self) -> int:
+        """Bytes an element takes in memory."""
+        return _SIZE[self.value]
+
+    @property
+    def is_float(self) -> bool:  # type: ignore[valid-type]
+        return self.value in ("float64", "float32", "float16", "bfloat16")
+
+    @property
+    def is_int(self) -> bool:  # type: ignore[valid-type]
+        """An integer type; bool is not one."""
+        return not self.is_float and self.value != "bool"
+
+    @property
+    def numpy(self) -> np.dtype:  # type: ignore[type-arg]
+        """The numpy type that holds values of this type while interpreting."""
+        return np.dtype("float32" if self.value == "bfloat16" else self.value)
+
+    def __repr__(self) -> str:
+        return self.value
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_SIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
+
+
+def round_to(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """The array converted to dtype's numpy form; bfloat16 rounds to nearest even as torch does."""
+    if dtype is not DType.bfloat16:
+        return np.asarray(array).astype(dtype.numpy, copy=False)
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).astype(np.uint32).view(np.float32)
+    return np.where(np.isnan(array), np.float32("nan"), rounded).astype(np.float32).reshape(np.shape(array))
+
+
+def symbol(name: str) -> sympy.Symbol:
+    """The size symbol of this name; equal names are the same symbol in every graph of a Program."""
+    return sympy.Symbol(name, integer=True, nonnegative=True)
+
+
+def dim(value: object) -> Dim:
+    """value as a canonical dim: an int whenever it is one."""
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    e = sympy.sympify(value)
+    return int(e) if e.is_Integer else sympy.expand(e)
+
+
+def dims(values: Iterable[object]) -> tuple[Dim, ...]:
+    return tuple(dim(v) for v in values)
+
+
+def numel(shape: Iterable[Dim]) -> Dim:
+    """The number of elements of a shape."""
+    n: Dim = 1
+    for d in shape:
+        n = n * d
+    return dim(n)
+
+
+def same(a: Dim, b: Dim) -> bool:
+    """Whether two dims are provably equal for all values of their symbols."""
+    return a == b or dim(sympy.expand(a - b)) == 0
+
+
+@dataclass(frozen=True)
+class Range:
+    """The inclusive range of a size symbol; max None is no bound."""
+
+    min: int = 0
+    max: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Logical (PyTorch) shape and element type; layout exists only in the Plan."""
+
+    shape: tuple[Dim, ...]
+    dtype: DType
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def numel(self) -> Dim:
+        return numel(self.shape)
+
+    @property
+    def is_static(self) -> bool:
+        return all(isinstance(d, int) for d in self.shape)
+
+    def with_shape(self, shape: Iterable[object]) -> TensorType:
+        return TensorType(dims(shape), self.dtype)
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        return TensorType(self.shape, dtype)
+
+    def at(self, sizes: Mapping[sympy.Symbol, int]) -> tuple[int, ...]:
+        """The shape for given symbol values."""
+        return tuple(d if isinstance(d, int) else int(d.subs(sizes)) for d in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(str(d).replace(' ', '') for d in self.shape)}]"
+
+
+def broadcast(*shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The broadcast shape, by PyTorch's rules; a symbolic dim is never taken to be 1.
+
+    Raises ValueError with the shapes if they do not broadcast.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    out: list[Dim] = []
+    for i in range(-rank, 0):
+        d: Dim = 1
+        for s in shapes:
+            if len(s) < -i or s[i] == 1:
+                continue
+            if d == 1:
+                d = s[i]
+            elif not same(d, s[i]):
+                raise ValueError(f"shapes do not broadcast: {', '.join(map(str, shapes))}")
+        out.append(d)
+    return tuple(out)

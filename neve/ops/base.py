@@ -1,0 +1,60 @@
+"""What an op is: attributes, type rule, meaning, lowering and test samples in one frozen dataclass."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from neve.ir.loops import Builder, Tensor
+from neve.ir.types import TensorType
+
+REGISTRY: dict[str, type[Op]] = {}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test problem: the op, and its inputs as numpy arrays (a bfloat16 input is given as float32 with its type in `types`)."""
+
+    op: Op
+    inputs: tuple[np.ndarray, ...]
+    types: tuple[TensorType, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Op:
+    """Base of all ops. Subclasses are frozen dataclasses whose fields are attributes (ints, floats, strings, bools, None, tuples, DTypes, dims).
+
+    `name` is ATen's. `effect` marks ops that must neither be dropped nor reordered among themselves.
+    """
+
+    name: ClassVar[str]
+    effect: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if "name" in cls.__dict__:
+            assert cls.name not in REGISTRY or REGISTRY[cls.name].__qualname__ == cls.__qualname__, f"two ops named {cls.name}"
+            REGISTRY[cls.name] = cls
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        """Output types; raises ValueError saying what was got and wanted if the inputs do not fit."""
+        raise NotImplementedError
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The meaning, in plain numpy: slow, obvious, independent of `lower`. Inputs and outputs in dtype's numpy form."""
+        raise NotImplementedError
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs as loop nests or templates."""
+        raise NotImplementedError
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Test problems: every attribute, rank, dtype, edge (size 0 and 1, NaN, Inf) that behaves differently."""
+        raise NotImplementedError
+
+    def attributes(self) -> dict[str, Any]:
+        """Field name → value, without those at their default."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
