@@ -1,0 +1,43 @@
+"""What neve raises. Every message says what was wrong, where, and what to do about it."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class NeveError(Exception):
+    """The base of all errors that neve raises on purpose."""
+
+
+class CaptureError(NeveError):
+    """A model cannot be captured; reasons holds all of them, each with its source line where known."""
+
+    def __init__(self, reasons: Iterable[str] | str) -> None:
+        self.reasons: list[str] = [reasons] if isinstance(reasons, str) else list(reasons)
+        head = "the model cannot be captured"
+        if len(self.reasons) == 1:
+            super().__init__(f"{head}: {self.reasons[0]}")
+        else:
+            super().__init__(f"{head}, for {len(self.reasons)} reasons:" + "".join(f"\n  - {r}" for r in self.reasons))
+
+    def __reduce__(self) -> tuple[type[CaptureError], tuple[list[str]]]:
+        return CaptureError, (self.reasons,)
+
+
+class ArtifactError(NeveError):
+    """A file is not the artifact that it should be: truncated, altered, too new, for another machine."""
+
+
+class InputError(NeveError, ValueError):
+    """The arguments of a call do not fit the method's signature."""
+
+
+class ModelError(NeveError, RuntimeError):
+    """The model's own code raised: an assert or a raise that was reached with these inputs."""
+
+
+class BuildError(NeveError):
+    """A compiler is missing or failed; the message has the command, its first errors and the mend."""
+
+
+class CacheError(NeveError, OSError):
+    """The cache cannot be written: no permission, or the disk is full."""
