@@ -1,0 +1,26 @@
+/* conv_undef.h: forgets the contract macros shared by conv.h, conv_planar.h, depthwise.h and winograd.h. */
+#undef CONV_N
+#undef CONV_C
+#undef CONV_H
+#undef CONV_W
+#undef CONV_XN
+#undef CONV_XC
+#undef CONV_XH
+#undef CONV_XW
+#undef CONV_OC
+#undef CONV_OH
+#undef CONV_OW
+#undef CONV_KH
+#undef CONV_KW
+#undef CONV_SH
+#undef CONV_SW
+#undef CONV_DH
+#undef CONV_DW
+#undef CONV_PT
+#undef CONV_PL
+#undef CONV_G
+#undef CONV_NV
+#undef CONV_MR
+#undef CONV_MB
+#undef CONV_ROWS
+#undef CONV_SPLIT_OC

@@ -1,0 +1,118 @@
+"""Choice of a convolution kernel: direct over row pointers, direct from planar input, Winograd, or depthwise."""
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.plan.templates import depthwise, winograd
+from neve.plan.templates.choice import Choice
+from neve.plan.templates.conv_spec import ConvSpec, align, guess, pack_panels
+
+__all__ = ["ConvSpec", "candidates", "direct", "direct_scratch", "pack_direct", "pack_planar", "planar", "planar_scratch"]
+
+DIRECT_EFFICIENCY = 0.93
+PANEL_VECTORS = 2
+POINTER = 8
+PLANAR_BYTES = 192 * 1024
+
+
+def candidates(spec: ConvSpec, target: Target) -> list[Choice]:
+    """Ways to run spec on target, the fastest by the cost model first; none if the input would have to be transposed."""
+    if spec.depthwise:
+        choices = [depthwise.choice(spec, target)] if spec.strides[1] == 1 else []
+    elif spec.strides[1] == 1:
+        choices = [direct(spec, target), *winograd.choices(spec, target)]
+    else:
+        choices = [planar(spec, target)] if spec.groups == 1 else []
+    return sorted(choices, key=lambda c: c.cost)
+
+
+def tile_rows(target: Target) -> int:
+    """Pixels a register tile of two vectors: accumulators, one row of weights and a spare must fit the registers."""
+    return max(1, min(8, (target.registers - PANEL_VECTORS - 2) // PANEL_VECTORS))
+
+
+# --- direct, channels-last -------------------------------------------------------------------------------------------
+
+
+def direct(spec: ConvSpec, target: Target) -> Choice:
+    """conv.h: channel stride 1, anything else."""
+    rows = int(spec.groups == 1 and spec.dilation[1] == 1 and spec.channels < 64 and spec.strides[3] == spec.channels
+               and spec.kernel[1] > 1)
+    vl, mr = target.vl, tile_rows(target)
+    depth, columns = spec.depth, spec.out_channels // spec.groups
+    pixels = spec.pixels()
+    weight_bytes = 4 * depth * spec.out_channels
+    # a block's input and the panel that is passing over it share the second cache level
+    per_pixel = 4 * spec.channels * spec.stride[0] * spec.stride[1] * (2 if spec.kernel[0] > spec.stride[0] else 1)
+    block = max(2 * mr, min(192, (target.l2 // 2) // max(1, per_pixel)))
+    if pixels <= block * 3 // 2:
+        block = max(pixels, mr)
+    split = int(weight_bytes > 4 * pixels * spec.channels * spec.stride[0] * spec.stride[1])
+    lanes = -(-columns // vl) * vl
+    flops = 2.0 * pixels * depth * lanes * spec.groups
+    blocks = -(-pixels // block)
+    cost = max(flops / (DIRECT_EFFICIENCY * target.flops), weight_bytes * blocks / target.bandwidth) + pixels * 4e-9
+    return Choice(
+        header="conv.h",
+        label=f"direct {spec.kernel[0]}x{spec.kernel[1]} {mr}x{PANEL_VECTORS * vl}, blocks of {block}",
+        macros=(*spec.macros(), ("CONV_NV", PANEL_VECTORS), ("CONV_MR", mr), ("CONV_MB", block), ("CONV_ROWS", rows),
+                ("CONV_SPLIT_OC", split)),
+        pack=partial(pack_direct, groups=spec.groups, panel=PANEL_VECTORS * vl, lanes=vl),
+        scratch=direct_scratch(spec, block, bool(rows)), cost=cost)
+
+
+def direct_scratch(spec: ConvSpec, block: int, rows: bool) -> int:
+    """Bytes: zeros for a tap in the padding, pointers of a block, and with `rows` copies of the kernel rows that padding cuts."""
+    taps = spec.kernel[0] * (1 if rows else spec.kernel[1])
+    run = spec.channels * spec.kernel[1] if rows else spec.channels
+    return align(4 * run) + align(block * taps * POINTER) + (4 * block * spec.kernel[0] * run if rows else 0)
+
+
+def pack_direct(weight: np.ndarray, groups: int, panel: int, lanes: int) -> np.ndarray:
+    """(OC, IC/groups, KH, KW) as conv.h reads it: per group column panels of [kh][kw][ic]."""
+    parts = np.split(weight, groups)
+    return np.concatenate([pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts])
+
+
+# --- direct, any strides, few channels -------------------------------------------------------------------------------
+
+
+def planar(spec: ConvSpec, target: Target) -> Choice:
+    """conv_planar.h: groups 1, any strides."""
+    vl, mr = target.vl, tile_rows(target)
+    (kh, kw), (sh, sw), (dh, dw) = spec.kernel, spec.stride, spec.dilation
+    sizes = (spec.height, spec.width, spec.out_height, spec.out_width)
+    inplace = 0
+    if spec.padding == (0, 0) and spec.strides[3] == 1 and all(isinstance(size, int) for size in sizes):
+        h, w, oh, ow = (guess(size, 0) for size in sizes)
+        inplace = int((oh - 1) * sh + (kh - 1) * dh < h and (ow - 1) * sw + (kw - 1) * dw < w)
+    out_height, out_width = guess(spec.out_height, 1 << 30), guess(spec.out_width, 1 << 30)
+    width = min(out_width, 128)
+    if out_width > 128 and out_width < 1 << 30:
+        width = -(-out_width // -(-out_width // 128))
+    height = min(out_height, max(1, 192 // width) if not inplace else 1 << 20)
+    while not inplace and planar_scratch(spec, height, width, False) > PLANAR_BYTES and (height > 1 or width > mr):
+        height, width = (height // 2, width) if height > 1 else (height, -(-width // 2))
+    flops = 2.0 * spec.pixels() * spec.depth * (-(-spec.out_channels // vl) * vl)
+    return Choice(
+        header="conv_planar.h",
+        label=f"direct planar {kh}x{kw} {mr}x{PANEL_VECTORS * vl}, blocks of {height}x{width}",
+        macros=(*spec.macros(), ("CONV_NV", PANEL_VECTORS), ("CONV_MR", mr), ("CONV_RB", height), ("CONV_WB", width),
+                ("CONV_INPLACE", inplace)),
+        pack=partial(pack_planar, panel=PANEL_VECTORS * vl, lanes=vl),
+        scratch=planar_scratch(spec, height, width, bool(inplace)), cost=flops / (DIRECT_EFFICIENCY * target.flops))
+
+
+def planar_scratch(spec: ConvSpec, height: int, width: int, inplace: bool) -> int:
+    """Bytes: one offset for each term of the sum, and the padded input under height x width output pixels."""
+    rows = (height - 1) * spec.stride[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
+    cols = (width - 1) * spec.stride[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
+    return align(8 * spec.depth) + (0 if inplace else 4 * spec.channels * rows * cols)
+
+
+def pack_planar(weight: np.ndarray, panel: int, lanes: int) -> np.ndarray:
+    """(OC, IC, KH, KW) as conv_planar.h reads it: column panels of [ic][kh][kw]."""
+    return pack_panels(weight.reshape(len(weight), -1).T, panel, lanes)

@@ -1,0 +1,11 @@
+"""Winograd convolution."""
+from __future__ import annotations
+
+from neve.build.target import Target
+from neve.plan.templates.choice import Choice
+from neve.plan.templates.conv_spec import ConvSpec
+
+
+def choices(spec: ConvSpec, target: Target) -> list[Choice]:
+    """winograd.h."""
+    return []

@@ -1,0 +1,71 @@
+"""Every convolution template against float64 numpy, on edge sizes, with both compilers and one to three threads."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.kernels.conv_unit import HEAD, Problem, reference, source, target
+from tests.kernels.harness import compilers, load_all
+
+from neve.plan.templates.choice import Choice
+from neve.plan.templates.conv import candidates
+
+P = Problem
+DIRECT = (
+    P(8, 16, 5, 5), P(3, 5, 7, 9), P(64, 16, 6, 6), P(64, 24, 7, 5), P(70, 33, 4, 9), P(16, 16, 1, 1), P(1, 1, 1, 1),
+    P(16, 40, 9, 11, stride=(2, 2)), P(65, 17, 9, 8, stride=(3, 2), padding=(0, 1, 2, 1)),
+    P(24, 16, 13, 12, dilation=(2, 3), padding=(2, 3, 2, 3)), P(16, 20, 3, 2, kernel=(5, 7), padding=(2, 3, 2, 3)),
+    P(16, 8, 2, 2, kernel=(7, 7), padding=(6, 6, 6, 6)), P(64, 32, 8, 8, kernel=(8, 8), stride=(8, 8), padding=(0, 0, 0, 0)),
+    P(32, 24, 8, 12, kernel=(2, 2), stride=(2, 2), padding=(0, 0, 0, 0)), P(72, 48, 9, 9, kernel=(1, 1), stride=(2, 2), padding=(0,) * 4),
+    P(80, 64, 1, 37, kernel=(1, 3), padding=(0, 1, 0, 1)), P(64, 64, 1, 37, kernel=(1, 3), stride=(1, 2), padding=(0, 1, 0, 1)),
+    P(48, 48, 6, 6, groups=3), P(64, 32, 7, 7, groups=4, stride=(2, 2)), P(20, 30, 5, 5, groups=10), P(16, 24, 9, 7, batch=3),
+    P(16, 24, 9, 7, batch=0), P(16, 24, 9, 7, gap=5), P(80, 24, 9, 7, gap=3, batch=2), P(16, 24, 9, 7, batch=2, symbolic=True),
+    P(80, 33, 9, 8, batch=2, symbolic=True, stride=(2, 2)), P(16, 24, 9, 7, padding=(2, 0, 0, 3)),
+    *(P(16, 16, 1, n, kernel=(1, 1), padding=(0, 0, 0, 0)) for n in (1, 5, 6, 7, 11, 13)),
+)
+PLANAR = (
+    P(3, 16, 12, 13, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), planar=True), P(3, 24, 9, 9, stride=(2, 2), planar=True),
+    P(3, 32, 16, 16, kernel=(4, 4), stride=(4, 4), padding=(0, 0, 0, 0), planar=True), P(4, 17, 11, 8, planar=True, batch=2),
+    P(3, 40, 33, 34, kernel=(16, 16), stride=(16, 16), padding=(0, 0, 0, 0), planar=True), P(1, 1, 1, 1, planar=True),
+    P(2, 9, 3, 2, kernel=(7, 7), padding=(5, 6, 4, 3), planar=True), P(3, 16, 12, 13, planar=True, batch=2, symbolic=True, stride=(2, 2)),
+    P(3, 16, 12, 300, planar=True, stride=(2, 2), symbolic=True, dilation=(2, 2)), P(80, 24, 1, 150, kernel=(1, 3), padding=(0, 1, 0, 1), planar=True),
+    P(3, 8, 40, 270, planar=True, padding=(0, 2, 1, 0)), P(3, 16, 8, 8, planar=True, batch=0),
+)
+
+
+def instances(problems: tuple[Problem, ...]) -> list[tuple[str, Problem, Choice, str]]:
+    """(kernel name, problem, choice, source) of every candidate of every problem."""
+    found = []
+    for i, problem in enumerate(problems):
+        spec = problem.spec()
+        choices = candidates(spec, target())
+        assert choices, problem
+        for k, choice in enumerate(choices):
+            found.append((f"k{i}_{k}_run", problem, choice, source(f"k{i}_{k}", spec, choice, accumulate=True)))
+    return found
+
+
+def run(kernel: object, problem: Problem, choice: Choice, x: np.ndarray, weight: np.ndarray, threads: int) -> np.ndarray:
+    """The output (N, OH, OW, OC), with a guard behind it that must stay as it was."""
+    shape = (problem.batch, *problem.out(), problem.out_channels)
+    flat = np.zeros(int(np.prod(shape)) + 64, np.float32)
+    flat[-64:] = 7.0
+    packed = choice.pack(weight) if choice.pack else weight
+    assert packed.dtype == np.float32 and packed.flags.c_contiguous
+    kernel([x, packed, flat], sizes=problem.sizes(), threads=threads, scratch=choice.scratch, shared=choice.shared)  # type: ignore[operator]
+    assert (flat[-64:] == 7.0).all()
+    return flat[:-64].reshape(shape)
+
+
+@pytest.mark.parametrize("compiler", compilers())
+@pytest.mark.parametrize("problems", [DIRECT, PLANAR], ids=["direct", "planar"])
+def test_against_float64(problems: tuple[Problem, ...], compiler: str) -> None:
+    cases = instances(problems)
+    kernels = load_all(HEAD + "".join(c[3] for c in cases), compiler, tuple(c[0] for c in cases))
+    for name, problem, choice, _ in cases:
+        x, weight = problem.arrays()
+        want = reference(problem, x, weight)
+        got = run(kernels[name], problem, choice, x, weight, 1)
+        bound = 2e-5 * float(np.abs(want).max(initial=1e-30))
+        np.testing.assert_allclose(got, want, rtol=0, atol=bound, err_msg=f"{problem} {choice.label}")
+        for threads in (2, 3):
+            assert (run(kernels[name], problem, choice, x, weight, threads) == got).all(), (threads, problem, choice.label)
