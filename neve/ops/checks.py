@@ -1,0 +1,57 @@
+"""Small helpers of the op families: refusals with one wording, and the sizes of sliding windows."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+
+from neve.ir.types import Dim, DType, TensorType, dim, same
+from neve.ops.base import Op
+
+
+def check(ok: bool, op: Op, wanted: str, types: Sequence[TensorType]) -> None:
+    """Raises ValueError("NAME wants …, got …") unless ok."""
+    if not ok:
+        raise ValueError(f"{op.name} wants {wanted}, got {', '.join(map(str, types)) or 'nothing'}")
+
+
+def check_same_dtype(op: Op, types: Sequence[TensorType]) -> None:
+    check(len({t.dtype for t in types}) == 1, op, "inputs of one dtype", types)
+
+
+def check_float(op: Op, types: Sequence[TensorType]) -> None:
+    """All inputs of one floating-point type."""
+    check_same_dtype(op, types)
+    check(types[0].dtype.is_float, op, "floating-point inputs", types)
+
+
+def same_shape(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def less(a: Dim, b: Dim) -> bool:
+    """Whether a < b is certain; False when it depends on symbols."""
+    return bool(isinstance(a, int) and isinstance(b, int) and a < b)
+
+
+def floor_div(a: Dim, b: int) -> Dim:
+    """floor(a / b) of a dim."""
+    if isinstance(a, int):
+        return a // b
+    return dim(sympy.floor(a / b))
+
+
+def windows(size: Dim, kernel: int, stride: int = 1, before: int = 0, after: int = 0, dilation: int = 1, ceil_mode: bool = False) -> Dim:
+    """How many windows fit along an axis of that size: PyTorch's convolution and pooling output size.
+
+    With ceil_mode a last partial window counts if it starts inside the input or its left padding.
+    """
+    last = before + after - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return dim(floor_div(size + last, stride) + 1)
+    return floor_div(size + min(last + stride, before) + stride - 1, stride)
+
+
+def wide(dtype: DType) -> DType:
+    """The type that values of dtype are computed in: float32 for the half types, else dtype."""
+    return DType.float32 if dtype in (DType.float16, DType.bfloat16) else dtype
