@@ -1,0 +1,136 @@
+/* One register tile of a matrix product as a function of its own, for gemm.h and for convolution.
+ *
+ *     acc[r][j] = sum over segments g, k < TILE_K(g) of row(r, g)[k * TILE_AK] * b[next row][j],   r < TILE_MR, j < TILE_NV * NEVE_VL
+ *
+ * Include once per tile. The includer defines, and keeps (not undefined here):
+ *   K_STORE(v, b, m, n), K_STORE_N(v, cnt, b, m, n)   as in gemm.h; called with b = bi, m + r, n + column
+ * or instead, for another numbering of the rows:
+ *   TILE_STORE(v, r, j), TILE_STORE_N(v, cnt, r, j)   r literal, j = 0, NEVE_VL, ...; bi, m, n, x, p, s in scope
+ * and may define:
+ *   TILE_ROW(r)    pointer to the first A element of row r of this segment; default a + (r) * TILE_LDA.
+ *                  In scope: a, x, g (segment number), s. Convolution: a + ((const int32_t *)x)[r] + g * ROW_STRIDE
+ *   TILE_LDA       for the default TILE_ROW
+ *   TILE_AK        elements between successive k of a row, default 1
+ *   TILE_SEGS      number of segments, default 1 (convolution: the kernel's rows)
+ *   TILE_K(g)      terms of segment g; default k, the argument
+ *   TILE_BS        elements between successive rows of B; default TILE_NV * NEVE_VL (a packed panel). B runs on over the segments.
+ *   TILE_BV(j)     offset of the j-th vector in a row of B; default (j) * NEVE_VL
+ *   TILE_PARTIAL 1 adds the arguments `part` and `flags`: with flag 1 the sums start from part, with flag 2 they go back to it
+ *                  instead of to the store; part holds TILE_MR * TILE_NV vectors
+ * and, undefined again at the end of this file:
+ *   TILE_FN        the function's name      TILE_MR, TILE_NV   literal rows and vectors
+ * After the last tile of an instance, gemm_tile_end.h undefines all the others.
+ *
+ * The function:
+ *   TILE_FN(p, s, a, x, b, k, bi, m, n, cnt, pf, pfn [, part, flags])
+ *     cnt          valid columns, 1..TILE_NV * NEVE_VL
+ *     pf, pfn      address and number of 64-byte lines to prefetch: this tile's share of the next panel
+ *
+ * Keep TILE_MR * TILE_NV + TILE_NV + 1 within the registers less one. b is advanced, not indexed, and the function is not inlined:
+ * else gcc folds the loads of B into every multiply, or lets constants of the store take the accumulators' registers.
+ */
+#ifndef TILE_AK
+#define TILE_AK 1
+#endif
+#ifndef TILE_SEGS
+#define TILE_SEGS 1
+#endif
+#ifndef TILE_K
+#define TILE_K(g) k
+#endif
+#ifndef TILE_ROW
+#define TILE_ROW(r) (a + (r) * (int64_t)(TILE_LDA))
+#endif
+#ifndef TILE_STORE
+#define TILE_STORE(v, r, j) K_STORE(v, bi, m + (r), n + (j))
+#define TILE_STORE_N(v, cnt, r, j) K_STORE_N(v, cnt, bi, m + (r), n + (j))
+#endif
+#ifndef TILE_BV
+#define TILE_BV(j) ((j) * NEVE_VL)
+#endif
+#ifdef TILE_BS
+#define TILE_B_STEP (TILE_BS)
+#else
+#define TILE_B_STEP (TILE_NV * NEVE_VL)
+#endif
+
+NEVE_NOINLINE void TILE_FN(void *const *p, const int64_t *s, const float *a, const void *x, const float *b, int64_t k,
+                           int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
+#ifdef TILE_PARTIAL
+                           , float *part, int flags
+#endif
+)
+{
+    vf acc[TILE_MR][TILE_NV];
+    (void)p, (void)s, (void)x, (void)k, (void)bi, (void)m, (void)n;
+    for (int64_t i = 0; i < pfn; i++)
+        vprefetch(pf + 16 * i);
+#ifdef TILE_PARTIAL
+    if (flags & 1) {
+        NEVE_UNROLL
+        for (int r = 0; r < TILE_MR; r++)
+            NEVE_UNROLL
+            for (int j = 0; j < TILE_NV; j++)
+                acc[r][j] = vload(part + (r * TILE_NV + j) * NEVE_VL);
+    } else
+#endif
+    {
+        NEVE_UNROLL
+        for (int r = 0; r < TILE_MR; r++)
+            NEVE_UNROLL
+            for (int j = 0; j < TILE_NV; j++)
+                acc[r][j] = vset(0);
+    }
+    for (int64_t g = 0; g < TILE_SEGS; g++) {
+        const float *row[TILE_MR];
+        NEVE_UNROLL
+        for (int r = 0; r < TILE_MR; r++)
+            row[r] = TILE_ROW(r);
+        for (int64_t i = 0, terms = TILE_K(g); i < terms; i++) {
+            vf w[TILE_NV];
+            NEVE_UNROLL
+            for (int j = 0; j < TILE_NV; j++)
+                w[j] = vload(b + TILE_BV(j));
+            b += TILE_B_STEP;
+            NEVE_UNROLL
+            for (int r = 0; r < TILE_MR; r++) {
+                vf v = vset(row[r][i * TILE_AK]);
+                NEVE_UNROLL
+                for (int j = 0; j < TILE_NV; j++)
+                    acc[r][j] = vfma(v, w[j], acc[r][j]);
+            }
+        }
+    }
+#ifdef TILE_PARTIAL
+    if (flags & 2) {
+        NEVE_UNROLL
+        for (int r = 0; r < TILE_MR; r++)
+            NEVE_UNROLL
+            for (int j = 0; j < TILE_NV; j++)
+                vstore(part + (r * TILE_NV + j) * NEVE_VL, acc[r][j]);
+        return;
+    }
+#endif
+    if (cnt >= TILE_NV * NEVE_VL) {
+        NEVE_UNROLL
+        for (int r = 0; r < TILE_MR; r++)
+            NEVE_UNROLL
+            for (int j = 0; j < TILE_NV; j++)
+                TILE_STORE(acc[r][j], r, j * NEVE_VL);
+        return;
+    }
+    NEVE_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        NEVE_UNROLL
+        for (int j = 0; j < TILE_NV; j++) {
+            if (cnt >= (j + 1) * NEVE_VL)
+                TILE_STORE(acc[r][j], r, j * NEVE_VL);
+            else if (cnt > j * NEVE_VL)
+                TILE_STORE_N(acc[r][j], cnt - j * NEVE_VL, r, j * NEVE_VL);
+        }
+}
+
+#undef TILE_FN
+#undef TILE_MR
+#undef TILE_NV
+#undef TILE_B_STEP

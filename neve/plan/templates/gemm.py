@@ -1,0 +1,224 @@
+"""Matrix products: the choice of tiles and blocks for gemm.h, and the packing of constant weights.
+
+The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of r·v / 2 (multiply-adds), (r + v) / 2
+(loads) and 4 (latency of one chain), as on x86 cores with two ports for either.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.plan.templates.choice import Choice, Pack
+
+Size = int | str
+"""A literal, or a C expression in s[] for a symbolic size."""
+
+MAX_ROWS = 12
+"""gemm_tiles.h compiles tiles of up to as many rows."""
+TILE_OVERHEAD = 30.0
+"""Cycles of a tile beyond its terms: the call, clearing, the stores of the sums."""
+LONGEST_TERMS = 2048
+"""A run-time B is packed as many terms at a time at most."""
+
+
+@dataclass(frozen=True)
+class GemmSpec:
+    """C[b, m, n] = Σ_k A[b, m, k] · B[b, k, n].
+
+    lda and ldk are the elements between rows of A and between successive k of a row (lda=None: k). a_batch is the elements between
+    batches of A, or a C expression in b. If b_packed, B is a constant handed to `Choice.pack` as an array (n, k) (b_layout "nk", as
+    torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched; n and k must be literal. Otherwise B is a run-time matrix
+    with ldb elements between successive k, ldn between successive n (ldb=None: n), b_batch as a_batch.
+    Raises ValueError for a packed B whose n or k is symbolic.
+    """
+
+    m: Size
+    n: Size
+    k: Size
+    batch: Size = 1
+    lda: Size | None = None
+    ldk: Size = 1
+    a_batch: Size = 0
+    b_packed: bool = True
+    b_layout: Literal["nk", "kn"] = "nk"
+    b_batched: bool = False
+    ldb: Size | None = None
+    ldn: Size = 1
+    b_batch: Size = 0
+
+    def __post_init__(self) -> None:
+        if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
+            raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Vectors of a panel and of the last panel, and the most rows of their tiles."""
+
+    nv: int
+    last: int
+    mr: int
+    mr_last: int
+
+
+def rows_that_fit(nv: int, target: Target) -> int:
+    """The most rows of a tile of nv vectors whose sums, B vectors and one broadcast leave a register spare."""
+    fit = (target.registers - 2 - nv) // nv
+    return max(1, min(fit, MAX_ROWS))
+
+
+def term_cycles(rows: int, nv: int) -> float:
+    """Cycles of one term of a tile."""
+    return max(rows * nv / 2, (rows + nv) / 2, 4.0)
+
+
+def cut(rows: int, most: int) -> dict[int, int]:
+    """How gemm.h cuts a block of rows into tiles: {rows of a tile: number of them}."""
+    count = -(-rows // most)
+    base, more = divmod(rows, count)
+    return {r: c for r, c in ((base, count - more), (base + 1, more)) if c}
+
+
+def blocks(m: int, mb: int, mr: int) -> dict[int, int]:
+    """How gemm.h cuts all rows into blocks: {rows of a block: number of them}."""
+    even = -(-(-(-m // -(-m // mb))) // mr) * mr
+    used = -(-m // even)
+    rest = m - (used - 1) * even
+    return {even: used} if rest == even else {r: c for r, c in ((even, used - 1), (rest, 1)) if c}
+
+
+def row_set(spec: GemmSpec, mb: int, mr: int, unit: int) -> int:
+    """The bits of GEMM_ROWS for tiles of at most mr rows; blocks are multiples of `unit` rows."""
+    if not isinstance(spec.m, int):
+        return sum(1 << r for r in range(1, mr + 1))
+    return sum(1 << r for r in {r for b in blocks(max(spec.m, 1), mb, unit) for r in cut(b, mr)})
+
+
+def panel_count(n: int, tiles: Tiles, vl: int) -> int:
+    """Panels of n columns, the last one included."""
+    return 1 + max(0, -(-(n - tiles.last * vl) // (tiles.nv * vl)))
+
+
+def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
+    """The panel widths worth considering."""
+    widest = max(2, min(4, (target.registers - 2) // 7)) if target.registers > 16 else 2
+    if not isinstance(spec.n, int) or not isinstance(spec.m, int):
+        rows = rows_that_fit(widest, target)
+        return [Tiles(widest, widest, rows, rows)]
+    options = set()
+    wide = (1, 2, 3, 4, 6, 8) if spec.m == 1 else (1, 2, 3, 4)
+    for nv in wide:
+        for last in wide:
+            mr, mr_last = (1, 1) if spec.m == 1 else (rows_that_fit(nv, target), rows_that_fit(last, target))
+            tiles = Tiles(nv, last, mr, mr_last)
+            if panel_count(spec.n, tiles, target.vl) == 1:
+                tiles = Tiles(last, last, mr_last, mr_last)
+            options.add(tiles)
+    return sorted(options, key=lambda t: (t.nv, t.last))
+
+
+def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
+    """Rows of A that stay in the second cache while panels of B pass by."""
+    terms = spec.k if isinstance(spec.k, int) else 512
+    single = isinstance(spec.n, int) and panel_count(spec.n, tiles, target.vl) == 1
+    room = max(48, int(0.6 * target.l2) // (4 * max(terms, 1)))
+    if isinstance(spec.m, int) and single and spec.ldk == 1 and spec.b_packed:
+        room = max(room, spec.m)
+    most = -(-max(spec.m, 1) // tiles.mr) * tiles.mr if isinstance(spec.m, int) else 384
+    return max(tiles.mr, min(room // tiles.mr * tiles.mr, most))
+
+
+def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
+    """Predicted cycles of one batch; symbolic sizes count as 128."""
+    m, n, k = (v if isinstance(v, int) else 128 for v in (spec.m, spec.n, spec.k))
+    panels = panel_count(n, tiles, target.vl)
+    total = 0.0
+    for rows, count in blocks(max(m, 1), mb, tiles.mr).items():
+        for nv, mr, times in ((tiles.nv, tiles.mr, panels - 1), (tiles.last, tiles.mr_last, 1)):
+            one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
+            total += count * times * (one + (0.0 if spec.b_packed else 1.5 * k * nv))
+    return total
+
+
+def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
+    """A constant (k, n) or (batch, k, n) as gemm.h reads it: panel after panel, k inside, columns innermost, padded with zeros."""
+    weight = np.asarray(weight, np.float32)
+    if weight.ndim == 2:
+        weight = weight[None]
+    batch, k, n = weight.shape
+    panels = panel_count(n, tiles, vl)
+    parts = []
+    for b in range(batch):
+        for i in range(panels):
+            width = (tiles.last if i == panels - 1 else tiles.nv) * vl
+            start = i * tiles.nv * vl
+            panel = np.zeros((k, width), np.float32)
+            columns = weight[b, :, start:start + width]
+            panel[:, :columns.shape[1]] = columns
+            parts.append(panel.ravel())
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
+    """The function that packs this product's weight."""
+    def pack(weight: np.ndarray) -> np.ndarray:
+        return pack_weight(np.swapaxes(weight, -1, -2) if spec.b_layout == "nk" else weight, tiles, vl)
+    return pack
+
+
+def _round64(n: int) -> int:
+    return -(-n // 64) * 64
+
+
+def _stride(value: Size) -> Size:
+    """A batch stride as the expression in b that the header wants."""
+    return f"((b) * {value})" if isinstance(value, int) else f"({value})"
+
+
+def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
+    k = spec.k if isinstance(spec.k, int) else None
+    split = not spec.b_packed and (k is None or k > LONGEST_TERMS)
+    kc = min(k, LONGEST_TERMS) if k is not None and not split else 512
+    widest = max(tiles.nv, tiles.last) * target.vl
+    stride = -(-mb // 16) * 16 + 16
+    repack = spec.ldk != 1 and k is not None and 4 * k * stride <= target.l2
+    direct = not spec.b_packed and spec.ldn == 1 and isinstance(spec.m, int) and spec.m <= 2 * tiles.mr
+    gemv = 0
+    if spec.b_packed and not isinstance(spec.m, int) and tiles.nv == tiles.last:
+        gemv = max(1, 8 // tiles.nv) if panel_count(int(spec.n), tiles, target.vl) > 1 else 0
+    scratch = _round64(4 * k * stride) if repack and k is not None else 0
+    if not spec.b_packed:
+        scratch += _round64(4 * kc * widest)
+    if split:
+        scratch += 4 * max(-(-mb // tiles.mr) * tiles.mr, -(-mb // tiles.mr_last) * tiles.mr_last) * widest
+    b_batch = spec.b_batch
+    if spec.b_packed:
+        panels = panel_count(int(spec.n), tiles, target.vl)
+        b_batch = ((panels - 1) * tiles.nv + tiles.last) * target.vl * int(spec.k) if spec.b_batched else 0
+    weight_bytes = 4 * int(spec.n) * int(spec.k) if spec.b_packed else 0
+    macros: tuple[tuple[str, Size], ...] = (
+        ("GEMM_BATCH", spec.batch), ("GEMM_M", spec.m), ("GEMM_N", spec.n), ("GEMM_K", spec.k),
+        ("GEMM_LDA", spec.k if spec.lda is None else spec.lda), ("GEMM_LDK", spec.ldk), ("GEMM_A_BATCH(b)", _stride(spec.a_batch)),
+        ("GEMM_B_PACKED", int(spec.b_packed)), ("GEMM_LDB", spec.n if spec.ldb is None else spec.ldb), ("GEMM_LDN", spec.ldn),
+        ("GEMM_B_BATCH(b)", _stride(b_batch)), ("GEMM_B_DIRECT", int(direct)),
+        ("GEMM_NV", tiles.nv), ("GEMM_NV_LAST", tiles.last), ("GEMM_MR", tiles.mr), ("GEMM_MR_LAST", tiles.mr_last),
+        ("GEMM_ROWS", row_set(spec, mb, tiles.mr, tiles.mr)), ("GEMM_ROWS_LAST", row_set(spec, mb, tiles.mr_last, tiles.mr)),
+        ("GEMM_MB", mb), ("GEMM_KC", kc), ("GEMM_K_SPLIT", int(split)),
+        ("GEMM_A_PACK", int(repack)), ("GEMM_A_STRIDE", stride if repack else 0), ("GEMM_GEMV", gemv),
+        ("GEMM_PREFETCH", int(weight_bytes > target.l1 // 2)))
+    batch = spec.batch if isinstance(spec.batch, int) else 1
+    seconds = batch * cycles(spec, tiles, mb, target) * 4 * target.vl / target.flops
+    if weight_bytes:
+        seconds = max(seconds, weight_bytes / target.bandwidth)
+    wide = f"{tiles.nv * target.vl}" + (f"/{tiles.last * target.vl}" if tiles.last != tiles.nv else "")
+    return Choice("gemm.h", f"gemm {tiles.mr}x{wide}, blocks of {mb}", macros,
+                  packer(spec, tiles, target.vl) if spec.b_packed else None, scratch, 0, seconds)
+
+
+def candidates(spec: GemmSpec, target: Target) -> list[Choice]:
+    """Ways to compute the product on the target, the best by analysis first; at least one."""
+    choices = [_choice(spec, tiles, block_rows(spec, tiles, target), target) for tiles in tile_options(spec, target)]
+    return sorted(choices, key=lambda c: c.cost)
