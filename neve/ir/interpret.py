@@ -1,0 +1,127 @@
+"""The reference interpreter: node by node through `Op.eval`, in numpy. What it gives is what a graph means."""
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sympy
+
+from neve.errors import ModelError
+from neve.ir.graph import Graph, Node, StateVar, Value
+from neve.ir.types import DType, round_to
+from neve.ir.walk import map_attributes
+
+if TYPE_CHECKING:
+    from neve.ops.base import Op
+
+Sizes = Mapping[sympy.Symbol, int]
+
+
+def interpret(graph: Graph, inputs: Sequence[Any], state: MutableMapping[StateVar, np.ndarray] | None = None,
+              sizes: Sizes | None = None) -> tuple[np.ndarray, ...]:
+    """The outputs for inputs (anything np.asarray takes, of the input's dtype; a bfloat16 one as float32).
+
+    state holds the current content of state variables and is updated; one that is missing starts from its initial content.
+    sizes gives values of symbols that no input's shape determines.
+    Raises ValueError if the inputs do not fit the graph's, TypeError on a wrong dtype, AssertionError if an op's result is not
+    of the type that it inferred, ModelError where the graph raises.
+    """
+    arrays = [np.asarray(a) for a in inputs]
+    bound = bind_sizes(graph.inputs, [a.shape for a in arrays], sizes)
+    for v, a in zip(graph.inputs, arrays, strict=True):
+        if a.dtype != v.dtype.numpy:
+            raise TypeError(f"input %{v.name} is {v.dtype}, got an array of {a.dtype}")
+    return _run(graph, [round_to(a, v.dtype) for v, a in zip(graph.inputs, arrays, strict=True)], {} if state is None else state, bound)
+
+
+def bind_sizes(values: Sequence[Value], shapes: Sequence[tuple[int, ...]], sizes: Sizes | None = None) -> dict[sympy.Symbol, int]:
+    """The symbols' values that make the types of values fit shapes, beginning with sizes.
+
+    Plain symbols are taken first; then dims that are linear in one unknown symbol are solved.
+    Raises ValueError saying which value does not fit.
+    """
+    bound: dict[sympy.Symbol, int] = dict(sizes or {})
+    if len(values) != len(shapes):
+        raise ValueError(f"expected {len(values)} inputs, got {len(shapes)}")
+    todo: list[tuple[sympy.Expr, int]] = []
+    for v, shape in zip(values, shapes, strict=True):
+        if len(shape) != len(v.shape):
+            raise ValueError(f"input %{v.name} is {v.type}, got an array of shape {tuple(shape)}")
+        for d, n in zip(v.shape, shape, strict=True):
+            if isinstance(d, sympy.Symbol):
+                bound.setdefault(d, n)
+            elif not isinstance(d, int):
+                todo.append((d, n))
+    for d, n in todo:
+        unknown = d.free_symbols - bound.keys()
+        if len(unknown) == 1:
+            (s,) = unknown
+            roots = [r for r in sympy.solve(d.subs(bound) - n, s) if r.is_Integer and r >= 0]
+            if len(roots) == 1:
+                bound[s] = int(roots[0])
+    for v, shape in zip(values, shapes, strict=True):
+        if any(sympy.sympify(d).subs(bound) != n for d, n in zip(v.shape, shape, strict=True)):
+            raise ValueError(f"input %{v.name} is {v.type}, got an array of shape {tuple(shape)}" + _where(bound))
+    return bound
+
+
+def bind(op: Op, sizes: Sizes) -> Op:
+    """op with every symbolic attribute (also within tuples) replaced by its int; op itself if it has none."""
+    return map_attributes(op, lambda value: _size(value, sizes) if isinstance(value, sympy.Basic) else value)
+
+
+def _size(d: Any, sizes: Sizes) -> int:
+    if isinstance(d, int):
+        return d
+    value = d.subs(sizes)
+    if not value.is_Integer:
+        raise ValueError(f"the size {d} is not an integer" + _where(sizes))
+    return int(value)
+
+
+def _where(sizes: Sizes) -> str:
+    return f" (where {', '.join(f'{s}={n}' for s, n in sizes.items())})" if sizes else ""
+
+
+def evaluate(op: Op, inputs: Sequence[np.ndarray], dtypes: Sequence[DType]) -> tuple[np.ndarray, ...]:
+    """op.eval on arrays, rounded to the output dtypes; half types are computed in float32. op has no symbolic attributes."""
+    outs = op.eval(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in inputs))
+    return tuple(round_to(np.asarray(o), d) for o, d in zip(outs, dtypes, strict=True))
+
+
+def _run(graph: Graph, inputs: Sequence[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes) -> tuple[np.ndarray, ...]:
+    env: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
+    last = {v: n for n in graph.nodes for v in n.inputs}
+    keep = set(graph.outputs)
+    for node in graph.nodes:
+        outs = _step(node, [env[v] for v in node.inputs], state, sizes)
+        for v, a in zip(node.outputs, outs, strict=True):
+            assert a.shape == tuple(_size(d, sizes) for d in v.shape), f"%{v.name}: {v.type} = {node.op.name}: eval gave shape {a.shape}"
+            env[v] = a
+        for v in set(node.inputs):
+            if last[v] is node and v not in keep:
+                del env[v]
+    return tuple(env[v] for v in graph.outputs)
+
+
+def _step(node: Node, inputs: list[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes) -> tuple[np.ndarray, ...]:
+    op: Any = node.op
+    dtypes = [v.dtype for v in node.outputs]
+    if op.name == "if":
+        return _run(op.then if inputs[0].item() else op.orelse, inputs[1:], state, sizes)
+    if op.name == "while":
+        carried = tuple(inputs)
+        while _run(op.cond, carried, state, sizes)[0].item():
+            carried = _run(op.body, carried, state, sizes)
+        return carried
+    if op.name == "read_state":
+        return (np.array(state.get(op.var, op.var.init)),)
+    if op.name == "write_state":
+        state[op.var] = round_to(inputs[0], op.var.dtype)
+        return tuple(state[op.var] for _ in node.outputs)
+    if op.name == "raise":
+        if not inputs or inputs[0].item():
+            raise ModelError(op.message)
+        return ()
+    return evaluate(bind(op, sizes), inputs, dtypes)
