@@ -1,0 +1,216 @@
+"""The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked throughout.
+
+    {"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
+     "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}]}
+    METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or null}],
+              "guards": [{"expr", "message"}], "workspace": SIZE in bytes, "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
+              "out_tree": TREE, "raises": [message] (optional)}
+    TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the size
+              that an int scalar gives (optional)}
+    SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
+    TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
+             {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
+"""
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from neve.build.source import ABI, DTYPES
+from neve.errors import ArtifactError
+from neve.runtime.expressions import compile_sizes
+
+Tree = dict[str, Any]
+_LARGEST = 2**47  # bytes or elements: more than any machine addresses
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output; a dim is an int or an expression in the method's symbols."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    scalar: str | None = None
+    symbol: str | None = None
+
+    def __str__(self) -> str:
+        if self.scalar:
+            return f"{self.name}: {self.scalar}"
+        return f"{self.name}: {self.dtype} [{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A size that is known at the call: min and max are inclusive, max None if unbounded."""
+
+    name: str
+    min: int
+    max: int | None
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor that lives in the context, offset bytes from its start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class MethodSignature:
+    """One entry point."""
+
+    name: str
+    symbol: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    symbols: tuple[Symbol, ...]
+    guards: tuple[tuple[str, str], ...]
+    workspace: int | str
+    args: tuple[Tree, ...]
+    kwargs: dict[str, Tree]
+    out_tree: Tree
+    raises: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+        ranges = [f"{s.min} <= {s.name}" + ("" if s.max is None else f" <= {s.max}") for s in self.symbols]
+        return text + (f" with {', '.join([*ranges, *(g for g, _ in self.guards)])}" if ranges or self.guards else "")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """All of a program's entry points and its state."""
+
+    name: str
+    methods: dict[str, MethodSignature]
+    state: dict[str, State]
+    context_size: int
+    weights_size: int
+
+
+def read_signature(data: Any) -> Signature:
+    """The signature in its JSON form, checked; ArtifactError names what is wrong with it."""
+    top = _Reader(data, "signature")
+    if top.integer("abi") != ABI:
+        raise ArtifactError(f"the C interface is version {top.integer('abi')}, this neve knows {ABI}: use the neve that it was made with")
+    context = top.integer("context_size")
+    methods = {name: _method(name, _Reader(m, f"method {name!r}")) for name, m in top.mapping("methods").items()}
+    if not methods:
+        raise ArtifactError("the signature has no methods")
+    states = [_state(_Reader(s, "state"), context) for s in top.items("state")]
+    name = top.text("name", identifier=True)
+    return Signature(name, methods, {s.name: s for s in states}, context, top.integer("weights_size"))
+
+
+def _method(name: str, read: _Reader) -> MethodSignature:
+    symbols = tuple(
+        Symbol(r.text("name", identifier=True), r.integer("min"), None if r.data.get("max") is None else r.integer("max"))
+        for r in (_Reader(s, f"{read.where}: symbol") for s in read.items("symbols"))
+    )
+    names = [s.name for s in symbols]
+    if len(set(names)) != len(names):
+        raise ArtifactError(f"{read.where}: a symbol is declared twice")
+    inputs = tuple(_tensor(_Reader(t, f"{read.where}: input")) for t in read.items("inputs"))
+    outputs = tuple(_tensor(_Reader(t, f"{read.where}: output")) for t in read.items("outputs"))
+    guards = tuple(
+        (r.text("expr"), r.text("message")) for r in (_Reader(g, f"{read.where}: guard") for g in read.items("guards"))
+    )
+    tree = _Reader(read.mapping("in_tree"), f"{read.where}: in_tree")
+    made = MethodSignature(
+        name, read.text("symbol", identifier=True), inputs, outputs, symbols, guards, read.data.get("workspace", 0),
+        tuple(tree.items("args")), dict(tree.mapping("kwargs")), read.mapping("out_tree"),
+        tuple(str(m) for m in read.data.get("raises", ())),
+    )  # fmt: skip
+    given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
+    if given != list(range(len(inputs))):
+        raise ArtifactError(f"{read.where}: in_tree has leaves {given} for {len(inputs)} inputs")
+    if any(not 0 <= i < len(outputs) for i in _leaves(made.out_tree, read.where)):
+        raise ArtifactError(f"{read.where}: out_tree has a leaf beyond its {len(outputs)} outputs")
+    compile_sizes([*(d for t in (*inputs, *outputs) for d in t.shape), *(g for g, _ in guards), made.workspace], names)
+    return made
+
+
+def _tensor(read: _Reader) -> Tensor:
+    dims = read.items("shape")
+    if len(dims) > 64 or not all(type(d) is str or (type(d) is int and 0 <= d < _LARGEST) for d in dims):
+        raise ArtifactError(f"{read.where}: wanted a shape of sizes and expressions, got {str(dims)[:60]}")
+    scalar, symbol = read.data.get("scalar"), read.data.get("symbol")
+    if scalar not in (None, "int", "float", "bool") or not (symbol is None or isinstance(symbol, str)):
+        raise ArtifactError(f"{read.where}: wanted scalar null, int, float or bool, got {scalar!r}")
+    return Tensor(read.text("name"), read.dtype(), tuple(dims), scalar, symbol)
+
+
+def _state(read: _Reader, context: int) -> State:
+    dims = read.items("shape")
+    if len(dims) > 64 or not all(type(d) is int and 0 <= d < _LARGEST for d in dims):
+        raise ArtifactError(f"{read.where}: wanted a shape of whole numbers, got {str(dims)[:60]}")
+    made = State(read.text("name"), read.dtype(), tuple(dims), read.integer("offset"))
+    if made.offset + math.prod(made.shape) * DTYPES[made.dtype] > context or made.offset % DTYPES[made.dtype]:
+        raise ArtifactError(f"{read.where} {made.name!r} lies outside the context of {context} bytes, or is not aligned")
+    return made
+
+
+def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:
+    """The leaves of a tree in order, after a check of its form."""
+    if not isinstance(tree, dict) or len(tree) != 1 or depth > 50:
+        raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}")
+    (kind, value), = tree.items()
+    if kind == "leaf" and type(value) is int:
+        return [value]
+    if kind == "none" or (kind == "const" and (value is None or isinstance(value, (bool, int, float, str)))):
+        return []
+    if kind in ("tuple", "list") and isinstance(value, list):
+        return [i for t in value for i in _leaves(t, where, depth + 1)]
+    if kind == "object" and isinstance(value, dict) and isinstance(value.get("class"), str):
+        kind, value = "dict", value.get("fields")
+    if kind == "dict" and isinstance(value, dict):
+        return [i for t in value.values() for i in _leaves(t, where, depth + 1)]
+    raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}")
+
+
+class _Reader:
+    """A JSON object whose fields are taken out by type."""
+
+    def __init__(self, data: Any, where: str) -> None:
+        if not isinstance(data, dict):
+            raise ArtifactError(f"{where}: wanted a JSON object, got {str(data)[:60]!r}")
+        self.data, self.where = data, where
+
+    def wrong(self, field: str, wanted: str) -> ArtifactError:
+        return ArtifactError(f"{self.where}: wanted {wanted} as {field!r}, got {str(self.data.get(field))[:60]!r}")
+
+    def integer(self, field: str) -> int:
+        value = self.data.get(field)
+        if type(value) is not int or not 0 <= value < _LARGEST:
+            raise self.wrong(field, "a whole number")
+        return value
+
+    def text(self, field: str, identifier: bool = False) -> str:
+        value = self.data.get(field)
+        if not isinstance(value, str) or (identifier and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", value)):
+            raise self.wrong(field, "an identifier" if identifier else "text")
+        return value
+
+    def dtype(self) -> str:
+        value = self.data.get("dtype")
+        if not isinstance(value, str) or value not in DTYPES:
+            raise self.wrong("dtype", f"one of {', '.join(DTYPES)}")
+        return value
+
+    def items(self, field: str) -> list[Any]:
+        value = self.data.get(field)
+        if not isinstance(value, list):
+            raise self.wrong(field, "a list")
+        return value
+
+    def mapping(self, field: str) -> dict[str, Any]:
+        value = self.data.get(field)
+        if not isinstance(value, dict):
+            raise self.wrong(field, "a JSON object")
+        return value

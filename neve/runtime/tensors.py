@@ -1,0 +1,111 @@
+"""Arguments and results of calls, in numpy or torch; torch is never imported here, only used where the caller has."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neve.errors import InputError
+from neve.runtime.native import address
+from neve.runtime.signature import Tensor
+
+# bfloat16 is not a dtype of numpy: there its bits are uint16
+NUMPY: dict[str, np.dtype[Any]] = {
+    **{name: np.dtype(name) for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")},
+    "bfloat16": np.dtype("uint16"),
+}
+_PYTHON = {"int": (int, np.integer), "float": (float, int, np.floating, np.integer), "bool": (bool, np.bool_)}
+
+
+def torch_module() -> Any:
+    """torch if this process has imported it, else None."""
+    return sys.modules.get("torch")
+
+
+def is_torch(value: Any) -> bool:
+    torch = torch_module()
+    return torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+
+
+def torch_dtype(torch: Any, dtype: str) -> Any:
+    return getattr(torch, dtype)
+
+
+def prepare(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
+    """(address, shape, what keeps it alive) of an argument made contiguous; InputError unless dtype and rank fit."""
+    if wanted.scalar:
+        return _scalar(value, wanted, method)
+    if is_torch(value):
+        return _torch(value, wanted, method)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _numpy(np.asarray(value), wanted, method)
+    raise InputError(f"{method}: {wanted.name}: got {_brief(value)}, wanted {wanted}; pass a torch tensor or a numpy array")
+
+
+def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
+    torch = torch_module()
+    dtype = torch_dtype(torch, wanted.dtype)
+    name = f"{method}: {wanted.name}"
+    got = f"got {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if value.dtype != dtype:
+        raise InputError(f"{name}: {got}, wanted {wanted}; convert it with .to({dtype})")
+    if value.dim() != len(wanted.shape):
+        raise InputError(f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}")
+    if value.layout != torch.strided:
+        raise InputError(f"{name}: got a tensor of layout {value.layout}, wanted a dense one; convert it with .to_dense()")
+    if value.device.type != "cpu":
+        raise InputError(f"{name}: got a tensor on {value.device}, wanted one on the cpu; move it with .cpu()")
+    dense = value.detach().resolve_neg().contiguous()
+    return dense.data_ptr(), tuple(value.shape), dense
+
+
+def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
+    dtype = NUMPY[wanted.dtype]
+    name, got = f"{method}: {wanted.name}", f"got {value.dtype} {list(value.shape)}"
+    if value.dtype != dtype and not (value.dtype.name == wanted.dtype and value.dtype.isnative):
+        mend = "pass its bits as uint16, or a torch tensor" if wanted.dtype == "bfloat16" else f"convert it with .astype(np.{dtype})"
+        raise InputError(f"{name}: {got}, wanted {wanted}; {mend}")
+    if value.ndim != len(wanted.shape):
+        raise InputError(f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}")
+    if not (value.flags.c_contiguous and value.flags.aligned):
+        value = value.copy(order="C")
+    return address(value), value.shape, value
+
+
+def _scalar(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
+    assert wanted.scalar
+    if (is_torch(value) and value.dim() == 0) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
+    truth = isinstance(value, (bool, np.bool_))
+    if not isinstance(value, _PYTHON[wanted.scalar]) or (truth and wanted.scalar != "bool"):
+        raise InputError(f"{method}: {wanted.name}: got {_brief(value)}, wanted a Python {wanted.scalar}")
+    try:
+        held = np.array(value, NUMPY[wanted.dtype])
+    except OverflowError as error:
+        raise InputError(f"{method}: {wanted.name}: {value} does not fit into {wanted.dtype}") from error
+    return address(held), (), held
+
+
+def _rank_mend(value: Any, wanted: Tensor) -> str:
+    if len(value.shape) == len(wanted.shape) - 1:
+        return "a batch of one is x[None]"
+    return "reshape it"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, (bool, int, float, str)):
+        return f"the {type(value).__name__} {str(value)[:40]!r}" if isinstance(value, str) else f"the {type(value).__name__} {value}"
+    if is_torch(value) or isinstance(value, np.ndarray):
+        return f"a tensor {list(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def allocate(shapes: Sequence[tuple[int, ...]], outputs: Sequence[Tensor], torch: Any) -> tuple[list[Any], list[int]]:
+    """Fresh outputs, torch tensors if torch is given and else arrays, and their addresses."""
+    if torch is None:
+        arrays = [np.empty(shape, NUMPY[t.dtype]) for shape, t in zip(shapes, outputs, strict=True)]
+        return arrays, [address(a) for a in arrays]
+    made = [torch.empty(shape, dtype=torch_dtype(torch, t.dtype), device="cpu") for shape, t in zip(shapes, outputs, strict=True)]
+    return made, [t.data_ptr() for t in made]

@@ -1,0 +1,156 @@
+"""Arguments taken apart to the flat list of a method's inputs, and outputs put together as the model returns them."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from neve.errors import InputError
+from neve.runtime.signature import MethodSignature, Tree
+
+Build = Callable[[dict[str, Any]], Any]
+Fields = Callable[[Any], Mapping[str, Any]]
+_CLASSES: dict[str, tuple[Build, Fields]] = {}
+
+
+class Struct:
+    """Stands for an object of a class that this process does not know: fields by attribute, by key and by number."""
+
+    def __init__(self, name: str, fields: dict[str, Any]) -> None:
+        self.__dict__.update(fields)
+        self.__dict__["_name"], self.__dict__["_fields"] = name, fields
+
+    def keys(self) -> list[str]:
+        return list(self._fields)
+
+    def values(self) -> list[Any]:
+        return list(self._fields.values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self._fields.items())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        return self._fields[key] if isinstance(key, str) else tuple(self._fields.values())[key]
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fields.values())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._fields
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(f"{self._name} has no field {name!r}, only {', '.join(self._fields)}")
+
+    def __repr__(self) -> str:
+        return f"{self._name.rsplit('.', 1)[-1]}({', '.join(f'{k}={v!r}' for k, v in self._fields.items())})"
+
+
+def register_class(name: str, build: Build, fields: Fields | None = None) -> None:
+    """Makes outputs whose tree names this class real objects: build gets the fields, `fields` takes an argument apart."""
+    _CLASSES[name] = (build, fields or vars)
+
+
+def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
+    """A function from a method's flat outputs to what the method returns."""
+    (kind, value), = tree.items()
+    if kind == "leaf":
+        index: int = value
+        return lambda leaves: leaves[index]
+    if kind in ("none", "const"):
+        constant = None if kind == "none" else value
+        return lambda leaves: constant
+    if kind == "tuple":
+        if [t.get("leaf") for t in value] == list(range(len(value))):
+            return lambda leaves: tuple(leaves[: len(value)])
+        parts = [builder(t) for t in value]
+        return lambda leaves: tuple([part(leaves) for part in parts])
+    if kind == "list":
+        parts = [builder(t) for t in value]
+        return lambda leaves: [part(leaves) for part in parts]
+    if kind == "dict":
+        named = {key: builder(t) for key, t in value.items()}
+        return lambda leaves: {key: part(leaves) for key, part in named.items()}
+    name: str = value["class"]
+    named = {key: builder(t) for key, t in value["fields"].items()}
+
+    def make(leaves: Sequence[Any]) -> Any:
+        fields = {key: part(leaves) for key, part in named.items()}
+        return _CLASSES[name][0](fields) if name in _CLASSES else Struct(name, fields)
+
+    return make
+
+
+def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The method's inputs in order, out of the arguments of a call; InputError if their structure is another one."""
+    leaves: list[Any] = [None] * len(method.inputs)
+    places: dict[str | int, Tree] = {**dict(enumerate(method.args)), **method.kwargs}
+    names = {method.inputs[t["leaf"]].name: i for i, t in enumerate(method.args) if "leaf" in t}
+    by_keyword = list(method.kwargs)
+    given: dict[str | int, Any] = {}
+    for i, value in enumerate(args):
+        if i < len(method.args):
+            given[i] = value
+        elif i - len(method.args) < len(by_keyword):
+            given[by_keyword[i - len(method.args)]] = value
+        else:
+            raise InputError(f"{method.name} takes {len(places)} arguments, got {len(args)}; wanted {method}")
+    for key, value in kwargs.items():
+        place = key if key in method.kwargs else names.get(key)
+        if place is None:
+            raise InputError(f"{method.name} has no argument {key!r}; wanted {method}")
+        if place in given:
+            raise InputError(f"{method.name} got the argument {key!r} twice")
+        given[place] = value
+    for place, tree in places.items():
+        if place in given:
+            label = place if isinstance(place, str) else f"argument {place}"
+            _take(method, tree, given[place], label, leaves)
+        elif "none" not in tree and "const" not in tree:
+            label = method.inputs[tree["leaf"]].name if "leaf" in tree else str(place)
+            raise InputError(f"{method.name} misses the argument {label!r}; wanted {method}")
+    return leaves
+
+
+def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: list[Any]) -> None:
+    (kind, wanted), = tree.items()
+    if kind == "leaf":
+        if value is None:
+            raise InputError(f"{method.name}: {where} ({method.inputs[wanted]}) is None; the model was compiled with a value for it")
+        leaves[wanted] = value
+    elif kind == "none":
+        if value is not None:
+            raise InputError(f"{method.name}: {where}: got {_kind(value)}, wanted None, with which the model was compiled")
+    elif kind == "const":
+        if type(value) is not type(wanted) or value != wanted:
+            raise InputError(f"{method.name}: {where}: got {value!r}, wanted {wanted!r}, with which the model was compiled")
+    elif kind in ("tuple", "list"):
+        if not isinstance(value, (tuple, list)) or len(value) != len(wanted):
+            size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+            raise InputError(f"{method.name}: {where}: got {_kind(value)}{size}, wanted a {kind} of {len(wanted)}")
+        for i, (part, item) in enumerate(zip(wanted, value, strict=True)):
+            _take(method, part, item, f"{where}[{i}]", leaves)
+    else:
+        if kind == "object":
+            value = _fields(wanted["class"], value)
+            wanted = wanted["fields"]
+        if not isinstance(value, Mapping) or set(value) != set(wanted):
+            keys = f" with {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
+            raise InputError(f"{method.name}: {where}: got {_kind(value)}{keys}, wanted a dict with {', '.join(wanted)}")
+        for key, part in wanted.items():
+            _take(method, part, value[key], f"{where}[{key!r}]", leaves)
+
+
+def _fields(name: str, value: Any) -> Any:
+    if name in _CLASSES and not isinstance(value, (Mapping, Struct)):
+        return dict(_CLASSES[name][1](value))
+    if isinstance(value, Struct):
+        return dict(value.items())
+    return value if isinstance(value, Mapping) else getattr(value, "__dict__", value)
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
