@@ -47,12 +47,6 @@
 #define GEMM_PARTIAL
 #endif
 
-#define TILES_RUN KN(tile_last)
-#define TILES_FN(r) KN(last_##r)
-#define TILES_NV GEMM_NV_LAST
-#define TILES_MASK GEMM_ROWS_LAST
-#include "gemm_tiles.h"
-
 #if GEMM_GEMV
 /* Row 0 of as many panels side by side as GEMM_GEMV says. */
 #define TILE_FN KN(gemv_tile)
@@ -64,6 +58,12 @@
 #undef TILE_BS
 #undef TILE_BV
 #endif
+
+#define TILES_RUN KN(tile_last)
+#define TILES_FN(r) KN(last_##r)
+#define TILES_NV GEMM_NV_LAST
+#define TILES_MASK GEMM_ROWS_LAST
+#include "gemm_tiles.h"
 
 #if GEMM_B_DIRECT
 #define TILE_BS (GEMM_LDB)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import mmap
 import os
 import subprocess
 import sys
@@ -58,6 +59,19 @@ def aligned(size: int, dtype: type = np.uint8) -> np.ndarray:
     raw = np.empty(n + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start:start + n].view(dtype)
+
+
+def guarded(array: np.ndarray) -> np.ndarray:
+    """A copy that ends where an unreadable page begins, so that touching anything past it is a crash."""
+    page, size = mmap.PAGESIZE, array.nbytes
+    span = -(-max(size, 1) // page) * page
+    memory = mmap.mmap(-1, span + page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + span), ctypes.c_size_t(page), 0):
+        raise OSError("mprotect failed")
+    copy = np.frombuffer(memory, array.dtype, array.size, span - size).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class Kernel:

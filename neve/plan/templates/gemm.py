@@ -114,9 +114,11 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
         for last in wide:
             mr, mr_last = (1, 1) if spec.m == 1 else (rows_that_fit(nv, target), rows_that_fit(last, target))
             tiles = Tiles(nv, last, mr, mr_last)
-            if panel_count(spec.n, tiles, target.vl) == 1:
-                tiles = Tiles(last, last, mr_last, mr_last)
-            options.add(tiles)
+            panels = panel_count(spec.n, tiles, target.vl)
+            if panels == 1:
+                options.add(Tiles(last, last, mr_last, mr_last))
+            elif spec.n > (panels - 1) * nv * target.vl:
+                options.add(tiles)
     return sorted(options, key=lambda t: (t.nv, t.last))
 
 
@@ -212,7 +214,7 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     batch = spec.batch if isinstance(spec.batch, int) else 1
     seconds = batch * cycles(spec, tiles, mb, target) * 4 * target.vl / target.flops
     if weight_bytes:
-        seconds = max(seconds, weight_bytes / target.bandwidth)
+        seconds = 0.1 * seconds + max(0.9 * seconds, weight_bytes / target.bandwidth)
     wide = f"{tiles.nv * target.vl}" + (f"/{tiles.last * target.vl}" if tiles.last != tiles.nv else "")
     return Choice("gemm.h", f"gemm {tiles.mr}x{wide}, blocks of {mb}", macros,
                   packer(spec, tiles, target.vl) if spec.b_packed else None, scratch, 0, seconds)

@@ -1,0 +1,214 @@
+"""gemm.h on edge sizes, in each compiler, against float64; one, two and three threads give the same bits."""
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neve.build.target import AVX2, Target
+from neve.plan.templates.choice import Choice
+from neve.plan.templates.gemm import GemmSpec, candidates, pack_weight
+from tests.kernels.harness import FLAGS, KERNELS, ZIG, compilers, guarded, load_all
+
+GENERIC = replace(AVX2, name="x86_64", isa="generic", vl=4)
+SMALL_CACHE = replace(AVX2, l2=8192)
+PAD = 3
+"""Columns after each row of the output that must stay as they were."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A product, the values of s[] to run it with, and which candidate of which target."""
+
+    spec: GemmSpec
+    sizes: tuple[tuple[int, ...], ...] = ((),)
+    target: Target = AVX2
+    index: int = 0
+
+    @property
+    def choice(self) -> Choice:
+        return candidates(self.spec, self.target)[self.index]
+
+
+def packed(m: int | str, n: int, k: int, *sizes: tuple[int, ...], **more: object) -> Problem:
+    return Problem(GemmSpec(m, n, k, **more), sizes or ((),))  # type: ignore[arg-type]
+
+
+def runtime(m: int | str, n: int | str, k: int | str, *sizes: tuple[int, ...], **more: object) -> Problem:
+    return Problem(GemmSpec(m, n, k, b_packed=False, **more), sizes or ((),))  # type: ignore[arg-type]
+
+
+EDGES = tuple(packed(*shape) for shape in (
+    (1, 1, 1), (5, 15, 7), (6, 16, 8), (7, 17, 9), (12, 8, 4), (13, 7, 3), (3, 24, 5), (13, 40, 33), (49, 33, 20), (1, 70, 33),
+    (1, 129, 20), (1, 5, 3), (2, 100, 65), (0, 4, 3), (4, 4, 0), (1, 20, 0), (3, 0, 3)))
+PACKED = (
+    packed(7, 20, 6, lda=9),
+    packed(7, 20, 6, b_layout="kn"),
+    packed(5, 18, 6, batch=3, a_batch=31),
+    packed(5, 18, 6, batch=3, a_batch=31, b_batched=True),
+    packed("s[0]", 37, 19, *((m,) for m in (0, 1, 2, 3, 5, 6, 7, 12, 13, 100, 500))),
+    packed("s[0]", 130, 8, (1,), (2,), (4,)),
+    packed("(s[0]*s[1])", 12, 5, (3, 4), (0, 2), lda="(s[0]*0+8)"),
+    Problem(GemmSpec(205, 50, 40), target=SMALL_CACHE),
+    Problem(GemmSpec("s[0]", 50, 40, batch="s[1]", a_batch="(b)*s[0]*40"), ((1, 2), (47, 1), (48, 2), (49, 3), (205, 2), (5, 0)),
+            SMALL_CACHE),
+)
+RUNTIME = (
+    runtime(13, 21, 10),
+    runtime(2, 45, 10, ldb=47),
+    runtime(7, 20, 13, ldb=1, ldn=13),
+    runtime(40, 36, 70, batch=3, a_batch=2800, b_batch=2520),
+    runtime(13, 17, 9, ldb=40, ldn=2),
+    runtime(7, 20, 2100, ldb=1, ldn=2100),
+    runtime("s[0]", "s[1]", "s[2]", *((m, n, k) for m in (1, 6, 50) for n in (1, 16, 35) for k in (0, 1, 511, 512, 1030)),
+            ldb="s[1]", lda="s[2]"),
+    runtime("s[0]", "s[0]", 16, (1,), (7,), (33,), ldb=1, ldn=16, batch=2, a_batch="(b)*s[0]*16", b_batch="(b)*s[0]*16"),
+    runtime(13, 21, 10, lda=1, ldk=13),
+    runtime(50, 21, "s[0]", (0,), (9,), (600,), lda=1, ldk=50),
+    packed(50, 40, 33, lda=1, ldk=55),
+    packed(7, 20, 6, lda=2, ldk=15),
+    Problem(GemmSpec(100, 40, 33, batch=2, a_batch=3400, lda=1, ldk=102), target=SMALL_CACHE),
+)
+ALL_TILES = tuple(Problem(spec, ((),), AVX2, i) for spec in (GemmSpec(23, 75, 11), GemmSpec(1, 150, 11))
+                  for i in range(len(candidates(spec, AVX2))))
+PROBLEMS = (*EDGES, *PACKED, *RUNTIME)
+
+
+def source(problem: Problem, name: str) -> str:
+    """The kernel NAME_run with operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + bias of the column."""
+    macros = "".join(f"#define {key} {value}\n" for key, value in problem.choice.macros)
+    return f"""
+#define KN(x) {name}_##x
+{macros}
+NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_t m, int64_t n)
+{{ (void)s; return (float *)p[2] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
+#define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[3] + (n)))
+#define K_STORE_N(v, cnt, b, m, n) vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[3] + (n), cnt), cnt)
+#include "gemm.h"
+"""
+
+
+def unit(problems: tuple[Problem, ...]) -> str:
+    return '#include "rt.h"\n#include "vec.h"\n' + "".join(source(q, f"k{i}") for i, q in enumerate(problems))
+
+
+def value(size: int | str, s: tuple[int, ...], b: int = 0) -> int:
+    return size if isinstance(size, int) else int(eval(size, {"s": s, "b": b}))
+
+
+def offset(step: int | str, s: tuple[int, ...], b: int) -> int:
+    return b * step if isinstance(step, int) else value(step, s, b)
+
+
+@dataclass
+class Operands:
+    """Random operands, the arrays handed to the kernel, and what must come out."""
+
+    arrays: list[np.ndarray] = field(default_factory=list)
+    want: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    scale: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def strided(rng: np.random.Generator, shape: tuple[int, int, int], steps: tuple[int, int], starts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """A flat buffer just long enough, and the (batch, rows, columns) view that it holds."""
+    batch, rows, columns = shape
+    index = np.array(starts, np.int64)[:, None, None] + np.arange(rows)[:, None] * steps[0] + np.arange(columns) * steps[1]
+    flat = rng.standard_normal(int(index.max()) + 1 if index.size else 0).astype(np.float32)
+    return guarded(flat), flat[index] if index.size else np.zeros(shape, np.float32)
+
+
+def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
+    spec, rng = problem.spec, np.random.default_rng(1)
+    m, n, k, batch = (value(v, s) for v in (spec.m, spec.n, spec.k, spec.batch))
+    lda, ldb = (d if v is None else value(v, s) for v, d in ((spec.lda, k), (spec.ldb, n)))
+    a_flat, a = strided(rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)])
+    if spec.b_packed:
+        b = rng.standard_normal((batch if spec.b_batched else 1, k, n)).astype(np.float32)
+        weight = b if spec.b_layout == "kn" else np.swapaxes(b, 1, 2)
+        pack = problem.choice.pack
+        assert pack is not None
+        b_flat = guarded(pack(weight if spec.b_batched else weight[0]))
+    else:
+        b_flat, b = strided(rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)])
+    bias = rng.standard_normal(n).astype(np.float32)
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    return Operands([a_flat, b_flat, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
+                    wide_a @ wide_b + bias, np.abs(wide_a) @ np.abs(wide_b) + np.abs(bias))
+
+
+def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[str]:
+    """Run every problem at every size; yields what is wrong."""
+    kernels = load_all(unit(problems), compiler, tuple(f"k{i}_run" for i in range(len(problems))), isa)
+    for i, problem in enumerate(problems):
+        for s in problem.sizes:
+            made = operands(problem, s)
+            first: np.ndarray | None = None
+            for threads in (1, 2, 3):
+                out = made.arrays[2]
+                out[...] = 7
+                kernels[f"k{i}_run"](made.arrays, s, threads, problem.choice.scratch)
+                got = out[..., :out.shape[-1] - PAD]
+                if not (np.abs(got - made.want) <= 1e-6 * made.scale + 1e-30).all():
+                    yield f"{problem.spec} {s} {problem.choice.label}, {threads} threads: wrong values"
+                if not (out[..., out.shape[-1] - PAD:] == 7).all():
+                    yield f"{problem.spec} {s}: wrote past the row"
+                if first is not None and not np.array_equal(first, got):
+                    yield f"{problem.spec} {s}: {threads} threads differ from 1"
+                first = got.copy()
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_gemm(compiler: str) -> None:
+    assert list(check(PROBLEMS, compiler, "avx2")) == []
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_every_candidate(compiler: str) -> None:
+    assert list(check(ALL_TILES, compiler, "avx2")) == []
+
+
+def test_generic_vectors() -> None:
+    problems = tuple(replace(q, target=GENERIC) for q in (*EDGES[:10], PACKED[4], *RUNTIME[:6]))
+    assert list(check(problems, compilers()[0], "generic")) == []
+
+
+@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "wasm32-freestanding", "x86_64-avx512"])
+def test_compiles_for(target: str, tmp_path: Path) -> None:
+    """Other instruction sets compile without a warning (they do not run here)."""
+    if "zig" not in compilers():
+        pytest.skip("needs the ziglang wheel")
+    name, extra, data = {
+        "aarch64-linux-gnu": (target, (), replace(GENERIC, isa="neon", registers=32)),
+        "wasm32-freestanding": (target, ("-msimd128",), GENERIC),
+        "x86_64-avx512": ("x86_64-linux-gnu", ("-mcpu=skylake_avx512",), replace(AVX2, isa="avx512", vl=16, registers=32)),
+    }[target]
+    problems = tuple(replace(q, target=data) for q in (EDGES[7], PACKED[4], RUNTIME[0], RUNTIME[6]))
+    path = tmp_path / "k.c"
+    path.write_text(unit(problems) + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"
+                    "void k_all(void *const *p, const int64_t *s, neve_thread *th) { "
+                    + " ".join(f"k{i}_run(p, s, th);" for i in range(len(problems))) + " }\n")
+    flags = [f for f in FLAGS if f != "-fPIC" or "linux" in name]
+    done = subprocess.run([*ZIG, "-target", name, *extra, *flags, "-fno-sanitize=all", "-I", str(KERNELS), "-c", str(path),
+                           "-o", str(tmp_path / "k.o")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_packed_layout() -> None:
+    weight = np.arange(2 * 20, dtype=np.float32).reshape(2, 20)
+    tiles = candidates(GemmSpec("s[0]", 20, 2), AVX2)[0]
+    assert dict(tiles.macros)["GEMM_NV"] == 2
+    assert tiles.pack is not None
+    flat = tiles.pack(weight.T)
+    np.testing.assert_array_equal(flat[:32].reshape(2, 16), weight[:, :16])
+    np.testing.assert_array_equal(flat[32:].reshape(2, 16)[:, :4], weight[:, 16:])
+    assert (flat[32:].reshape(2, 16)[:, 4:] == 0).all()
+    assert pack_weight.__doc__
+
+
+def test_refuses_symbolic_packed_weight() -> None:
+    with pytest.raises(ValueError, match="literal sizes"):
+        GemmSpec(4, "s[0]", 3)
