@@ -1,6 +1,8 @@
 """Every convolution template against float64 numpy, on edge sizes, with both compilers and one to three threads."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.kernels.conv_unit import HEAD, Problem, reference, source, target
@@ -30,6 +32,15 @@ PLANAR = (
     P(3, 16, 12, 300, planar=True, stride=(2, 2), symbolic=True, dilation=(2, 2)), P(80, 24, 1, 150, kernel=(1, 3), padding=(0, 1, 0, 1), planar=True),
     P(3, 8, 40, 270, planar=True, padding=(0, 2, 1, 0)), P(3, 16, 8, 8, planar=True, batch=0),
 )
+DEPTHWISE = tuple(replace(p, groups=p.channels) for p in (
+    P(8, 8, 9, 11), P(24, 24, 7, 7), P(11, 11, 8, 5, batch=2), P(1 + 2, 3, 1, 1), P(32, 32, 9, 13, stride=(2, 2)), P(16, 16, 14, 14, batch=3),
+    P(40, 40, 7, 9, kernel=(5, 5), padding=(2, 2, 2, 2)), P(13, 13, 9, 12, kernel=(5, 5), stride=(2, 2), padding=(1, 1, 2, 2)),
+    P(24, 24, 7, 15, kernel=(7, 7), padding=(3, 3, 3, 3)), P(16, 16, 3, 2, kernel=(7, 7), padding=(3, 3, 3, 3)),
+    P(8, 8, 12, 13, dilation=(2, 3), padding=(2, 3, 2, 3)), P(8, 8, 9, 9, kernel=(2, 3), stride=(3, 4), padding=(0, 0, 0, 1)),
+    P(8, 8, 9, 9, kernel=(1, 1), stride=(2, 3), padding=(0, 0, 0, 0)), P(16, 16, 1, 40, kernel=(1, 31), padding=(0, 15, 0, 15)),
+    P(12, 24, 7, 6), P(5, 15, 6, 9, stride=(2, 2)), P(16, 16, 9, 7, gap=3), P(16, 16, 9, 7, batch=0), P(20, 20, 9, 14, batch=2, symbolic=True),
+    P(200, 200, 6, 5, kernel=(7, 7), padding=(3, 3, 3, 3)), *(P(8, 8, n, n) for n in (2, 3, 4, 5, 6, 8, 10)),
+))
 
 
 def instances(problems: tuple[Problem, ...]) -> list[tuple[str, Problem, Choice, str]]:
@@ -57,7 +68,7 @@ def run(kernel: object, problem: Problem, choice: Choice, x: np.ndarray, weight:
 
 
 @pytest.mark.parametrize("compiler", compilers())
-@pytest.mark.parametrize("problems", [DIRECT, PLANAR], ids=["direct", "planar"])
+@pytest.mark.parametrize("problems", [DIRECT, PLANAR, DEPTHWISE], ids=["direct", "planar", "depthwise"])
 def test_against_float64(problems: tuple[Problem, ...], compiler: str) -> None:
     cases = instances(problems)
     kernels = load_all(HEAD + "".join(c[3] for c in cases), compiler, tuple(c[0] for c in cases))

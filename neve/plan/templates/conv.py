@@ -45,9 +45,10 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     depth, columns = spec.depth, spec.out_channels // spec.groups
     pixels = spec.pixels()
     weight_bytes = 4 * depth * spec.out_channels
-    # a block's input and the panel that is passing over it share the second cache level
-    per_pixel = 4 * spec.channels * spec.stride[0] * spec.stride[1] * (2 if spec.kernel[0] > spec.stride[0] else 1)
-    block = max(2 * mr, min(192, (target.l2 // 2) // max(1, per_pixel)))
+    # a block's input and the panel that is passing over it share the second cache level; large weights want few blocks
+    per_pixel = 4 * spec.channels * min(spec.stride[0], spec.kernel[0]) * min(spec.stride[1], spec.kernel[1])
+    room = target.l2 * (3 if weight_bytes > target.l2 else 2) // 4
+    block = max(4 * mr, min(192, room // max(1, per_pixel)))
     if pixels <= block * 3 // 2:
         block = max(pixels, mr)
     split = int(weight_bytes > 4 * pixels * spec.channels * spec.stride[0] * spec.stride[1])
