@@ -1,9 +1,11 @@
 """The ops; importing this package fills `neve.ops.base.REGISTRY`."""
 from neve.ops import (
+    activation,
     attention,
     cast,
     control,
     conv,
+    elementary,
     image,
     index,
     matmul,
@@ -23,6 +25,6 @@ from neve.ops import (
 )
 
 __all__ = [
-    "attention", "cast", "control", "conv", "image", "index", "matmul", "norm", "overwrite", "pad", "pointwise", "pool", "prepacked", "recurrent",
+    "activation", "attention", "cast", "control", "conv", "elementary", "image", "index", "matmul", "norm", "overwrite", "pad", "pointwise", "pool", "prepacked", "recurrent",
     "reduce", "scan", "scatter", "shape", "source", "upsample",
 ]
