@@ -61,11 +61,10 @@ def at_address(array: np.ndarray) -> np.ndarray:
     return flat
 
 
-def prepared(kernel: Kernel, arrays: list[np.ndarray], sizes: tuple[int, ...], choice: Choice) -> tuple[object, ...]:
+def prepared(kernel: Kernel, arrays: list[np.ndarray], sizes: tuple[int, ...], own: np.ndarray, common: np.ndarray) -> tuple[object, ...]:
     """The arguments of a one-thread call, kept alive together with their buffers."""
     p = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
     s = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
-    own, common = aligned(choice.scratch + 64), aligned(choice.shared + 64)
     thread = Thread(0, 1, own.ctypes.data, common.ctypes.data, None, None, None)
     return kernel._run, p, s, ctypes.byref(thread), own, common, arrays, thread
 
@@ -74,10 +73,11 @@ def measure(kernel: Kernel, peak: Kernel, problem: Problem, choice: Choice, reps
     """(seconds of a one-thread call with cold weights, peak FLOP/s at that time)."""
     x, weight = problem.arrays()
     packed = choice.pack(weight) if choice.pack else weight
-    copies = max(1, min(16, (48 << 20) // max(1, packed.nbytes * 4)))
+    copies = max(3, min(64, (128 << 20) // max(1, packed.nbytes)))
     x, out = at_address(x if problem.planar else x.transpose(0, 2, 3, 1)), aligned(int(np.prod((problem.batch, *problem.out(), problem.out_channels))), np.float32)
-    calls = [prepared(kernel, [x, at_address(packed), out], problem.sizes(), choice) for _ in range(copies)]
-    probe = prepared(peak, [aligned(128, np.float32)], (), Choice("", "", ()))
+    own, common = aligned(choice.scratch + 64), aligned(choice.shared + 64)
+    calls = [prepared(kernel, [x, at_address(packed), out], problem.sizes(), own, common) for _ in range(copies)]
+    probe = prepared(peak, [aligned(128, np.float32)], (), own, common)
     best, top = 1e9, 1e9
     for i in range(reps + 2):
         run, p, s, thread, *_ = calls[i % copies]

@@ -9,7 +9,11 @@
 #include <stdint.h>
 
 #define NEVE_INLINE static inline __attribute__((always_inline, unused))
+#if defined(__clang__)
 #define NEVE_NOINLINE static __attribute__((noinline, unused))
+#else
+#define NEVE_NOINLINE static __attribute__((noinline, noclone, unused))
+#endif
 #define NEVE_RESTRICT __restrict__
 #define NEVE_ALIGNED(n) __attribute__((aligned(n)))
 #define NEVE_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -126,10 +126,10 @@ def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Rows of A that stay in the second cache while panels of B pass by."""
     terms = spec.k if isinstance(spec.k, int) else 512
     single = isinstance(spec.n, int) and panel_count(spec.n, tiles, target.vl) == 1
-    room = max(48, int(0.6 * target.l2) // (4 * max(terms, 1)))
+    room = max(132, min(504, int(0.6 * target.l2) // (4 * max(terms, 1))))
     if isinstance(spec.m, int) and single and spec.ldk == 1 and spec.b_packed:
         room = max(room, spec.m)
-    most = -(-max(spec.m, 1) // tiles.mr) * tiles.mr if isinstance(spec.m, int) else 384
+    most = -(-max(spec.m, 1) // tiles.mr) * tiles.mr if isinstance(spec.m, int) else room
     return max(tiles.mr, min(room // tiles.mr * tiles.mr, most))
 
 
