@@ -1,12 +1,14 @@
 """Every convolution template against float64 numpy, on edge sizes, with both compilers and one to three threads."""
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.kernels.conv_unit import HEAD, Problem, reference, source, target
-from tests.kernels.harness import compilers, load_all
+from tests.kernels.harness import KERNELS, compilers, load_all
 
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.conv import candidates
@@ -23,6 +25,11 @@ DIRECT = (
     P(16, 24, 9, 7, batch=0), P(16, 24, 9, 7, gap=5), P(80, 24, 9, 7, gap=3, batch=2), P(16, 24, 9, 7, batch=2, symbolic=True),
     P(80, 33, 9, 8, batch=2, symbolic=True, stride=(2, 2)), P(16, 24, 9, 7, padding=(2, 0, 0, 3)),
     *(P(16, 16, 1, n, kernel=(1, 1), padding=(0, 0, 0, 0)) for n in (1, 5, 6, 7, 11, 13)),
+)
+WINOGRAD = (
+    P(16, 16, 8, 8), P(16, 24, 9, 7, padding=(0, 1, 2, 0)), P(20, 13, 6, 11, batch=2), P(8, 8, 1, 1), P(16, 16, 2, 3, padding=(2, 2, 2, 2)),
+    P(128, 64, 14, 14), P(64, 64, 33, 30, gap=2), P(16, 16, 8, 9, batch=0), P(16, 40, 12, 9, batch=3, symbolic=True), P(256, 256, 7, 7),
+    P(64, 64, 28, 28, batch=2),
 )
 PLANAR = (
     P(3, 16, 12, 13, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), planar=True), P(3, 24, 9, 9, stride=(2, 2), planar=True),
@@ -43,7 +50,29 @@ DEPTHWISE = tuple(replace(p, groups=p.channels) for p in (
 ))
 
 
-def instances(problems: tuple[Problem, ...]) -> list[tuple[str, Problem, Choice, str]]:
+SANITIZED = (DIRECT[1], DIRECT[8], DIRECT[9], DIRECT[17], DIRECT[19], DIRECT[24], WINOGRAD[1], WINOGRAD[2], PLANAR[0], PLANAR[5], PLANAR[7], PLANAR[4],
+             DEPTHWISE[2], DEPTHWISE[7], DEPTHWISE[9], DEPTHWISE[10], DEPTHWISE[14])
+MAIN = """
+#include <stdlib.h>
+static void *filled(size_t bytes) {{
+    void *p = 0;
+    if (posix_memalign(&p, 64, bytes)) abort();
+    for (size_t i = 0; i < bytes / 4; i++) ((float *)p)[i] = (float)(i % 7) - 3.0f;
+    return p;
+}}
+static void call(void (*run)(void *const *, const int64_t *, neve_thread *), size_t x, size_t w, size_t y, size_t own, size_t common, const int64_t *s) {{
+    void *p[3] = {{filled(x), filled(w), filled(y)}};
+    neve_thread th = {{0, 1, filled(own), filled(common), 0, 0, 0}};
+    run(p, s, &th);
+    free(p[0]), free(p[1]), free(p[2]), free(th.scratch), free(th.shared);
+}}
+int main(void) {{
+{calls}    return 0;
+}}
+"""
+
+
+def instances(problems: tuple[Problem, ...], headers: tuple[str, ...] = ()) -> list[tuple[str, Problem, Choice, str]]:
     """(kernel name, problem, choice, source) of every candidate of every problem."""
     found = []
     for i, problem in enumerate(problems):
@@ -51,6 +80,8 @@ def instances(problems: tuple[Problem, ...]) -> list[tuple[str, Problem, Choice,
         choices = candidates(spec, target())
         assert choices, problem
         for k, choice in enumerate(choices):
+            if headers and choice.header not in headers:
+                continue
             found.append((f"k{i}_{k}_run", problem, choice, source(f"k{i}_{k}", spec, choice, accumulate=True)))
     return found
 
@@ -68,9 +99,9 @@ def run(kernel: object, problem: Problem, choice: Choice, x: np.ndarray, weight:
 
 
 @pytest.mark.parametrize("compiler", compilers())
-@pytest.mark.parametrize("problems", [DIRECT, PLANAR, DEPTHWISE], ids=["direct", "planar", "depthwise"])
+@pytest.mark.parametrize("problems", [DIRECT, WINOGRAD, PLANAR, DEPTHWISE], ids=["direct", "winograd", "planar", "depthwise"])
 def test_against_float64(problems: tuple[Problem, ...], compiler: str) -> None:
-    cases = instances(problems)
+    cases = instances(problems, ("winograd.h",) if problems is WINOGRAD else ("conv.h", "conv_planar.h", "depthwise.h"))
     kernels = load_all(HEAD + "".join(c[3] for c in cases), compiler, tuple(c[0] for c in cases))
     for name, problem, choice, _ in cases:
         x, weight = problem.arrays()
@@ -80,3 +111,22 @@ def test_against_float64(problems: tuple[Problem, ...], compiler: str) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=bound, err_msg=f"{problem} {choice.label}")
         for threads in (2, 3):
             assert (run(kernels[name], problem, choice, x, weight, threads) == got).all(), (threads, problem, choice.label)
+
+
+def test_stays_within_its_operands(tmp_path: Path) -> None:
+    """Address and undefined-behaviour sanitizers, every operand and scratch buffer in an allocation of its exact size."""
+    cases = instances(SANITIZED)
+    calls = ""
+    for name, problem, choice, _ in cases:
+        x, weight = problem.arrays()
+        packed = choice.pack(weight) if choice.pack else weight
+        out = problem.batch * int(np.prod(problem.out())) * problem.out_channels
+        size = x.size if problem.planar else (x.size // problem.channels - 1) * (problem.channels + problem.gap) + problem.channels
+        calls += (f"    call({name}, {4 * size}, {packed.nbytes}, {4 * out}, {choice.scratch}, {choice.shared}, "
+                  f"(const int64_t[]){{{', '.join(map(str, problem.sizes()))}}});\n")
+    unit, program = tmp_path / "unit.c", tmp_path / "unit"
+    unit.write_text(HEAD + "".join(c[3] for c in cases) + MAIN.format(calls=calls))
+    subprocess.run(["gcc", "-std=gnu11", "-O0", "-g", "-mavx2", "-mfma", "-DNEVE_HOSTED", "-fsanitize=address,undefined", "-fno-sanitize-recover",
+                    "-I", str(KERNELS), str(unit), "-o", str(program)], check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:4000]

@@ -8,7 +8,7 @@ import numpy as np
 from neve.build.target import Target
 from neve.plan.templates import depthwise, winograd
 from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ConvSpec, align, guess, pack_panels
+from neve.plan.templates.conv_spec import ConvSpec, align, guess, pack_panels, weight_seconds
 
 __all__ = ["ConvSpec", "candidates", "direct", "direct_scratch", "pack_direct", "pack_planar", "planar", "planar_scratch"]
 
@@ -55,7 +55,7 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     lanes = -(-columns // vl) * vl
     flops = 2.0 * pixels * depth * lanes * spec.groups
     blocks = -(-pixels // block)
-    cost = max(flops / (DIRECT_EFFICIENCY * target.flops), weight_bytes * blocks / target.bandwidth) + pixels * 4e-9
+    cost = max(flops / (DIRECT_EFFICIENCY * target.flops), weight_seconds(weight_bytes, blocks, target)) + pixels * 4e-9
     return Choice(
         header="conv.h",
         label=f"direct {spec.kernel[0]}x{spec.kernel[1]} {mr}x{PANEL_VECTORS * vl}, blocks of {block}",

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neve.build.target import Target
+
 Size = int | str
 Macros = tuple[tuple[str, str | int], ...]
 
 ASSUMED_SPATIAL = 56
 LINE = 64
+MEMORY_BANDWIDTH = 15e9
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class ConvSpec:
 def guess(size: Size, assumed: int) -> int:
     """A size for cost estimates."""
     return size if isinstance(size, int) else assumed
+
+
+def weight_seconds(size: int, passes: int, target: Target) -> float:
+    """Time to read `size` bytes of weights `passes` times: first from memory (a network's weights exceed the caches), then from cache."""
+    return size / min(MEMORY_BANDWIDTH, target.bandwidth) + (passes - 1) * size / target.bandwidth
 
 
 def align(size: int) -> int:

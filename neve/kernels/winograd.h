@@ -1,0 +1,231 @@
+/* winograd.h: 3x3 convolution with stride 1 of a channels-last input by Winograd's F(m x m, 3 x 3), m = 2 or 4.
+
+   With n = m + 2 points a dimension, an output tile is A' [sum over ic of (G g G') * (B' d B)] A. Points: 0, 1, -1, inf for
+   m = 2, and 0, +-sqrt(1/2), +-sqrt(2), inf for m = 4 (Barabasz et al., Error analysis and improving the accuracy of Winograd
+   convolution, 2020), whose constants are all of modest size. For a block of tiles: transform the inputs, for each
+   of the n * n points one matrix product (tiles x ic) (ic x oc), transform the outputs and store.
+
+   Operands
+     p[0]  input x[n][c][h][w], float32, channel stride 1, the others any
+     p[1]  G g G', packed by neve.plan.templates.winograd.pack: [point][panel][ic][NR], NR = CONV_NV * NEVE_VL; the last panel
+           holds only as many vectors as it needs
+   Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
+
+   Macros (L: a literal, E: an expression, which may use s[])
+     CONV_N CONV_H CONV_W CONV_OH CONV_OW  E  sizes       CONV_C CONV_OC  L  channels
+     CONV_XN CONV_XH CONV_XW               E  input strides in elements (CONV_XC is 1)
+     CONV_PT CONV_PL  L  padding (kernel 3x3, stride, dilation and groups are 1)
+     CONV_NV L  vectors a panel      CONV_MR L  tiles a register tile, 1..8
+     WINO_M  L  2 or 4               WINO_T  L  tiles a block
+     CONV_SPLIT_OC  L  1: threads share the output channels (and the input transform), 0: they share the tiles
+   All of them, KN, K_STORE and K_STORE_N are undefined at the end.
+
+   Scratch a thread and shared scratch: neve.plan.templates.winograd.scratch bytes. */
+
+#define WN (WINO_M + 2)
+#define WN_UP(c) (((c) + NEVE_VL - 1) / NEVE_VL * NEVE_VL)
+#define WN_IC WN_UP(CONV_C)
+#define WN_OC WN_UP(CONV_OC)
+#define WN_VSTEP (WINO_T * WN_IC + 16) /* a cache line more, lest all the points fall into one cache set */
+#define WN_MSTEP (WINO_T * WN_OC + 16)
+#define CV_NR (CONV_NV * NEVE_VL)
+#define CV_FULL (CONV_OC / CV_NR)
+#define CV_REST (CONV_OC % CV_NR)
+#define CV_RESTV ((CV_REST + NEVE_VL - 1) / NEVE_VL)
+#define CV_PANELS (CV_FULL + (CV_REST != 0))
+
+typedef struct {
+    const float *a, *w;
+    const char *ahead; /* what to prefetch, `pace` bytes a step of the sum */
+    float *to;
+    int64_t pace;
+} KN(job);
+
+/* rows x (nv vectors) of one point's product. */
+static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, const int rows, const int nv) {
+    vf acc[8][CONV_NV];
+    const float *w = j->w, *a = j->a;
+    const char *ahead = j->ahead;
+    float *to = j->to;
+    const int64_t pace = j->pace;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
+    for (int64_t k = 0; k < CONV_C; k++) {
+        vf b[CONV_NV];
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
+        w += nv * NEVE_VL;
+        vprefetch(ahead);
+        ahead += pace;
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            vf x = vset(a[i * WN_IC + k]);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) vstore(to + i * WN_OC + v * NEVE_VL, acc[i][v]);
+}
+
+/* One function a tile height: inlined into the panel loop, the compilers spill the accumulators. */
+#define CV_TILE(R)                                                                                                \
+    static __attribute__((noinline, unused)) void KN(full##R)(void *const *p, const int64_t *s, const KN(job) * j) { \
+        (void)p, (void)s;                                                                                         \
+        KN(tile)(j, R, CONV_NV);                                                                                  \
+    }                                                                                                             \
+    static __attribute__((noinline, unused)) void KN(last##R)(void *const *p, const int64_t *s, const KN(job) * j) { \
+        (void)p, (void)s;                                                                                         \
+        KN(tile)(j, R, CV_RESTV);                                                                                 \
+    }
+#include "conv_heights.h"
+
+/* B' d for one column of points. */
+static inline __attribute__((always_inline)) void KN(forward)(const vf *d, vf *t, const int step) {
+#if WINO_M == 2
+    t[0] = d[0] - d[2], t[step] = d[1] + d[2], t[2 * step] = d[2] - d[1], t[3 * step] = d[1] - d[3];
+#else
+    const vf a = vset(0.70710678118654752f), b = vset(1.41421356237309505f), half = vset(-0.5f), two = vset(-2.0f);
+    const vf mid = vset(-2.5f);
+    vf ea = vfma(two, d[2], d[4]), oa = a * vfma(two, d[1], d[3]), eb = vfma(half, d[2], d[4]), ob = b * vfma(half, d[1], d[3]);
+    t[0] = vfma(mid, d[2], d[0] + d[4]), t[step] = ea + oa, t[2 * step] = ea - oa;
+    t[3 * step] = eb + ob, t[4 * step] = eb - ob, t[5 * step] = vfma(mid, d[3], d[1] + d[5]);
+#endif
+}
+
+/* A' m for one column of points. */
+static inline __attribute__((always_inline)) void KN(backward)(const vf *m, vf *t, const int step) {
+#if WINO_M == 2
+    t[0] = m[0] + m[1] + m[2], t[step] = m[1] - m[2] - m[3];
+#else
+    const vf a = vset(0.70710678118654752f), b = vset(1.41421356237309505f), half = vset(0.5f), two = vset(2.0f);
+    const vf a3 = vset(0.35355339059327376f), b3 = vset(2.82842712474619010f);
+    vf ea = m[1] + m[2], oa = m[1] - m[2], eb = m[3] + m[4], ob = m[3] - m[4];
+    t[0] = m[0] + ea + eb, t[step] = vfma(a, oa, b * ob), t[2 * step] = vfma(half, ea, two * eb);
+    t[3 * step] = vfma(a3, oa, vfma(b3, ob, m[5]));
+#endif
+}
+
+/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix. */
+static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t begin, int64_t end, const float *zeros, float *to) {
+    (void)s;
+    const int64_t across = ((CONV_OW) + WINO_M - 1) / WINO_M, down = ((CONV_OH) + WINO_M - 1) / WINO_M;
+    for (int64_t tile = begin; tile < end; tile++) {
+        const int64_t top = tile / across % down * WINO_M - CONV_PT, left = tile % across * WINO_M - CONV_PL;
+        const float *image = (const float *)p[0] + tile / across / down * (CONV_XN), *at[WN * WN];
+        for (int64_t i = 0; i < WN; i++)
+            for (int64_t j = 0; j < WN; j++) {
+                const int inside = top + i >= 0 && top + i < (CONV_H) && left + j >= 0 && left + j < (CONV_W);
+                at[j * WN + i] = inside ? image + (top + i) * (CONV_XH) + (left + j) * (CONV_XW) : zeros;
+            }
+        for (int64_t c = 0; c < WN_IC; c += NEVE_VL) {
+            vf d[WN], t[WN * WN];
+            float *v = to + (tile - first) * WN_IC + c;
+            for (int j = 0; j < WN; j++) {
+#pragma GCC unroll 6
+                for (int i = 0; i < WN; i++)
+                    d[i] = CONV_C % NEVE_VL && c + NEVE_VL > CONV_C ? vload_n(at[j * WN + i] + c, CONV_C % NEVE_VL)
+                                                                   : vload(at[j * WN + i] + c);
+                KN(forward)(d, t + j, WN);
+            }
+            for (int i = 0; i < WN; i++, v += WN * WN_VSTEP) {
+                KN(forward)(t + i * WN, d, 1);
+#pragma GCC unroll 6
+                for (int j = 0; j < WN; j++) vstore(v + j * WN_VSTEP, d[j]);
+            }
+        }
+    }
+}
+
+/* Panels of all the points: from (point, tile, ic) to (point, tile, oc), `count` tiles. */
+static void KN(multiply)(void *const *p, const int64_t *s, const float *from, float *to, int64_t count, neve_range panels) {
+    const int64_t heights = (count + CONV_MR - 1) / CONV_MR, point = (int64_t)CONV_C * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL);
+    KN(job) j;
+    j.pace = CV_NR * 4 / heights;
+    for (int64_t xi = 0; xi < WN * WN; xi++)
+        for (int64_t panel = panels.begin; panel < panels.end; panel++) {
+            j.w = (const float *)p[1] + xi * point + panel * CONV_C * CV_NR;
+            j.ahead = (const char *)(panel + 1 < panels.end ? j.w + CONV_C * CV_NR
+                                     : xi + 1 < WN * WN    ? (const float *)p[1] + (xi + 1) * point + panels.begin * CONV_C * CV_NR
+                                                           : j.w);
+            j.a = from + xi * WN_VSTEP, j.to = to + xi * WN_MSTEP + panel * CV_NR;
+            for (int64_t t = 0; t < heights; t++) {
+                const int64_t rows = count / heights + (t < count % heights);
+                KN(dispatch)(p, s, &j, rows, panel == CV_FULL);
+                j.a += rows * WN_IC, j.to += rows * WN_OC, j.ahead += j.pace * CONV_C;
+            }
+        }
+}
+
+/* Output channels oc_begin.. oc_end of tiles first.. first + count. */
+static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t count, const float *from, int64_t oc_begin, int64_t oc_end) {
+    const int64_t across = ((CONV_OW) + WINO_M - 1) / WINO_M, down = ((CONV_OH) + WINO_M - 1) / WINO_M;
+    for (int64_t tile = first; tile < first + count; tile++, from += WN_OC) {
+        const int64_t n = tile / across / down, oh = tile / across % down * WINO_M, ow = tile % across * WINO_M;
+        const int64_t rows = (CONV_OH) - oh < WINO_M ? (CONV_OH) - oh : WINO_M;
+        const int64_t cols = (CONV_OW) - ow < WINO_M ? (CONV_OW) - ow : WINO_M;
+        for (int64_t c = oc_begin; c < oc_end; c += NEVE_VL) {
+            vf m[WN], t[WINO_M * WN];
+            for (int j = 0; j < WN; j++) {
+#pragma GCC unroll 6
+                for (int i = 0; i < WN; i++) m[i] = vload(from + (i * WN + j) * WN_MSTEP + c);
+                KN(backward)(m, t + j, WN);
+            }
+            for (int64_t i = 0; i < rows; i++) {
+                KN(backward)(t + i * WN, m, 1);
+#pragma GCC unroll 4
+                for (int j = 0; j < WINO_M; j++) {
+                    if (j >= cols) break;
+                    if (CONV_OC % NEVE_VL && c + NEVE_VL > CONV_OC) K_STORE_N(m[j], CONV_OC % NEVE_VL, n, oh + i, ow + j, c);
+                    else K_STORE(m[j], n, oh + i, ow + j, c);
+                }
+            }
+        }
+    }
+}
+
+static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
+    float *zeros = (float *)th->scratch, *products = zeros + WN_UP(CONV_C) + 16;
+    float *inputs = CONV_SPLIT_OC ? (float *)th->shared : products + WN * WN * WN_MSTEP;
+    neve_range panels = {0, CV_PANELS};
+    neve_range tiles = {0, (int64_t)(CONV_N) * (((CONV_OH) + WINO_M - 1) / WINO_M) * (((CONV_OW) + WINO_M - 1) / WINO_M)};
+    if (CONV_SPLIT_OC) panels = neve_share(CV_PANELS, th);
+    else tiles = neve_share(tiles.end, th);
+    for (int64_t c = 0; c < WN_IC; c++) zeros[c] = 0.0f;
+    const int64_t all = tiles.end - tiles.begin, blocks = (all + WINO_T - 1) / WINO_T;
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t begin = tiles.begin + all * b / blocks, end = tiles.begin + all * (b + 1) / blocks;
+        if (CONV_SPLIT_OC) {
+            const neve_range mine = neve_share(end - begin, th);
+            if (b > 0) neve_barrier(th);
+            KN(input)(p, s, begin, begin + mine.begin, begin + mine.end, zeros, inputs);
+            neve_barrier(th);
+        } else
+            KN(input)(p, s, begin, begin, end, zeros, inputs);
+        KN(multiply)(p, s, inputs, products, end - begin, panels);
+        const int64_t last = panels.end * CV_NR < CONV_OC ? panels.end * CV_NR : CONV_OC;
+        KN(output)(p, s, begin, end - begin, products, panels.begin * CV_NR, last);
+    }
+}
+
+#undef WN
+#undef WN_UP
+#undef WN_IC
+#undef WN_OC
+#undef WN_VSTEP
+#undef WN_MSTEP
+#undef CV_NR
+#undef CV_FULL
+#undef CV_REST
+#undef CV_RESTV
+#undef CV_PANELS
+#undef WINO_M
+#undef WINO_T
+#undef KN
+#undef K_STORE
+#undef K_STORE_N
+#include "conv_undef.h"
