@@ -1,4 +1,5 @@
 """Models written in C by hand: small enough to be right at a glance, built as generated ones are."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -16,7 +17,9 @@ NEVE_API const char *NAME_strerror(int code) { return code ? "failed" : "ok"; }
 """
 
 
-def _source(name: str, header: str, body: str, weights: np.ndarray, methods: dict[str, Any], context: int, state: list[Any]) -> Source:
+def _source(
+    name: str, header: str, body: str, weights: np.ndarray, methods: dict[str, Any], context: int, state: list[Any]
+) -> Source:
     head = f'#ifndef {name}_H\n#define {name}_H\n#include "neve.h"\n{header}\n#endif\n'
     data = np.frombuffer(weights.tobytes(), np.uint8)
     signature = {
@@ -78,7 +81,9 @@ NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_paral
 }}
 #endif
 """.replace("NAME", name)
-    common = _COMMON.replace("NAME", name).replace('.h"\n', '.h"\n#if !defined(NEVE_UNIT) || NEVE_UNIT == 0\n') + "#endif\n"
+    common = (
+        _COMMON.replace("NAME", name).replace('.h"\n', '.h"\n#if !defined(NEVE_UNIT) || NEVE_UNIT == 0\n') + "#endif\n"
+    )
     methods = {"forward": method(f"{name}_forward", [("x", "float32", [n])], [("y", "float32", [n])])}
     source = _source(name, header, "", np.array([2, 1], np.float32), methods, 8, [])
     return Source(name, source.files | {f"{name}.c": common + body}, source.weights, source.signature)
@@ -154,7 +159,12 @@ NEVE_API int NAME_peek(NAME *ctx, const NAME_peek_io *io, const neve_parallel *p
     return NEVE_OK;
 }
 """.replace("NAME", name)
-    out = {"object": {"class": "made.Up", "fields": {"total": {"leaf": 0}, "pair": {"tuple": [{"leaf": 1}, {"none": True}]}}}}
+    out = {
+        "object": {
+            "class": "made.Up",
+            "fields": {"total": {"leaf": 0}, "pair": {"tuple": [{"leaf": 1}, {"none": True}]}},
+        }
+    }
     methods = {
         "add": method(f"{name}_add", [("x", "int64", [])], [("y", "int64", [])]),
         "peek": method(f"{name}_peek", [], [("y", "int64", []), ("z", "int64", [])], out_tree=out),

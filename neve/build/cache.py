@@ -4,6 +4,7 @@ The folder is $NEVE_CACHE, else $XDG_CACHE_HOME/neve, else ~/.cache/neve. A file
 complete (written aside, then renamed), so a reader never sees half of one and the last of two writers wins. Where the folder
 cannot be written a private temporary one takes its place, with a warning.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -28,6 +29,8 @@ except ImportError:  # Windows: two processes may build the same thing twice, th
     fcntl = None  # type: ignore[assignment]
 
 LIMIT = 4 * 1024**3  # bytes kept; $NEVE_CACHE_LIMIT overrides
+_SMALL = 4096  # bytes: writing files up to this size does not start an eviction
+_PERIOD = 600  # seconds between evictions
 _SPARE = 24 * 3600  # seconds for which a file is not evicted after its last use
 
 
@@ -64,7 +67,8 @@ class Cache:
             write_atomically(path, data)
         except OSError as error:
             raise refused(error, path) from error
-        self.evict()
+        if len(data) > _SMALL:
+            self._evict_sometimes()
         return path
 
     @contextlib.contextmanager
@@ -83,6 +87,13 @@ class Cache:
         finally:
             if handle is not None:
                 os.close(handle)
+
+    def _evict_sometimes(self) -> None:
+        mark = self.root / "evicted"
+        with contextlib.suppress(OSError):
+            if not mark.exists() or time.time() - mark.stat().st_mtime > _PERIOD:
+                mark.touch()
+                self.evict()
 
     def evict(self) -> None:
         """Removes the files that were not used for longest until the rest is within the limit."""
@@ -121,8 +132,12 @@ def write_atomically(path: Path, data: bytes | memoryview, durable: bool = False
 def refused(error: OSError, path: Path) -> CacheError:
     """The error to show when path could not be written, with what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CacheError(f"the disk is full: cannot write {path}; free some space or set NEVE_CACHE to a folder on another disk")
-    return CacheError(f"cannot write {path}: {error.strerror or error}; set NEVE_CACHE to a folder that you may write to")
+        return CacheError(
+            f"the disk is full: cannot write {path}; free some space or set NEVE_CACHE to a folder on another disk"
+        )
+    return CacheError(
+        f"cannot write {path}: {error.strerror or error}; set NEVE_CACHE to a folder that you may write to"
+    )
 
 
 def default_cache() -> Cache:

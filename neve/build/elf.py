@@ -1,4 +1,5 @@
 """What can be told of a compiled file without running it: its machine, and the symbols that it lacks."""
+
 from __future__ import annotations
 
 import struct
@@ -43,7 +44,7 @@ def missing_symbols(objects: Iterable[Path]) -> list[str]:
 
 def _symbols(data: bytes) -> Iterable[tuple[str, int, int]]:
     """(name, section index with 0 for undefined, binding with 0 for local) of each named symbol of a 64-bit ELF object."""
-    table, = struct.unpack_from("<Q", data, 40)
+    (table,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]
     for kind, offset, length, link, entry in ((s[1], s[4], s[5], s[6], s[9]) for s in sections):

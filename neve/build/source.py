@@ -1,4 +1,5 @@
 """What the emitter hands to the toolchain: C text, packed weights and the signature of every method."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

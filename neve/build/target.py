@@ -1,4 +1,5 @@
 """Targets are data: what the planner and the toolchain need to know of a machine."""
+
 from __future__ import annotations
 
 import functools
@@ -64,12 +65,16 @@ def parse_target(name: str) -> Target:
             base, system = name.removesuffix("-" + candidate), candidate
     if base not in BASES or (base == "wasm32" and name != base):
         known = ", ".join(BASES)
-        raise BuildError(f"unknown target {name!r}: wanted native, or one of {known}, with -{', -'.join(SYSTEMS[1:])} for another system")
+        raise BuildError(
+            f"unknown target {name!r}: wanted native, or one of {known}, with -{', -'.join(SYSTEMS[1:])} for another system"
+        )
     target = BASES[base]
     if base == "wasm32" or system == "linux":
         return target
     if system in ("ios", "android") and target.isa in ("avx512",):
-        raise BuildError(f"target {name!r}: no {system} device has AVX-512; wanted aarch64-{system} or x86_64-avx2-{system}")
+        raise BuildError(
+            f"target {name!r}: no {system} device has AVX-512; wanted aarch64-{system} or x86_64-avx2-{system}"
+        )
     return replace(target, name=f"{base}-{system}", os=system)
 
 
@@ -81,7 +86,9 @@ def native() -> Target:
         system = "android"
     machine = platform.machine().lower()
     if system is None or sys.maxsize < 2**32:
-        raise BuildError(f"neve cannot run on {sys.platform} ({machine}): wanted 64-bit Linux, Android, macOS or Windows")
+        raise BuildError(
+            f"neve cannot run on {sys.platform} ({machine}): wanted 64-bit Linux, Android, macOS or Windows"
+        )
     if machine in ("x86_64", "amd64"):
         base = next((t for t in (AVX512, AVX2) if cpu_features().issuperset(FEATURES[t.isa])), X86_64)
     elif machine in ("aarch64", "arm64"):

@@ -3,6 +3,7 @@
 The compiler is $NEVE_CC, else the first that is found in the order of NATIVE (targets of this machine) or CROSS (others):
 clang and gcc on PATH, "zig" being `zig cc` of the ziglang wheel. Libraries come from the cache when nothing has changed.
 """
+
 from __future__ import annotations
 
 import functools
@@ -99,7 +100,9 @@ def find_compiler(target: Target, wanted: str | None = None) -> Compiler:
         found = _probe(asked)
         if found is None:
             origin = "" if wanted else " (from NEVE_CC)"
-            raise BuildError(f"the compiler {asked!r}{origin} does not run: wanted gcc >= 10, clang or zig, or a path to one")
+            raise BuildError(
+                f"the compiler {asked!r}{origin} does not run: wanted gcc >= 10, clang or zig, or a path to one"
+            )
         return found
     order = NATIVE if not runs_here(target) or _same_family(target) else CROSS
     for kind in order:
@@ -203,7 +206,9 @@ class _Build:
         jobs = [(f"{name}.c", f"unit{i}.o", [f"-DNEVE_UNIT={i}", f"-DNEVE_UNITS={units}"]) for i in range(units)]
         if units == 1:
             jobs = [(f"{name}.c", "unit0.o", [])]
-        threads = [(f"{name}.c.threads/threads.c", "threads.o", ["-I.", "-pthread"])] if _has_threads(self.target) else []
+        threads = (
+            [(f"{name}.c.threads/threads.c", "threads.o", ["-I.", "-pthread"])] if _has_threads(self.target) else []
+        )
         total = len(jobs) + len(threads) + 1
         objects: list[Path] = []
         with ThreadPoolExecutor(max_workers=processors()) as pool:
@@ -232,13 +237,20 @@ class _Build:
             flags += [self.flags[list(self.flags).index("-target") + 1]]
         flags += ["-shared", "-nostdlib"]
         if system in ("linux", "android"):
-            flags += ["-Wl,-s", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,max-page-size=16384"]
+            flags += ["-Wl,-s", "-Wl,--build-id=none", "-Wl,-z,noexecstack"]
+            if system == "android" or self.target.arch == "aarch64":
+                flags += ["-Wl,-z,max-page-size=16384"]  # such machines may have pages of 16 KB
         elif system == "none":
             flags = [*flags[:-2], "-nostdlib", "-Wl,--no-entry", "-Wl,--export-dynamic", "-Wl,-s"]
         elif system in ("macos", "ios"):
-            flags += [f"-Wl,-install_name,@rpath/{out}", *(["-Wl,-undefined,dynamic_lookup"] if _has_threads(self.target) else [])]
+            flags += [
+                f"-Wl,-install_name,@rpath/{out}",
+                *(["-Wl,-undefined,dynamic_lookup"] if _has_threads(self.target) else []),
+            ]
         elif system == "windows":
-            (self.folder / "entry.c").write_text("int DllMainCRTStartup(void *h, unsigned r, void *p) { return h || r || p || 1; }\n")
+            (self.folder / "entry.c").write_text(
+                "int DllMainCRTStartup(void *h, unsigned r, void *p) { return h || r || p || 1; }\n"
+            )
             objects = [*objects, self.compile("entry.c", "entry.o", [])]
         self.run([*self.compiler.command, *flags, "-o", out, *(o.name for o in objects)])
         return self.folder / out
@@ -254,7 +266,9 @@ class _Build:
 
     def run(self, command: Sequence[str]) -> None:
         try:
-            done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, errors="replace")
+            done = subprocess.run(
+                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, errors="replace"
+            )
         except OSError as error:
             raise BuildError(f"cannot start {command[0]}: {error.strerror}; set NEVE_CC to a C compiler") from error
         if done.returncode == 0:
@@ -263,7 +277,9 @@ class _Build:
 
     def explain(self, command: Sequence[str], code: int, output: str) -> str:
         lines = output.splitlines()
-        errors = [line for line in lines if re.search(r"\berror\b|undefined (symbol|reference)|No space left", line)][:8] or lines[-8:]
+        errors = [line for line in lines if re.search(r"\berror\b|undefined (symbol|reference)|No space left", line)][
+            :8
+        ] or lines[-8:]
         if "No space left" in output:
             mend = "the disk is full: free some space, or set NEVE_CACHE and TMPDIR to folders on another disk"
         elif code < 0 or "Killed" in output:
@@ -315,7 +331,10 @@ def _probe(asked: str) -> Compiler | None:
     if asked == "zig":
         spec = importlib.util.find_spec("ziglang")
         places = list(spec.submodule_search_locations or ()) if spec else []
-        program = next((str(p) for place in places for p in Path(place).glob("zig*") if os.access(p, os.X_OK) and p.is_file()), None)
+        program = next(
+            (str(p) for place in places for p in Path(place).glob("zig*") if os.access(p, os.X_OK) and p.is_file()),
+            None,
+        )
         program = program or shutil.which("zig")
         version = _output([program, "version"]) if program else None
         return Compiler("zig", (program, "cc"), version) if program and version else None

@@ -3,6 +3,7 @@
 The text may come from a stranger's file. It is parsed with `ast`, and only integers, the given symbols, arithmetic, comparisons
 and the functions named here pass, so nothing else can be reached and no value can grow without bounds.
 """
+
 from __future__ import annotations
 
 import ast
@@ -64,7 +65,12 @@ def compile_sizes(texts: Sequence[Text], symbols: Sequence[str]) -> Callable[...
     elements = [_rebuild(_parse(text), frozenset(symbols), text) for text in texts]
     arguments = ast.arguments([], [ast.arg(name) for name in symbols], None, [], [], None, [])
     function = ast.Expression(ast.Lambda(arguments, ast.Tuple(elements, ast.Load())))
-    scope = {"__builtins__": {}, "_whole": _whole, "_div": _exact_div, **{f"_{name}": f for name, f in _FUNCTIONS.items()}}
+    scope = {
+        "__builtins__": {},
+        "_whole": _whole,
+        "_div": _exact_div,
+        **{f"_{name}": f for name, f in _FUNCTIONS.items()},
+    }
     try:
         code = compile(ast.fix_missing_locations(function), "<sizes>", "eval")
         made: Callable[..., tuple[Any, ...]] = eval(code, scope)  # noqa: S307 - of a tree made of nothing but checked nodes
@@ -82,7 +88,9 @@ def _parse(text: Text) -> ast.expr:
     if isinstance(text, int) and not isinstance(text, bool) and abs(text) < 2**63:
         return ast.Constant(text)
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise ArtifactError(f"a size must be an integer or an expression of at most {_LONGEST} characters, got {str(text)[:60]!r}")
+        raise ArtifactError(
+            f"a size must be an integer or an expression of at most {_LONGEST} characters, got {str(text)[:60]!r}"
+        )
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -93,7 +101,7 @@ def _rebuild(node: ast.expr, symbols: frozenset[str], text: Text) -> ast.expr:
     """The same expression made of checked nodes only, with exact division and a whole result."""
 
     def walk(n: ast.expr) -> ast.expr:
-        if isinstance(n, ast.Constant) and type(n.value) in (int, bool) and abs(n.value) < 2**63:
+        if isinstance(n, ast.Constant) and isinstance(n.value, int) and abs(n.value) < 2**63:
             return ast.Constant(n.value)
         if isinstance(n, ast.Name) and n.id in symbols:
             return ast.Name(n.id, ast.Load())
@@ -113,7 +121,9 @@ def _rebuild(node: ast.expr, symbols: frozenset[str], text: Text) -> ast.expr:
             return ast.BoolOp(n.op, [walk(v) for v in n.values])
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in _FUNCTIONS and not n.keywords:
             return ast.Call(ast.Name(f"_{n.func.id}", ast.Load()), [walk(a) for a in n.args], [])
-        raise ArtifactError(f"the size expression {str(text)[:60]!r} holds {ast.unparse(n)[:40]!r}, which no size needs")
+        raise ArtifactError(
+            f"the size expression {str(text)[:60]!r} holds {ast.unparse(n)[:40]!r}, which no size needs"
+        )
 
     try:
         made = walk(node)

@@ -1,7 +1,10 @@
 """A compiled program as a Python object: torch tensors in, torch tensors out; numpy arrays in, numpy arrays out."""
+
 from __future__ import annotations
 
 import ctypes
+import functools
+import math
 import os
 import threading
 import weakref
@@ -19,6 +22,7 @@ from neve.runtime.tensors import NUMPY, allocate, is_torch, prepare, torch_dtype
 from neve.runtime.trees import builder, flatten
 
 _PLANS = 256  # input shapes remembered per method
+_TEMPLATE = 2**17  # elements
 _RAISED = 16
 _ERRORS: dict[int, tuple[type[NeveError], str]] = {
     1: (InputError, "the sizes are out of range or contradict each other"),
@@ -35,9 +39,17 @@ class _Plan:
         self.sizes = sizes
         count = len(method.inputs) + len(method.outputs)
         self.io = (ctypes.c_int64 * (count + len(sizes.symbols) + 2))()
-        self.io[count : count + len(sizes.symbols)] = sizes.symbols
+        self.io[count : count + len(sizes.symbols)] = list(sizes.symbols)
         self.io[count + len(sizes.symbols) + 1] = sizes.workspace
         self.at = ctypes.addressof(self.io)
+        self.new: list[Callable[[], Any]] = []  # makes the outputs, once the fast path of torch is in use
+
+    def prepare_torch(self, torch: Any, method: MethodSignature) -> None:
+        """empty_like takes half of the time of empty, but its template takes memory."""
+        for shape, tensor in zip(self.sizes.outputs, method.outputs, strict=True):
+            make = functools.partial(torch.empty, shape, dtype=torch_dtype(torch, tensor.dtype), device="cpu")
+            small = math.prod(shape) <= _TEMPLATE
+            self.new.append(functools.partial(torch.empty_like, make()) if small else make)
 
 
 class Method:
@@ -56,6 +68,7 @@ class Method:
         self._solver = Solver(signature)
         self._build = builder(signature.out_tree)
         self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._fast_plans: dict[Any, _Plan] = {}
         self._symbolic = [i for i, t in enumerate(signature.inputs) if t.symbol]
         self.fast: Callable[..., Any] = self._call
 
@@ -76,13 +89,18 @@ class Method:
             plan = _Plan(self._solver.solve([shape for _, shape, _ in ready], leaves), method)
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
+                self._fast_plans.clear()
             self._plans[key] = plan
         torch = torch_module()
         tensors = [v for v, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is None or (tensors and not any(is_torch(v) for v in tensors)):
             torch = None
-        elif self.fast == self._call and _flat(method) and not kwargs:
-            self.fast = _fast_path(self, torch)
+        elif _flat(method) and not kwargs:
+            if self.fast == self._call:
+                self.fast = _fast_path(self, torch)
+            if not plan.new:
+                plan.prepare_torch(torch, method)
+            self._fast_plans[key if len(key) > 1 else key[0]] = plan
         outputs, pointers = allocate(plan.sizes.outputs, method.outputs, torch)
         self.run(plan, [pointer for pointer, _, _ in ready], pointers)
         return self._build(outputs)
@@ -119,11 +137,9 @@ def _flat(method: MethodSignature) -> bool:
 
 def _fast_path(method: Method, torch: Any) -> Callable[..., Any]:
     """The call for plain contiguous torch tensors of shapes seen before; everything else is left to Method._call."""
-    signature, module, slow, plans, run = method.signature, method._module, method._call, method._plans, method.run
-    tensor, cpu, empty, build = torch.Tensor, torch.device("cpu"), torch.empty, method._build
-    count = len(signature.inputs)
+    signature, module, slow, plans, run = method.signature, method._module, method._call, method._fast_plans, method.run
+    tensor, build, count = torch.Tensor, method._build, len(method.signature.inputs)
     dtypes = tuple(torch_dtype(torch, t.dtype) for t in signature.inputs)
-    out_dtypes = tuple(torch_dtype(torch, t.dtype) for t in signature.outputs)
 
     def many(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -131,16 +147,16 @@ def _fast_path(method: Method, torch: Any) -> Callable[..., Any]:
         for x, dtype in zip(args, dtypes):  # noqa: B905 - lengths were just compared
             if type(x) is not tensor or x.dtype is not dtype or not x.is_cpu or not x.is_contiguous() or x.is_neg():
                 return slow(*args)
-        plan = plans.get(tuple([x.shape for x in args]))
+        plan = plans.get(tuple([x.shape for x in args]) if count > 1 else args[0].shape)
         if plan is None:
             return slow(*args)
-        outputs = [empty(s, dtype=d, device=cpu) for s, d in zip(plan.sizes.outputs, out_dtypes)]  # noqa: B905
+        outputs = [new() for new in plan.new]
         run(plan, [x.data_ptr() for x in args], [y.data_ptr() for y in outputs])
         return build(outputs)
 
     if count != 1 or signature.out_tree != {"leaf": 0} or len(signature.outputs) != 1 or signature.workspace != 0:
         return many
-    (dtype,), (out_dtype,), lock, function = dtypes, out_dtypes, module._lock, method._function
+    (dtype,), lock, function, find = dtypes, module._lock, method._function, plans.get
 
     def one(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != 1:
@@ -148,10 +164,10 @@ def _fast_path(method: Method, torch: Any) -> Callable[..., Any]:
         (x,) = args
         if type(x) is not tensor or x.dtype is not dtype or not x.is_cpu or not x.is_contiguous() or x.is_neg():
             return slow(x)
-        plan = plans.get((x.shape,))
+        plan = find(x.shape)
         if plan is None:
             return slow(x)
-        y = empty(plan.sizes.outputs[0], dtype=out_dtype, device=cpu)
+        y = plan.new[0]()
         io = plan.io
         with lock:
             io[0] = x.data_ptr() or plan.at
@@ -183,7 +199,9 @@ class StateView(MutableMapping[str, Any]):
                 value = value.detach().cpu().numpy()
         value = np.asarray(value)
         if value.dtype != view.dtype or value.shape != view.shape:
-            raise InputError(f"state {name!r}: got {value.dtype} {list(value.shape)}, wanted {view.dtype} {list(view.shape)}")
+            raise InputError(
+                f"state {name!r}: got {value.dtype} {list(value.shape)}, wanted {view.dtype} {list(view.shape)}"
+            )
         with self._module._lock:
             view[...] = value
 
@@ -218,7 +236,9 @@ class Module:
 
     artifact: Any = None
 
-    def __init__(self, library: NativeLibrary, signature: Signature, weights: Bytes, threads: int | None = None) -> None:
+    def __init__(
+        self, library: NativeLibrary, signature: Signature, weights: Bytes, threads: int | None = None
+    ) -> None:
         self.signature = signature
         self.name = signature.name
         self._library, self._lock, self._spare = library, threading.Lock(), aligned(0, "")
@@ -226,7 +246,9 @@ class Module:
             raise ArtifactError(f"{self.name}: got {weights.nbytes} bytes of weights, wanted {signature.weights_size}")
         size = library.context_size()
         if size != signature.context_size:
-            raise ArtifactError(f"{self.name}: the library wants a context of {size} bytes, its signature says {signature.context_size}")
+            raise ArtifactError(
+                f"{self.name}: the library wants a context of {size} bytes, its signature says {signature.context_size}"
+            )
         self._weights = _aligned_weights(weights)
         self._context = aligned(size, f"the context of {self.name}")
         self._at = address(self._context)
@@ -254,7 +276,9 @@ class Module:
         return "\n".join([f"<neve module {self.name}>", *(f"  {m.signature}" for m in self.methods.values())])
 
     def __reduce__(self) -> Any:
-        raise TypeError("a compiled module cannot be pickled or copied: use module.save(path) and neve.load(path), or module.clone()")
+        raise TypeError(
+            "a compiled module cannot be pickled or copied: use module.save(path) and neve.load(path), or module.clone()"
+        )
 
     @property
     def threads(self) -> int:
@@ -279,6 +303,24 @@ class Module:
         made = Module(self._library, self.signature, self._weights, self.threads)
         made.artifact = self.artifact
         return made
+
+    def save(self, path: str | Path) -> None:
+        """Writes the `.neve` file; the state in it is the initial one."""
+        if self.artifact is None:
+            raise NeveError(f"{self.name} was opened without an artifact, so there is nothing to save")
+        self.artifact.save(path)
+
+    @property
+    def graph(self) -> str:
+        """The optimized graph as text, "" if it was opened without one."""
+        return self.artifact.graph if self.artifact else ""
+
+    @property
+    def example_inputs(self) -> tuple[Any, ...]:
+        """The arguments of the first example that came with the module, as numpy arrays; () if none did."""
+        method = self._forward.signature
+        examples = self.artifact.examples.get(method.name) if self.artifact else None
+        return tuple(builder(tree)(examples[0].inputs) for tree in method.args) if examples else ()
 
     def _workspace(self, size: int) -> int:
         if self._spare.nbytes < size:

@@ -1,4 +1,5 @@
 """A compiled library in this process: its C functions, its memory, and the threads that it is lent."""
+
 from __future__ import annotations
 
 import contextlib
@@ -47,7 +48,8 @@ class NativeLibrary:
     def method(self, symbol: str) -> Callable[[Any, Any, Any], int]:
         """The C function of a method: (context, io, parallel) as addresses."""
         try:
-            return self._function(symbol, ctypes.c_int, *[ctypes.c_void_p] * 3)
+            function: Callable[[Any, Any, Any], int] = self._function(symbol, ctypes.c_int, *[ctypes.c_void_p] * 3)
+            return function
         except AttributeError as error:
             raise ArtifactError(f"the library {self.path} has no function {symbol}") from error
 
@@ -55,7 +57,9 @@ class NativeLibrary:
         """What a call is handed to run on this many threads; None if the library was built without a pool."""
         try:
             host = self._function("neve_pool_new", ctypes.c_void_p, ctypes.c_int32)(threads)
-            functions = [ctypes.cast(self._dll[name], ctypes.c_void_p).value for name in ("neve_pool_run", "neve_pool_yield")]
+            functions = [
+                ctypes.cast(self._dll[name], ctypes.c_void_p).value for name in ("neve_pool_run", "neve_pool_yield")
+            ]
         except AttributeError:
             return None
         if not host:

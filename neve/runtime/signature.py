@@ -1,16 +1,17 @@
 """The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked throughout.
 
-    {"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
-     "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}]}
-    METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or null}],
-              "guards": [{"expr", "message"}], "workspace": SIZE in bytes, "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
-              "out_tree": TREE, "raises": [message] (optional)}
-    TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the size
-              that an int scalar gives (optional)}
-    SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
-    TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
-             {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
+{"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
+ "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}]}
+METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or null}],
+          "guards": [{"expr", "message"}], "workspace": SIZE in bytes, "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
+          "out_tree": TREE, "raises": [message] (optional)}
+TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the size
+          that an int scalar gives (optional)}
+SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
+TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
+         {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
 """
+
 from __future__ import annotations
 
 import math
@@ -98,7 +99,9 @@ def read_signature(data: Any) -> Signature:
     """The signature in its JSON form, checked; ArtifactError names what is wrong with it."""
     top = _Reader(data, "signature")
     if top.integer("abi") != ABI:
-        raise ArtifactError(f"the C interface is version {top.integer('abi')}, this neve knows {ABI}: use the neve that it was made with")
+        raise ArtifactError(
+            f"the C interface is version {top.integer('abi')}, this neve knows {ABI}: use the neve that it was made with"
+        )
     context = top.integer("context_size")
     methods = {name: _method(name, _Reader(m, f"method {name!r}")) for name, m in top.mapping("methods").items()}
     if not methods:
@@ -110,7 +113,9 @@ def read_signature(data: Any) -> Signature:
 
 def _method(name: str, read: _Reader) -> MethodSignature:
     symbols = tuple(
-        Symbol(r.text("name", identifier=True), r.integer("min"), None if r.data.get("max") is None else r.integer("max"))
+        Symbol(
+            r.text("name", identifier=True), r.integer("min"), None if r.data.get("max") is None else r.integer("max")
+        )
         for r in (_Reader(s, f"{read.where}: symbol") for s in read.items("symbols"))
     )
     names = [s.name for s in symbols]
@@ -152,15 +157,19 @@ def _state(read: _Reader, context: int) -> State:
         raise ArtifactError(f"{read.where}: wanted a shape of whole numbers, got {str(dims)[:60]}")
     made = State(read.text("name"), read.dtype(), tuple(dims), read.integer("offset"))
     if made.offset + math.prod(made.shape) * DTYPES[made.dtype] > context or made.offset % DTYPES[made.dtype]:
-        raise ArtifactError(f"{read.where} {made.name!r} lies outside the context of {context} bytes, or is not aligned")
+        raise ArtifactError(
+            f"{read.where} {made.name!r} lies outside the context of {context} bytes, or is not aligned"
+        )
     return made
 
 
 def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:
     """The leaves of a tree in order, after a check of its form."""
     if not isinstance(tree, dict) or len(tree) != 1 or depth > 50:
-        raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}")
-    (kind, value), = tree.items()
+        raise ArtifactError(
+            f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}"
+        )
+    ((kind, value),) = tree.items()
     if kind == "leaf" and type(value) is int:
         return [value]
     if kind == "none" or (kind == "const" and (value is None or isinstance(value, (bool, int, float, str)))):

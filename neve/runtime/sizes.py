@@ -1,4 +1,5 @@
 """From the shapes of a call's arguments to its symbols, output shapes and workspace, with every mismatch explained."""
+
 from __future__ import annotations
 
 import math
@@ -53,7 +54,9 @@ class Solver:
         for symbol, value in zip(self.method.symbols, values, strict=True):
             if value < symbol.min or (symbol.max is not None and value > symbol.max):
                 limits = f"{symbol.min} or more" if symbol.max is None else f"{symbol.min} to {symbol.max}"
-                raise InputError(f"{self._where(symbol.name)} is {value}, wanted {limits}; compile with a wider range for this size")
+                raise InputError(
+                    f"{self._where(symbol.name)} is {value}, wanted {limits}; compile with a wider range for this size"
+                )
         try:
             for (text, message), holds in zip(self.method.guards, self.guards(*values), strict=True):
                 if not holds:
@@ -68,7 +71,9 @@ class Solver:
         outputs = tuple(tuple(next(flat) for _ in t.shape) for t in self.method.outputs)
         for tensor, shape in zip(self.method.outputs, outputs, strict=True):
             if min(shape, default=0) < 0 or math.prod(shape) * DTYPES[tensor.dtype] >= 2**62:
-                raise InputError(f"{self.method.name}: with these inputs the output {tensor} would have the shape {list(shape)}")
+                raise InputError(
+                    f"{self.method.name}: with these inputs the output {tensor} would have the shape {list(shape)}"
+                )
         return Sizes(values, outputs, max(0, int(workspace)))
 
     def _plan(self) -> list[_Step]:
@@ -95,7 +100,9 @@ class Solver:
                     break
             else:
                 missing = sorted(set(self.names) - set(known))
-                raise ArtifactError(f"{self.method.name}: no input tells the size {', '.join(missing)}; wanted {self.method}")
+                raise ArtifactError(
+                    f"{self.method.name}: no input tells the size {', '.join(missing)}; wanted {self.method}"
+                )
         return steps
 
     def _symbols(self, shapes: Sequence[Shape], scalars: Sequence[Any]) -> tuple[int, ...]:

@@ -1,4 +1,5 @@
 """Arguments and results of calls, in numpy or torch; torch is never imported here, only used where the caller has."""
+
 from __future__ import annotations
 
 import sys
@@ -13,7 +14,10 @@ from neve.runtime.signature import Tensor
 
 # bfloat16 is not a dtype of numpy: there its bits are uint16
 NUMPY: dict[str, np.dtype[Any]] = {
-    **{name: np.dtype(name) for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")},
+    **{
+        name: np.dtype(name)
+        for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
+    },
     "bfloat16": np.dtype("uint16"),
 }
 _PYTHON = {"int": (int, np.integer), "float": (float, int, np.floating, np.integer), "bool": (bool, np.bool_)}
@@ -41,7 +45,9 @@ def prepare(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ..
         return _torch(value, wanted, method)
     if isinstance(value, (np.ndarray, np.generic)):
         return _numpy(np.asarray(value), wanted, method)
-    raise InputError(f"{method}: {wanted.name}: got {_brief(value)}, wanted {wanted}; pass a torch tensor or a numpy array")
+    raise InputError(
+        f"{method}: {wanted.name}: got {_brief(value)}, wanted {wanted}; pass a torch tensor or a numpy array"
+    )
 
 
 def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
@@ -52,9 +58,13 @@ def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...
     if value.dtype != dtype:
         raise InputError(f"{name}: {got}, wanted {wanted}; convert it with .to({dtype})")
     if value.dim() != len(wanted.shape):
-        raise InputError(f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}")
+        raise InputError(
+            f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}"
+        )
     if value.layout != torch.strided:
-        raise InputError(f"{name}: got a tensor of layout {value.layout}, wanted a dense one; convert it with .to_dense()")
+        raise InputError(
+            f"{name}: got a tensor of layout {value.layout}, wanted a dense one; convert it with .to_dense()"
+        )
     if value.device.type != "cpu":
         raise InputError(f"{name}: got a tensor on {value.device}, wanted one on the cpu; move it with .cpu()")
     dense = value.detach().resolve_neg().contiguous()
@@ -65,10 +75,16 @@ def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[in
     dtype = NUMPY[wanted.dtype]
     name, got = f"{method}: {wanted.name}", f"got {value.dtype} {list(value.shape)}"
     if value.dtype != dtype and not (value.dtype.name == wanted.dtype and value.dtype.isnative):
-        mend = "pass its bits as uint16, or a torch tensor" if wanted.dtype == "bfloat16" else f"convert it with .astype(np.{dtype})"
+        mend = (
+            "pass its bits as uint16, or a torch tensor"
+            if wanted.dtype == "bfloat16"
+            else f"convert it with .astype(np.{dtype})"
+        )
         raise InputError(f"{name}: {got}, wanted {wanted}; {mend}")
     if value.ndim != len(wanted.shape):
-        raise InputError(f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}")
+        raise InputError(
+            f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}"
+        )
     if not (value.flags.c_contiguous and value.flags.aligned):
         value = value.copy(order="C")
     return address(value), value.shape, value
@@ -96,7 +112,11 @@ def _rank_mend(value: Any, wanted: Tensor) -> str:
 
 def _brief(value: Any) -> str:
     if isinstance(value, (bool, int, float, str)):
-        return f"the {type(value).__name__} {str(value)[:40]!r}" if isinstance(value, str) else f"the {type(value).__name__} {value}"
+        return (
+            f"the {type(value).__name__} {str(value)[:40]!r}"
+            if isinstance(value, str)
+            else f"the {type(value).__name__} {value}"
+        )
     if is_torch(value) or isinstance(value, np.ndarray):
         return f"a tensor {list(value.shape)}"
     return f"a {type(value).__name__}"
@@ -107,5 +127,8 @@ def allocate(shapes: Sequence[tuple[int, ...]], outputs: Sequence[Tensor], torch
     if torch is None:
         arrays = [np.empty(shape, NUMPY[t.dtype]) for shape, t in zip(shapes, outputs, strict=True)]
         return arrays, [address(a) for a in arrays]
-    made = [torch.empty(shape, dtype=torch_dtype(torch, t.dtype), device="cpu") for shape, t in zip(shapes, outputs, strict=True)]
+    made = [
+        torch.empty(shape, dtype=torch_dtype(torch, t.dtype), device="cpu")
+        for shape, t in zip(shapes, outputs, strict=True)
+    ]
     return made, [t.data_ptr() for t in made]

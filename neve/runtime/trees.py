@@ -1,4 +1,5 @@
 """Arguments taken apart to the flat list of a method's inputs, and outputs put together as the model returns them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def register_class(name: str, build: Build, fields: Fields | None = None) -> Non
 
 def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     """A function from a method's flat outputs to what the method returns."""
-    (kind, value), = tree.items()
+    ((kind, value),) = tree.items()
     if kind == "leaf":
         index: int = value
         return lambda leaves: leaves[index]
@@ -87,7 +88,8 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
 def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The method's inputs in order, out of the arguments of a call; InputError if their structure is another one."""
     leaves: list[Any] = [None] * len(method.inputs)
-    places: dict[str | int, Tree] = {**dict(enumerate(method.args)), **method.kwargs}
+    places: dict[str | int, Tree] = dict(enumerate(method.args))
+    places.update(method.kwargs)
     names = {method.inputs[t["leaf"]].name: i for i, t in enumerate(method.args) if "leaf" in t}
     by_keyword = list(method.kwargs)
     given: dict[str | int, Any] = {}
@@ -116,17 +118,23 @@ def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: list[Any]) -> None:
-    (kind, wanted), = tree.items()
+    ((kind, wanted),) = tree.items()
     if kind == "leaf":
         if value is None:
-            raise InputError(f"{method.name}: {where} ({method.inputs[wanted]}) is None; the model was compiled with a value for it")
+            raise InputError(
+                f"{method.name}: {where} ({method.inputs[wanted]}) is None; the model was compiled with a value for it"
+            )
         leaves[wanted] = value
     elif kind == "none":
         if value is not None:
-            raise InputError(f"{method.name}: {where}: got {_kind(value)}, wanted None, with which the model was compiled")
+            raise InputError(
+                f"{method.name}: {where}: got {_kind(value)}, wanted None, with which the model was compiled"
+            )
     elif kind == "const":
         if type(value) is not type(wanted) or value != wanted:
-            raise InputError(f"{method.name}: {where}: got {value!r}, wanted {wanted!r}, with which the model was compiled")
+            raise InputError(
+                f"{method.name}: {where}: got {value!r}, wanted {wanted!r}, with which the model was compiled"
+            )
     elif kind in ("tuple", "list"):
         if not isinstance(value, (tuple, list)) or len(value) != len(wanted):
             size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
@@ -139,7 +147,9 @@ def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: l
             wanted = wanted["fields"]
         if not isinstance(value, Mapping) or set(value) != set(wanted):
             keys = f" with {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
-            raise InputError(f"{method.name}: {where}: got {_kind(value)}{keys}, wanted a dict with {', '.join(wanted)}")
+            raise InputError(
+                f"{method.name}: {where}: got {_kind(value)}{keys}, wanted a dict with {', '.join(wanted)}"
+            )
         for key, part in wanted.items():
             _take(method, part, value[key], f"{where}[{key!r}]", leaves)
 
