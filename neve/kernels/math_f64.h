@@ -139,7 +139,7 @@ NEVE_FN double sd_exp2(double x)
     double high = nd_clear_low(r), low = r - high;
     double y = high * 0x1.62e42p-1, rest = low * 0x1.62e42p-1 + r * 0x1.fdf473de6af28p-22;
     double e = sd_exp(y);
-    return nd_scale(e + e * rest, (int)n);
+    return nd_scale(e + e * (rest + 0.5 * rest * rest), (int)n);
 }
 
 /* 1 ulp. */
