@@ -40,6 +40,9 @@
 #define TILE_LDA GEMM_LDA
 #define TILE_AK GEMM_LDK
 #endif
+#if GEMM_PREFETCH
+#define TILE_SPREAD 32
+#endif
 #if GEMM_K_SPLIT
 #define TILE_PARTIAL 1
 #define GEMM_PARTIAL , part, flags

@@ -7,5 +7,6 @@
 #undef TILE_BS
 #undef TILE_BV
 #undef TILE_PARTIAL
+#undef TILE_SPREAD
 #undef TILE_STORE
 #undef TILE_STORE_N
