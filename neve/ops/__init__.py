@@ -20,11 +20,12 @@ from neve.ops import (
     scan,
     scatter,
     shape,
+    sort,
     source,
     upsample,
 )
 
 __all__ = [
     "activation", "attention", "cast", "control", "conv", "elementary", "image", "index", "matmul", "norm", "overwrite", "pad", "pointwise", "pool", "prepacked", "recurrent",
-    "reduce", "scan", "scatter", "shape", "source", "upsample",
+    "reduce", "scan", "scatter", "shape", "sort", "source", "upsample",
 ]

@@ -145,8 +145,18 @@ def scatter_kernel(b: Builder, x: Tensor, index: Tensor, src: Tensor, reduce: st
     if x.dtype is DType.bool:
         how = {0: 0, 1: 3, 2: 4, 3: 3, 4: 4}[how]
     macros: dict[str, str | int | Dim] = {"T": C_TYPES[x.dtype], "OUTER": outer, "N": n, "INNER": inner, "M": index.shape[1], "REDUCE": how,
-                                          "INCLUDE_SELF": int(include_self or how == 0), "IS_FLOAT": int(x.dtype.is_float)}
+                                          "INCLUDE_SELF": int(include_self or how == 0), "IDENTITY": _identity(how, x.dtype), "IS_FLOAT": int(x.dtype.is_float)}
     return b.extern("scatter.h", macros, (x, index, src), (x.type,))[0]
+
+
+def _identity(how: int, dtype: DType) -> str:
+    """The neutral value of a reduction, in C."""
+    if how < 3:
+        return "1" if how == 2 else "0"
+    if dtype.is_float:
+        return "(-__builtin_inf())" if how == 3 else "__builtin_inf()"
+    limits = np.iinfo(np.uint8 if dtype is DType.bool else dtype.numpy)
+    return f"({limits.min + 1}LL - 1)" if how == 3 else f"{limits.max}LL"
 
 
 def _mean(b: Builder, x: Tensor, index: Tensor, src: Tensor, include_self: bool) -> Tensor:
