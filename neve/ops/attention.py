@@ -1,12 +1,19 @@
 """Scaled dot-product attention."""
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neve.ir.types import DType, TensorType, broadcast, dim, same
-from neve.ops.base import Op
-from neve.ops.checks import check, check_float
+import numpy as np
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, where
+from neve.ir.types import Dim, DType, TensorType, broadcast, dim, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_float, exact, finish, number, wide
+from neve.ops.samples import data, sample
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Attention(Op):
             check(broadcast(scores, mask.shape) == scores, self, f"a mask that broadcasts to {scores}", types)
         return (q.with_shape((*lead, q.shape[-2], v.shape[-1])),)
 
-    def heads(self, q: TensorType, t: TensorType, types: tuple[TensorType, ...]) -> tuple[object, ...]:
+    def heads(self, q: TensorType, t: TensorType, types: tuple[TensorType, ...]) -> tuple[Dim, ...]:
         """The leading dims of k or v with its heads repeated to q's."""
         if not self.enable_gqa:
             return t.shape[:-2]
@@ -44,3 +51,108 @@ class Attention(Op):
         hq, hk = q.shape[-3], t.shape[-3]
         check(same(hq, hk) or (isinstance(hq, int) and isinstance(hk, int) and hk > 0 and hq % hk == 0), self, "q's heads a multiple of k's and v's", types)
         return (*t.shape[:-3], dim(hq))
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        q, k, v, *mask = (exact(a) for a in inputs)
+        if self.enable_gqa:
+            k, v = (np.repeat(t, q.shape[-3] // t.shape[-3], -3) for t in (k, v))
+        with np.errstate(all="ignore"):
+            scores = q @ k.swapaxes(-1, -2) * self.factor(q.shape[-1])
+            if self.is_causal:
+                scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+            for m in mask:
+                scores = np.where(m, scores, -np.inf) if m.dtype == bool else scores + m
+            top = scores.max(-1, keepdims=True, initial=-np.inf)
+            e = np.exp(scores - np.where(top == -np.inf, 0, top))
+            total = e.sum(-1, keepdims=True)
+            return ((e / np.where(total == 0, 1, total) @ v).astype(inputs[0].dtype),)
+
+    def factor(self, d: int) -> float:
+        """The scale of the scores, for queries of size d."""
+        return self.scale if self.scale is not None else 1.0 / math.sqrt(d) if d else 0.0
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """float32: template Attention on q, k, v [, mask]; else loops."""
+        (out,) = self.infer(*(t.type for t in inputs))
+        if out.dtype is DType.float32:
+            return b.template(self, inputs, (out,))
+        return (self.loops(b, *inputs),)
+
+    def loops(self, b: Builder, q: Tensor, k: Tensor, v: Tensor, *mask: Tensor) -> Tensor:
+        """Without a template."""
+        (out,) = self.infer(q.type, k.type, v.type, *(m.type for m in mask))
+        acc, rows = wide(q.dtype), out.shape[:-1]
+        scores = self.scores(b, q, k, mask, rows)
+        top = b.reduce("max", rows, acc, k.shape[-2:-1], lambda i, j: scores(*i, *j))
+
+        def exponential(*i: Index) -> Expr:
+            m = top(*i[:-1])
+            return call("exp", call("sub", scores(*i), where(call("eq", m, const(float("-inf"), acc)), const(0.0, acc), m)))
+
+        e = b.compute(scores.shape, acc, exponential)
+        total = b.reduce("sum", rows, acc, k.shape[-2:-1], lambda i, j: e(*i, *j))
+        scale = b.compute(rows, acc, lambda *i: call("div", const(1.0, acc), where(
+            call("eq", total(*i), const(0.0, acc)), const(1.0, acc), total(*i))))
+        weights = b.compute(scores.shape, acc, lambda *i: call("mul", e(*i), scale(*i[:-1])))
+        y = b.reduce("sum", out.shape, acc, k.shape[-2:-1], lambda i, j: call(
+            "mul", weights(*i[:-1], *j), cast(self.at_heads(v, q, i, j[0], i[-1]), acc)))
+        return finish(b, y, out.dtype)
+
+    def scores(self, b: Builder, q: Tensor, k: Tensor, mask: Sequence[Tensor], rows: tuple[Dim, ...]) -> Tensor:
+        """q kᵀ · scale + mask (rows…, SK); −inf where a query must not look."""
+        acc, d = wide(q.dtype), q.shape[-1]
+        dots = b.reduce("sum", (*rows, k.shape[-2]), acc, (d,), lambda i, r: call(
+            "mul", cast(q.broadcast((*i[:-1], r[0])), acc), cast(self.at_heads(k, q, i, i[-1], r[0]), acc)))
+        if self.scale is None and not isinstance(d, int):
+            scale = call("rsqrt", number(d, acc))
+        else:
+            scale = const(self.factor(d if isinstance(d, int) else 1), acc)
+        never = const(float("-inf"), acc)
+
+        def element(*i: Index) -> Expr:
+            y: Expr = call("mul", dots(*i), scale)
+            if self.is_causal:
+                y = guard([(i[-2] - i[-1], Index.of(rows[-1]))], y, never)
+            for m in mask:
+                y = where(m.broadcast(i), y, never) if m.dtype is DType.bool else call("add", y, cast(m.broadcast(i), acc))
+            return y
+
+        return b.compute(dots.shape, acc, element)
+
+    def at_heads(self, t: Tensor, q: Tensor, i: Sequence[Index], row: Index, column: Index) -> Expr:
+        """k or v for the batch and head of an output index."""
+        lead = list(i[:-2])
+        if self.enable_gqa and not same(q.shape[-3], t.shape[-3]):
+            hq, hk = q.shape[-3], t.shape[-3]
+            assert isinstance(hq, int) and isinstance(hk, int)
+            lead[-1] = lead[-1] // (hq // hk)
+        return t.broadcast((*lead, row, column))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for dtype in (DType.float32, DType.float64, DType.float16, DType.bfloat16):
+            yield problem(cls(), (2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 6), dtype=dtype)
+            yield problem(cls(is_causal=True), (1, 2, 6, 4), (1, 2, 6, 4), (1, 2, 6, 4), dtype=dtype)
+            yield problem(cls(scale=0.3), (1, 2, 4, 4), (1, 2, 5, 4), (1, 2, 5, 4), (4, 5), dtype)
+        for dtype in (DType.float32, DType.float64):
+            yield problem(cls(), (2, 5, 4), (2, 3, 4), (2, 3, 4), dtype=dtype)
+            yield problem(cls(), (3, 4), (5, 4), (5, 4), dtype=dtype)
+            yield problem(cls(is_causal=True), (1, 2, 3, 4), (1, 2, 6, 4), (1, 2, 6, 4), dtype=dtype)
+            yield problem(cls(is_causal=True), (1, 2, 6, 4), (1, 2, 3, 4), (1, 2, 3, 4), dtype=dtype)
+            yield problem(cls(enable_gqa=True), (2, 6, 5, 4), (2, 2, 7, 4), (2, 2, 7, 4), (2, 1, 1, 7), dtype)
+            yield problem(cls(), (1, 2, 4, 4), (1, 2, 0, 4), (1, 2, 0, 4), dtype=dtype)
+            yield problem(cls(), (0, 2, 4, 4), (0, 2, 3, 4), (0, 2, 3, 4), dtype=dtype)
+            yield masked(cls(), dtype, np.array([[True, False, True, False], [False] * 4, [True] * 4]))
+            yield masked(cls(), dtype, np.array([[0, -np.inf, 1, -1], [-np.inf] * 4, [2, 2, -1e9, -1e9]], dtype.numpy))
+
+
+def problem(op: Op, q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], mask: tuple[int, ...] | None = None,
+            dtype: DType = DType.float32) -> Sample:
+    arrays = [data(s, dtype, seed=i) for i, s in enumerate([q, k, v, mask] if mask else [q, k, v])]
+    return sample(op, *arrays, dtypes=[dtype] * len(arrays))
+
+
+def masked(op: Op, dtype: DType, mask: np.ndarray) -> Sample:
+    """A sample with a mask over three queries and four keys."""
+    arrays = [data((2, 2, n, 4), dtype, seed=n) for n in (3, 4, 4)]
+    return sample(op, *arrays, mask, dtypes=[dtype] * 3 + [DType.bool if mask.dtype == bool else dtype])

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import sympy
 
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, FromIndex, Tensor, call, cast, const
 from neve.ir.types import Dim, DType, TensorType, dim, same
 from neve.ops.base import Op
 
@@ -55,3 +58,26 @@ def windows(size: Dim, kernel: int, stride: int = 1, before: int = 0, after: int
 def wide(dtype: DType) -> DType:
     """The type that values of dtype are computed in: float32 for the half types, else dtype."""
     return DType.float32 if dtype in (DType.float16, DType.bfloat16) else dtype
+
+
+def exact(x: np.ndarray) -> np.ndarray:
+    """Floating-point values in float64, for references that are better than what they check; other types as they are."""
+    return x.astype(np.float64) if x.dtype.kind == "f" else x
+
+
+def number(value: Dim | Index, dtype: DType) -> Expr:
+    """A size as a value of dtype."""
+    i = Index.of(value)
+    return const(float(i.const) if dtype.is_float else i.const, dtype) if i.const is not None else FromIndex(i, dtype)
+
+
+def lowest(dtype: DType) -> Expr:
+    """What no element is less than."""
+    return const(float("-inf") if dtype.is_float else int(np.iinfo(dtype.numpy).min), dtype)
+
+
+def finish(b: Builder, y: Tensor, dtype: DType, bias: Sequence[Tensor] = (), axis: int = -1) -> Tensor:
+    """y, plus the bias, if one is given, along an axis, in dtype; y itself if that changes nothing."""
+    if bias:
+        return b.compute(y.shape, dtype, lambda *i: cast(call("add", y(*i), cast(bias[0](i[axis]), y.dtype)), dtype))
+    return y if y.dtype is dtype else b.compute(y.shape, dtype, lambda *i: cast(y(*i), dtype))

@@ -1,12 +1,19 @@
 """Convolutions over 1, 2 or 3 spatial axes."""
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neve.ir.types import Dim, TensorType, dim, same
-from neve.ops.base import Op
-from neve.ops.checks import check, check_same_dtype, less, windows
+import numpy as np
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, view
+from neve.ir.types import Dim, DType, TensorType, dim, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_same_dtype, exact, finish, less, wide, windows
+from neve.ops.samples import data, sample
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -42,6 +49,59 @@ class Conv(Op):
             out.append(windows(size, k, self.stride[i], before, after, self.dilation[i]))
         return (x.with_shape((x.shape[0], oc, *out)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, w, *bias = (exact(a) for a in inputs)
+        n, c, oc, g = x.shape[0], x.shape[1], w.shape[0], self.groups
+        x = np.pad(x, ((0, 0), (0, 0), *self.padding))
+        kernel = w.shape[2:]
+        size = [(d - dil * (k - 1) - 1) // s + 1 for d, k, s, dil in zip(x.shape[2:], kernel, self.stride, self.dilation, strict=True)]
+        points = int(np.prod(size))
+        out = np.zeros((n, g, oc // g, points), x.dtype)
+        for taps in itertools.product(*map(range, kernel)):
+            cut = tuple(slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in zip(taps, self.dilation, self.stride, size, strict=True))
+            seen = x[(slice(None), slice(None), *cut)].reshape(n, g, c // g, points)
+            out += at(w, taps).reshape(g, oc // g, c // g) @ seen
+        return (with_bias(out.reshape(n, oc, *size), bias).astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """float32 over one or two axes: template Conv (two axes, stride (1, s) for one) on x and w, then the bias; else loops."""
+        x, w, *bias = inputs
+        (out,) = self.infer(x.type, w.type)
+        if x.dtype is not DType.float32 or len(self.stride) == 3:
+            y = self.loops(b, x, w)
+        elif len(self.stride) == 2:
+            (y,) = b.template(self, (x, w), (out,))
+        else:
+            y = self.lower_1d(b, x, w, out)
+        return (finish(b, y, out.dtype, bias, axis=1),)
+
+    def lower_1d(self, b: Builder, x: Tensor, w: Tensor, out: TensorType) -> Tensor:
+        """As a convolution over images of height 1."""
+        n, oc, size = out.shape
+        conv = Conv((1, *self.stride), ((0, 0), *self.padding), (1, *self.dilation), self.groups)
+        x2, w2 = (view(b, t, (*t.shape[:2], 1, t.shape[2]), lambda i, j, _, k: (i, j, k)) for t in (x, w))
+        (y,) = b.template(conv, (x2, w2), (out.with_shape((n, oc, 1, size)),))
+        return view(b, y, out.shape, lambda i, j, k: (i, j, 0, k))
+
+    def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Without a template and without bias, in the type that x's is computed in: what a plan falls back to."""
+        (out,) = self.infer(x.type, w.type)
+        per, opg, acc = w.shape[1], w.shape[0] // self.groups, wide(x.dtype)
+
+        def term(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expr:
+            at = [p * s + k * d - pad[0] for p, s, k, d, pad in zip(i[2:], self.stride, r[1:], self.dilation, self.padding, strict=True)]
+            seen = x(i[0], i[1] // opg * per + r[0], *at)
+            product = call("mul", cast(seen, acc), cast(w(i[1], *r), acc))
+            return guard([(a, Index.of(size)) for a, size in zip(at, x.shape[2:], strict=True)], product, zero(acc))
+
+        return b.reduce("sum", out.shape, acc, w.shape[1:], term)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from (problem(cls(*attributes), x, w, bias) for attributes, x, w, bias in CONVS)
+        for dtype in (DType.float64, DType.float16, DType.bfloat16, DType.int64):
+            yield problem(cls((1, 2), ((1, 1), (0, 0)), (1, 1)), (1, 3, 5, 6), (4, 3, 3, 3), True, dtype)
+
 
 @dataclass(frozen=True)
 class ConvTranspose(Op):
@@ -75,6 +135,54 @@ class ConvTranspose(Op):
         check(not any(less(d, 1) for d in out), self, "an output that is not empty", types)
         return (x.with_shape((x.shape[0], oc, *out)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, w, *bias = (exact(a) for a in inputs)
+        n, c, g, opg, kernel = x.shape[0], x.shape[1], self.groups, w.shape[1], w.shape[2:]
+        spatial = list(zip(x.shape[2:], kernel, self.stride, self.dilation, self.padding, self.output_padding, strict=True))
+        full = np.zeros((n, g * opg, *((d - 1) * s + dil * (k - 1) + 1 + o for d, k, s, dil, _, o in spatial)), x.dtype)
+        for taps in itertools.product(*map(range, kernel)):
+            part = at(w, taps).reshape(g, c // g, opg).transpose(0, 2, 1) @ x.reshape(n, g, c // g, int(np.prod(x.shape[2:])))
+            cut = tuple(slice(t * dil, t * dil + (d - 1) * s + 1, s) for t, (d, _, s, dil, _, _) in zip(taps, spatial, strict=True))
+            full[(slice(None), slice(None), *cut)] += part.reshape(n, g * opg, *x.shape[2:])
+        cut = tuple(slice(p, size - p) for size, p in zip(full.shape[2:], self.padding, strict=True))
+        return (with_bias(full[(slice(None), slice(None), *cut)], bias).astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Loops over the inputs that reach each output; without dilation only over the taps of its phase."""
+        x, w, *bias = inputs
+        return (finish(b, self.loops(b, x, w), x.dtype, bias, axis=1),)
+
+    def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Without bias, in the type that x's is computed in."""
+        (out,) = self.infer(x.type, w.type)
+        opg, cpg, acc = w.shape[1], w.shape[0] // self.groups, wide(x.dtype)
+        phased = all(d == 1 for d in self.dilation)
+        over = [-(-k // s) if phased else k for k, s in zip(w.shape[2:], self.stride, strict=True)]
+
+        def term(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expr:
+            conditions, taps, at = [], [], []
+            for q, j, k, size, s, d in zip((o + p for o, p in zip(i[2:], self.padding, strict=True)), r[1:], w.shape[2:], x.shape[2:],
+                                           self.stride, self.dilation, strict=True):
+                if phased:
+                    taps.append(q % s + j * s)
+                    at.append(q // s - j)
+                    conditions.append((taps[-1], Index.of(k)))
+                else:
+                    taps.append(j)
+                    at.append((q - j * d) // s)
+                    conditions.append(((q - j * d) % s, Index.of(1)))
+                conditions.append((at[-1], Index.of(size)))
+            c = i[1] // opg * cpg + r[0]
+            return guard(conditions, call("mul", cast(x(i[0], c, *at), acc), cast(w(c, i[1] % opg, *taps), acc)), zero(acc))
+
+        return b.reduce("sum", out.shape, acc, (cpg, *over), term)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from (problem(cls(*attributes), x, w, bias) for attributes, x, w, bias in TRANSPOSED)
+        for dtype in (DType.float64, DType.float16, DType.int64):
+            yield problem(cls((2, 1), (1, 0), (1, 0), (1, 1)), (1, 3, 5, 4), (3, 4, 3, 2), True, dtype)
+
 
 def check_conv(op: Op, rank: int, types: tuple[TensorType, ...]) -> tuple[TensorType, TensorType]:
     """x and w, if inputs are x, w [, bias] of the right ranks with static weights."""
@@ -84,3 +192,59 @@ def check_conv(op: Op, rank: int, types: tuple[TensorType, ...]) -> tuple[Tensor
     check(len(types) == 2 or types[2].rank == 1, op, "a bias of rank 1", types)
     check(types[1].is_static and all(isinstance(k, int) and k > 0 for k in types[1].shape[2:]), op, "a weight of static shape", types)
     return types[0], types[1]
+
+
+def at(w: np.ndarray, taps: Sequence[int]) -> np.ndarray:
+    """w[:, :, *taps]."""
+    for t in reversed(taps):
+        w = w[..., t]
+    return w
+
+
+def with_bias(y: np.ndarray, bias: Sequence[np.ndarray]) -> np.ndarray:
+    return y + bias[0].reshape(1, -1, *[1] * (y.ndim - 2)) if bias else y
+
+
+def zero(dtype: DType) -> Expr:
+    return const(0.0 if dtype.is_float else 0, dtype)
+
+
+def problem(op: Op, x: tuple[int, ...], w: tuple[int, ...], bias: bool, dtype: DType = DType.float32) -> Sample:
+    """A sample for shapes of x and w."""
+    assert isinstance(op, (Conv, ConvTranspose))
+    oc = w[0] if isinstance(op, Conv) else w[1] * op.groups
+    shapes = [x, w, (oc,)] if bias else [x, w]
+    return sample(op, *(data(s, dtype, seed=i) for i, s in enumerate(shapes)), dtypes=[dtype] * len(shapes))
+
+
+CONVS: list[tuple[tuple[tuple[int, ...], Pairs, tuple[int, ...], int], tuple[int, ...], tuple[int, ...], bool]] = [
+    (((1, 1), ((0, 0), (0, 0)), (1, 1), 1), (2, 3, 4, 5), (6, 3, 1, 1), True),
+    (((1, 1), ((1, 1), (1, 1)), (1, 1), 1), (1, 4, 7, 9), (8, 4, 3, 3), False),
+    (((2, 2), ((3, 3), (3, 3)), (1, 1), 1), (1, 3, 17, 16), (9, 3, 7, 7), True),
+    (((2, 3), ((1, 0), (0, 2)), (1, 1), 1), (2, 2, 8, 9), (4, 2, 2, 3), True),
+    (((1, 1), ((2, 2), (4, 4)), (2, 4), 1), (1, 2, 9, 10), (3, 2, 3, 3), True),
+    (((1, 1), ((1, 1), (1, 1)), (1, 1), 6), (1, 6, 6, 7), (6, 1, 3, 3), True),
+    (((2, 2), ((2, 2), (2, 2)), (1, 1), 4), (1, 4, 9, 9), (8, 1, 5, 5), False),
+    (((1, 2), ((1, 1), (0, 0)), (1, 1), 2), (2, 4, 5, 5), (6, 2, 3, 1), True),
+    (((1, 1), ((0, 0), (0, 0)), (1, 1), 1), (0, 3, 4, 4), (2, 3, 3, 3), True),
+    (((5, 5), ((0, 0), (0, 0)), (1, 1), 1), (1, 1, 3, 3), (1, 1, 3, 3), True),
+    (((1,), ((0, 0),), (1,), 1), (2, 3, 9), (4, 3, 3), True),
+    (((3,), ((2, 1),), (2,), 2), (1, 4, 11), (6, 2, 4), True),
+    (((1,), ((1, 1),), (1,), 5), (3, 5, 6), (5, 1, 3), False),
+    (((1, 1, 1), ((0, 0), (1, 1), (1, 1)), (1, 1, 1), 1), (1, 2, 4, 5, 6), (3, 2, 2, 3, 3), True),
+    (((2, 1, 2), ((1, 1), (0, 1), (2, 2)), (1, 2, 1), 2), (1, 4, 5, 5, 4), (4, 2, 3, 2, 3), False),
+]
+
+TRANSPOSED: list[tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
+                       tuple[int, ...], tuple[int, ...], bool]] = [
+    (((1, 1), (0, 0), (0, 0), (1, 1), 1), (2, 3, 4, 5), (3, 4, 3, 3), True),
+    (((2, 2), (1, 1), (0, 0), (1, 1), 1), (1, 3, 5, 4), (3, 2, 4, 4), True),
+    (((2, 2), (1, 1), (1, 1), (1, 1), 1), (1, 2, 4, 5), (2, 3, 3, 3), False),
+    (((3, 2), (0, 1), (2, 0), (1, 1), 2), (1, 4, 3, 4), (4, 2, 2, 3), True),
+    (((2, 3), (1, 0), (0, 1), (2, 3), 1), (1, 2, 4, 3), (2, 2, 3, 2), True),
+    (((1, 1), (2, 1), (0, 0), (2, 1), 3), (1, 3, 5, 5), (3, 1, 3, 3), True),
+    (((4, 4), (0, 0), (3, 0), (1, 1), 1), (1, 1, 2, 3), (1, 2, 2, 2), True),
+    (((2, 2), (0, 0), (0, 0), (1, 1), 1), (0, 2, 3, 3), (2, 3, 2, 2), True),
+    (((2,), (1,), (1,), (1,), 1), (2, 3, 5), (3, 4, 4), True),
+    (((2, 1, 2), (1, 0, 1), (1, 0, 0), (1, 1, 1), 1), (1, 2, 2, 3, 3), (2, 3, 3, 2, 3), True),
+]

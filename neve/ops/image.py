@@ -1,12 +1,20 @@
 """Sampling images at computed positions."""
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
-from neve.ir.types import TensorType, same
-from neve.ops.base import Op
-from neve.ops.checks import check, check_float
+import numpy as np
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, Tensor, as_index, call, cast, const, where
+from neve.ir.types import Dim, DType, TensorType, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_float, exact, number, wide
+from neve.ops.samples import data, sample
+from neve.ops.upsample import cubic_weight, cubic_weights
 
 
 @dataclass(frozen=True)
@@ -32,3 +40,128 @@ class GridSample(Op):
         check(self.mode in modes and self.padding_mode in ("zeros", "border", "reflection"), self,
               f"a known mode (is {self.mode}, {self.padding_mode})", types)
         return (x.with_shape((*x.shape[:2], *grid.shape[1:-1])),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, grid = (exact(a) for a in inputs)
+        size = x.shape[:1:-1]
+        with np.errstate(all="ignore"):
+            at = [((grid[..., i] + 1) / 2 * (d - 1) if self.align_corners else ((grid[..., i] + 1) * d - 1) / 2) for i, d in enumerate(size)]
+            if self.mode != "bicubic":
+                at = [self.pad(p, d) for p, d in zip(at, size, strict=True)]
+            base = [np.rint(p) if self.mode == "nearest" else np.floor(p) for p in at]
+            weights = [self.weights(p - q) for p, q in zip(at, base, strict=True)]
+            out = np.zeros((x.shape[0], *grid.shape[1:-1], x.shape[1]))
+            first = -1 if self.mode == "bicubic" else 0
+            for taps in product(*(range(len(w)) for w in weights)):
+                cells = [q + t + first for q, t in zip(base, taps, strict=True)]
+                if self.mode == "bicubic":
+                    cells = [self.pad(q, d) for q, d in zip(cells, size, strict=True)]
+                inside = np.logical_and.reduce([(q >= 0) & (q < d) for q, d in zip(cells, size, strict=True)])
+                index = [np.where(inside, q, 0).astype(np.int64) for q in cells]
+                batch = np.arange(x.shape[0]).reshape(-1, *[1] * len(size))
+                seen = np.where(inside[..., None], np.moveaxis(x, 1, -1)[(batch, *index[::-1])], 0)
+                out += seen * np.prod([w[t] for w, t in zip(weights, taps, strict=True)], axis=0)[..., None]
+        return (np.moveaxis(out, -1, 1).astype(inputs[0].dtype),)
+
+    def pad(self, p: np.ndarray, size: int) -> np.ndarray:
+        """Positions brought inside 0…size − 1 as the padding mode wants; NaN becomes 0."""
+        if self.padding_mode == "zeros":
+            return p
+        if self.padding_mode == "reflection":
+            low, span = (0.0, size - 1.0) if self.align_corners else (-0.5, float(size))
+            p = np.abs(p - low)
+            p = np.zeros_like(p) if span == 0 else np.abs(p - 2 * span * np.rint(p / (2 * span))) + low
+        return np.where(np.isnan(p), 0, np.clip(p, 0, size - 1))
+
+    def weights(self, t: np.ndarray) -> list[np.ndarray]:
+        if self.mode == "nearest":
+            return [np.ones_like(t)]
+        return cubic_weights(t) if self.mode == "bicubic" else [1 - t, t]
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Positions first, for all channels; then the weighted sum over the taps, each read only inside the image."""
+        x, grid = inputs
+        (out,) = self.infer(x.type, grid.type)
+        acc, sizes = wide(x.dtype), x.shape[:1:-1]
+        at = [self.position(b, grid, axis, d, acc) for axis, d in enumerate(sizes)]
+        rounding = "round" if self.mode == "nearest" else "floor"
+
+        def element(n: Index, c: Index, *o: Index) -> Expr:
+            base = [call(rounding, p(n, *o)) for p in at]
+            parts = [call("sub", p(n, *o), q) for p, q in zip(at, base, strict=True)]
+            total: Expr | None = None
+            for taps in product(range({"nearest": 1, "bilinear": 2, "bicubic": 4}[self.mode]), repeat=len(sizes)):
+                cells = [self.cell(q, t, d) for q, t, d in zip(base, taps, sizes, strict=True)]
+                value = fetch(x, n, c, cells, sizes, acc)
+                for part, t in zip(parts, taps, strict=True):
+                    value = self.weighted(value, part, t)
+                total = value if total is None else call("add", total, value)
+            assert total is not None
+            return cast(total, x.dtype)
+
+        return (b.compute(out.shape, x.dtype, element),)
+
+    def position(self, b: Builder, grid: Tensor, axis: int, size: Dim, acc: DType) -> Tensor:
+        """Where along an axis of the image each output cell reads."""
+        def element(*o: Index) -> Expr:
+            g = call("add", cast(grid(*o, axis), acc), const(1.0, acc))
+            if self.align_corners:
+                p = call("mul", call("mul", g, const(0.5, acc)), number(Index.of(size) - 1, acc))
+            else:
+                p = call("mul", call("sub", call("mul", g, number(size, acc)), const(1.0, acc)), const(0.5, acc))
+            return p if self.mode == "bicubic" else self.padded(p, size)
+
+        return b.compute(grid.shape[:-1], acc, element)
+
+    def padded(self, p: Expr, size: Dim) -> Expr:
+        """`pad`, as an expression."""
+        acc = p.dtype
+        if self.padding_mode == "zeros":
+            return p
+        if self.padding_mode == "reflection":
+            low = 0.0 if self.align_corners else -0.5
+            twice = number((Index.of(size) - 1) * 2 if self.align_corners else Index.of(size) * 2, acc)
+            p = call("abs", call("sub", p, const(low, acc)))
+            turns = call("round", call("div", p, call("maximum", twice, const(1.0, acc))))
+            p = call("add", call("abs", call("sub", p, call("mul", twice, turns))), const(low, acc))
+            if self.align_corners:
+                p = where(call("gt", twice, const(0.0, acc)), p, const(0.0, acc))
+        last = number(Index.of(size) - 1, acc)
+        return where(call("gt", p, const(0.0, acc)), call("minimum", p, last), const(0.0, acc))
+
+    def cell(self, base: Expr, tap: int, size: Dim) -> Expr:
+        if self.mode == "bicubic":
+            return self.padded(call("add", base, const(float(tap - 1), base.dtype)), size)
+        return call("add", base, const(1.0, base.dtype)) if tap else base
+
+    def weighted(self, value: Expr, part: Expr, tap: int) -> Expr:
+        acc = part.dtype
+        if self.mode == "nearest":
+            return value
+        if self.mode == "bicubic":
+            return call("mul", value, cubic_weight(call("sub", part, const(float(tap - 1), acc))))
+        return call("mul", value, part if tap else call("sub", const(1.0, acc), part))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for i, (mode, padding, align) in enumerate(product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True))):
+            grid = data((2, 3, 5, 2), seed=i, low=-2.5, high=2.5)
+            yield sample(cls(mode, padding, align), data((2, 3, 4, 6), seed=i), grid)
+            yield sample(cls(mode, padding, align), data((1, 2, 1, 3), seed=i), data((1, 4, 4, 2), seed=i, low=-1, high=1))
+            if mode != "bicubic":
+                yield sample(cls(mode, padding, align), data((1, 2, 3, 4, 2), seed=i), data((1, 2, 3, 2, 3), seed=i, low=-1.5, high=1.5))
+        yield sample(cls(), data((2, 3, 4, 6), DType.float64), data((2, 3, 5, 2), DType.float64, low=-1, high=1))
+        yield sample(cls(), data((0, 3, 4, 6)), data((0, 3, 5, 2)))
+
+
+def fetch(x: Tensor, n: Index, c: Index, cells: Sequence[Expr], sizes: Sequence[Dim], acc: DType) -> Expr:
+    """x at whole-number cells (last axis first), 0 outside."""
+    inside: Expr | None = None
+    index = []
+    for q, d in zip(cells, sizes, strict=True):
+        last = number(Index.of(d) - 1, acc)
+        here = call("logical_and", call("ge", q, const(0.0, acc)), call("le", q, last))
+        inside = here if inside is None else call("logical_and", inside, here)
+        index.append(as_index(cast(where(here, q, const(0.0, acc)), DType.int64), d))
+    assert inside is not None
+    return where(inside, cast(x(n, c, *index[::-1]), acc), const(0.0, acc))

@@ -1,12 +1,18 @@
 """Matrix products."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neve.ir.types import TensorType, broadcast, same
-from neve.ops.base import Op
-from neve.ops.checks import check, check_same_dtype
+import numpy as np
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, Tensor, call, cast
+from neve.ir.types import DType, TensorType, broadcast, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_same_dtype, exact, finish, wide
+from neve.ops.samples import data, sample
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,38 @@ class MatMul(Op):
         check_same_dtype(self, types)
         a, b = types
         check(same(a.shape[-1], b.shape[-2]), self, "a (…, M, K) and b (…, K, N)", types)
+        check(a.dtype is not DType.bool, self, "numbers", types)
         return (a.with_shape((*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        a, b = (exact(x) for x in inputs)
+        with np.errstate(all="ignore"):
+            return ((a @ b).astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """float32: template MatMul on a and c; else loops."""
+        a, c = inputs
+        (out,) = self.infer(a.type, c.type)
+        if a.dtype is DType.float32:
+            return b.template(self, inputs, (out,))
+        return (finish(b, self.loops(b, a, c), a.dtype),)
+
+    def loops(self, b: Builder, a: Tensor, c: Tensor) -> Tensor:
+        """Without a template, in the type that a's is computed in."""
+        (out,) = self.infer(a.type, c.type)
+        acc = wide(a.dtype)
+        return b.reduce("sum", out.shape, acc, a.shape[-1:], lambda i, r: call(
+            "mul", cast(lead(a, i)(i[-2], r[0]), acc), cast(lead(c, i)(r[0], i[-1]), acc)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        shapes = [((3, 4), (4, 5)), ((1, 7), (7, 1)), ((2, 3, 4), (2, 4, 3)), ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 2)), ((3, 0), (0, 2)),
+                  ((4, 3), (2, 3, 6)), ((33, 17), (17, 40))]
+        for i, (a, b) in enumerate(shapes):
+            yield sample(cls(), data(a, seed=2 * i), data(b, seed=2 * i + 1))
+        yield sample(cls(), data((2, 3), edges=True), data((3, 2), seed=1))
+        for dtype in (DType.float64, DType.float16, DType.bfloat16, DType.int64, DType.int32, DType.uint8):
+            yield sample(cls(), data((2, 3, 4), dtype), data((4, 5), dtype, seed=1), dtypes=[dtype] * 2)
 
 
 @dataclass(frozen=True)
@@ -35,4 +72,37 @@ class Linear(Op):
         x, w = types[:2]
         check(same(x.shape[-1], w.shape[1]), self, "x (…, K) and w (N, K)", types)
         check(len(types) == 2 or (types[2].rank == 1 and same(types[2].shape[0], w.shape[0])), self, "a bias of (N,)", types)
+        check(x.dtype is not DType.bool, self, "numbers", types)
         return (x.with_shape((*x.shape[:-1], w.shape[0])),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, w, *bias = (exact(a) for a in inputs)
+        with np.errstate(all="ignore"):
+            y = x @ w.T
+            return ((y + bias[0] if bias else y).astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """float32: template Linear on x and w, then the bias; else loops."""
+        x, w, *bias = inputs
+        (out,) = self.infer(x.type, w.type)
+        y = b.template(self, (x, w), (out,))[0] if x.dtype is DType.float32 else self.loops(b, x, w)
+        return (finish(b, y, x.dtype, bias),)
+
+    def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Without a template and without bias, in the type that x's is computed in."""
+        (out,) = self.infer(x.type, w.type)
+        acc = wide(x.dtype)
+        return b.reduce("sum", out.shape, acc, x.shape[-1:], lambda i, r: call("mul", cast(x(*i[:-1], *r), acc), cast(w(i[-1], *r), acc)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for i, (x, w, bias) in enumerate([((3, 4), (5, 4), True), ((4,), (3, 4), True), ((2, 3, 7), (1, 7), False), ((0, 4), (2, 4), True),
+                                          ((2, 0), (3, 0), True), ((31, 18), (33, 18), True)]):
+            yield sample(cls(), data(x, seed=3 * i), data(w, seed=3 * i + 1), *([data(w[:1], seed=3 * i + 2)] if bias else []))
+        for dtype in (DType.float64, DType.float16, DType.bfloat16, DType.int64):
+            yield sample(cls(), data((3, 4), dtype), data((2, 4), dtype, seed=1), data((2,), dtype, seed=2), dtypes=[dtype] * 3)
+
+
+def lead(t: Tensor, index: tuple[Index, ...]) -> Callable[[Index, Index], Expr]:
+    """t's last two axes, at the leading axes of an index of a shape that they broadcast to."""
+    return lambda m, n: t.broadcast((*index[:-2], m, n))

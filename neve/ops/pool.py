@@ -1,12 +1,31 @@
 """Pooling over the last 1 to 3 axes; any leading axes."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from neve.ir.types import Dim, DType, TensorType, dim
-from neve.ops.base import Op
-from neve.ops.checks import check, check_float, less, windows
+import numpy as np
+import sympy
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, FromIndex, Tensor, call, cast, const
+from neve.ir.types import Dim, DType, TensorType, dim, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_float, exact, less, number, wide, windows
+from neve.ops.samples import FLOATS, data, sample
+from neve.ops.windows import (
+    Cell,
+    Conditions,
+    best_position,
+    cell_sum,
+    each_window,
+    inside,
+    largest,
+    largest_of,
+    position,
+    specials,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,39 @@ class MaxPool(Op):
         out = pool_shape(self, types, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode)
         return (types[0].with_shape(out),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (each_window(x, self.cells(x), largest_of),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        return (largest(b, x, self.infer(x.type)[0].shape, self.kernel, *self.window(x)),)
+
+    def window(self, x: Tensor) -> tuple[Cell, Conditions]:
+        """Of the cells of an output position that lie inside x."""
+        n = len(self.kernel)
+
+        def cell(o: Sequence[Index], k: Sequence[Index]) -> list[Index]:
+            return [i * s + j * d - p for i, s, j, d, p in zip(o, self.stride, k, self.dilation, self.padding, strict=True)]
+
+        return cell, lambda o, k: [(at, Index.of(size)) for at, size in zip(cell(o, k), x.shape[-n:], strict=True)]
+
+    def cells(self, x: np.ndarray) -> list[list[np.ndarray]]:
+        """For each axis and output position the input positions of its window."""
+        axes = zip(x.shape[-len(self.kernel):], self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [[inside(o * s - p + np.arange(k) * d, size) for o in range(int(windows(size, k, s, p, p, d, self.ceil_mode)))]
+                for size, k, s, p, d in axes]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for i, (attributes, shape) in enumerate(MAX_POOLS):
+            x = data(shape, seed=i)
+            yield sample(cls(*attributes), x)
+            if x.size:
+                yield sample(cls(*attributes), specials(x))
+        for dtype in (*FLOATS[1:], DType.int64, DType.uint8):
+            yield sample(cls((3, 2), (2, 2), (1, 0), (1, 1)), data((2, 3, 6, 7), dtype), dtypes=[dtype])
+
 
 @dataclass(frozen=True)
 class MaxPoolIndices(MaxPool):
@@ -37,6 +89,14 @@ class MaxPoolIndices(MaxPool):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (super().infer(*types)[0].with_dtype(DType.int64),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (each_window(x, self.cells(x), best_position, np.int64),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        return (position(b, x, super().lower(b, x)[0], self.kernel, *self.window(x)),)
 
 
 @dataclass(frozen=True)
@@ -60,6 +120,52 @@ class AvgPool(Op):
         out = pool_shape(self, types, self.kernel, self.stride, self.padding, (1,) * len(self.kernel), self.ceil_mode)
         return (types[0].with_shape(out),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        size = x.shape[-len(self.kernel):]
+        axes = list(zip(size, self.kernel, self.stride, self.padding, strict=True))
+        spans = [[(o * s - p, min(o * s - p + k, d + p)) for o in range(int(windows(d, k, s, p, p, 1, self.ceil_mode)))] for d, k, s, p in axes]
+        cells = [[inside(np.arange(*span), d) for span in spans[i]] for i, (d, _, _, _) in enumerate(axes)]
+
+        def mean(w: np.ndarray, o: tuple[int, ...], _: object) -> np.ndarray:
+            padded = np.prod([spans[axis][i][1] - spans[axis][i][0] for axis, i in enumerate(o)])
+            return np.asarray(w.sum(1) / (self.divisor_override or (padded if self.count_include_pad else w.shape[1])))
+
+        return (each_window(exact(x), cells, mean).astype(x.dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        n, acc = len(self.kernel), wide(x.dtype)
+        cell, conditions = MaxPool(self.kernel, self.stride, self.padding, (1,) * n, self.ceil_mode).window(x)
+        total = cell_sum(b, x, self.infer(x.type)[0].shape, self.kernel, cell, conditions)
+        return (b.compute(total.shape, x.dtype, lambda *i: cast(call("div", total(*i), self.divisor(x, i[-n:], acc)), x.dtype)),)
+
+    def divisor(self, x: Tensor, o: Sequence[Index], acc: DType) -> Expr:
+        """The number of cells that the mean is over at an output position."""
+        if self.divisor_override:
+            return const(float(self.divisor_override), acc)
+        out: Expr | None = None
+        for i, size, k, s, p in zip(o, x.shape[-len(o):], self.kernel, self.stride, self.padding, strict=True):
+            begin, end = i * s - p, i * s - p + k
+            last = Index.of(size) + (p if self.count_include_pad else 0)
+            high, low = number(end, acc), number(begin, acc)
+            if not (last - end.bound(upper=True)).nonnegative:
+                high = call("minimum", high, number(last, acc))
+            if not self.count_include_pad and p:
+                low = call("maximum", low, const(0.0, acc))
+            count = number(end - begin, acc) if isinstance(high, FromIndex) and isinstance(low, FromIndex) else call("sub", high, low)
+            out = count if out is None else call("mul", out, count)
+        assert out is not None
+        return out
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for i, (attributes, shape) in enumerate(AVG_POOLS):
+            yield sample(cls(*attributes), data(shape, seed=i))
+        yield sample(cls((2, 2), (1, 1), (0, 0)), data((1, 2, 5, 5), edges=True))
+        for dtype in FLOATS[1:]:
+            yield sample(cls((3, 2), (2, 2), (1, 0)), data((2, 3, 6, 7), dtype), dtypes=[dtype])
+
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Op):
@@ -71,6 +177,28 @@ class AdaptiveAvgPool(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         check_float(self, types)
         return (types[0].with_shape(adaptive_shape(self, types, self.output)),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (each_window(exact(x), adaptive_cells(x, self.output), lambda w, *_: w.mean(1)).astype(x.dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        n, acc = len(self.output), wide(x.dtype)
+        over, begin, length = adaptive_window(x, self.output)
+        total = cell_sum(b, x, self.infer(x.type)[0].shape, over, *adaptive_access(begin, length))
+
+        def element(*i: Index) -> Expr:
+            count = Index.of(1)
+            for size in length(i[-n:]):
+                count = count * size
+            return cast(call("div", total(*i), number(count, acc)), x.dtype)
+
+        return (b.compute(total.shape, x.dtype, element),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        return adaptive_samples(cls, FLOATS[1:])
 
 
 @dataclass(frozen=True)
@@ -84,6 +212,19 @@ class AdaptiveMaxPool(Op):
         check(len(types) == 1 and types[0].dtype is not DType.bool, self, "numbers", types)
         return (types[0].with_shape(adaptive_shape(self, types, self.output)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (each_window(x, adaptive_cells(x, self.output), largest_of),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        over, begin, length = adaptive_window(x, self.output)
+        return (largest(b, x, self.infer(x.type)[0].shape, over, *adaptive_access(begin, length)),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        return adaptive_samples(cls, (*FLOATS[1:], DType.int64))
+
 
 @dataclass(frozen=True)
 class AdaptiveMaxPoolIndices(AdaptiveMaxPool):
@@ -93,6 +234,15 @@ class AdaptiveMaxPoolIndices(AdaptiveMaxPool):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (super().infer(*types)[0].with_dtype(DType.int64),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (each_window(x, adaptive_cells(x, self.output), best_position, np.int64),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        over, begin, length = adaptive_window(x, self.output)
+        return (position(b, x, super().lower(b, x)[0], over, *adaptive_access(begin, length)),)
 
 
 def pool_shape(op: Op, types: tuple[TensorType, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
@@ -117,3 +267,86 @@ def adaptive_shape(op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...
     check(len(types) == 1 and 1 <= n <= 3 and types[0].rank >= n, op, f"one input with {n} spatial axes", types)
     check(not any(less(dim(d), 1) for d in types[0].shape[-n:]), op, "spatial sizes > 0", types)
     return (*types[0].shape[:-n], *output)
+
+
+def adaptive_cells(x: np.ndarray, output: Sequence[Dim]) -> list[list[np.ndarray]]:
+    return [[np.arange(o * size // int(out), -(-(o + 1) * size // int(out))) for o in range(int(out))]
+            for size, out in zip(x.shape[-len(output):], output, strict=True)]
+
+
+Spans = Callable[[Sequence[Index]], list[Index]]
+
+
+def adaptive_window(x: Tensor, output: Sequence[Dim]) -> tuple[list[Dim], Spans, Spans]:
+    """The most cells a window has an axis; the first cell of an output position; its number of cells."""
+    axes = [(size, out, quotient(size, out)) for size, out in zip(x.shape[-len(output):], output, strict=True)]
+    over = [q if q is not None else most_cells(size, out) for size, out, q in axes]
+
+    def begin(o: Sequence[Index]) -> list[Index]:
+        return [i * q if q is not None else i * size // Index.of(out) for i, (size, out, q) in zip(o, indexed(axes), strict=True)]
+
+    def length(o: Sequence[Index]) -> list[Index]:
+        return [q if q is not None else ((i + 1) * size + out - 1) // out - i * size // out for i, (size, out, q) in zip(o, indexed(axes), strict=True)]
+
+    return over, begin, length
+
+
+def adaptive_access(begin: Spans, length: Spans) -> tuple[Cell, Conditions]:
+    return (lambda o, k: [a + j for a, j in zip(begin(o), k, strict=True)],
+            lambda o, k: [(j, size) for j, size in zip(k, length(o), strict=True)])
+
+
+def indexed(axes: Sequence[tuple[Dim, Dim, Dim | None]]) -> list[tuple[Index, Index, Index | None]]:
+    return [(Index.of(size), Index.of(out), None if q is None else Index.of(q)) for size, out, q in axes]
+
+
+def quotient(size: Dim, out: Dim) -> Dim | None:
+    """size / out if that is certain to be whole: then all windows are equal."""
+    if isinstance(out, int) and isinstance(size, int):
+        return (size // out if size % out == 0 else None) if out else 1
+    if same(size, out):
+        return 1
+    return size if out == 1 else None
+
+
+def most_cells(size: Dim, out: Dim) -> Dim:
+    """At least the length of the longest window ⌊o·I/O⌋ … ⌈(o + 1)·I/O⌉ − 1."""
+    if isinstance(out, int) and isinstance(size, int):
+        return max((-(-(o + 1) * size // out) - o * size // out for o in range(out)), default=0)
+    return dim(sympy.floor(size / out) + 2)
+
+
+def adaptive_samples(cls: Callable[[tuple[Dim, ...]], Op], dtypes: Sequence[DType]) -> Iterator[Sample]:
+    for i, (shape, output) in enumerate([((2, 3, 8, 6), (4, 2)), ((1, 2, 7, 5), (3, 4)), ((2, 7, 7), (1, 1)), ((2, 2, 3, 4), (5, 9)), ((2, 3, 9), (4,)),
+                                         ((3, 5, 4, 6), (2, 4, 1)), ((0, 2, 5, 5), (2, 2)), ((2, 5, 5), (5, 5)), ((1, 2, 4, 4), (0, 2))]):
+        yield sample(cls(output), data(shape, seed=i))
+    yield sample(cls((2, 3)), specials(data((2, 5, 5))))
+    for dtype in dtypes:
+        yield sample(cls((3, 2)), data((2, 7, 4), dtype), dtypes=[dtype])
+
+
+MAX_POOLS: list[tuple[tuple[Any, ...], tuple[int, ...]]] = [
+    (((3, 3), (2, 2), (1, 1), (1, 1)), (2, 3, 8, 9)),
+    (((2, 2), (2, 2), (0, 0), (1, 1), True), (1, 2, 7, 5)),
+    (((3, 2), (3, 2), (1, 1), (2, 1), True), (1, 2, 10, 6)),
+    (((3, 3), (1, 1), (1, 1), (1, 1), True), (2, 5, 4)),
+    (((3,), (2,), (1,), (1,)), (2, 3, 9)),
+    (((2,), (3,), (1,), (3,), True), (3, 11)),
+    (((2, 3, 2), (2, 1, 2), (1, 1, 0), (1, 1, 1)), (1, 2, 4, 5, 6)),
+    (((2, 2), (2, 2), (0, 0), (1, 1)), (0, 2, 4, 4)),
+    (((1, 1), (4, 4), (0, 0), (1, 1), True), (1, 1, 6, 5)),
+]
+
+AVG_POOLS: list[tuple[tuple[Any, ...], tuple[int, ...]]] = [
+    (((3, 3), (2, 2), (1, 1)), (2, 3, 8, 9)),
+    (((3, 3), (2, 2), (1, 1), False, False), (2, 3, 8, 9)),
+    (((2, 3), (2, 2), (1, 1), True), (1, 2, 7, 6)),
+    (((3, 2), (2, 3), (1, 1), True, False), (1, 2, 8, 5)),
+    (((3, 3), (2, 2), (1, 1), True, False, 5), (1, 2, 8, 8)),
+    (((2, 2), (2, 2), (0, 0), True), (1, 1, 5, 5)),
+    (((2, 2), (2, 2), (0, 0), False, True, -3), (2, 5, 5)),
+    (((3,), (2,), (1,), True), (2, 3, 8)),
+    (((4,), (1,), (2,), False, False), (2, 3, 8)),
+    (((2, 3, 2), (2, 1, 2), (1, 1, 0), True, False), (1, 2, 4, 5, 5)),
+    (((2, 2), (2, 2), (0, 0)), (0, 2, 4, 4)),
+]

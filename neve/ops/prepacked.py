@@ -5,14 +5,19 @@ parameters meant for a kernel are marked, shared between calls, and that the cla
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+import numpy as np
+
+from neve.ir.loops import Builder, Tensor, call, const
 from neve.ir.types import TensorType
-from neve.ops.base import Op
+from neve.ops.base import Op, Sample
 from neve.ops.checks import check
 from neve.ops.conv import Conv, ConvTranspose, Pairs
 from neve.ops.matmul import Linear
+from neve.ops.samples import data, sample
 
 KINDS = ("convolution", "conv_transpose", "linear")
 
@@ -29,6 +34,17 @@ class Prepack(Op):
         check(len(types) in (1, 2), self, "w [, bias]", types)
         return types
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return inputs
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return inputs
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield sample(cls("linear"), data((3, 4)))
+        yield sample(cls("convolution"), data((3, 2, 1, 1)), data((3,)))
+
 
 class Prepacked(Op):
     """Base: the plain op, then clamp to minimum…maximum where they are given (NaN stays NaN)."""
@@ -43,6 +59,33 @@ class Prepacked(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return self.plain.infer(*types)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (y,) = self.plain.eval(*inputs)
+        y = y if self.minimum is None else np.maximum(y, y.dtype.type(self.minimum))
+        return (y if self.maximum is None else np.minimum(y, y.dtype.type(self.maximum)),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """As the plain op, which the plan gives its kernel, then the clamp for its epilogue."""
+        (y,) = self.plain.lower(b, *inputs)
+        for bound, fn in ((self.minimum, "maximum"), (self.maximum, "minimum")):
+            if bound is not None:
+                y = clamped(b, y, fn, bound)
+        return (y,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for s in cls.plain_samples():
+            if s.inputs[0].dtype.kind == "f":
+                attributes: dict[str, Any] = {f.name: getattr(s.op, f.name) for f in fields(s.op)}
+                for bounds in ((None, None), (0.0, None), (-1.0, 2.5)):
+                    attributes.update(minimum=bounds[0], maximum=bounds[1])
+                    yield Sample(cls(**attributes), s.inputs, s.types)
+
+    @classmethod
+    def plain_samples(cls) -> Iterator[Sample]:
+        """Samples of the plain op."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -60,6 +103,10 @@ class PrepackedConv(Prepacked):
     @property
     def plain(self) -> Op:
         return Conv(self.stride, self.padding, self.dilation, self.groups)
+
+    @classmethod
+    def plain_samples(cls) -> Iterator[Sample]:
+        return Conv.samples()
 
 
 @dataclass(frozen=True)
@@ -79,6 +126,10 @@ class PrepackedConvTranspose(Prepacked):
     def plain(self) -> Op:
         return ConvTranspose(self.stride, self.padding, self.output_padding, self.dilation, self.groups)
 
+    @classmethod
+    def plain_samples(cls) -> Iterator[Sample]:
+        return ConvTranspose.samples()
+
 
 @dataclass(frozen=True)
 class PrepackedLinear(Prepacked):
@@ -91,3 +142,11 @@ class PrepackedLinear(Prepacked):
     @property
     def plain(self) -> Op:
         return Linear()
+
+    @classmethod
+    def plain_samples(cls) -> Iterator[Sample]:
+        return Linear.samples()
+
+
+def clamped(b: Builder, y: Tensor, fn: str, bound: float) -> Tensor:
+    return b.compute(y.shape, y.dtype, lambda *i: call(fn, y(*i), const(bound, y.dtype)))

@@ -1,12 +1,21 @@
 """Resampling to a given size: nearest, linear and cubic interpolation over the last 1 to 3 axes of x (N, C, spatial…)."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from fractions import Fraction
+from itertools import product
+from typing import Any, ClassVar
 
-from neve.ir.types import Dim, DType, TensorType
-from neve.ops.base import Op
-from neve.ops.checks import check, check_float, less
+import numpy as np
+import sympy
+
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, FromIndex, Tensor, as_index, call, cast, const
+from neve.ir.types import Dim, DType, TensorType, same
+from neve.ops.base import Op, Sample
+from neve.ops.checks import check, check_float, exact, less, number, wide
+from neve.ops.samples import FLOATS, data, sample
 
 Scales = tuple[float | None, ...]
 
@@ -26,6 +35,35 @@ class UpsampleNearest(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return (check_resize(self, types, self.output, self.scales, (1, 2, 3)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
+            x = x.take(nearest(size, out, scale, self.exact, np.float64 if x.dtype == np.float64 else np.float32), axis)
+        return (x,)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """A view where whole-number arithmetic gives the same cells, else positions computed in floating point as eager does."""
+        (x,) = inputs
+        (out,) = self.infer(x.type)
+        axes = axes_of(x.shape, self.output, self.scales)
+        return (b.compute(out.shape, out.dtype, lambda n, c, *o: x(n, c, *(self.source(i, *axis, x.dtype) for i, axis in zip(o, axes, strict=True)))),)
+
+    def source(self, o: Index, size: Dim, out: Dim, scale: float | None, dtype: DType) -> Index:
+        acc = DType.float64 if dtype is DType.float64 else DType.float32
+        whole = whole_source(o, size, out, scale, self.exact, acc)
+        if whole is not None:
+            return whole
+        place = call("mul", plus_half(o, acc) if self.exact else FromIndex(o, acc), step(size, out, scale, acc))
+        return as_index(call("minimum", cast(call("floor", place), DType.int64), number(Index.of(size) - 1, DType.int64)), size)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for exactly in (False, True):
+            for i, (shape, output, scales) in enumerate(RESIZES):
+                yield sample(cls(output, scales, exactly), data(shape, seed=i, edges=i == 1))
+            for dtype in (*FLOATS[1:], DType.uint8):
+                yield sample(cls((7, 3), (), exactly), data((1, 2, 5, 4), dtype), dtypes=[dtype])
+
 
 @dataclass(frozen=True)
 class UpsampleLinear(Op):
@@ -43,6 +81,50 @@ class UpsampleLinear(Op):
         check_float(self, types)
         return (check_resize(self, types, self.output, self.scales, (1, 2, 3)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x = exact(inputs[0])
+        for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
+            place = np.maximum(places(size, out, scale, self.align_corners, inputs[0].dtype), 0)
+            low = np.minimum(np.floor(place), size - 1).astype(np.int64)
+            part = np.clip(place - low, 0, 1)
+            if size == out:
+                low, part = np.arange(out), np.zeros(out)
+            weight = part.reshape(-1, *[1] * (x.ndim - 1 - axis))
+            with np.errstate(all="ignore"):
+                x = x.take(low, axis) * (1 - weight) + x.take(np.minimum(low + 1, size - 1), axis) * weight
+        return (x.astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """All corners of the cell, weighted: out = Σ corners · Π weights."""
+        (x,) = inputs
+        (out,) = self.infer(x.type)
+        acc = wide(x.dtype)
+        axes = [self.neighbours(b, *axis, acc) for axis in axes_of(x.shape, self.output, self.scales)]
+
+        def blend(at: tuple[Index, ...], rest: Sequence[Index], left: Sequence[Any]) -> Expr:
+            if not left:
+                return cast(x(*at), acc)
+            (low, high, part), o = left[0], rest[0]
+            a, c = (blend((*at, side(o)), rest[1:], left[1:]) for side in (low, high))
+            return call("add", call("mul", a, call("sub", const(1.0, acc), part(o))), call("mul", c, part(o)))
+
+        return (b.compute(out.shape, x.dtype, lambda n, c, *o: cast(blend((n, c), o, axes), x.dtype)),)
+
+    def neighbours(self, b: Builder, size: Dim, out: Dim, scale: float | None, acc: DType) -> tuple[Any, Any, Any]:
+        """Functions of an output position: the cells to both sides, and the weight of the second."""
+        if same(size, out):
+            return (lambda o: o), (lambda o: o), (lambda o: const(0.0, acc))
+        last = number(Index.of(size) - 1, DType.int64)
+        place = b.compute((out,), acc, lambda o: call("maximum", place_of(o, size, out, scale, self.align_corners, acc), const(0.0, acc)))
+        low = b.compute((out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last))
+        high = b.compute((out,), DType.int64, lambda o: call("minimum", call("add", low(o), const(1, DType.int64)), last))
+        part = b.compute((out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc)))
+        return (lambda o: as_index(low(o), size)), (lambda o: as_index(high(o), size)), part
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        return interpolations(cls, RESIZES)
+
 
 @dataclass(frozen=True)
 class UpsampleBicubic(Op):
@@ -57,6 +139,44 @@ class UpsampleBicubic(Op):
         check_float(self, types)
         return (check_resize(self, types, self.output, self.scales, (2,)),)
 
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x = exact(inputs[0])
+        for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
+            place = places(size, out, scale, self.align_corners, inputs[0].dtype)
+            low = np.minimum(np.floor(place), size - 1).astype(np.int64)
+            weights = cubic_weights(np.clip(place - low, 0, 1))
+            taps = [x.take(np.clip(low + j - 1, 0, size - 1), axis) * w.reshape(-1, *[1] * (x.ndim - 1 - axis)) for j, w in enumerate(weights)]
+            x = sum(taps[1:], taps[0])
+        return (x.astype(inputs[0].dtype),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One axis after the other: Σ over four taps of weight · cell."""
+        (x,) = inputs
+        acc = wide(x.dtype)
+        (h, oh, sh), (w, ow, sw) = axes_of(x.shape, self.output, self.scales)
+        n, c = x.shape[:2]
+        cell, weight = self.taps(b, w, ow, sw, acc)
+        rows = b.reduce("sum", (n, c, h, ow), acc, (4,), lambda i, j: call(
+            "mul", cast(x(*i[:3], as_index(cell(i[3], j[0]), w)), acc), weight(i[3], j[0])))
+        cell, weight = self.taps(b, h, oh, sh, acc)
+        y = b.reduce("sum", (n, c, oh, ow), acc, (4,), lambda i, j: call(
+            "mul", rows(*i[:2], as_index(cell(i[2], j[0]), h), i[3]), weight(i[2], j[0])))
+        return (y if acc is x.dtype else b.compute(y.shape, x.dtype, lambda *i: cast(y(*i), x.dtype)),)
+
+    def taps(self, b: Builder, size: Dim, out: Dim, scale: float | None, acc: DType) -> tuple[Tensor, Tensor]:
+        """The cells (out, 4) that an output position reads, and their weights."""
+        last = number(Index.of(size) - 1, DType.int64)
+        place = b.compute((out,), acc, lambda o: place_of(o, size, out, scale, self.align_corners, acc))
+        low = b.compute((out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last))
+        part = b.compute((out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc)))
+        cell = b.compute((out, 4), DType.int64, lambda o, j: call("maximum", call("minimum", call(
+            "add", low(o), FromIndex(j - 1, DType.int64)), last), const(0, DType.int64)))
+        return cell, b.compute((out, 4), acc, lambda o, j: cubic_weight(call("sub", call("add", part(o), const(1.0, acc)), FromIndex(j, acc))))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        return interpolations(cls, [r for r in RESIZES if len(r[1]) == 2])
+
 
 def check_resize(op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...], scales: Scales, ranks: tuple[int, ...]) -> TensorType:
     """The output type, after checking the attributes."""
@@ -66,3 +186,132 @@ def check_resize(op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...],
     check(len(scales) in (0, n), op, f"{n} scales or none", types)
     check(not any(less(d, 1) for d in (*types[0].shape[2:], *output)), op, f"spatial sizes > 0 (output {output})", types)
     return types[0].with_shape((*types[0].shape[:2], *output))
+
+
+def axes_of(shape: Sequence[Any], output: Sequence[Any], scales: Scales) -> list[tuple[Any, Any, float | None]]:
+    """(size, output size, scale) of each spatial axis."""
+    return list(zip(shape[2:], output, scales or (None,) * len(output), strict=True))
+
+
+def ratio(size: int, out: int, scale: float | None, align_corners: bool, dtype: Any) -> Any:
+    """Input cells an output cell, as ATen's area_pixel_compute_scale."""
+    if align_corners:
+        return dtype(size - 1) / dtype(out - 1) if out > 1 else dtype(0)
+    return dtype(1.0 / scale) if scale else dtype(size) / dtype(out)
+
+
+def places(size: int, out: int, scale: float | None, align_corners: bool, dtype: Any) -> np.ndarray:
+    """Where output cells lie in the input, as ATen's area_pixel_compute_source_index without its clamp at 0."""
+    real = np.float64 if dtype == np.float64 else np.float32
+    r, o = ratio(size, out, scale, align_corners, real), np.arange(out).astype(real)
+    return np.asarray(r * o if align_corners else r * (o + real(0.5)) - real(0.5)).astype(np.float64)
+
+
+def nearest(size: int, out: int, scale: float | None, exactly: bool, real: Any) -> np.ndarray:
+    """The input cell of each output cell."""
+    o: Any = np.arange(out).astype(real) + real(0.5 if exactly else 0)
+    cells = np.floor(o * ratio(size, out, scale, False, real)).astype(np.int64)
+    return np.asarray(np.minimum(cells, size - 1))
+
+
+def step(size: Dim, out: Dim, scale: float | None, acc: DType) -> Expr:
+    """`ratio` without align_corners, as an expression."""
+    if scale:
+        return const(float(acc.numpy.type(1.0 / scale)), acc)
+    if isinstance(size, int) and isinstance(out, int):
+        return const(float(ratio(size, out, None, False, acc.numpy.type)), acc)
+    return call("div", number(size, acc), number(out, acc))
+
+
+def plus_half(o: Index, acc: DType) -> Expr:
+    return call("add", FromIndex(o, acc), const(0.5, acc))
+
+
+def place_of(o: Index, size: Dim, out: Dim, scale: float | None, align_corners: bool, acc: DType) -> Expr:
+    """`places`, as an expression."""
+    if not align_corners:
+        return call("sub", call("mul", step(size, out, scale, acc), plus_half(o, acc)), const(0.5, acc))
+    if isinstance(size, int) and isinstance(out, int):
+        r = const(float(ratio(size, out, None, True, acc.numpy.type)), acc)
+    else:
+        span = call("maximum", number(Index.of(out) - 1, acc), const(1.0, acc))
+        r = call("div", number(Index.of(size) - 1, acc), span)
+    return call("mul", r, FromIndex(o, acc))
+
+
+def whole_source(o: Index, size: Dim, out: Dim, scale: float | None, exactly: bool, acc: DType) -> Index | None:
+    """The source cell as ⌊o·p/q⌋ (⌊(2o + 1)·p/2q⌋ if exactly) where that equals eager's floating-point arithmetic, else None.
+
+    Compared for every o of a static output, and for 65536 of a symbolic one, whose float32 products stay as exact beyond it.
+    """
+    quotient = Fraction(1.0 / scale).limit_denominator(4096) if scale else fraction(size, out)
+    if quotient is None:
+        return None
+    p, q = quotient.numerator, quotient.denominator
+    real = acc.numpy.type
+    static = isinstance(size, int) and isinstance(out, int)
+    n = out if isinstance(out, int) else 1 << 16
+    r = real(1.0 / scale) if scale else real(quotient.numerator) / real(quotient.denominator)
+    at = np.arange(n)
+    wanted = np.floor((at.astype(real) + real(0.5 if exactly else 0)) * r).astype(np.int64)
+    whole, index = ((2 * at + 1) * p // (2 * q), (o * 2 + 1) * p // (2 * q)) if exactly else (at * p // q, o * p // q)
+    if not np.array_equal(wanted, whole):
+        return None
+    if static:
+        return index if n == 0 or whole[-1] < size else None
+    return index if (Index.of(size) - 1 - index.bound(upper=True)).nonnegative else None
+
+
+def fraction(size: Dim, out: Dim) -> Fraction | None:
+    """size / out if that is a number."""
+    if out == 0:
+        return Fraction(1)
+    r = sympy.cancel(sympy.sympify(size) / sympy.sympify(out))
+    return Fraction(int(r.p), int(r.q)) if r.is_Rational else None
+
+
+def cubic_weights(t: np.ndarray) -> list[np.ndarray]:
+    """Weights of the cells at −1, 0, 1, 2 from the cell before a position t after it: cubic convolution with a = −¾."""
+    a = -0.75
+    near = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t)]
+    far = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (t + 1, 2 - t)]
+    return [far[0], near[0], near[1], far[1]]
+
+
+def cubic_weight(distance: Expr) -> Expr:
+    """The same, of a cell at a signed distance between −2 and 2."""
+    acc = distance.dtype
+
+    def c(x: float) -> Expr:
+        return const(x, acc)
+
+    def fma(x: Expr, y: Expr, z: float) -> Expr:
+        return call("add", call("mul", x, y), c(z))
+
+    d = call("abs", distance)
+    near = fma(call("mul", fma(d, c(1.25), -2.25), d), d, 1.0)
+    far = fma(fma(fma(d, c(-0.75), 3.75), d, -6.0), d, 3.0)
+    return call("where", call("le", d, c(1.0)), near, far)
+
+
+def interpolations(cls: Callable[..., Op], resizes: Sequence[Resize]) -> Iterator[Sample]:
+    for (i, (shape, output, scales)), align in product(enumerate(resizes), (False, True)):
+        yield sample(cls(output, align, () if align else scales), data(shape, seed=i))
+    for dtype in FLOATS[1:]:
+        yield sample(cls((7, 3)), data((1, 2, 5, 4), dtype), dtypes=[dtype])
+
+
+Resize = tuple[tuple[int, ...], tuple[int, ...], Scales]
+RESIZES: list[Resize] = [
+    ((1, 2, 4, 5), (8, 10), ()),
+    ((2, 3, 4, 5), (8, 15), (2.0, 3.0)),
+    ((1, 2, 7, 5), (3, 9), ()),
+    ((1, 2, 6, 9), (9, 10), (1.5, 1.2)),
+    ((1, 1, 5, 5), (5, 5), ()),
+    ((1, 1, 6, 5), (1, 1), ()),
+    ((1, 1, 1, 1), (3, 4), ()),
+    ((0, 2, 3, 3), (6, 6), ()),
+    ((2, 3, 7), (14,), ()),
+    ((1, 2, 13), (29,), (2.3,)),
+    ((1, 2, 3, 4, 2), (6, 5, 2), ()),
+]
