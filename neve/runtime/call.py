@@ -1,0 +1,151 @@
+"""A call of one method, from Python arguments to the C function and back."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from neve.runtime.context import Context, error
+from neve.runtime.signature import MethodSignature
+from neve.runtime.sizes import Sizes, Solver
+from neve.runtime.tensors import allocate, is_torch, prepare, torch_dtype, torch_module
+from neve.runtime.trees import builder, flatten
+
+_PLANS = 256  # input shapes remembered per method
+_TEMPLATE = 2**17  # elements
+
+
+class _Plan:
+    """A call with certain input shapes, made ready: its io block has all but the pointers."""
+
+    def __init__(self, sizes: Sizes, method: MethodSignature) -> None:
+        self.sizes = sizes
+        count, symbols = len(method.inputs) + len(method.outputs), len(sizes.symbols)
+        self.io = (ctypes.c_int64 * (count + symbols + 2))()
+        self.io[count : count + symbols] = list(sizes.symbols)
+        self.io[count + symbols + 1] = sizes.workspace
+        self.at = ctypes.addressof(self.io)
+        self.new: list[Callable[[], Any]] = []  # makes the outputs, once the fast path of torch is in use
+
+    def prepare_torch(self, torch: Any, method: MethodSignature) -> None:
+        """empty_like takes half of the time of empty, but its template takes memory."""
+        for shape, tensor in zip(self.sizes.outputs, method.outputs, strict=True):
+            make = functools.partial(torch.empty, shape, dtype=torch_dtype(torch, tensor.dtype), device="cpu")
+            small = math.prod(shape) <= _TEMPLATE
+            self.new.append(functools.partial(torch.empty_like, make()) if small else make)
+
+
+class Entry:
+    """A method bound to a context.
+
+    `slow` makes any call. Once `fast_plans` has something, `fast_path` makes the calls with plain contiguous torch tensors of
+    shapes that were seen before in a few microseconds.
+    """
+
+    def __init__(self, context: Context, method: MethodSignature) -> None:
+        self.context, self.method = context, method
+        self.function = context.library.method(method.symbol)
+        self.build = builder(method.out_tree)
+        self.fast_plans: dict[Any, _Plan] = {}
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._solver = Solver(method)
+        self._valued = [i for i, t in enumerate(method.inputs) if t.symbol]
+
+    def slow(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Any call, with every argument checked."""
+        method = self.method
+        leaves = flatten(method, args, kwargs)
+        ready = [prepare(value, t, method.name) for value, t in zip(leaves, method.inputs, strict=True)]
+        shapes = tuple([shape for _, shape, _ in ready])
+        plan = self._plan(shapes, leaves)
+        torch = torch_module()
+        tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
+        if torch is not None and tensors and not any(is_torch(value) for value in tensors):
+            torch = None
+        if torch is not None and not kwargs and _flat(method):
+            if not plan.new:
+                plan.prepare_torch(torch, method)
+            self.fast_plans[shapes if len(shapes) > 1 else shapes[0]] = plan
+        outputs, pointers = allocate(plan.sizes.outputs, method.outputs, torch)
+        self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+        return self.build(outputs)
+
+    def run(self, plan: _Plan, inputs: list[int], outputs: list[int]) -> None:
+        """One call of the C function, with the addresses of the tensors."""
+        context, io = self.context, plan.io
+        with context.lock:
+            for i, pointer in enumerate(inputs + outputs):
+                io[i] = pointer or plan.at
+            if plan.sizes.workspace:
+                io[len(io) - 2] = context.workspace(plan.sizes.workspace)
+            code = self.function(context.at, plan.at, context.parallel)
+        if code:
+            raise error(self.method, code)
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...], leaves: list[Any]) -> _Plan:
+        key = (shapes, *(int(leaves[i]) for i in self._valued))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = _Plan(self._solver.solve(shapes, leaves), self.method)
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+                self.fast_plans.clear()
+            self._plans[key] = plan
+        return plan
+
+
+def _flat(method: MethodSignature) -> bool:
+    """Whether the arguments are the inputs, one by one, all tensors and at least one."""
+    plain = [{"leaf": i} for i in range(len(method.inputs))]
+    return bool(plain) and list(method.args) == plain and not any(t.scalar for t in method.inputs)
+
+
+def fast_path(entry: Entry) -> Callable[..., Any]:
+    """A function for the calls that are in entry.fast_plans, which leaves all others to entry.slow."""
+    torch, method, slow, plans, run, build = (
+        torch_module(), entry.method, entry.slow, entry.fast_plans, entry.run, entry.build,
+    )  # fmt: skip
+    tensor, count = torch.Tensor, len(method.inputs)
+    dtypes = tuple(torch_dtype(torch, t.dtype) for t in method.inputs)
+
+    def many(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != count:
+            return slow(args, kwargs)
+        for x, dtype in zip(args, dtypes):  # noqa: B905 - lengths were just compared
+            if type(x) is not tensor or x.dtype is not dtype or not x.is_cpu or not x.is_contiguous() or x.is_neg():
+                return slow(args, kwargs)
+        plan = plans.get(tuple([x.shape for x in args]) if count > 1 else args[0].shape)
+        if plan is None:
+            return slow(args, kwargs)
+        outputs = [new() for new in plan.new]
+        run(plan, [x.data_ptr() for x in args], [y.data_ptr() for y in outputs])
+        return build(outputs)
+
+    if count != 1 or method.out_tree != {"leaf": 0} or len(method.outputs) != 1 or method.workspace != 0:
+        return many
+    (dtype,), context, lock, function, find = dtypes, entry.context, entry.context.lock, entry.function, plans.get
+    at = context.at
+
+    def one(*args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1:
+            return slow(args, kwargs)
+        (x,) = args
+        if type(x) is not tensor or x.dtype is not dtype or not x.is_cpu or not x.is_contiguous() or x.is_neg():
+            return slow(args, kwargs)
+        plan = find(x.shape)
+        if plan is None:
+            return slow(args, kwargs)
+        y = plan.new[0]()
+        io, plan_at = plan.io, plan.at
+        with lock:
+            io[0] = x.data_ptr() or plan_at
+            io[1] = y.data_ptr() or plan_at
+            code = function(at, plan_at, context.parallel)
+        if code:
+            raise error(method, code)
+        return y
+
+    return one

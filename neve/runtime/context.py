@@ -1,0 +1,111 @@
+"""A context: the memory in which one instance of a compiled program lives, with its weights, threads and lock."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+
+from neve.build.source import DTYPES
+from neve.errors import ArtifactError, InputError, ModelError, NeveError
+from neve.runtime.native import Bytes, NativeLibrary, address, aligned, pool
+from neve.runtime.signature import MethodSignature, Signature
+
+RAISED = 16
+ERRORS: dict[int, tuple[type[NeveError], str]] = {
+    1: (InputError, "the sizes are out of range or contradict each other"),
+    2: (InputError, "a tensor is not where the code expects it"),
+    3: (ArtifactError, "the weights are not those that the code was generated for"),
+    4: (NeveError, "the context is not initialised"),
+}
+
+
+class Context:
+    """One initialised context. `lock` is held during a call; the rest is for whoever holds it.
+
+    ArtifactError if library, signature and weights do not belong together.
+    """
+
+    def __init__(self, library: NativeLibrary, signature: Signature, weights: Bytes, threads: int) -> None:
+        self.library, self.signature, self.lock = library, signature, threading.Lock()
+        name, size = signature.name, library.context_size()
+        if weights.nbytes != signature.weights_size:
+            raise ArtifactError(f"{name}: got {weights.nbytes} bytes of weights, wanted {signature.weights_size}")
+        if size != signature.context_size:
+            raise ArtifactError(
+                f"{name}: the library wants a context of {size} bytes, its signature says {signature.context_size}"
+            )
+        self.weights = _aligned_weights(weights)
+        self.memory = aligned(size, f"the context of {name}")
+        self.at = address(self.memory)
+        code = library.init(self.at, address(self.weights), self.weights.nbytes)
+        if code:
+            kind, text = ERRORS.get(code, (NeveError, f"initialisation returned the code {code}"))
+            raise kind(f"{name}: {text}")
+        self._spare = aligned(0, "")
+        self.use_threads(threads)
+        _contexts.add(self)
+
+    def use_threads(self, count: int) -> None:
+        """Lets calls run on this many threads; on one if the library has no pool."""
+        if type(count) is not int or count < 1:
+            raise InputError(f"threads: got {count!r}, wanted 1 or more")
+        block = pool(self.library, count)
+        with self.lock:
+            self.threads = count if block else 1
+            self._block = block
+            self.parallel = ctypes.addressof(block) if block else None
+
+    def reset(self) -> None:
+        """All state back to its initial content."""
+        with self.lock:
+            self.library.reset(self.at)
+
+    def workspace(self, size: int) -> int:
+        """The address of a workspace of at least this many bytes, the same one for all calls."""
+        if self._spare.nbytes < size:
+            self._spare = aligned(size, f"a call of {self.signature.name}")
+        return address(self._spare)
+
+    def state(self, name: str) -> Bytes:
+        """The bytes of a state tensor, in place; KeyError if there is no such state."""
+        state = self.signature.state[name]
+        size = DTYPES[state.dtype]
+        for dim in state.shape:
+            size *= dim
+        return self.memory[state.offset : state.offset + size]
+
+
+def error(method: MethodSignature, code: int) -> NeveError:
+    """What an error code of a method's C function stands for."""
+    if code >= RAISED:
+        index = code - RAISED
+        text = "an assert or raise in the model was reached"
+        if index < len(method.raises):
+            text = method.raises[index]
+        return ModelError(f"{method.name}: the model raised: {text}")
+    kind, text = ERRORS.get(code, (NeveError, f"the C function returned the unknown code {code}"))
+    return kind(f"{method.name}: {text}; wanted {method}")
+
+
+def _aligned_weights(weights: Bytes) -> Bytes:
+    flat = weights.reshape(-1)
+    if address(flat) % 64 == 0:
+        return flat
+    copy = aligned(flat.nbytes, "the weights")
+    copy[:] = flat
+    return copy
+
+
+_contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A lock that another thread held at the fork would stay locked in the child for ever."""
+    for context in list(_contexts):
+        context.lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
