@@ -183,7 +183,7 @@ PRECISE: dict[str, tuple[Callable[[mp.mpf], mp.mpf], float, float, float]] = {
     "i1": (lambda x: mp.besseli(1, x), 8, -60, 60), "ndtri": (lambda x: mp.sqrt(2) * mp.erfinv(2 * x - 1), 12, 0.01, 0.45), "erfinv": (mp.erfinv, 12, -0.99, 0.99),
     "sigmoid": (lambda x: 1 / (1 + mp.exp(-x)), 2, -700, 40), "softplus": (lambda x: mp.log1p(mp.exp(x)), 2, -700, 90), "silu": (lambda x: x / (1 + mp.exp(-x)), 3, -700, 90),
     "gelu": (lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2, 40, -6, 20), "mish": (lambda x: x * mp.tanh(mp.log1p(mp.exp(x))), 4, -300, 40),
-    "sinc": (mp.sincpi, 6, -0.9, 0.9), "trigamma": (lambda x: mp.polygamma(1, x), 30, 1, 50), "ndtr": (mp.ncdf, 9, -5, 5),
+    "sinc": (mp.sincpi, 3, -0.5, 0.5), "trigamma": (lambda x: mp.polygamma(1, x), 30, 1, 50), "ndtr": (mp.ncdf, 9, -5, 5),
     "log_ndtr": (lambda x: mp.log(mp.erfc(-x / mp.sqrt(2)) / 2), 20, -60, 5),
 }
 ROUNDINGS = {"floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint, "sqrt": np.sqrt, "abs": np.abs}
