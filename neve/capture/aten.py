@@ -1,0 +1,50 @@
+"""The table: ATen overload → builder. Every overload in it is kept by capture; torch's decompositions reduce all others.
+
+A builder takes the Context and the node's arguments (tensors as Values, sizes as dims, the rest as Python has it) and
+returns a Value, a tuple of them (None for a result that no one may use), or what an argument may be.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+
+Builder = Callable[..., Any]
+TABLE: dict[Any, Builder] = {}
+F = TypeVar("F", bound=Builder)
+
+
+def aten(*names: str) -> Callable[[F], F]:
+    """Register a builder for overloads given as "add.Tensor"; a name without overload is its default."""
+
+    def register(f: F) -> F:
+        for name in names:
+            packet, _, overload = name.partition(".")
+            op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+            if op in TABLE:
+                raise AssertionError(f"two builders for {name}")
+            TABLE[op] = f
+        return f
+
+    return register
+
+
+@cache
+def table() -> dict[Any, Builder]:
+    """The complete table."""
+    from neve.capture import (aten_attention, aten_checks, aten_index, aten_nn, aten_pointwise,  # noqa: F401
+                              aten_pool, aten_recurrent, aten_reduce, aten_shape, aten_source)
+
+    return TABLE
+
+
+@cache
+def decompositions() -> dict[Any, Any]:
+    """How torch reduces whatever is not in the table."""
+    from torch._decomp import global_decomposition_table
+    from torch.export import default_decompositions
+
+    all_known = dict(global_decomposition_table["post_autograd"]) | dict(default_decompositions().items())
+    return {op: f for op, f in all_known.items() if op not in table()}

@@ -1,0 +1,165 @@
+"""Builders of convolutions, matrix products, normalisations and softmax."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neve.capture.aten import aten
+from neve.capture.context import Context, Refusal
+from neve.ir.graph import Value
+from neve.ir.types import DType
+from neve.ops.conv import Conv, ConvTranspose
+from neve.ops.matmul import Linear, MatMul
+from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
+
+Ints = Sequence[int] | int
+
+
+def spread(value: Ints, n: int) -> tuple[int, ...]:
+    """One int an axis."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    if not all(isinstance(v, int) for v in values):
+        raise Refusal(f"the attribute {list(values)} depends on a size")
+    return values * n if len(values) == 1 else values
+
+
+@aten("convolution")
+def convolution(c: Context, x: Value, w: Value, bias: Value | None, stride: Ints, padding: Ints, dilation: Ints, transposed: bool,
+                output_padding: Ints, groups: int) -> Value:
+    n = len(w.shape) - 2
+    stride, padding, dilation, output_padding = (spread(v, n) for v in (stride, padding, dilation, output_padding))
+    op = (ConvTranspose(stride, padding, output_padding, dilation, groups) if transposed
+          else Conv(stride, tuple((p, p) for p in padding), dilation, groups))
+    return c(op, x, w, *((bias,) if bias is not None else ()))
+
+
+@aten("conv1d.padding", "conv2d.padding", "conv3d.padding")
+def conv_padding(c: Context, x: Value, w: Value, bias: Value | None = None, stride: Ints = 1, padding: str = "valid", dilation: Ints = 1,
+                 groups: int = 1) -> Value:
+    n = len(w.shape) - 2
+    stride, dilation = spread(stride, n), spread(dilation, n)
+    total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, w.shape[2:], strict=True)]
+    batched = len(x.shape) == n + 2
+    y = c(Conv(stride, tuple((t // 2, t - t // 2) for t in total), dilation, groups), x if batched else c.unsqueeze(x, 0), w,
+          *((bias,) if bias is not None else ()))
+    return y if batched else c.reshape(y, y.shape[1:])
+
+
+@aten("linear")
+def linear(c: Context, x: Value, w: Value, bias: Value | None = None) -> Value:
+    if len(w.shape) == 1:
+        y = c("mul", x, w)
+        from neve.ops.reduce import Sum
+
+        y = c(Sum((len(x.shape) - 1,), False), y)
+        return y if bias is None else c("add", y, bias)
+    if bias is not None and len(bias.shape) != 1:
+        return c("add", linear(c, x, w), bias)
+    rows = x if len(x.shape) > 1 else c.unsqueeze(x, 0)
+    y = c(Linear(), rows, w, *((bias,) if bias is not None else ()))
+    return y if len(x.shape) > 1 else c.reshape(y, y.shape[1:])
+
+
+@aten("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
+def matmul(c: Context, a: Value, b: Value) -> Value:
+    rows = a if len(a.shape) > 1 else c.unsqueeze(a, 0)
+    cols = b if len(b.shape) > 1 else c.unsqueeze(b, 1)
+    return c.reshape(c(MatMul(), rows, cols), c.out.shape)
+
+
+@aten("addmm")
+def addmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    return _sum(c, bias, c(MatMul(), a, b), beta, alpha)
+
+
+@aten("baddbmm")
+def baddbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    return _sum(c, bias, c(MatMul(), a, b), beta, alpha)
+
+
+def _sum(c: Context, bias: Value, product: Value, beta: Any, alpha: Any) -> Value:
+    """beta · bias + alpha · product; bias is not read if beta is 0."""
+    if alpha != 1:
+        product = c("mul", product, c.tensor(alpha, product.dtype))
+    if beta == 0:
+        return product
+    if beta != 1:
+        bias = c("mul", bias, c.tensor(beta, bias.dtype))
+    return c("add", product, bias)
+
+
+
+
+@aten("_native_batch_norm_legit_no_training")
+def batch_norm(c: Context, x: Value, w: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float) -> tuple[Any, ...]:
+    dtype = mean.dtype if mean.dtype is not x.dtype else x.dtype
+    w = c.full(1, dtype, mean.shape) if w is None else c.cast(w, dtype)
+    b = c.full(0, dtype, mean.shape) if b is None else c.cast(b, dtype)
+    y = c(BatchNorm(eps), c.cast(x, dtype), w, b, mean, c.cast(var, dtype))
+    return c.cast(y, x.dtype), None, None
+
+
+@aten("layer_norm")
+def layer_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None = None, b: Value | None = None, eps: float = 1e-5,
+               cudnn_enable: bool = True) -> Value:
+    return _affine(c, LayerNorm(len(shape), eps), x, w, b)
+
+
+@aten("native_layer_norm")
+def native_layer_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None, b: Value | None, eps: float) -> tuple[Any, ...]:
+    return layer_norm(c, x, shape, w, b, eps), None, None
+
+
+@aten("group_norm")
+def group_norm(c: Context, x: Value, groups: int, w: Value | None = None, b: Value | None = None, eps: float = 1e-5, cudnn_enabled: bool = True) -> Value:
+    return _affine(c, GroupNorm(groups, eps), x, w, b)
+
+
+@aten("native_group_norm")
+def native_group_norm(c: Context, x: Value, w: Value | None, b: Value | None, n: Any, channels: Any, positions: Any, groups: int,
+                      eps: float) -> tuple[Any, ...]:
+    return group_norm(c, x, groups, w, b, eps), None, None
+
+
+@aten("instance_norm")
+def instance_norm(c: Context, x: Value, w: Value | None, b: Value | None, mean: Value | None, var: Value | None, use_input_stats: bool,
+                  momentum: float, eps: float, cudnn_enabled: bool) -> Value:
+    if not use_input_stats:
+        assert mean is not None and var is not None
+        return batch_norm(c, x, w, b, mean, var, momentum, eps)[0]  # type: ignore[no-any-return]
+    if mean is not None or var is not None:
+        raise Refusal("instance norm in training mode updates its running statistics")
+    channels = x.shape[1]
+    if not isinstance(channels, int):
+        raise Refusal(f"instance norm of {channels} channels: their number has to be fixed")
+    return _affine(c, GroupNorm(channels, eps), x, w, b)
+
+
+@aten("rms_norm")
+def rms_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None = None, eps: float | None = None) -> Value:
+    if eps is None:
+        eps = float(np.finfo(np.float64 if x.dtype is DType.float64 else np.float32).eps)
+    return c(RmsNorm(len(shape), eps), x, *(() if w is None else (c.cast(w, x.dtype),)))
+
+
+def _affine(c: Context, op: LayerNorm | GroupNorm, x: Value, w: Value | None, b: Value | None) -> Value:
+    """op with the parameters there are; a bias alone gets a weight of ones. Parameters of another dtype are computed in the wider one."""
+    given = [v for v in (w, b) if v is not None]
+    dtype = next((v.dtype for v in given if v.dtype is not x.dtype), x.dtype)
+    if w is None and b is not None:
+        w = c.full(1, dtype, b.shape)
+    return c.cast(c(op, c.cast(x, dtype), *(c.cast(v, dtype) for v in (w, b) if v is not None)), x.dtype)
+
+
+@aten("softmax.int", "_softmax", "special_softmax")
+def softmax(c: Context, x: Value, axis: int, dtype: Any = None) -> Value:
+    x = c.cast(x, c.out.dtype)
+    return c(Softmax(axis % len(x.shape)), x) if x.shape else c.full(1, x.dtype)
+
+
+@aten("log_softmax.int", "_log_softmax", "special_log_softmax")
+def log_softmax(c: Context, x: Value, axis: int, dtype: Any = None) -> Value:
+    x = c.cast(x, c.out.dtype)
+    return c(LogSoftmax(axis % len(x.shape)), x) if x.shape else c("sub", x, x)

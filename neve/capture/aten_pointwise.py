@@ -1,0 +1,355 @@
+"""Builders of the pointwise ops."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from neve.capture.aten import aten
+from neve.capture.context import INT_TO_FLOAT, Context, Refusal
+from neve.ir.graph import Value
+from neve.ir.types import DType
+
+UNARY = ("exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh rsqrt sqrt "
+         "lgamma digamma erfinv i0 special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtri:ndtri special_log_ndtr:log_ndtr")
+SAME = "neg abs sign:sign sgn:sign silu mish log_sigmoid:logsigmoid"
+ROUNDING = "floor ceil trunc"
+BINARY = "mul.Tensor maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
+FLOAT_BINARY = "atan2 hypot copysign.Tensor nextafter"
+COMPARISONS = "eq ne lt le gt ge"
+
+
+def unary(names: str, to_float: bool) -> None:
+    for entry in names.split():
+        name, _, function = entry.partition(":")
+
+        @aten(name)
+        def build(c: Context, x: Value, function: str = function or name) -> Value:
+            return c(function, c.cast(x, c.out.dtype if to_float else x.dtype))
+
+
+def binary(names: str, to_float: bool) -> None:
+    for name in names.split():
+
+        @aten(name)
+        def build(c: Context, x: Any, y: Any, function: str = name.partition(".")[0]) -> Value:
+            dtype = c.promote(x, y, kind=INT_TO_FLOAT) if to_float else c.out.dtype
+            return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+unary(UNARY, True)
+unary(SAME, False)
+binary(BINARY, False)
+binary(FLOAT_BINARY, True)
+
+for _name in ROUNDING.split():
+
+    @aten(_name)
+    def rounding(c: Context, x: Value, function: str = _name) -> Value:
+        return c(function, x) if x.dtype.is_float else x
+
+
+for _name in COMPARISONS.split():
+
+    @aten(f"{_name}.Tensor", f"{_name}.Scalar")
+    def compare(c: Context, x: Value, y: Any, function: str = _name) -> Value:
+        dtype = c.promote(x, y)
+        return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+for _name in ("logical_and", "logical_or", "logical_xor"):
+
+    @aten(_name)
+    def logical(c: Context, x: Value, y: Value, function: str = _name) -> Value:
+        return c(function, truth(c, x), truth(c, y))
+
+
+def truth(c: Context, x: Value) -> Value:
+    """x != 0, as bool."""
+    return x if x.dtype is DType.bool else c("ne", x, c.full(0, x.dtype))
+
+
+@aten("logical_not")
+def logical_not(c: Context, x: Value) -> Value:
+    return c("logical_not", x)
+
+
+@aten("bitwise_not")
+def bitwise_not(c: Context, x: Value) -> Value:
+    return c("bitwise_not", x)
+
+
+@aten("bitwise_and.Scalar", "bitwise_or.Scalar", "bitwise_xor.Scalar", "bitwise_left_shift.Tensor", "bitwise_right_shift.Tensor",
+      "bitwise_left_shift.Tensor_Scalar", "bitwise_right_shift.Tensor_Scalar", "bitwise_left_shift.Scalar_Tensor", "bitwise_right_shift.Scalar_Tensor")
+def bitwise(c: Context, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c(c.node.target.overloadpacket.__name__, c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("isnan")
+def isnan(c: Context, x: Value) -> Value:
+    return c("isnan", x)
+
+
+@aten("isinf")
+def isinf(c: Context, x: Value) -> Value:
+    return c("isinf", x)
+
+
+@aten("signbit")
+def signbit(c: Context, x: Value) -> Value:
+    return c.full(False, DType.bool, x.shape) if x.dtype is DType.bool else c("signbit", x)
+
+
+@aten("add.Tensor", "add.Scalar")
+def add(c: Context, x: Value, y: Any, alpha: Any = 1) -> Value:
+    dtype = c.out.dtype
+    return c("add", c.tensor(x, dtype), _scaled(c, y, alpha, dtype))
+
+
+@aten("sub.Tensor", "sub.Scalar")
+def sub(c: Context, x: Value, y: Any, alpha: Any = 1) -> Value:
+    dtype = c.out.dtype
+    return c("sub", c.tensor(x, dtype), _scaled(c, y, alpha, dtype))
+
+
+@aten("rsub.Tensor", "rsub.Scalar")
+def rsub(c: Context, x: Value, y: Any, alpha: Any = 1) -> Value:
+    dtype = c.out.dtype
+    return c("sub", c.tensor(y, dtype), _scaled(c, x, alpha, dtype))
+
+
+def _scaled(c: Context, y: Any, alpha: Any, dtype: DType) -> Value:
+    v = c.tensor(y, dtype)
+    return v if alpha == 1 else c("mul", v, c.tensor(alpha, dtype))
+
+
+@aten("mul.Scalar")
+def mul_scalar(c: Context, x: Value, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c("mul", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("div.Tensor", "div.Scalar")
+def div(c: Context, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c("div", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("div.Tensor_mode", "div.Scalar_mode")
+def div_mode(c: Context, x: Any, y: Any, rounding_mode: str | None = None) -> Value:
+    if rounding_mode is None:
+        return div(c, x, y)
+    dtype = c.out.dtype
+    return c("floor_divide" if rounding_mode == "floor" else "trunc_divide", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("floor_divide", "floor_divide.Scalar")
+def floor_divide(c: Context, x: Any, y: Any) -> Value:
+    return div_mode(c, x, y, rounding_mode="floor")
+
+
+@aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
+def remainder(c: Context, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c("remainder", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("fmod.Tensor", "fmod.Scalar")
+def fmod(c: Context, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c("fmod", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("fmax", "fmin")
+def fmax(c: Context, x: Value, y: Value) -> Value:
+    dtype, name = c.out.dtype, c.node.target.overloadpacket.__name__
+    if not dtype.is_float:
+        name = {"fmax": "maximum", "fmin": "minimum"}[name]
+    return c(name, c.cast(x, dtype), c.cast(y, dtype))
+
+
+@aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
+def power(c: Context, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    if dtype is DType.bool:
+        raise Refusal("pow of bool is not supported")
+    if isinstance(y, (int, float)) and dtype.is_float and y in SPECIAL_POWERS:
+        v = c.tensor(x, dtype)
+        return SPECIAL_POWERS[y](c, v)
+    if isinstance(y, (int, float)) and not isinstance(y, bool) and dtype.is_int and 0 <= y <= 4 and y == int(y):
+        return _repeated(c, c.tensor(x, dtype), int(y))
+    return c("pow", c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+def _repeated(c: Context, x: Value, n: int) -> Value:
+    if n == 0:
+        return c.expand(c.full(1, x.dtype), x.shape)
+    out = x
+    for _ in range(n - 1):
+        out = c("mul", out, x)
+    return out
+
+
+SPECIAL_POWERS: dict[float, Any] = {
+    0.5: lambda c, x: c("sqrt", x),
+    -0.5: lambda c, x: c("rsqrt", x),
+    1.0: lambda c, x: x,
+    2.0: lambda c, x: c("mul", x, x),
+    3.0: lambda c, x: c("mul", c("mul", x, x), x),
+    -1.0: lambda c, x: c("div", c.full(1, x.dtype), x),
+    -2.0: lambda c, x: c("div", c.full(1, x.dtype), c("mul", x, x)),
+}
+
+
+@aten("reciprocal")
+def reciprocal(c: Context, x: Value) -> Value:
+    dtype = c.out.dtype
+    return c("div", c.full(1, dtype), c.cast(x, dtype))
+
+
+@aten("square")
+def square(c: Context, x: Value) -> Value:
+    return c("mul", x, x) if x.dtype is not DType.bool else c.refuse("square of bool is not supported")
+
+
+@aten("round")
+def round_(c: Context, x: Value) -> Value:
+    return c("round", x) if x.dtype.is_float else x
+
+
+@aten("round.decimals")
+def round_decimals(c: Context, x: Value, decimals: int = 0) -> Value:
+    if not x.dtype.is_float:
+        raise Refusal("round of integers to decimals is not supported")
+    if decimals == 0:
+        return c("round", x)
+    ten = c.full(10.0 ** abs(decimals), x.dtype)
+    first, last = ("mul", "div") if decimals > 0 else ("div", "mul")
+    return c(last, c("round", c(first, x, ten)), ten)
+
+
+@aten("relu")
+def relu(c: Context, x: Value) -> Value:
+    return c("maximum", x, c.full(0, x.dtype))
+
+
+@aten("clamp", "clamp.Tensor")
+def clamp(c: Context, x: Value, min: Any = None, max: Any = None) -> Value:
+    dtype = c.out.dtype
+    v = c.cast(x, dtype)
+    for name, bound in (("maximum", min), ("minimum", max)):
+        if bound is not None:
+            if isinstance(bound, float) and math.isnan(bound):
+                raise Refusal("clamp to NaN is not supported")
+            v = c(name, v, c.tensor(bound, dtype))
+    return v
+
+
+@aten("clamp_min", "clamp_min.Tensor")
+def clamp_min(c: Context, x: Value, min: Any) -> Value:
+    return clamp(c, x, min, None)
+
+
+@aten("clamp_max", "clamp_max.Tensor")
+def clamp_max(c: Context, x: Value, max: Any) -> Value:
+    return clamp(c, x, None, max)
+
+
+@aten("hardtanh")
+def hardtanh(c: Context, x: Value, min_val: Any = -1, max_val: Any = 1) -> Value:
+    return clamp(c, x, min_val, max_val)
+
+
+@aten("relu6")
+def relu6(c: Context, x: Value) -> Value:
+    return clamp(c, x, 0, 6)
+
+
+@aten("hardsigmoid")
+def hardsigmoid(c: Context, x: Value) -> Value:
+    dtype = x.dtype
+    three, six = c.full(3, dtype), c.full(6, dtype)
+    return c("div", c("minimum", c("maximum", c("add", x, three), c.full(0, dtype)), six), six)
+
+
+@aten("hardswish")
+def hardswish(c: Context, x: Value) -> Value:
+    dtype = x.dtype
+    inner = c("minimum", c("maximum", c("add", x, c.full(3, dtype)), c.full(0, dtype)), c.full(6, dtype))
+    return c("div", c("mul", x, inner), c.full(6, dtype))
+
+
+@aten("gelu")
+def gelu(c: Context, x: Value, approximate: str = "none") -> Value:
+    return c("gelu" if approximate == "none" else "gelu_tanh", x)
+
+
+@aten("softplus")
+def softplus(c: Context, x: Value, beta: Any = 1, threshold: Any = 20) -> Value:
+    dtype = x.dtype
+    scaled = x if beta == 1 else c("mul", x, c.full(beta, dtype))
+    soft = c("softplus", scaled) if dtype.is_float else c.refuse("softplus of integers")
+    out = soft if beta == 1 else c("div", soft, c.full(beta, dtype))
+    return c("where", c("gt", scaled, c.full(threshold, dtype)), x, out)
+
+
+@aten("leaky_relu")
+def leaky_relu(c: Context, x: Value, negative_slope: Any = 0.01) -> Value:
+    return c("where", c("gt", x, c.full(0, x.dtype)), x, c("mul", x, c.full(negative_slope, x.dtype)))
+
+
+@aten("elu")
+def elu(c: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
+    dtype = x.dtype
+    negative = c("mul", c("expm1", c("mul", x, c.full(input_scale, dtype)) if input_scale != 1 else x), c.full(alpha * scale, dtype))
+    positive = c("mul", x, c.full(scale, dtype)) if scale != 1 else x
+    return c("where", c("gt", x, c.full(0, dtype)), positive, negative)
+
+
+@aten("_prelu_kernel")
+def prelu(c: Context, x: Value, weight: Value) -> Value:
+    return c("where", c("gt", x, c.full(0, x.dtype)), x, c("mul", x, weight))
+
+
+@aten("where.self")
+def where(c: Context, condition: Value, x: Any, y: Any) -> Value:
+    dtype = c.out.dtype
+    return c("where", truth(c, condition), c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("masked_fill.Scalar", "masked_fill.Tensor")
+def masked_fill(c: Context, x: Value, mask: Value, value: Any) -> Value:
+    return c("where", mask, c.tensor(value, x.dtype), x)
+
+
+@aten("clone", "alias", "detach", "lift_fresh_copy", "lift_fresh", "contiguous")
+def identity(c: Context, x: Value, memory_format: Any = None) -> Value:
+    return x
+
+
+@aten("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+def dropout(c: Context, x: Value, p: float, train: bool) -> Value:
+    if train and p > 0:
+        raise Refusal("dropout in training mode is random: use self.training for its flag (the model is captured in evaluation mode)")
+    return x
+
+
+@aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device")
+def to(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
+    return c.cast(x, c.out.dtype)
+
+
+@aten("_conj_physical", "conj_physical", "real")
+def conj(c: Context, x: Value) -> Value:
+    return x
+
+
+@aten("lerp.Scalar", "lerp.Tensor")
+def lerp(c: Context, x: Value, end: Value, weight: Any) -> Value:
+    dtype = c.out.dtype
+    w, x, end = c.tensor(weight, dtype), c.cast(x, dtype), c.cast(end, dtype)
+    one = c.full(1, dtype)
+    gap = c("sub", end, x)
+    near = c("add", x, c("mul", w, gap))
+    far = c("sub", end, c("mul", gap, c("sub", one, w)))
+    return c("where", c("lt", c("abs", w), c.full(0.5, dtype)), near, far)

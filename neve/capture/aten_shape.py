@@ -1,0 +1,265 @@
+"""Builders of views, joins, pads and writes into parts of a tensor."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+
+from neve.capture.aten import aten
+from neve.capture.context import Context, Refusal
+from neve.ir.graph import Value
+from neve.ir.types import Dim, dim
+from neve.ops.overwrite import DiagEmbed, DiagonalScatter, SliceScatter
+from neve.ops.pad import Cat, CircularPad, Pad, ReflectionPad, ReplicationPad, Roll, Tril, Triu
+from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
+
+END = 2**62
+
+
+@aten("view", "reshape", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "squeeze.dim", "squeeze.dims", "flatten.using_ints", "view_copy",
+      "unsqueeze_copy", "squeeze_copy", "squeeze_copy.dim", "squeeze_copy.dims", "unflatten.int")
+def reshape(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
+    return c.reshape(x, c.out.shape)
+
+
+@aten("view.dtype")
+def view_dtype(c: Context, x: Value, dtype: Any) -> Value:
+    return x if c.out.dtype is x.dtype else c.refuse("the reinterpretation of a tensor's bits as another dtype is not supported")
+
+
+@aten("expand", "expand_copy", "broadcast_to")
+def expand(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
+    return c.expand(x, c.out.shape)
+
+
+@aten("permute", "permute_copy")
+def permute(c: Context, x: Value, order: Sequence[int]) -> Value:
+    return c.permute(x, [d % len(x.shape) for d in order])
+
+
+@aten("transpose.int", "transpose_copy.int")
+def transpose(c: Context, x: Value, a: int, b: int) -> Value:
+    rank = len(x.shape)
+    order = list(range(rank))
+    if rank:
+        order[a], order[b] = order[b], order[a]
+    return c.permute(x, [d % rank for d in order])
+
+
+@aten("t", "t_copy")
+def t(c: Context, x: Value) -> Value:
+    return c.permute(x, (1, 0)) if len(x.shape) == 2 else x
+
+
+def bounds(c: Context, size: Dim, start: Any, stop: Any) -> tuple[Dim, Dim]:
+    """A slice's bounds as 0 <= start <= stop <= size."""
+    start = _bound(c, size, 0 if start is None else start)
+    stop = _bound(c, size, size if stop is None else stop)
+    if isinstance(start, int) and isinstance(stop, int):
+        return start, max(start, stop)
+    return start, stop
+
+
+def _bound(c: Context, size: Dim, at: Any) -> Dim:
+    if not isinstance(at, (int, sympy.Expr)):
+        raise Refusal("a slice whose bound is read from a tensor")
+    if isinstance(at, int) and at >= END:
+        return size
+    if isinstance(size, int) and isinstance(at, int):
+        return min(max(at + size if at < 0 else at, 0), size)
+    if isinstance(at, int) and at < 0:
+        at = dim(size + at)
+    if at == 0 or at == size:
+        return dim(at)
+    low, gap = c.symbols.range(sympy.sympify(at)), c.symbols.range(sympy.sympify(size - at))
+    if low is None or gap is None or low[0] < 0 or gap[0] < 0:
+        raise Refusal(f"a slice at {at} of an axis of size {size}: whether it is inside depends on the size; declare the size's range")
+    return dim(at)
+
+
+@aten("slice.Tensor", "slice_copy.Tensor")
+def slice_(c: Context, x: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+    axis = c.axis(axis, len(x.shape))
+    low, high = bounds(c, x.shape[axis], start, stop)
+    return c.slice(x, axis, low, high, step)
+
+
+@aten("select.int", "select_copy.int")
+def select(c: Context, x: Value, axis: int, index: Any) -> Value:
+    axis = c.axis(axis, len(x.shape))
+    return c.select(x, axis, _index(c, x.shape[axis], index))
+
+
+def _index(c: Context, size: Dim, index: Any) -> Dim:
+    if not isinstance(index, (int, sympy.Expr)):
+        raise Refusal("an index that is read from a tensor as a Python number: use the tensor itself as the index")
+    if isinstance(index, int) and index < 0:
+        index = dim(size + index)
+    low, gap = c.symbols.range(sympy.sympify(index)), c.symbols.range(sympy.sympify(size - index))
+    if low is None or gap is None or low[0] < 0 or gap[0] < 1:
+        raise Refusal(f"the index {index} of an axis of size {size}: whether it is inside depends on the size; declare the size's range")
+    return dim(index)
+
+
+@aten("narrow")
+def narrow(c: Context, x: Value, axis: int, start: Any, length: Any) -> Value:
+    return slice_(c, x, axis, start, dim(start + length))
+
+
+@aten("unbind.int", "unbind_copy.int")
+def unbind(c: Context, x: Value, axis: int = 0) -> tuple[Value, ...]:
+    axis = c.axis(axis, len(x.shape))
+    return tuple(c.select(x, axis, i) for i in range(_static(x.shape[axis])))
+
+
+@aten("split.Tensor", "split_with_sizes", "chunk", "split_with_sizes_copy", "split_copy.Tensor", "unsafe_split.Tensor", "unsafe_split_with_sizes",
+      "unsafe_chunk")
+def split(c: Context, x: Value, sizes: Any, axis: int = 0, **kwargs: Any) -> tuple[Value, ...]:
+    axis = c.axis(kwargs.get("dim", axis), len(x.shape))
+    parts, at = [], 0
+    for val in c.node.meta["val"]:
+        size = c.type_of(val).shape[axis]
+        parts.append(c.slice(x, axis, dim(at), dim(at + size)))
+        at = dim(at + size)  # type: ignore[assignment]
+    return tuple(parts)
+
+
+def _static(size: Any) -> int:
+    if not isinstance(size, int):
+        raise Refusal(f"the size {size} has to be fixed here")
+    return size
+
+
+@aten("cat", "concat")
+def cat(c: Context, tensors: Sequence[Value], axis: int = 0) -> Value:
+    out = c.out
+    parts = [c.cast(x, out.dtype) for x in tensors if not (x.shape == (0,) and len(out.shape) != 1)]
+    return parts[0] if len(parts) == 1 else c(Cat(c.axis(axis, len(out.shape))), *parts)
+
+
+@aten("stack")
+def stack(c: Context, tensors: Sequence[Value], axis: int = 0) -> Value:
+    out = c.out
+    axis = c.axis(axis, len(out.shape))
+    return c(Cat(axis), *(c.unsqueeze(c.cast(x, out.dtype), axis) for x in tensors))
+
+
+@aten("flip")
+def flip(c: Context, x: Value, axes: Sequence[int]) -> Value:
+    return c(Flip(tuple(a % len(x.shape) for a in axes)), x) if x.shape and axes else x
+
+
+@aten("repeat")
+def repeat(c: Context, x: Value, repeats: Sequence[Any]) -> Value:
+    return c(Repeat(tuple(repeats)), c.reshape(x, (1,) * (len(repeats) - len(x.shape)) + x.shape))
+
+
+@aten("roll")
+def roll(c: Context, x: Value, shifts: Any, axes: Any = ()) -> Value:
+    shifts, axes = ([v] if not isinstance(v, list) else v for v in (shifts, axes))
+    if not axes:
+        return c.reshape(_roll(c, c.reshape(x, (x.type.numel,)), shifts[0], 0), x.shape)
+    for shift, axis in zip(shifts, axes, strict=True):
+        x = _roll(c, x, shift, c.axis(axis, len(x.shape))) if x.shape else x
+    return x
+
+
+def _roll(c: Context, x: Value, shift: Any, axis: int) -> Value:
+    size = x.shape[axis]
+    if isinstance(size, int) and isinstance(shift, int):
+        return c(Roll(shift % size, axis), x) if size and shift % size else x
+    if isinstance(shift, int) and abs(shift) == 1:
+        return c(Roll(dim(size - 1) if shift < 0 else 1, axis), x)
+    raise Refusal(f"roll by {shift} of an axis of size {size}")
+
+
+@aten("constant_pad_nd")
+def constant_pad(c: Context, x: Value, pads: Sequence[int], value: Any = 0) -> Value:
+    pairs = _pairs(x, pads)
+    fill = value if not isinstance(value, sympy.Expr) else float(value)
+    kind = bool if x.dtype.value == "bool" else float if x.dtype.is_float else int
+    return c(Pad(pairs, kind(fill)), x)
+
+
+def _pairs(x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """torch's pads (last axis first) as a pair for each axis."""
+    n = len(pads) // 2
+    if not all(isinstance(p, int) for p in pads):
+        raise Refusal(f"padding by {list(pads)}: the amount depends on a size")
+    return ((0, 0),) * (len(x.shape) - n) + tuple((pads[2 * i], pads[2 * i + 1]) for i in reversed(range(n)))
+
+
+@aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
+def reflection_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
+    return c(ReflectionPad(_pairs(x, pads)), x)
+
+
+@aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
+def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
+    return c(ReplicationPad(_pairs(x, pads)), x)
+
+
+@aten("_pad_circular")
+def circular_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
+    return c(CircularPad(_pairs(x, pads)), x)
+
+
+@aten("tril")
+def tril(c: Context, x: Value, diagonal: int = 0) -> Value:
+    return c(Tril(diagonal), x)
+
+
+@aten("triu")
+def triu(c: Context, x: Value, diagonal: int = 0) -> Value:
+    return c(Triu(diagonal), x)
+
+
+@aten("diagonal", "diagonal_copy")
+def diagonal(c: Context, x: Value, offset: int = 0, a: int = 0, b: int = 1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+    rank = len(x.shape)
+    return c(Diagonal(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x)
+
+
+@aten("diagonal_scatter")
+def diagonal_scatter(c: Context, x: Value, src: Value, offset: int = 0, a: int = 0, b: int = 1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+    rank = len(x.shape)
+    return c(DiagonalScatter(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x, c.cast(src, x.dtype))
+
+
+@aten("diag_embed")
+def diag_embed(c: Context, x: Value, offset: int = 0, a: int = -2, b: int = -1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+    rank = len(x.shape) + 1
+    return c(DiagEmbed(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x)
+
+
+@aten("unfold", "unfold_copy")
+def unfold(c: Context, x: Value, axis: int, size: int, step: int) -> Value:
+    return c(Unfold(c.axis(axis, len(x.shape)), size, step), x)
+
+
+@aten("as_strided", "as_strided_copy")
+def as_strided(c: Context, x: Value, size: Sequence[Any], stride: Sequence[Any], offset: Any = None) -> Value:
+    val = c.node.args[0].meta["val"]
+    numbers = [*size, *stride, offset or 0]
+    if not all(isinstance(n, int) for n in numbers) or not x.type.is_static:
+        raise Refusal("as_strided with sizes that are not fixed")
+    if not val.is_contiguous() or val.storage_offset() != 0:
+        raise Refusal("as_strided of a view: its result depends on how the view lies in memory")
+    return c(AsStrided(tuple(size), tuple(stride), offset or 0), x)
+
+
+@aten("slice_scatter")
+def slice_scatter(c: Context, x: Value, src: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+    axis = c.axis(axis, len(x.shape))
+    low, high = bounds(c, x.shape[axis], start, stop)
+    src = c.expand(c.cast(src, x.dtype), Slice(axis, low, high, step).infer(x.type)[0].shape)
+    return src if src.shape == x.shape and low == 0 and step == 1 else c(SliceScatter(axis, low, high, step), x, src)
+
+
+@aten("select_scatter")
+def select_scatter(c: Context, x: Value, src: Value, axis: int, index: Any) -> Value:
+    axis = c.axis(axis, len(x.shape))
+    at = _index(c, x.shape[axis], index)
+    src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1:])
+    return c(SliceScatter(axis, at, dim(at + 1), 1), x, c.unsqueeze(src, axis))

@@ -1,0 +1,170 @@
+"""What the builders of the ATen table work with: emitting ops, constants, casts, torch's type promotion."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
+
+from neve.ir.graph import GraphBuilder, Value
+from neve.ir.types import Dim, DType, TensorType, dims
+from neve.ops.base import REGISTRY, Op
+from neve.ops.cast import Cast
+from neve.ops.shape import Expand, Permute, Reshape, Slice
+from neve.ops.source import Full, SizeOf
+
+if TYPE_CHECKING:
+    from neve.capture.symbols import MethodSymbols
+
+DTYPES = {getattr(torch, d.value): d for d in DType}
+DEFAULT = ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT
+INT_TO_FLOAT = ELEMENTWISE_TYPE_PROMOTION_KIND.INT_TO_FLOAT
+
+
+class Refusal(Exception):
+    """A builder's reason why a node cannot be captured."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A Python number (kind int, float or bool) whose value is known only at run time: the 0-d tensor that holds it."""
+
+    value: Value
+    kind: type
+
+
+def dtype_of(dtype: torch.dtype) -> DType:
+    """Raises Refusal for what neve does not have: complex, quantized, unsigned beyond 8 bits."""
+    if dtype not in DTYPES:
+        raise Refusal(f"the element type {str(dtype).removeprefix('torch.')} is not supported")
+    return DTYPES[dtype]
+
+
+class Context:
+    """The state of a walk, as the builders see it; node is the one being built."""
+
+    def __init__(self, b: GraphBuilder, symbols: MethodSymbols) -> None:
+        self.b, self.symbols = b, symbols
+        self.node: Any = None
+
+    def __call__(self, op: Op | str, *inputs: Value) -> Value:
+        """Append op (or the attribute-less op of that name) and return its only output."""
+        return self.b(REGISTRY[op]() if isinstance(op, str) else op, *inputs)
+
+    def emit(self, op: Op, *inputs: Value) -> tuple[Value, ...]:
+        return self.b.emit(op, *inputs)
+
+    def refuse(self, reason: str) -> Any:
+        raise Refusal(reason)
+
+    # What torch says that this node gives.
+
+    def type_of(self, val: Any) -> TensorType:
+        """The type of a fake tensor."""
+        if not isinstance(val, torch.Tensor):
+            raise Refusal(f"a tensor was expected, torch has {type(val).__name__}")
+        if val.layout is not torch.strided:
+            raise Refusal(f"{str(val.layout).removeprefix('torch.')} tensors are not supported")
+        return TensorType(tuple(self.symbols.dim(d) for d in val.shape), dtype_of(val.dtype))
+
+    @property
+    def out(self) -> TensorType:
+        """The type of the node's only (or first) result."""
+        val = self.node.meta["val"]
+        return self.type_of(val[0] if isinstance(val, (tuple, list)) else val)
+
+    def used(self, i: int) -> bool:
+        """Whether result i of the node has a use."""
+        return any(u.target.__name__ == "getitem" and u.args[1] == i and u.users for u in self.node.users
+                   if hasattr(u.target, "__name__")) or any(getattr(u.target, "__name__", "") != "getitem" for u in self.node.users)
+
+    # Values.
+
+    def cast(self, v: Value, dtype: DType) -> Value:
+        return v if v.dtype is dtype else self(Cast(dtype), v)
+
+    def full(self, value: float | int | bool, dtype: DType, shape: Sequence[Dim] = ()) -> Value:
+        value = bool(value) if dtype is DType.bool else int(value) if dtype.is_int else float(value)
+        return self(Full(tuple(shape), value, dtype))
+
+    def tensor(self, x: Any, dtype: DType) -> Value:
+        """x (tensor, number, size) as a tensor of dtype."""
+        if isinstance(x, Value):
+            return self.cast(x, dtype)
+        if isinstance(x, Number):
+            return self.cast(x.value, dtype)
+        if isinstance(x, sympy.Expr) and not x.is_number:
+            num, den = sympy.fraction(sympy.together(x)) if not _integral(x) else (x, sympy.Integer(1))
+            if den == 1:
+                return self.cast(self(SizeOf(dims((num,))[0])), dtype)
+            top, bottom = (self.tensor(e, DType.float64) for e in (num, den))
+            return self.cast(self("div", top, bottom), dtype)
+        if isinstance(x, sympy.Expr):
+            x = int(x) if x.is_Integer else float(x)
+        if isinstance(x, complex):
+            raise Refusal("complex numbers are not supported")
+        return self.full(x, dtype)
+
+    def promote(self, *args: Any, kind: ELEMENTWISE_TYPE_PROMOTION_KIND = DEFAULT) -> DType:
+        """The common dtype of tensors and numbers by torch's promotion rules."""
+        return dtype_of(elementwise_dtypes(*(_stand_in(a) for a in args), type_promotion_kind=kind)[1])
+
+    # Views in common use.
+
+    def reshape(self, v: Value, shape: Sequence[Any]) -> Value:
+        shape = dims(shape)
+        return v if v.shape == shape else self(Reshape(shape), v)
+
+    def permute(self, v: Value, order: Sequence[int]) -> Value:
+        return v if tuple(order) == tuple(range(len(order))) else self(Permute(tuple(order)), v)
+
+    def expand(self, v: Value, shape: Sequence[Any]) -> Value:
+        shape = dims(shape)
+        if v.shape == shape:
+            return v
+        return self(Expand(shape), self.reshape(v, (1,) * (len(shape) - len(v.shape)) + v.shape))
+
+    def slice(self, v: Value, axis: int, start: Any, stop: Any, step: Any = 1) -> Value:
+        if start == 0 and step == 1 and stop == v.shape[axis]:
+            return v
+        return self(Slice(axis, start, stop, step), v)
+
+    def select(self, v: Value, axis: int, index: Any) -> Value:
+        return self.reshape(self.slice(v, axis, index, index + 1), v.shape[:axis] + v.shape[axis + 1:])
+
+    def unsqueeze(self, v: Value, axis: int) -> Value:
+        return self.reshape(v, (*v.shape[:axis], 1, *v.shape[axis:]))
+
+    def axis(self, axis: int, rank: int) -> int:
+        """axis in 0..rank-1 (a scalar has axis 0 as well)."""
+        return axis % max(rank, 1)
+
+    def axes(self, axes: Sequence[int] | int | None, rank: int) -> tuple[int, ...]:
+        """All axes if none are named."""
+        if axes is None or (isinstance(axes, Sequence) and not axes):
+            return tuple(range(rank))
+        return tuple(self.axis(a, rank) for a in ((axes,) if isinstance(axes, int) else axes)) if rank else ()
+
+
+def _integral(x: sympy.Expr) -> bool:
+    return not any(isinstance(f, sympy.Rational) and not f.is_Integer or isinstance(f, sympy.Pow) and f.exp.is_negative
+                   for f in sympy.preorder_traversal(sympy.expand(x)) if not isinstance(f, sympy.floor)) or x.func is sympy.floor
+
+
+@cache
+def _meta(rank: int, dtype: DType) -> torch.Tensor:
+    return torch.empty((1,) * rank, dtype=getattr(torch, dtype.value), device="meta")
+
+
+def _stand_in(a: Any) -> Any:
+    if isinstance(a, Value):
+        return _meta(min(len(a.shape), 1), a.dtype)
+    if isinstance(a, Number):
+        return a.kind(1)
+    if isinstance(a, sympy.Expr):
+        return 1 if _integral(a) else 1.0
+    return a

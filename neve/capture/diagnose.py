@@ -1,0 +1,141 @@
+"""Where a node comes from, and what to tell the user when a model cannot be captured."""
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from neve.errors import CaptureError
+from neve.ir.graph import Origin
+
+SHOWN = 5
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n?\s*([^\n]*)')
+INTERNAL = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
+
+
+def op_name(target: Any) -> str:
+    """An op as the user may know it: "aten.gelu", "cond"."""
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target).removesuffix(".default")
+    return getattr(target, "__name__", None) or str(target)
+
+
+def origin(node: fx.Node, strip: str = "") -> Origin:
+    """The module path and the user's line of a node."""
+    frame = _frame(node)
+    return Origin(module(node, strip), f"{_short(frame[0])}:{frame[1]}" if frame else "")
+
+
+def at(node: fx.Node, strip: str = "") -> str:
+    """Where a node is, as the end of a message."""
+    frame, path = _frame(node), module(node, strip)
+    parts = [f"in {path}"] if path else []
+    if frame:
+        parts.append(f"{frame[0]}:{frame[1]}" + (f": {frame[3].strip()}" if frame[3].strip() else ""))
+    return f"  ({', '.join(parts)})" if parts else ""
+
+
+def module(node: fx.Node, strip: str = "") -> str:
+    """The dotted path of the innermost module that made the node."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    path = re.sub(r"^L\['self'\]\.?", "", path)
+    return path.removeprefix(strip).lstrip(".")
+
+
+def _frame(node: fx.Node) -> tuple[str, ...] | None:
+    frames = FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [f for f in frames if not f[0].startswith(INTERNAL)]
+    return (own or frames or [None])[-1]  # type: ignore[list-item]
+
+
+def _short(path: str) -> str:
+    """The file without what depends on the machine: from site-packages, else relative to here, else its name."""
+    _, found, rest = path.replace(os.sep, "/").rpartition("/site-packages/")
+    if found:
+        return rest
+    relative = os.path.relpath(path)
+    return os.path.basename(path) if relative.startswith("..") else relative.replace(os.sep, "/")
+
+
+def unsupported(graph: fx.Graph, table: Mapping[Any, Any], reasons: list[str], strip: str = "") -> None:
+    """Add a reason for every op of graph that has no builder, with the places that use it."""
+    places: dict[Any, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.target not in table:
+            if not isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)):
+                places.setdefault(node.target, []).append(node)
+    for target, nodes in places.items():
+        where = "".join(f"\n      {text}" for text in dict.fromkeys(at(n, strip).strip() for n in nodes[:SHOWN]) if text)
+        more = f"\n      and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
+        reasons.append(f"{op_name(target)} is not supported{_why(target)}{where}{more}")
+
+
+def _why(target: Any) -> str:
+    name = str(target).split(".")[1] if "." in str(target) else str(target)
+    if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
+        return ": its result is random"
+    if torch.Tag.data_dependent_output in target.tags or torch.Tag.dynamic_output_shape in target.tags:
+        return ": the shape of its result depends on the values of its input"
+    if "complex" in name or name.startswith(("view_as_real", "_fft")):
+        return ": complex numbers are not supported"
+    if "quant" in name:
+        return ": quantized tensors are not supported"
+    return ""
+
+
+def export_error(error: BaseException) -> CaptureError:
+    """What torch.export raised, as: what, where in the user's source, and what to do."""
+    text = str(error)
+    for wanted, explain in _EXPLANATIONS:
+        if re.search(wanted, f"{type(error).__name__}: {text}", re.S):
+            what = explain(text)
+            break
+    else:
+        what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
+    return CaptureError(what + _user_line(error))
+
+
+def _user_line(error: BaseException) -> str:
+    """The innermost line of the traceback that is neither torch's nor neve's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    chain = error.__cause__ or error.__context__
+    if chain is not None:
+        frames = traceback.extract_tb(chain.__traceback__) or frames
+    own = [f for f in frames if not f.filename.startswith(INTERNAL) and "<" not in f.filename and "site-packages/torch/" not in f.filename]
+    stack = [f for f in FRAME.findall(str(error)) if not f[0].startswith(INTERNAL)]
+    if stack:
+        return f"  ({stack[-1][0]}:{stack[-1][1]}: {stack[-1][3].strip()})"
+    return f"  ({own[-1].filename}:{own[-1].lineno}: {(own[-1].line or '').strip()})" if own else ""
+
+
+def first_lines(text: str, n: int = 3) -> str:
+    return " ".join(line.strip() for line in text.strip().splitlines() if line.strip())[:300] if text else ""
+
+
+def _data_dependent(text: str) -> str:
+    return ("Python control flow depends on the values of a tensor, which are unknown while capturing; use torch.where, or torch.cond "
+            "and torch.while_loop with a function for each branch")
+
+
+_EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (r"ConstraintViolation|Constraints violated", lambda t: "the declared dynamic sizes do not fit the model: " + _constraints(t)),
+    (r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent", _data_dependent),
+    (r"Dynamo does not know how to trace|Unsupported:", lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t)),
+    (r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type", lambda t:
+        f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; pass tensors in tuples, lists or dicts"),
+    (r"missing \d+ required|takes \d+ positional|unexpected keyword|too many positional", lambda t:
+        f"the example arguments do not fit forward: {first_lines(t)}"),
+)
+
+
+def _constraints(text: str) -> str:
+    lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
+    _, found, fixes = text.partition("Suggested fixes:")
+    mend = " ".join(fixes.split("\n\n")[0].split()) if found else ""
+    return "; ".join(lines)[:600] + (f" (suggested: {mend})" if mend else "")

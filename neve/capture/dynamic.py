@@ -1,0 +1,91 @@
+"""Dynamic dims: the user's specification over the arguments; names for symbols; examples that torch.export can generalise."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch.utils import _pytree as pytree
+
+
+def widen(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Arguments in which no dynamic dim is 1, since torch.export takes a size of 1 as fixed: such axes are repeated twice."""
+    if not dynamic:
+        return args, dict(kwargs), dynamic
+    specs = _by_argument(names, args, kwargs, dynamic)
+    wide_args = tuple(_widen(a, s) for a, s in zip(args, specs, strict=False))
+    wide_kwargs = {k: _widen(v, specs[len(args) + i]) for i, (k, v) in enumerate(kwargs.items())}
+    return wide_args, wide_kwargs, dynamic
+
+
+def _by_argument(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> list[Any]:
+    """The specification of each positional and each keyword argument."""
+    if isinstance(dynamic, Mapping):
+        return [dynamic.get(n) for n in list(names)[:len(args)]] + [dynamic.get(k) for k in kwargs]
+    given = list(dynamic) if isinstance(dynamic, (tuple, list)) else []
+    return given + [None] * (len(args) + len(kwargs) - len(given))
+
+
+def _pairs(value: Any, spec: Any) -> list[tuple[torch.Tensor, Any]]:
+    """(tensor, its specification) for every tensor in value."""
+    if isinstance(value, torch.Tensor):
+        return [(value, spec)]
+    if spec is None:
+        return []
+    if isinstance(value, Mapping) and isinstance(spec, Mapping):
+        return [p for k, v in value.items() for p in _pairs(v, spec.get(k))]
+    if isinstance(value, (tuple, list)) and isinstance(spec, (tuple, list)) and len(spec) == len(value):
+        return [p for v, s in zip(value, spec, strict=True) for p in _pairs(v, s)]
+    return []
+
+
+def _axes(tensor: torch.Tensor, spec: Any) -> dict[int, Any]:
+    """Axis → Dim (or Dim.AUTO, Dim.DYNAMIC) of a tensor's specification."""
+    items = spec.items() if isinstance(spec, Mapping) else enumerate(spec) if isinstance(spec, (tuple, list)) else ()
+    return {int(axis): d for axis, d in items if d is not None and not isinstance(d, int)}
+
+
+def _is_dynamic(d: Any) -> bool:
+    hint = getattr(getattr(d, "type", None), "name", "")
+    return hint in ("AUTO", "DYNAMIC") if hint else hasattr(d, "__name__") and not hasattr(d, "root")
+
+
+def _widen(value: Any, spec: Any) -> Any:
+    replaced = {}
+    for tensor, s in _pairs(value, spec):
+        repeats = [1] * tensor.dim()
+        for axis, d in _axes(tensor, s).items():
+            if _is_dynamic(d) and tensor.shape[axis] == 1 and getattr(d, "min", 0) <= 2 <= (getattr(d, "max", None) or 2):
+                repeats[axis] = 2
+        if any(r > 1 for r in repeats):
+            replaced[id(tensor)] = tensor.repeat(repeats)
+    return pytree.tree_map(lambda x: replaced.get(id(x), x), value) if replaced else value
+
+
+def named_symbols(program: Any, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> dict[sympy.Symbol, str]:
+    """torch's symbol → the name of the user's Dim."""
+    found: dict[sympy.Symbol, str] = {}
+    if not dynamic:
+        return found
+    specs = _by_argument(names, args, kwargs, dynamic)
+    values = [*args, *kwargs.values()]
+    inputs = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
+    fakes = [inputs.get(s.arg.name) for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+    order = {id(t): k for k, t in reversed(list(enumerate(pytree.tree_leaves(values)))) if isinstance(t, torch.Tensor)}
+    for value, spec in zip(values, specs, strict=True):
+        for tensor, s in _pairs(value, spec):
+            fake = fakes[order[id(tensor)]]
+            for axis, d in _axes(tensor, s).items():
+                size = fake.shape[axis]  # type: ignore[union-attr]
+                if isinstance(size, torch.SymInt):
+                    _name(size.node.expr, d, found)
+    return found
+
+
+def _name(expr: sympy.Expr, d: Any, found: dict[sympy.Symbol, str]) -> None:
+    name = getattr(getattr(d, "root", d), "__name__", "")
+    symbols = sorted(expr.free_symbols, key=str)
+    if len(symbols) == 1 and re.fullmatch(r"\w+", name):
+        found.setdefault(symbols[0], name)

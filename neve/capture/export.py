@@ -1,0 +1,278 @@
+"""`capture`: a model and example inputs → Program, through torch.export."""
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
+
+from neve.capture import diagnose, guards, trees
+from neve.capture.aten import decompositions
+from neve.capture.attributes import watch_attributes
+from neve.capture.constants import Constants, to_numpy
+from neve.capture.dynamic import named_symbols, widen
+from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
+from neve.capture.walk import Walk, size_value
+from neve.errors import CaptureError
+from neve.ir.graph import GraphBuilder, Method, Program, StateVar, Value
+from neve.ops.control import ReadState, WriteState
+
+MUTATIONS = frozenset({OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)})
+LIFTED = frozenset({InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR})
+
+
+@dataclass
+class Exported:
+    """One method after torch.export: strip is what the wrapper put before every name."""
+
+    name: str
+    program: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    names: Sequence[str] = ()
+    dynamic: Any = None
+    strip: str = ""
+    example: tuple[Any, Mapping[str, Any]] | None = None
+    mutated: dict[str, str] = field(default_factory=dict)
+
+
+def capture(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
+            methods: Mapping[str, Any] | None = None) -> Program:
+    """The Program of an nn.Module (in evaluation mode), an ExportedProgram or a path to a .pt2 file.
+
+    args, kwargs: example inputs of forward; dynamic_shapes as for torch.export (an example size of 1 in a dynamic dim is fine).
+    methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all share
+    constants and state. The constants share memory with the model: do not train it before the Program is compiled. The model
+    itself is left as it was. Raises CaptureError with every reason.
+    """
+    exported = [_load(model, args, kwargs)] if not isinstance(model, nn.Module) else list(_export_all(model, args, kwargs, dynamic_shapes, methods))
+    if not isinstance(model, nn.Module) and methods:
+        raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
+    return build(exported)
+
+
+def build(exported: Sequence[Exported]) -> Program:
+    """The Program of methods that torch.export has captured."""
+    reasons: list[str] = []
+    constants, symbols = Constants(), Symbols()
+    for e in exported:
+        e.program = _decompose(e.program)
+        for spec in e.program.graph_signature.output_specs:
+            if spec.kind in MUTATIONS:
+                e.mutated[spec.arg.name] = spec.target
+                tensor = _tensor(e.program, spec.target)
+                constants.make_state(tensor, spec.target.removeprefix(e.strip))
+    methods = {e.name: _method(e, constants, symbols, reasons) for e in exported}
+    if reasons:
+        raise CaptureError(list(dict.fromkeys(reasons)))
+    return Program(methods, dict(symbols.ranges))
+
+
+def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+        if not path.endswith(".pt2"):
+            raise CaptureError(f"{path}: only .pt2 files (torch.export.save) can be captured; TorchScript archives are not supported yet")
+        try:
+            model = torch.export.load(path)
+        except Exception as error:
+            raise CaptureError(f"{path} cannot be loaded: {diagnose.first_lines(str(error))}") from error
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
+    if not isinstance(model, torch.export.ExportedProgram):
+        raise CaptureError(f"a {type(model).__name__} is no model: pass an nn.Module, an ExportedProgram or the path of a .pt2 file")
+    example = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
+    return Exported("forward", model, *example, example=example)
+
+
+def _export_all(model: nn.Module, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any,
+                methods: Mapping[str, Any] | None) -> Iterator[Exported]:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
+    wanted: dict[str, Any] = {} if args is None and methods else {
+        "forward": {"args": tuple(args or ()), "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
+    wanted |= dict(methods or {})
+    for name, spec in wanted.items():
+        spec = dict(spec) if isinstance(spec, Mapping) else {"args": tuple(spec)}
+        yield _export(model, name, tuple(spec.get("args", ())), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes"))
+
+
+def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
+    if not callable(getattr(model, name, None)):
+        raise CaptureError(f"the model has no method {name!r}")
+    root: nn.Module = model if name == "forward" else _MethodModule(model, name)
+    names = [p for p in inspect.signature(root.forward).parameters]
+    example = (args, kwargs)
+    wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
+    with evaluation(model), watch_attributes(root) as writes, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+        except Exception as error:
+            raise diagnose.export_error(error) from error
+    if writes:
+        raise CaptureError(writes)
+    return Exported(name, program, args, kwargs, names, dynamic, "" if name == "forward" else "model.", example)
+
+
+class _MethodModule(nn.Module):
+    """A module whose forward is another module's method, with that method's signature."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        super().__init__()
+        self.model = model
+        method = getattr(model, name)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        forward.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+        self.forward = forward
+        self.training = False
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """The model with every training flag off; the flags are restored afterwards."""
+    flags = {m: m.training for m in model.modules()}
+    try:
+        for m in flags:
+            m.training = False
+        yield
+    finally:
+        for m, training in flags.items():
+            m.training = training
+
+
+def _decompose(program: Any) -> Any:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            return program.run_decompositions(decompositions())
+        except Exception as error:
+            raise diagnose.export_error(error) from error
+
+
+def _tensor(program: Any, target: str) -> torch.Tensor:
+    found = program.state_dict.get(target)
+    return program.constants[target] if found is None else found
+
+
+def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str]) -> Method:
+    signature = e.program.graph_signature
+    sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
+    b = GraphBuilder()
+    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
+    placeholders, leaves = _placeholders(e, walk, constants)
+    reasons.extend(guards.unproved(e.program, sizes))
+    results = walk.run(placeholders)
+    outputs: list[Value] = []
+    out_leaves: list[trees.Tree] = []
+    for spec, value in zip(signature.output_specs, results, strict=True):
+        if spec.kind in MUTATIONS:
+            b.emit(WriteState(constants.state(_tensor(e.program, spec.target))), value)
+        elif spec.kind is OutputKind.USER_OUTPUT:
+            out_leaves.append(_output(walk, spec.arg, value, outputs))
+        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+            reasons.append(f"the argument {spec.target!r} is written in place: let forward return the new value instead (x = x + 1, not x += 1)")
+        else:
+            reasons.append(f"an output of kind {spec.kind.name} is not supported")
+    in_tree = _in_tree(e, leaves)
+    graph = b.build(outputs)
+    return Method(graph, in_tree, trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)), (None,) * len(graph.inputs), _examples(e, leaves))
+
+
+def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[str, Any], list[trees.Tree]]:
+    """What each placeholder of the fx graph is, and the leaves of the in_tree."""
+    values: dict[str, Any] = {}
+    leaves: list[trees.Tree] = []
+    nodes = {n.name: n for n in e.program.graph.nodes if n.op == "placeholder"}
+    for spec in e.program.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
+            values[spec.arg.name] = _input(walk, nodes[spec.arg.name])
+            leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
+        elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, ConstantArgument):
+            values[spec.arg.name] = spec.arg.value
+            leaves.append(_constant(spec.arg.value))
+        elif spec.kind in LIFTED:
+            values[spec.arg.name] = None
+        else:
+            walk.reasons.append(f"the input {getattr(spec.arg, 'name', spec)!r} ({spec.kind.name.lower()}) is not supported")
+            leaves.append(_constant(None))
+            values[spec.arg.name] = None
+    for spec in e.program.graph_signature.input_specs:
+        if spec.kind in LIFTED and nodes[spec.arg.name].users:
+            tensor = _tensor(e.program, spec.target)
+            try:
+                values[spec.arg.name] = constants.value(walk.b, tensor, spec.target.removeprefix(e.strip))
+            except ValueError as error:
+                walk.reasons.append(f"{spec.target}: {error}")
+                values[spec.arg.name] = walk._placeholder(tensor)
+    return values, leaves
+
+
+def _input(walk: Walk, node: Any) -> Value:
+    val = node.meta["val"]
+    try:
+        for d in val.shape:
+            if isinstance(d, torch.SymInt):
+                walk.symbols.introduce(d)
+        return walk.b.input(node.name, walk.c.type_of(val))
+    except Exception as error:
+        walk.reasons.append(f"the input {node.name!r}: {error}")
+        return walk._placeholder(torch.empty(()))
+
+
+def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
+    if isinstance(arg, ConstantArgument):
+        return _constant(arg.value)
+    kind = None
+    if isinstance(arg, SymIntArgument):
+        value, kind = value if isinstance(value, Value) else size_value(walk.c, value), "int"
+    if not isinstance(value, Value):
+        try:
+            kind = {int: "int", float: "float", bool: "bool"}.get(getattr(value, "kind", None))
+            value = value.value if kind else size_value(walk.c, value)
+        except (UnsupportedSize, ValueError) as error:
+            walk.reasons.append(f"an output: {error}")
+            return _constant(None)
+    outputs.append(value)
+    return {"leaf": len(outputs) - 1} | ({"as": kind} if kind else {})
+
+
+def _constant(value: Any) -> trees.Tree:
+    if value is None:
+        return {"none": True}
+    if isinstance(value, (bool, int, float, str)):
+        return {"const": value}
+    if isinstance(value, (torch.dtype, torch.device)):
+        return {"const": str(value)}
+    raise CaptureError(f"an argument or result of type {type(value).__name__}: pass tensors, numbers, strings or None")
+
+
+def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
+    tree = trees.tree_of(e.program.call_spec.in_spec, iter(leaves))
+    args, kwargs = tree["tuple"]
+    args = args["tuple"] if "tuple" in args else args["list"]
+    return {"args": args, "kwargs": kwargs["dict"], "names": list(e.names)[:len(args)]}
+
+
+def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:
+    """The example inputs in the order of the graph's inputs."""
+    if e.example is None:
+        return ()
+    flat = torch.utils._pytree.tree_leaves(e.example)
+    if len(flat) != len(leaves):
+        return ()
+    return (tuple(to_numpy(x, copy=True) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf),)
+
+
+__all__ = ["capture", "build", "evaluation", "Exported", "StateVar", "ReadState", "MethodSymbols"]

@@ -1,0 +1,75 @@
+"""What torch.export assumed of symbolic sizes: proved from their ranges, or else a reason to refuse."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sympy
+
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
+
+
+def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
+    """A reason for every assumption about sizes that does not follow from their declared ranges."""
+    env = _shape_env(program)
+    for guard in (env.guards if env is not None else ()):
+        try:
+            reason = _check(guard.expr, symbols)
+        except UnsupportedSize:
+            reason = None if not guard.expr.free_symbols else f"the model assumes {guard.expr} of its sizes, which is not supported"
+        if reason:
+            yield reason
+
+
+def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
+    """Whether a relation between sizes is always true (True), sometimes false (False), or not known (None)."""
+    if relation in (sympy.true, sympy.false, True, False):
+        return bool(relation)
+    if isinstance(relation, sympy.And):
+        return _all([holds(a, symbols) for a in relation.args])
+    if isinstance(relation, sympy.Not):
+        relation = sympy.Not(relation.args[0])
+    if not isinstance(relation, sympy.core.relational.Relational):
+        return None
+    left, right = (symbols.rational(side) for side in (relation.lhs, relation.rhs))
+    difference = sympy.expand(left - right)
+    decided = _by_bounds(relation, difference, symbols)
+    if decided is not None:
+        return decided
+    test = relation.func
+    if any(test(difference.subs(at), 0) == sympy.false for at in points(difference.free_symbols, symbols.ranges)):
+        return False
+    return None
+
+
+def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) -> bool | None:
+    if not difference.free_symbols:
+        return bool(relation.func(difference, 0))
+    bounds = symbols.range(difference)
+    if bounds is None:
+        return None
+    low, high = bounds
+    decisions = {sympy.Ne: low > 0 or high < 0, sympy.Ge: low >= 0, sympy.Gt: low > 0, sympy.Le: high <= 0, sympy.Lt: high < 0}
+    return True if decisions.get(relation.func) else None
+
+
+def _check(relation: Any, symbols: MethodSymbols) -> str | None:
+    known = holds(relation, symbols)
+    if known or (known is None and not isinstance(relation, sympy.Eq)):
+        return None
+    left, right = (symbols.rational(side) for side in getattr(relation, "args", (relation, 0))[:2])
+    text = relation.func(left, right, evaluate=False)
+    return f"the model is right only where {text}: declare the sizes so (for instance torch.export.Dim with min and max, or 2 * Dim)"
+
+
+def _all(parts: list[bool | None]) -> bool | None:
+    return False if False in parts else None if None in parts else True
+
+
+def _shape_env(program: Any) -> Any:
+    for node in program.graph.nodes:
+        val = node.meta.get("val")
+        mode = getattr(val, "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            return mode.shape_env
+    return None

@@ -1,0 +1,206 @@
+"""Sizes: torch's symbolic expressions as plain sympy ones in renamed symbols, with the range of each symbol."""
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sympy
+
+from neve.ir.types import Dim, Range, dim, symbol
+
+FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
+REMAINDERS = frozenset({"Mod", "PythonMod"})
+TRANSPARENT = frozenset({"ToFloat", "Identity"})
+TRUNCATIONS = frozenset({"TruncToInt", "FloorToInt"})
+RESERVED = frozenset("int float char double long short void const static if else for while do return switch case break register p s i th NAME".split())
+
+
+class UnsupportedSize(ValueError):
+    """A size expression that index arithmetic cannot hold."""
+
+
+class Symbols:
+    """The size symbols of a Program: torch's (one set per exported method) → ours, and their ranges.
+
+    names holds what is taken by earlier methods, so that anonymous symbols of two methods differ, while dims
+    that the user named alike are one symbol.
+    """
+
+    def __init__(self) -> None:
+        self.ranges: dict[sympy.Symbol, Range] = {}
+        self._anonymous = 0
+
+    def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> MethodSymbols:
+        """The symbols of one exported method; constraints as ExportedProgram.range_constraints, named: torch symbol → the user's name."""
+        return MethodSymbols(self, constraints, named)
+
+    def define(self, wanted: str | None, range: Range) -> sympy.Symbol:
+        """A symbol of that range; the same one again for the same name and range."""
+        if wanted is None:
+            while symbol(f"s{self._anonymous}") in self.ranges:
+                self._anonymous += 1
+            wanted = f"s{self._anonymous}"
+        name, i = wanted, 1
+        while self.ranges.get(symbol(name), range) != range:
+            name, i = f"{wanted}_{i}", i + 1
+        self.ranges[symbol(name)] = range
+        return symbol(name)
+
+
+class MethodSymbols:
+    """Translates the sizes of one exported method."""
+
+    def __init__(self, owner: Symbols, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> None:
+        self._owner, self._named = owner, named
+        self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
+        self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
+
+    def introduce(self, expr: Any) -> None:
+        """Define the symbols of an input's size, in order of appearance."""
+        for s in sorted(_sympy(expr).free_symbols, key=str):
+            self._symbol(s)
+
+    def dim(self, size: Any) -> Dim:
+        """A torch size (int or SymInt or its expression) as a Dim. Raises UnsupportedSize."""
+        if isinstance(size, int):
+            return size
+        e = self.rational(size)
+        if not _is_integer_form(e):
+            raise UnsupportedSize(f"the size {size} is no integer expression")
+        return dim(e)
+
+    def rational(self, size: Any) -> sympy.Expr:
+        """A torch size expression as plain sympy; it may have fractions. Raises UnsupportedSize."""
+        return self._convert(_sympy(size))
+
+    def range(self, e: sympy.Expr) -> tuple[int, int | None] | None:
+        """Bounds of a polynomial with coefficients of one sign; None where they are unknown."""
+        return bounds(e, self._owner.ranges)
+
+    def _symbol(self, s: sympy.Symbol) -> sympy.Symbol:
+        if s not in self._ours:
+            if re.match(r"(u|zuf|zf)\d", s.name):
+                raise UnsupportedSize("a size that depends on the values of tensors")
+            wanted = self._named.get(s)
+            self._ours[s] = self._owner.define(wanted and identifier(wanted), _range(self._constraints.get(s)))
+        return self._ours[s]
+
+    def _convert(self, e: Any) -> sympy.Expr:
+        if isinstance(e, sympy.Symbol):
+            return self._symbol(e)
+        if isinstance(e, sympy.Float):
+            return sympy.Rational(float(e))
+        if not e.args:
+            return e
+        name, args = type(e).__name__, [self._convert(a) for a in e.args]
+        if name in FLOOR_DIVISIONS:
+            return sympy.floor(sympy.expand(args[0]) / args[1])
+        if name in REMAINDERS:
+            return sympy.Mod(sympy.expand(args[0]), args[1])
+        if name == "ModularIndexing":
+            return sympy.Mod(sympy.floor(sympy.expand(args[0]) / args[1]), args[2])
+        if name in ("IntTrueDiv", "FloatTrueDiv"):
+            return args[0] / args[1]
+        if name in TRANSPARENT:
+            return args[0]
+        if name in TRUNCATIONS:
+            return sympy.floor(sympy.expand(args[0]))
+        if name in ("CeilToInt", "ceiling"):
+            return -sympy.floor(sympy.expand(-args[0]))
+        if name in ("PowByNatural", "Pow"):
+            return args[0] ** args[1]
+        if name in ("Max", "Min"):
+            return self._extreme(name, args)
+        if isinstance(e, (sympy.Add, sympy.Mul, sympy.floor, sympy.Mod)):
+            return e.func(*args)
+        raise UnsupportedSize(f"the size expression {e} ({name})")
+
+    def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
+        """max or min where the ranges decide which."""
+        sign = 1 if name == "Max" else -1
+        for a in args:
+            rests = [self.range(sympy.expand(sign * (a - b))) for b in args]
+            if all(r is not None and r[0] >= 0 for r in rests):
+                return a
+        raise UnsupportedSize(f"the size {name}({', '.join(map(str, args))}): which is taken depends on the size")
+
+
+def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:  # type: ignore[misc]
+    """Inclusive bounds of e, tight where every symbol occurs with one sign; infinities where unbounded, None where unknown."""
+    low: Any = 0
+    high: Any = 0
+    for term in sympy.Add.make_args(sympy.expand(e)):
+        c, rest = term.as_coeff_Mul()
+        lo: Any = 1
+        hi: Any = 1
+        for factor in sympy.Mul.make_args(rest):
+            b = _factor_bounds(factor, ranges)
+            if b is None:
+                return None
+            lo, hi = lo * b[0], hi * b[1] if b[1] and hi else 0
+        low, high = (low + c * lo, high + c * hi) if c > 0 else (low + c * hi if hi else low, high + c * lo)
+    return float(low), float(high)
+
+
+def _factor_bounds(f: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
+    if f.is_Integer:
+        return (int(f), int(f)) if f >= 0 else None
+    if isinstance(f, sympy.Symbol):
+        r = ranges.get(f, Range())
+        return r.min, float("inf") if r.max is None else r.max
+    if isinstance(f, sympy.floor):
+        b = bounds(f.args[0], ranges)
+        return None if b is None or b[0] < 0 else (b[0] // 1, b[1] if b[1] == float("inf") else b[1] // 1)
+    if isinstance(f, sympy.Mod) and f.args[1].is_Integer and f.args[1] > 0:
+        return 0, int(f.args[1]) - 1
+    if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0:
+        b = _factor_bounds(f.base, ranges)
+        return None if b is None or b[0] < 0 else (b[0] ** int(f.exp), b[1] ** int(f.exp))
+    return None
+
+
+def identifier(name: str) -> str:
+    """The user's name as one that C and Python accept."""
+    name = re.sub(r"\W", "_", name).strip("_") or "size"
+    if name[0].isdigit() or keyword.iskeyword(name) or name in RESERVED:
+        name = f"size_{name}"
+    return name
+
+
+def points(symbols: Iterable[sympy.Symbol], ranges: Mapping[sympy.Symbol, Range]) -> list[dict[sympy.Symbol, int]]:
+    """A few assignments of sizes within the ranges, for checks of what algebra cannot decide."""
+    found = []
+    for k in (0, 1, 2, 5, 11, 30, 97):
+        at = {}
+        for j, s in enumerate(sorted(symbols, key=str)):
+            r = ranges.get(s, Range())
+            n = r.min + k * (j + 1)
+            at[s] = n if r.max is None else min(n, r.max)
+        found.append(at)
+    return found
+
+
+def _sympy(size: Any) -> sympy.Expr:
+    node = getattr(size, "node", None)
+    return sympy.sympify(size if node is None else node.expr)
+
+
+def _is_integer_form(e: sympy.Expr) -> bool:
+    """Whether index arithmetic can hold e: a polynomial with integer coefficients over symbols, floors and remainders."""
+    for term in sympy.Add.make_args(sympy.expand(e)):
+        for f in sympy.Mul.make_args(term):
+            if f.is_Integer or isinstance(f, (sympy.Symbol, sympy.floor, sympy.Mod)):
+                continue
+            if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0 and isinstance(f.base, sympy.Symbol):
+                continue
+            return False
+    return True
+
+
+def _range(constraint: Any) -> Range:
+    if constraint is None:
+        return Range()
+    low, high = constraint.lower, constraint.upper
+    return Range(max(0, int(low)) if low.is_Integer else 0, int(high) if getattr(high, "is_Integer", False) and high < 2**62 else None)

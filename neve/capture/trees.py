@@ -1,0 +1,68 @@
+"""How Python arguments and results are made of tensors, as plain JSON.
+
+A tree is {"leaf": i} (graph input or output i; with "as": "int", "float" or "bool" a 0-d tensor that is returned as that Python
+type) | {"none": true} | {"const": number or string} | {"tuple": [tree, …]} | {"list": [tree, …]} | {"dict": {key: tree, …}} |
+{"object": {"class": "pkg.Class", "fields": {name: tree, …}}}. An in_tree is {"args": [tree, …], "kwargs": {name: tree, …},
+"names": [parameter name of each positional argument, …]}.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from neve.errors import CaptureError
+
+Tree = dict[str, Any]
+
+
+def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
+    """The tree of a torch pytree spec, its leaves taken from `leaves` in order. Raises CaptureError on an unknown container."""
+    if spec.is_leaf():
+        return next(leaves)
+    kind, context = spec.type, spec.context
+    children = [tree_of(c, leaves) for c in spec.children()] if callable(getattr(spec, "children", None)) else [
+        tree_of(c, leaves) for c in spec.children_specs]
+    if kind is tuple or kind is list:
+        return {kind.__name__: children}
+    if kind in (dict, OrderedDict, defaultdict):
+        keys = context[1] if kind is defaultdict else context
+        if not all(isinstance(k, str) for k in keys):
+            raise CaptureError(f"a dict with keys {list(keys)!r}: only strings can be keys of arguments and results")
+        return {"dict": dict(zip(keys, children, strict=True))}
+    names = _field_names(kind, context, len(children))
+    if names is None:
+        raise CaptureError(f"a {kind.__module__}.{kind.__qualname__} among the arguments or results: return tensors in tuples, lists, dicts, "
+                           "named tuples or dataclasses")
+    present, absent = names
+    fields = dict(zip(present, children, strict=True)) | {k: {"none": True} for k in absent}
+    return {"object": {"class": f"{kind.__module__}.{kind.__qualname__}", "fields": fields}}
+
+
+def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[str]] | None:
+    """Names of the children of a named tuple, dataclass or ModelOutput, and of the fields that are None."""
+    if isinstance(context, type) and hasattr(context, "_fields"):
+        return list(context._fields), []
+    if hasattr(kind, "_fields") and len(kind._fields) == count:
+        return list(kind._fields), []
+    if isinstance(context, (list, tuple)) and len(context) == 2 and all(isinstance(c, (list, tuple)) for c in context):
+        if dataclasses.is_dataclass(kind) and len(context[0]) == count:
+            return list(context[0]), list(context[1])
+    if isinstance(context, (list, tuple)) and len(context) == count and all(isinstance(c, str) for c in context):
+        if dataclasses.is_dataclass(kind) or hasattr(kind, "to_tuple"):
+            return list(context), []
+    return None
+
+
+def leaves(tree: Any) -> Iterator[int]:
+    """The leaf numbers in a tree, in order."""
+    if isinstance(tree, dict):
+        if "leaf" in tree:
+            yield tree["leaf"]
+        else:
+            for v in tree.values():
+                yield from leaves(v)
+    elif isinstance(tree, list):
+        for v in tree:
+            yield from leaves(v)

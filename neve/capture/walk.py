@@ -1,0 +1,191 @@
+"""The walk over an exported ATen graph: each node through its builder, its result checked against what torch says."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch import fx
+
+from neve.capture import diagnose
+from neve.capture.aten import table
+from neve.capture.context import Context, Number, Refusal, dtype_of
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
+from neve.errors import CaptureError
+from neve.ir.graph import Graph, GraphBuilder, Value
+from neve.ir.types import TensorType, same
+from neve.ops.control import If, While
+from neve.ops.source import SizeOf
+
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+ASSERTING = frozenset({torch.ops.aten._assert_scalar.default, torch.ops.aten.sym_constrain_range.default,
+                       torch.ops.aten.sym_constrain_range_for_size.default})
+
+
+class Walk:
+    """Builds a Graph from one fx graph. reasons collects everything that cannot be captured; the walk goes on after each."""
+
+    def __init__(self, gm: fx.GraphModule, builder: GraphBuilder, symbols: MethodSymbols, reasons: list[str], strip: str = "") -> None:
+        self.gm, self.b, self.symbols, self.reasons, self.strip = gm, builder, symbols, reasons, strip
+        self.c = Context(builder, symbols)
+        self.env: dict[fx.Node, Any] = {}
+
+    def run(self, placeholders: Mapping[str, Any]) -> list[Any]:
+        """Walk all nodes, placeholders given by name; returns what the output node names (Values, dims, constants)."""
+        diagnose.unsupported(self.gm.graph, table(), self.reasons, self.strip)
+        for node in self.gm.graph.nodes:
+            if node.op == "placeholder":
+                self.env[node] = placeholders[node.name]
+            elif node.op == "get_attr":
+                self.env[node] = self._attribute(node)
+            elif node.op == "output":
+                return list(self.arg(node.args[0]))
+            else:
+                self.env[node] = self._build(node)
+        raise AssertionError("an fx graph without output")
+
+    def arg(self, a: Any) -> Any:
+        """A node's argument: fx nodes by what they gave, containers entry by entry."""
+        if isinstance(a, fx.Node):
+            return self.env[a]
+        if isinstance(a, (list, tuple)):
+            return [self.arg(x) for x in a]
+        if isinstance(a, dict):
+            return {k: self.arg(v) for k, v in a.items()}
+        if isinstance(a, SYMBOLIC):
+            return self.symbols.dim(a)
+        return a
+
+    def _attribute(self, node: fx.Node) -> Any:
+        value: Any = self.gm
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value
+
+    def _build(self, node: fx.Node) -> Any:
+        self.c.node, self.b.origin = node, diagnose.origin(node, self.strip)
+        start = len(self.b.nodes)
+        try:
+            result = self._dispatch(node)
+            self._check(node, result)
+            return result
+        except (Refusal, UnsupportedSize, ValueError) as e:
+            if not isinstance(e, _Known):
+                self.reasons.append(f"{diagnose.op_name(node.target)}: {e}{diagnose.at(node, self.strip)}")
+            del self.b.nodes[start:]
+            return self._placeholder(node.meta.get("val"))
+
+    def _dispatch(self, node: fx.Node) -> Any:
+        target, val = node.target, node.meta.get("val")
+        if target in table():
+            return table()[target](self.c, *self.arg(list(node.args)), **self.arg(node.kwargs))
+        if isinstance(val, SYMBOLIC) or (isinstance(val, (int, float, bool)) and not isinstance(target, torch._ops.OpOverload)):
+            return self._size(val)
+        if getattr(target, "__name__", "") == "getitem":
+            source, index = self.arg(node.args[0]), node.args[1]
+            if source is None or source[index] is None:
+                raise Refusal(f"result {index} of {diagnose.op_name(node.args[0].target)} is not supported")  # type: ignore[union-attr]
+            return source[index]
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._higher_order(node)
+        raise _Known()
+
+    def _size(self, val: Any) -> Any:
+        """A Python number computed from sizes."""
+        if isinstance(val, torch.SymBool):
+            return val.node.expr
+        if isinstance(val, torch.SymFloat):
+            return self.symbols.rational(val)
+        return self.symbols.dim(val) if isinstance(val, torch.SymInt) else val
+
+    def _placeholder(self, val: Any) -> Any:
+        """Stands for the result of what could not be built, so that the walk can go on."""
+        if isinstance(val, (list, tuple)):
+            return tuple(self._placeholder(v) for v in val)
+        try:
+            return Value(self.b.fresh("unsupported"), self.c.type_of(val)) if isinstance(val, torch.Tensor) else 1
+        except (Refusal, UnsupportedSize):
+            return Value(self.b.fresh("unsupported"), TensorType((), dtype_of(torch.float32)))
+
+    # Control flow.
+
+    def _higher_order(self, node: fx.Node) -> Any:
+        name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)  # type: ignore[union-attr]
+        args = self.arg(list(node.args))
+        if name == "cond":
+            pred, then, orelse, operands = args
+            values = [self.c.tensor(x, _dtype(x)) for x in operands]
+            then, orelse = (self._branch(g, values) for g in (then, orelse))
+            return self.c.emit(If(then, orelse), self._predicate(pred), *values)
+        if name == "while_loop":
+            cond, body, carried, extra = args
+            values = [self.c.tensor(x, _dtype(x)) for x in (*carried, *extra)]
+            graphs = self._branch(cond, values), self._branch(body, values, keep=len(carried))
+            return self.c.emit(While(*graphs), *values)[:len(carried)]
+        if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "hints_wrapper"):
+            return self._inline(node, args)
+        raise Refusal("this higher-order operator is not supported")
+
+    def _predicate(self, pred: Any) -> Value:
+        v = self.c.tensor(pred, dtype_of(torch.bool))
+        return self.c.reshape(v, ())
+
+    def _branch(self, gm: fx.GraphModule, operands: Sequence[Value], keep: int | None = None) -> Graph:
+        """A subgraph on inputs of the operands' types; with keep, inputs from there on are appended to its outputs."""
+        b = GraphBuilder()
+        walk = Walk(gm, b, self.symbols, self.reasons, self.strip)
+        names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
+        inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
+        outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)))]
+        return b.build([*outputs, *(inputs[keep:] if keep is not None else ())])
+
+    def _inline(self, node: fx.Node, args: list[Any]) -> Any:
+        """A wrapper around a subgraph that changes nothing without gradients."""
+        at = next(i for i, a in enumerate(args) if isinstance(a, fx.GraphModule))
+        if "autocast" in str(node.target) and args[2] is not False and any(args[:at]) and args[2]:
+            raise Refusal("autocast inside the model is not supported: cast the model itself")
+        gm, operands = args[at], args[at + 1:]
+        walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip)
+        names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
+        return tuple(walk.run(dict(zip(names, operands, strict=True))))
+
+    # What torch says.
+
+    def _check(self, node: fx.Node, result: Any) -> None:
+        """Raise CaptureError unless the built values are of the types that torch gives: a mistake in the table must never pass."""
+        val = node.meta.get("val")
+        got = result if isinstance(result, (tuple, list)) else (result,)
+        wanted = val if isinstance(val, (tuple, list)) else (val,)
+        for g, w in zip(got, wanted, strict=False):
+            if isinstance(g, Value) and isinstance(w, torch.Tensor):
+                t = self.c.type_of(w)
+                if g.type != t and not self.agree(g.type, t):
+                    raise CaptureError(f"internal: {node.format_node()} was built as {g.type}, torch says {t}{diagnose.at(node, self.strip)}")
+
+    def agree(self, a: TensorType, b: TensorType) -> bool:
+        if a.dtype is not b.dtype or a.rank != b.rank:
+            return False
+        for x, y in zip(a.shape, b.shape, strict=True):
+            if not same(x, y):
+                e = sympy.sympify(x - y)
+                if not e.free_symbols or any(e.subs(at) != 0 for at in points(e.free_symbols, self.symbols.ranges)):
+                    return False
+        return True
+
+
+class _Known(Refusal):
+    """The node's op is in the list of unsupported ones already."""
+
+
+def _dtype(x: Any) -> Any:
+    if isinstance(x, Value):
+        return x.dtype
+    if isinstance(x, Number):
+        return dtype_of({int: torch.int64, float: torch.float64, bool: torch.bool}[x.kind])
+    return dtype_of(torch.bool if isinstance(x, bool) else torch.float64 if isinstance(x, float) else torch.int64)
+
+
+def size_value(c: Context, size: Any) -> Value:
+    """A size as a tensor, for a graph output."""
+    return c(SizeOf(size))
