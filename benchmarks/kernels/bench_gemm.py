@@ -65,7 +65,7 @@ class Result:
 def source(choice: Choice, epilogue: str) -> str:
     """The kernel k_run with a store to p[2], a row-major matrix, and bias p[3]."""
     macros = "".join(f"#define {name} {value}\n" for name, value in choice.macros)
-    maths = '#include "math.h"\n' if epilogue == "gelu" else ""
+    maths = '#include "math.h"\n#define K_STORE_LOOP 1\n' if epilogue == "gelu" else ""
     return f"""#include "rt.h"
 #include "vec.h"
 {maths}#define KN(x) k_##x

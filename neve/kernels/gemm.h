@@ -2,6 +2,7 @@
  *
  * Operands: p[0] = A, p[1] = B. Contract macros, all undefined at the end (literals, or expressions in s[] where "any" is said):
  *   KN(x), K_STORE(v, b, m, n), K_STORE_N(v, cnt, b, m, n)    vectors run along n; the entry is KN(run)
+ *   K_STORE_LOOP         optional: define it if the epilogue is long (see gemm_tile.h)
  *   GEMM_BATCH, GEMM_M   any
  *   GEMM_N, GEMM_K       any if B is a run-time matrix, else literal
  *   GEMM_LDA, GEMM_LDK   any: elements between rows of A, and between successive k of a row
@@ -68,6 +69,10 @@
 #define TILES_MASK GEMM_ROWS_LAST
 #include "gemm_tiles.h"
 
+#if GEMM_NV == GEMM_NV_LAST && GEMM_MR == GEMM_MR_LAST && !GEMM_B_DIRECT
+#define GEMM_TILE_MAIN KN(tile_last)
+#else
+#define GEMM_TILE_MAIN KN(tile_main)
 #if GEMM_B_DIRECT
 #define TILE_BS (GEMM_LDB)
 #endif
@@ -76,6 +81,7 @@
 #define TILES_NV GEMM_NV
 #define TILES_MASK GEMM_ROWS
 #include "gemm_tiles.h"
+#endif
 
 /* A block of rows cut evenly into tiles of at most mr rows: `more` of base + 1 rows, then those of base. */
 typedef struct {
@@ -102,7 +108,7 @@ NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const flo
         if (last)
             KN(tile_last)(rows, p, s, at, 0, b, k, bi, m0 + row, n0, cnt, pf, pfn GEMM_PARTIAL);
         else
-            KN(tile_main)(rows, p, s, at, 0, b, k, bi, m0 + row, n0, GEMM_NR, pf, pfn GEMM_PARTIAL);
+            GEMM_TILE_MAIN(rows, p, s, at, 0, b, k, bi, m0 + row, n0, GEMM_NR, pf, pfn GEMM_PARTIAL);
 #if GEMM_K_SPLIT
         part += last ? GEMM_MR_LAST * GEMM_NL : GEMM_MR * GEMM_NR;
 #endif
@@ -196,7 +202,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
         a += m0 * (int64_t)(GEMM_LDA);
 #endif
         if (last)
-            KN(strip)(p, s, th, 1, a, bi, m0, edge, t0, t1, panel, more);
+            KN(strip)(p, s, th, 1, a, bi, m0, edge, t0, t1, panels - 1, more);
         else
             KN(strip)(p, s, th, 0, a, bi, m0, inner, t0, t1, panel, more);
         u += t1 - t0;
@@ -209,6 +215,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_WIDEST
 #undef GEMM_ROUND
 #undef GEMM_PARTIAL
+#undef GEMM_TILE_MAIN
 #undef GEMM_BATCH
 #undef GEMM_M
 #undef GEMM_N
@@ -237,3 +244,4 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef KN
 #undef K_STORE
 #undef K_STORE_N
+#undef K_STORE_LOOP

@@ -4,8 +4,10 @@
  *
  * Include once per tile. The includer defines, and keeps (not undefined here):
  *   K_STORE(v, b, m, n), K_STORE_N(v, cnt, b, m, n)   as in gemm.h; called with b = bi, m + r, n + column
+ *   K_STORE_LOOP   optional: define it (as anything) if the epilogue is long (an exp, erf, division): it is then compiled once a vector
+ *                  column, in a loop over the rows, not once a vector; faster and much smaller for GELU, slower for bias or ReLU
  * or instead, for another numbering of the rows:
- *   TILE_STORE(v, r, j), TILE_STORE_N(v, cnt, r, j)   r literal, j = 0, NEVE_VL, ...; bi, m, n, x, p, s in scope
+ *   TILE_STORE(v, r, j), TILE_STORE_N(v, cnt, r, j)   r literal unless K_STORE_LOOP, j = 0, NEVE_VL, ...; bi, m, n, x, p, s in scope
  * and may define:
  *   TILE_ROW(r)    pointer to the first A element of row r of this segment; default a + (r) * TILE_LDA.
  *                  In scope: a, x, g (segment number), s. Convolution: a + ((const int32_t *)x)[r] + g * ROW_STRIDE
@@ -120,6 +122,24 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
         return;
     }
 #endif
+#ifdef K_STORE_LOOP
+    float sums[TILE_MR * TILE_NV * NEVE_VL] NEVE_ALIGNED(64);
+    NEVE_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        NEVE_UNROLL
+        for (int j = 0; j < TILE_NV; j++)
+            vstore(sums + (r * TILE_NV + j) * NEVE_VL, acc[r][j]);
+    NEVE_NO_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        NEVE_UNROLL
+        for (int j = 0; j < TILE_NV; j++) {
+            vf v = vload(sums + (r * TILE_NV + j) * NEVE_VL);
+            if (cnt >= (j + 1) * NEVE_VL)
+                TILE_STORE(v, r, j * NEVE_VL);
+            else if (cnt > j * NEVE_VL)
+                TILE_STORE_N(v, cnt - j * NEVE_VL, r, j * NEVE_VL);
+        }
+#else
     if (cnt >= TILE_NV * NEVE_VL) {
         NEVE_UNROLL
         for (int r = 0; r < TILE_MR; r++)
@@ -137,6 +157,7 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
             else if (cnt > j * NEVE_VL)
                 TILE_STORE_N(acc[r][j], cnt - j * NEVE_VL, r, j * NEVE_VL);
         }
+#endif
 }
 
 #undef TILE_FN
