@@ -187,7 +187,7 @@ class _Parser:
         line = self.line
         name = self.reference(sigil)
         self.expect(":")
-        t = self.type()
+        t = self.tensor_type()
         if name in taken or name not in arrays:
             self.fail(f"{sigil}{name} is {'declared twice' if name in taken else 'not in the table of arrays'}", line)
         array = arrays[name]
@@ -267,7 +267,7 @@ class _Parser:
         if name in scope:
             self.fail(f"%{name} is defined twice", line)
         self.expect(":")
-        scope[name] = Value(name, self.type())
+        scope[name] = Value(name, self.tensor_type())
         return scope[name]
 
     def use(self, scope: Mapping[str, Value]) -> Value:
@@ -276,7 +276,7 @@ class _Parser:
             self.fail(f"%{name} is not defined")
         return scope[name]
 
-    def type(self) -> TensorType:
+    def tensor_type(self) -> TensorType:
         word = self.take("word", "an element type")
         if word not in DType.__members__:
             self.fail(f"there is no element type {word}")
