@@ -209,7 +209,7 @@ class AdaptiveMaxPool(Op):
     name: ClassVar[str] = "adaptive_max_pool"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(len(types) == 1 and types[0].dtype is not DType.bool, self, "numbers", types)
+        check_float(self, types)
         return (types[0].with_shape(adaptive_shape(self, types, self.output)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -223,7 +223,7 @@ class AdaptiveMaxPool(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        return adaptive_samples(cls, (*FLOATS[1:], DType.int64))
+        return adaptive_samples(cls, FLOATS[1:])
 
 
 @dataclass(frozen=True)
@@ -302,8 +302,10 @@ def indexed(axes: Sequence[tuple[Dim, Dim, Dim | None]]) -> list[tuple[Index, In
 
 def quotient(size: Dim, out: Dim) -> Dim | None:
     """size / out if that is certain to be whole: then all windows are equal."""
+    if out == 0:
+        return 1
     if isinstance(out, int) and isinstance(size, int):
-        return (size // out if size % out == 0 else None) if out else 1
+        return size // out if size % out == 0 else None
     if same(size, out):
         return 1
     return size if out == 1 else None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neve.ir.loops import Builder, Tensor, call, const
-from neve.ir.types import TensorType
+from neve.ir.types import DType, TensorType
 from neve.ops.base import Op, Sample
 from neve.ops.checks import check
 from neve.ops.conv import Conv, ConvTranspose, Pairs
@@ -76,7 +76,7 @@ class Prepacked(Op):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for s in cls.plain_samples():
-            if s.inputs[0].dtype.kind == "f":
+            if s.types is None or s.types[0].dtype in (DType.float32, DType.float64):
                 attributes: dict[str, Any] = {f.name: getattr(s.op, f.name) for f in fields(s.op)}
                 for bounds in ((None, None), (0.0, None), (-1.0, 2.5)):
                     attributes.update(minimum=bounds[0], maximum=bounds[1])
