@@ -1,31 +1,45 @@
-/* winograd.h: 3x3 convolution with stride 1 of a channels-last input by Winograd's F(m x m, 3 x 3), m = 2 or 4.
+/* winograd.h: convolution by Winograd's F(m, r) in each dimension, with stride 1, or with stride 2 by polyphase components.
 
-   With n = m + 2 points a dimension, an output tile is A' [sum over ic of (G g G') * (B' d B)] A. Points: 0, 1, -1, inf for
-   m = 2, and 0, +-sqrt(1/2), +-sqrt(2), inf for m = 4 (Barabasz et al., Error analysis and improving the accuracy of Winograd
-   convolution, 2020), whose constants are all of modest size. For a block of tiles: transform the inputs, for each
-   of the n * n points one matrix product (tiles x ic) (ic x oc), transform the outputs and store.
+   With N = m + r - 1 points a dimension, an output tile is A' [sum over k of (G g G') * (B' d B)] A. Points: 0, 1, -1, inf for
+   N = 4, and 0, +-sqrt(1/2), +-sqrt(2), inf for N = 6 (Barabasz et al., Error analysis and improving the accuracy of Winograd
+   convolution, 2020), whose constants are all of modest size. For a block of tiles: transform the inputs, for each point
+   one matrix product (tiles x K) (K x oc), transform the outputs and store.
+
+   Stride 2 (both ways): input and kernel fall into 2 x 2 phases, row 2 i + a and column 2 j + b, each a convolution with stride
+   1 and r = ceil(kernel / 2) taps; the phases are just more channels: K = (a, b, ic). A kernel of one row (KH = 1) is
+   transformed along the columns only.
 
    Operands
-     p[0]  input x[n][c][h][w], float32, channel stride 1, the others any
-     p[1]  G g G', packed by neve.plan.templates.winograd.pack: [point][panel][ic][NR], NR = CONV_NV * NEVE_VL; the last panel
+     p[0]  input x[n][c][h][w], float32; channel stride 1 with CONV_C a multiple of NEVE_VL if the stride is 2, or any strides
+           with WINO_PLANAR
+     p[1]  G g G', packed by neve.plan.templates.winograd.pack: [point][panel][k][NR], NR = CONV_NV * NEVE_VL; the last panel
            holds only as many vectors as it needs
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
 
    Macros (L: a literal, E: an expression, which may use s[])
      CONV_N CONV_H CONV_W CONV_OH CONV_OW  E  sizes       CONV_C CONV_OC  L  channels
-     CONV_XN CONV_XH CONV_XW               E  input strides in elements (CONV_XC is 1)
-     CONV_PT CONV_PL  L  padding (kernel 3x3, stride, dilation and groups are 1)
+     CONV_XN CONV_XC CONV_XH CONV_XW       E  input strides in elements
+     CONV_KH CONV_KW CONV_SH CONV_SW CONV_PT CONV_PL  L  kernel, stride, padding (dilation and groups are 1)
      CONV_NV L  vectors a panel      CONV_MR L  tiles a register tile, 1..8
-     WINO_M  L  2 or 4               WINO_T  L  tiles a block
+     WINO_N  L  points a dimension, 4 or 6                 WINO_M  L  outputs a dimension: N + 1 - ceil(KW / SW)
+     WINO_T  L  tiles a block        WINO_PLANAR L  1: gather few channels from an input of any strides
      CONV_SPLIT_OC  L  1: threads share the output channels (and the input transform), 0: they share the tiles
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
    Scratch a thread and shared scratch: neve.plan.templates.winograd.scratch bytes. */
 
-#define WN (WINO_M + 2)
+#define WN WINO_N
+#define WN_DOWN (CONV_KH == 1 ? 1 : WINO_N) /* points, outputs and phases along the rows */
+#define WM_DOWN (CONV_KH == 1 ? 1 : WINO_M)
+#define WN_PHASES_DOWN (CONV_KH == 1 ? 1 : CONV_SH)
+#define WN_POINTS (WN * WN_DOWN)
 #define WN_UP(c) (((c) + NEVE_VL - 1) / NEVE_VL * NEVE_VL)
-#define WN_IC WN_UP(CONV_C)
+#define WN_K (WN_PHASES_DOWN * CONV_SW * CONV_C)
+#define WN_IC WN_UP(WN_K)
 #define WN_OC WN_UP(CONV_OC)
+#define WN_ACROSS (((CONV_OW) + WINO_M - 1) / WINO_M)
+#define WN_ROWS (((CONV_OH) + WM_DOWN - 1) / WM_DOWN)
+#define WN_ZEROS (WINO_PLANAR ? WN_DOWN * (WINO_T * WINO_M + WN - WINO_M) * WN_IC : WN_UP(CONV_C))
 #define WN_VSTEP (WINO_T * WN_IC + 16) /* a cache line more, lest all the points fall into one cache set */
 #define WN_MSTEP (WINO_T * WN_OC + 16)
 #define CV_NR (CONV_NV * NEVE_VL)
@@ -52,7 +66,7 @@ static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, co
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
-    for (int64_t k = 0; k < CONV_C; k++) {
+    for (int64_t k = 0; k < WN_K; k++) {
         vf b[CONV_NV];
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
@@ -84,9 +98,9 @@ static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, co
     }
 #include "conv_heights.h"
 
-/* B' d for one column of points. */
+/* B' d for one line of points. */
 static inline __attribute__((always_inline)) void KN(forward)(const vf *d, vf *t, const int step) {
-#if WINO_M == 2
+#if WINO_N == 4
     t[0] = d[0] - d[2], t[step] = d[1] + d[2], t[2 * step] = d[2] - d[1], t[3 * step] = d[1] - d[3];
 #else
     const vf a = vset(0.70710678118654752f), b = vset(1.41421356237309505f), half = vset(-0.5f), two = vset(-2.0f);
@@ -97,87 +111,104 @@ static inline __attribute__((always_inline)) void KN(forward)(const vf *d, vf *t
 #endif
 }
 
-/* A' m for one column of points. */
+/* A' m for one line of points. */
 static inline __attribute__((always_inline)) void KN(backward)(const vf *m, vf *t, const int step) {
-#if WINO_M == 2
-    t[0] = m[0] + m[1] + m[2], t[step] = m[1] - m[2] - m[3];
+#if WINO_N == 4
+    const vf even = m[1] + m[2], odd = m[1] - m[2];
+    t[0] = m[0] + even;
+    t[step] = WINO_M == 2 ? odd - m[3] : odd;
+    if (WINO_M == 3) t[2 * step] = even - m[3];
 #else
     const vf a = vset(0.70710678118654752f), b = vset(1.41421356237309505f), half = vset(0.5f), two = vset(2.0f);
     const vf a3 = vset(0.35355339059327376f), b3 = vset(2.82842712474619010f);
     vf ea = m[1] + m[2], oa = m[1] - m[2], eb = m[3] + m[4], ob = m[3] - m[4];
     t[0] = m[0] + ea + eb, t[step] = vfma(a, oa, b * ob), t[2 * step] = vfma(half, ea, two * eb);
-    t[3 * step] = vfma(a3, oa, vfma(b3, ob, m[5]));
+    if (WINO_M == 3) t[2 * step] = t[2 * step] + m[5];
+    if (WINO_M > 3) t[3 * step] = vfma(a3, oa, b3 * ob);
+    if (WINO_M == 4) t[3 * step] = t[3 * step] + m[5];
+    if (WINO_M == 5) t[4 * step] = vfma(vset(0.25f), ea, vfma(vset(4.0f), eb, m[5]));
 #endif
 }
 
-/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix. */
-static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t begin, int64_t end, const float *zeros, float *to) {
-    (void)s;
-    const int64_t across = ((CONV_OW) + WINO_M - 1) / WINO_M, down = ((CONV_OH) + WINO_M - 1) / WINO_M;
-    for (int64_t tile = begin; tile < end; tile++) {
-        const int64_t top = tile / across % down * WINO_M - CONV_PT, left = tile % across * WINO_M - CONV_PL;
-        const float *image = (const float *)p[0] + tile / across / down * (CONV_XN), *at[WN * WN];
-        for (int64_t i = 0; i < WN; i++)
-            for (int64_t j = 0; j < WN; j++) {
-                const int inside = top + i >= 0 && top + i < (CONV_H) && left + j >= 0 && left + j < (CONV_W);
-                at[j * WN + i] = inside ? image + (top + i) * (CONV_XH) + (left + j) * (CONV_XW) : zeros;
-            }
-        for (int64_t c = 0; c < WN_IC; c += NEVE_VL) {
-            vf d[WN], t[WN * WN];
-            float *v = to + (tile - first) * WN_IC + c;
-            for (int j = 0; j < WN; j++) {
+/* B' d B of one vector of channels; d[j * WN_DOWN + i] says where row i, column j of the patch is, `add` elements further. */
+static inline __attribute__((always_inline)) void KN(patch)(const float *const *d, int64_t add, const int cnt, float *v) {
+    vf line[WN], t[WN_POINTS];
+    for (int j = 0; j < WN; j++) {
 #pragma GCC unroll 6
-                for (int i = 0; i < WN; i++)
-                    d[i] = CONV_C % NEVE_VL && c + NEVE_VL > CONV_C ? vload_n(at[j * WN + i] + c, CONV_C % NEVE_VL)
-                                                                   : vload(at[j * WN + i] + c);
-                KN(forward)(d, t + j, WN);
-            }
-            for (int i = 0; i < WN; i++, v += WN * WN_VSTEP) {
-                KN(forward)(t + i * WN, d, 1);
+        for (int i = 0; i < WN_DOWN; i++)
+            line[i] = cnt ? vload_n(d[j * WN_DOWN + i] + add, cnt) : vload(d[j * WN_DOWN + i] + add);
+        if (WN_DOWN == 1) t[j] = line[0];
+        else KN(forward)(line, t + j, WN);
+    }
+    for (int i = 0; i < WN_DOWN; i++, v += WN * WN_VSTEP) {
+        KN(forward)(t + i * WN, line, 1);
 #pragma GCC unroll 6
-                for (int j = 0; j < WN; j++) vstore(v + j * WN_VSTEP, d[j]);
-            }
-        }
+        for (int j = 0; j < WN; j++) vstore(v + j * WN_VSTEP, line[j]);
     }
 }
 
+#if WINO_PLANAR
+#include "winograd_planar.h"
+#else
+/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix. */
+static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t begin, int64_t end, float *zeros, float *to) {
+    (void)s;
+    for (int64_t tile = begin; tile < end; tile++)
+        for (int64_t phase = 0; phase < WN_PHASES_DOWN * CONV_SW; phase++) {
+            const int64_t top = tile / WN_ACROSS % WN_ROWS * WM_DOWN * CONV_SH - CONV_PT + phase / CONV_SW;
+            const int64_t left = tile % WN_ACROSS * WINO_M * CONV_SW - CONV_PL + phase % CONV_SW;
+            const float *image = (const float *)p[0] + tile / WN_ACROSS / WN_ROWS * (CONV_XN), *at[WN_POINTS];
+            float *v = to + (tile - first) * WN_IC + phase * CONV_C;
+            for (int64_t i = 0; i < WN_DOWN; i++)
+                for (int64_t j = 0; j < WN; j++) {
+                    const int64_t ih = top + i * CONV_SH, iw = left + j * CONV_SW;
+                    const int inside = ih >= 0 && ih < (CONV_H) && iw >= 0 && iw < (CONV_W);
+                    at[j * WN_DOWN + i] = inside ? image + ih * (CONV_XH) + iw * (CONV_XW) : zeros;
+                }
+            int64_t c = 0;
+            for (; c + NEVE_VL <= CONV_C; c += NEVE_VL) KN(patch)(at, c, 0, v + c);
+            if (CONV_C % NEVE_VL) KN(patch)(at, c, CONV_C % NEVE_VL, v + c);
+        }
+}
+#endif
+
 /* Panels of all the points: from (point, tile, ic) to (point, tile, oc), `count` tiles. */
 static void KN(multiply)(void *const *p, const int64_t *s, const float *from, float *to, int64_t count, neve_range panels) {
-    const int64_t heights = (count + CONV_MR - 1) / CONV_MR, point = (int64_t)CONV_C * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL);
+    const int64_t heights = (count + CONV_MR - 1) / CONV_MR, point = (int64_t)WN_K * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL);
     KN(job) j;
     j.pace = CV_NR * 4 / heights;
-    for (int64_t xi = 0; xi < WN * WN; xi++)
+    for (int64_t xi = 0; xi < WN_POINTS; xi++)
         for (int64_t panel = panels.begin; panel < panels.end; panel++) {
-            j.w = (const float *)p[1] + xi * point + panel * CONV_C * CV_NR;
-            j.ahead = (const char *)(panel + 1 < panels.end ? j.w + CONV_C * CV_NR
-                                     : xi + 1 < WN * WN    ? (const float *)p[1] + (xi + 1) * point + panels.begin * CONV_C * CV_NR
+            j.w = (const float *)p[1] + xi * point + panel * WN_K * CV_NR;
+            j.ahead = (const char *)(panel + 1 < panels.end ? j.w + WN_K * CV_NR
+                                     : xi + 1 < WN_POINTS   ? (const float *)p[1] + (xi + 1) * point + panels.begin * WN_K * CV_NR
                                                            : j.w);
             j.a = from + xi * WN_VSTEP, j.to = to + xi * WN_MSTEP + panel * CV_NR;
             for (int64_t t = 0; t < heights; t++) {
                 const int64_t rows = count / heights + (t < count % heights);
                 KN(dispatch)(p, s, &j, rows, panel == CV_FULL);
-                j.a += rows * WN_IC, j.to += rows * WN_OC, j.ahead += j.pace * CONV_C;
+                j.a += rows * WN_IC, j.to += rows * WN_OC, j.ahead += j.pace * WN_K;
             }
         }
 }
 
 /* Output channels oc_begin.. oc_end of tiles first.. first + count. */
 static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t count, const float *from, int64_t oc_begin, int64_t oc_end) {
-    const int64_t across = ((CONV_OW) + WINO_M - 1) / WINO_M, down = ((CONV_OH) + WINO_M - 1) / WINO_M;
     for (int64_t tile = first; tile < first + count; tile++, from += WN_OC) {
-        const int64_t n = tile / across / down, oh = tile / across % down * WINO_M, ow = tile % across * WINO_M;
-        const int64_t rows = (CONV_OH) - oh < WINO_M ? (CONV_OH) - oh : WINO_M;
+        const int64_t n = tile / WN_ACROSS / WN_ROWS, oh = tile / WN_ACROSS % WN_ROWS * WM_DOWN, ow = tile % WN_ACROSS * WINO_M;
+        const int64_t rows = (CONV_OH) - oh < WM_DOWN ? (CONV_OH) - oh : WM_DOWN;
         const int64_t cols = (CONV_OW) - ow < WINO_M ? (CONV_OW) - ow : WINO_M;
         for (int64_t c = oc_begin; c < oc_end; c += NEVE_VL) {
-            vf m[WN], t[WINO_M * WN];
+            vf m[WN], t[WM_DOWN * WN];
             for (int j = 0; j < WN; j++) {
 #pragma GCC unroll 6
-                for (int i = 0; i < WN; i++) m[i] = vload(from + (i * WN + j) * WN_MSTEP + c);
-                KN(backward)(m, t + j, WN);
+                for (int i = 0; i < WN_DOWN; i++) m[i] = vload(from + (i * WN + j) * WN_MSTEP + c);
+                if (WN_DOWN == 1) t[j] = m[0];
+                else KN(backward)(m, t + j, WN);
             }
             for (int64_t i = 0; i < rows; i++) {
                 KN(backward)(t + i * WN, m, 1);
-#pragma GCC unroll 4
+#pragma GCC unroll 5
                 for (int j = 0; j < WINO_M; j++) {
                     if (j >= cols) break;
                     if (CONV_OC % NEVE_VL && c + NEVE_VL > CONV_OC) K_STORE_N(m[j], CONV_OC % NEVE_VL, n, oh + i, ow + j, c);
@@ -189,13 +220,12 @@ static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t 
 }
 
 static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
-    float *zeros = (float *)th->scratch, *products = zeros + WN_UP(CONV_C) + 16;
-    float *inputs = CONV_SPLIT_OC ? (float *)th->shared : products + WN * WN * WN_MSTEP;
-    neve_range panels = {0, CV_PANELS};
-    neve_range tiles = {0, (int64_t)(CONV_N) * (((CONV_OH) + WINO_M - 1) / WINO_M) * (((CONV_OW) + WINO_M - 1) / WINO_M)};
+    float *zeros = (float *)th->scratch, *products = zeros + WN_ZEROS + 16;
+    float *inputs = CONV_SPLIT_OC ? (float *)th->shared : products + WN_POINTS * WN_MSTEP;
+    neve_range panels = {0, CV_PANELS}, tiles = {0, (int64_t)(CONV_N) * WN_ROWS * WN_ACROSS};
     if (CONV_SPLIT_OC) panels = neve_share(CV_PANELS, th);
     else tiles = neve_share(tiles.end, th);
-    for (int64_t c = 0; c < WN_IC; c++) zeros[c] = 0.0f;
+    for (int64_t c = 0; c < WN_ZEROS; c++) zeros[c] = 0.0f;
     const int64_t all = tiles.end - tiles.begin, blocks = (all + WINO_T - 1) / WINO_T;
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t begin = tiles.begin + all * b / blocks, end = tiles.begin + all * (b + 1) / blocks;
@@ -213,6 +243,14 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
 }
 
 #undef WN
+#undef WN_DOWN
+#undef WM_DOWN
+#undef WN_PHASES_DOWN
+#undef WN_POINTS
+#undef WN_K
+#undef WN_ACROSS
+#undef WN_ROWS
+#undef WN_ZEROS
 #undef WN_UP
 #undef WN_IC
 #undef WN_OC
@@ -223,7 +261,9 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
 #undef CV_REST
 #undef CV_RESTV
 #undef CV_PANELS
+#undef WINO_N
 #undef WINO_M
+#undef WINO_PLANAR
 #undef WINO_T
 #undef KN
 #undef K_STORE

@@ -29,7 +29,10 @@ DIRECT = (
 WINOGRAD = (
     P(16, 16, 8, 8), P(16, 24, 9, 7, padding=(0, 1, 2, 0)), P(20, 13, 6, 11, batch=2), P(8, 8, 1, 1), P(16, 16, 2, 3, padding=(2, 2, 2, 2)),
     P(128, 64, 14, 14), P(64, 64, 33, 30, gap=2), P(16, 16, 8, 9, batch=0), P(16, 40, 12, 9, batch=3, symbolic=True), P(256, 256, 7, 7),
-    P(64, 64, 28, 28, batch=2),
+    P(64, 64, 28, 28, batch=2), P(16, 24, 1, 37, kernel=(1, 3), padding=(0, 1, 0, 1)), P(20, 16, 5, 300, kernel=(1, 3), padding=(0, 0, 0, 2)),
+    P(3, 16, 30, 31, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), planar=True), P(1, 9, 5, 7, kernel=(7, 7), stride=(2, 2), padding=(3, 2, 3, 3), planar=True),
+    P(4, 8, 2, 2, kernel=(7, 7), stride=(2, 2), padding=(6, 6, 6, 6), planar=True), P(3, 24, 50, 70, kernel=(5, 5), stride=(2, 2), padding=(1, 2, 2, 2), planar=True, batch=2),
+    P(3, 16, 30, 290, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), planar=True, batch=2, symbolic=True),
 )
 PLANAR = (
     P(3, 16, 12, 13, kernel=(7, 7), stride=(2, 2), padding=(3, 3, 3, 3), planar=True), P(3, 24, 9, 9, stride=(2, 2), planar=True),
@@ -50,7 +53,7 @@ DEPTHWISE = tuple(replace(p, groups=p.channels) for p in (
 ))
 
 
-SANITIZED = (DIRECT[1], DIRECT[8], DIRECT[9], DIRECT[17], DIRECT[19], DIRECT[24], WINOGRAD[1], WINOGRAD[2], PLANAR[0], PLANAR[5], PLANAR[7], PLANAR[4],
+SANITIZED = (DIRECT[1], DIRECT[8], DIRECT[9], DIRECT[17], DIRECT[19], DIRECT[24], WINOGRAD[1], WINOGRAD[2], WINOGRAD[14], WINOGRAD[15], WINOGRAD[16], PLANAR[0], PLANAR[5], PLANAR[7], PLANAR[4],
              DEPTHWISE[2], DEPTHWISE[7], DEPTHWISE[9], DEPTHWISE[10], DEPTHWISE[14])
 MAIN = """
 #include <stdlib.h>

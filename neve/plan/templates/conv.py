@@ -25,7 +25,7 @@ def candidates(spec: ConvSpec, target: Target) -> list[Choice]:
     elif spec.strides[1] == 1:
         choices = [direct(spec, target), *winograd.choices(spec, target)]
     else:
-        choices = [planar(spec, target)] if spec.groups == 1 else []
+        choices = [planar(spec, target), *winograd.choices(spec, target)] if spec.groups == 1 else []
     return sorted(choices, key=lambda c: c.cost)
 
 

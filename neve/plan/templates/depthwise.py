@@ -9,8 +9,8 @@ from neve.build.target import Target
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.conv_spec import ASSUMED_SPATIAL, ConvSpec, guess
 
-WEIGHT_BYTES = 12 * 1024
-UNITS = 24
+WEIGHT_BYTES = 16 * 1024
+UNITS = 12
 
 
 def choice(spec: ConvSpec, target: Target) -> Choice:
@@ -19,6 +19,7 @@ def choice(spec: ConvSpec, target: Target) -> Choice:
     rows, cols = min(_tiles(spec, target), key=lambda t: _cycles(spec, *t))
     vectors = -(-spec.out_channels // vl)
     bands = guess(spec.batch, 1) * -(-guess(spec.out_height, ASSUMED_SPATIAL) // rows)
+    # the weights of a chunk stay in the first cache level
     chunk = max(4, WEIGHT_BYTES // (4 * vl * kh * kw))
     chunk = max(1, min(chunk, vectors, -(-vectors * bands // UNITS)))
     chunk = -(-vectors // -(-vectors // chunk))
@@ -42,13 +43,14 @@ def _tiles(spec: ConvSpec, target: Target) -> list[tuple[int, int]]:
 
 
 def _cycles(spec: ConvSpec, rows: int, cols: int) -> float:
-    """Clock cycles of one image and one channel vector: two loads and two multiply-adds a cycle, and some for each tile."""
+    """Clock cycles of one image and one channel vector: two loads and two multiply-adds a cycle, and some for
+    each tile, each store and each input that comes from the second cache level."""
     (kh, kw), (sh, sw) = spec.kernel, spec.stride
     height, width = guess(spec.out_height, ASSUMED_SPATIAL), guess(spec.out_width, ASSUMED_SPATIAL)
     total = 0.0
     for count, high in ((height // rows, rows), (height % rows, 1)):
         inputs = ((high - 1) * sh + kh) * min((cols - 1) * sw + kw, cols * kw)
-        tile = max(high * cols * kh * kw / 2, (inputs + high * cols * kh * kw / 2) / 2) + 4 + 1.5 * high * cols
+        tile = max(high * cols * kh * kw / 2, (inputs + high * cols * kh * kw / 2) / 2) + 4 + 1.5 * high * cols + 0.5 * inputs
         total += count * -(-width // cols) * tile
     return total
 
