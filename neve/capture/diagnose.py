@@ -1,6 +1,7 @@
 """Where a node comes from, and what to tell the user when a model cannot be captured."""
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import traceback
@@ -15,7 +16,7 @@ from neve.ir.graph import Origin
 
 SHOWN = 5
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n?\s*([^\n]*)')
-INTERNAL = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
+INTERNAL = (os.path.dirname(inspect.__file__) + os.sep + "inspect.py", os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
 
 
 def op_name(target: Any) -> str:
@@ -107,7 +108,7 @@ def _user_line(error: BaseException) -> str:
     chain = error.__cause__ or error.__context__
     if chain is not None:
         frames = traceback.extract_tb(chain.__traceback__) or frames
-    own = [f for f in frames if not f.filename.startswith(INTERNAL) and "<" not in f.filename and "site-packages/torch/" not in f.filename]
+    own = [f for f in frames if not f.filename.startswith(INTERNAL) and "<" not in f.filename]
     stack = [f for f in FRAME.findall(str(error)) if not f[0].startswith(INTERNAL)]
     if stack:
         return f"  ({stack[-1][0]}:{stack[-1][1]}: {stack[-1][3].strip()})"
@@ -129,7 +130,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (r"Dynamo does not know how to trace|Unsupported:", lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t)),
     (r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type", lambda t:
         f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; pass tensors in tuples, lists or dicts"),
-    (r"missing \d+ required|takes \d+ positional|unexpected keyword|too many positional", lambda t:
+    (r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional", lambda t:
         f"the example arguments do not fit forward: {first_lines(t)}"),
 )
 

@@ -13,10 +13,13 @@ def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
     """A reason for every assumption about sizes that does not follow from their declared ranges."""
     env = _shape_env(program)
     for guard in (env.guards if env is not None else ()):
+        relation = env.replace(guard.expr)
+        if not symbols.knows(relation.free_symbols):
+            continue
         try:
-            reason = _check(guard.expr, symbols)
+            reason = _check(relation, symbols)
         except UnsupportedSize:
-            reason = None if not guard.expr.free_symbols else f"the model assumes {guard.expr} of its sizes, which is not supported"
+            reason = f"the model assumes {relation} of its sizes, which is not supported"
         if reason:
             yield reason
 
@@ -37,9 +40,18 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
     if decided is not None:
         return decided
     test = relation.func
-    if any(test(difference.subs(at), 0) == sympy.false for at in points(difference.free_symbols, symbols.ranges)):
+    if any(value is not None and test(value, 0) == sympy.false for value in values(difference, symbols)):
         return False
     return None
+
+
+def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]:
+    """e at a few sizes; None where it has no value."""
+    for at in points(e.free_symbols, symbols.ranges):
+        try:
+            yield e.subs(at)
+        except ZeroDivisionError:
+            yield None
 
 
 def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) -> bool | None:

@@ -57,10 +57,18 @@ class MethodSymbols:
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
 
+    @property
+    def ranges(self) -> Mapping[sympy.Symbol, Range]:
+        return self._owner.ranges
+
     def introduce(self, expr: Any) -> None:
         """Define the symbols of an input's size, in order of appearance."""
         for s in sorted(_sympy(expr).free_symbols, key=str):
             self._symbol(s)
+
+    def knows(self, symbols: Iterable[sympy.Symbol]) -> bool:
+        """Whether these torch symbols are all sizes of inputs (those of numbers that capture fixed are not)."""
+        return all(s in self._ours for s in symbols)
 
     def dim(self, size: Any) -> Dim:
         """A torch size (int or SymInt or its expression) as a Dim. Raises UnsupportedSize."""
@@ -75,8 +83,8 @@ class MethodSymbols:
         """A torch size expression as plain sympy; it may have fractions. Raises UnsupportedSize."""
         return self._convert(_sympy(size))
 
-    def range(self, e: sympy.Expr) -> tuple[int, int | None] | None:
-        """Bounds of a polynomial with coefficients of one sign; None where they are unknown."""
+    def range(self, e: sympy.Expr) -> tuple[float, float] | None:
+        """See `bounds`."""
         return bounds(e, self._owner.ranges)
 
     def _symbol(self, s: sympy.Symbol) -> sympy.Symbol:
@@ -127,7 +135,7 @@ class MethodSymbols:
         raise UnsupportedSize(f"the size {name}({', '.join(map(str, args))}): which is taken depends on the size")
 
 
-def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:  # type: ignore[misc]
+def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
     """Inclusive bounds of e, tight where every symbol occurs with one sign; infinities where unbounded, None where unknown."""
     low: Any = 0
     high: Any = 0

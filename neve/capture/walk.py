@@ -8,10 +8,10 @@ import sympy
 import torch
 from torch import fx
 
-from neve.capture import diagnose
+from neve.capture import diagnose, guards
 from neve.capture.aten import table
 from neve.capture.context import Context, Number, Refusal, dtype_of
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
+from neve.capture.symbols import MethodSymbols, UnsupportedSize
 from neve.errors import CaptureError
 from neve.ir.graph import Graph, GraphBuilder, Value
 from neve.ir.types import TensorType, same
@@ -40,7 +40,8 @@ class Walk:
             elif node.op == "get_attr":
                 self.env[node] = self._attribute(node)
             elif node.op == "output":
-                return list(self.arg(node.args[0]))
+                out = self.arg(node.args[0])
+                return out if isinstance(out, list) else [out]
             else:
                 self.env[node] = self._build(node)
         raise AssertionError("an fx graph without output")
@@ -169,7 +170,7 @@ class Walk:
         for x, y in zip(a.shape, b.shape, strict=True):
             if not same(x, y):
                 e = sympy.sympify(x - y)
-                if not e.free_symbols or any(e.subs(at) != 0 for at in points(e.free_symbols, self.symbols.ranges)):
+                if not e.free_symbols or any(v is not None and v != 0 for v in guards.values(e, self.symbols)):
                     return False
         return True
 
