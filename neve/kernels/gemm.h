@@ -124,7 +124,7 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
     (void)th, (void)more;
 #if GEMM_B_PACKED
     const float *next = last ? b : b + (n0 + GEMM_NR) * K;
-    int64_t lines = GEMM_PREFETCH && more && cut.count > 2 ? (last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K / 16 : 0;
+    int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? (last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K / 16 : 0;
     KN(tiles)(p, s, last, a, b + n0 * K, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
 #else
     if (GEMM_B_DIRECT && !last) {
@@ -150,13 +150,14 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
 #if GEMM_GEMV
 NEVE_INLINE void KN(gemv)(void *const *p, const int64_t *s, neve_thread *th, int64_t panels)
 {
-    neve_range mine = neve_share(panels, th);
+    neve_range groups = neve_share(neve_ceil_div(panels, GEMM_GEMV), th);
+    int64_t end = neve_min(panels, groups.end * GEMM_GEMV);
     for (int64_t bi = 0; bi < GEMM_BATCH; bi++) {
         const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi)), *b = (const float *)p[1] + (GEMM_B_BATCH(bi));
-        int64_t i = mine.begin;
-        for (; i + GEMM_GEMV <= mine.end; i += GEMM_GEMV)
+        int64_t i = groups.begin * GEMM_GEMV;
+        for (; i + GEMM_GEMV <= end; i += GEMM_GEMV)
             KN(gemv_tile)(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, b, 0);
-        for (; i < mine.end; i++)
+        for (; i < end; i++)
             KN(tile_last)(1, p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, b, 0);
     }
 }

@@ -108,6 +108,8 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
     if not isinstance(spec.n, int) or not isinstance(spec.m, int):
         rows = rows_that_fit(widest, target)
         return [Tiles(widest, widest, rows, rows)]
+    if spec.m == 1 and spec.b_packed:
+        return [Tiles(2, 2, 1, 1)]
     options = set()
     wide = (1, 2, 3, 4, 6, 8) if spec.m == 1 else (1, 2, 3, 4)
     for nv in wide:
@@ -143,6 +145,16 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
             one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
             total += count * times * (one + (0.0 if spec.b_packed else 1.5 * k * nv))
     return total
+
+
+def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
+    """GEMM_GEMV: several panels are several streams from memory, and enough chains of multiply-adds; 0 if there is one panel."""
+    if not spec.b_packed or isinstance(spec.m, int) and spec.m != 1 or tiles.nv != tiles.last:
+        return 0
+    panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
+    if panels == 1:
+        return 0
+    return min((g for g in range(1, most + 1) if g > most // 2 - 1 or most == 1), key=lambda g: (-panels % g, -g))
 
 
 def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
@@ -188,9 +200,7 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     stride = -(-mb // 16) * 16 + 16
     repack = spec.ldk != 1 and k is not None and 4 * k * stride <= target.l2
     direct = not spec.b_packed and spec.ldn == 1 and isinstance(spec.m, int) and spec.m <= 2 * tiles.mr
-    gemv = 0
-    if spec.b_packed and not isinstance(spec.m, int) and tiles.nv == tiles.last:
-        gemv = max(1, 8 // tiles.nv) if panel_count(int(spec.n), tiles, target.vl) > 1 else 0
+    gemv = panels_at_once(spec, tiles, target)
     scratch = _round64(4 * k * stride) if repack and k is not None else 0
     if not spec.b_packed:
         scratch += _round64(4 * kc * widest)
