@@ -13,7 +13,7 @@ Size = int | str
 """A literal, or a C expression in s[] for a symbolic size."""
 
 MAX_BLOCK = 96
-"""Queries a block at most; attention.h takes up to 128."""
+"""Queries a block at most; attention.h takes up to 128. A causal block computes the keys of its last query for all: 24 there."""
 EXP_SECONDS = 0.32e-9
 """Softmax, a score, on 8 lanes."""
 
@@ -90,7 +90,7 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
     keys = spec.keys if isinstance(spec.keys, int) else spec.keys_bound
     queries = spec.queries if isinstance(spec.queries, int) else spec.queries_bound or keys
     batch = spec.batch if isinstance(spec.batch, int) else 1
-    best = max(6, min(MAX_BLOCK, target.l2 // 2 // (4 * max(1, keys)) // 6 * 6))
+    best = max(6, min(24 if spec.causal else MAX_BLOCK, target.l2 // 2 // (4 * max(1, keys)) // 6 * 6))
     scale = spec.scale if spec.scale is not None else spec.dim**-0.5
     mask = spec.mask or Mask("float", 0, 0, 0, 0)
     flops = 2.0 * batch * spec.heads * queries * keys * (spec.dim + spec.value_dim)

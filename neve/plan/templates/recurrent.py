@@ -1,0 +1,79 @@
+"""Recurrent layers: the panels of W_hh for recurrent.h, their packing, scratch and cost.
+
+A panel holds all the gates of a few units, so that a unit's step is finished in registers: (panel, k, gate, vector, lane).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.plan.templates.choice import Choice
+
+Size = int | str
+"""A literal, or a C expression in s[] for a symbolic size."""
+
+KINDS = {"tanh": 0, "relu": 1, "gru": 2, "lstm": 3}
+GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
+VECTORS = {"tanh": 4, "relu": 4, "gru": 2, "lstm": 1}
+"""Vectors of a gate in a panel: two panels' sums fit the registers, and are enough chains to hide the latency."""
+
+
+@dataclass(frozen=True)
+class RecurrentSpec:
+    """One layer in one direction: kind "tanh", "relu", "gru" or "lstm", with PyTorch's gate order and formulas.
+
+    Operands p[0] = x W_ihᵀ + b_ih (steps, batch, gates · hidden), p[1] = packed W_hh, p[2] = b_hh if bias, p[3] = h0 and p[4] = c0 if initial,
+    p[5], p[6] = final states if final. x_step, x_batch are element strides of p[0], state_batch of the states (None: hidden).
+    batch_bound bounds a symbolic batch: shared memory is sized for it. Raises ValueError for an unknown kind or a missing bound.
+    """
+
+    kind: str
+    steps: Size
+    batch: Size
+    hidden: int
+    x_step: Size
+    x_batch: Size
+    bias: bool = True
+    initial: bool = True
+    final: bool = True
+    reverse: bool = False
+    state_batch: Size | None = None
+    batch_bound: int = 0
+    steps_bound: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"no recurrent cell {self.kind!r}; there are {', '.join(KINDS)}")
+        if isinstance(self.batch, str) and not self.batch_bound:
+            raise ValueError("a symbolic batch needs batch_bound")
+
+
+def pack_recurrent(weight: np.ndarray, kind: str, vl: int) -> np.ndarray:
+    """weight_hh (gates · H, H) as recurrent.h reads it, flat float32; missing units are 0."""
+    hidden = weight.shape[1]
+    width = VECTORS[kind] * vl
+    panels = -(-hidden // width)
+    gates = np.zeros((GATES[kind], panels * width, hidden), np.float32)
+    gates[:, :hidden] = weight.reshape(GATES[kind], hidden, hidden)
+    return np.ascontiguousarray(gates.reshape(GATES[kind], panels, width, hidden).transpose(1, 3, 0, 2)).ravel()
+
+
+def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
+    """The one choice for spec; its cost is the bandwidth of W_hh a step, from L2 while it fits, or the flops of many rows."""
+    gates, vectors = GATES[spec.kind], VECTORS[spec.kind]
+    width = vectors * target.vl
+    padded = -(-spec.hidden // width) * width
+    batch = spec.batch if isinstance(spec.batch, int) else spec.batch_bound
+    steps = spec.steps if isinstance(spec.steps, int) else spec.steps_bound or 1
+    macros: tuple[tuple[str, str | int], ...] = (
+        ("RNN_KIND", KINDS[spec.kind]), ("RNN_T", spec.steps), ("RNN_B", spec.batch), ("RNN_H", spec.hidden), ("RNN_XT", spec.x_step), ("RNN_XB", spec.x_batch),
+        ("RNN_SB", spec.hidden if spec.state_batch is None else spec.state_batch), ("RNN_BIAS", int(spec.bias)), ("RNN_INIT", int(spec.initial)),
+        ("RNN_FINAL", int(spec.final)), ("RNN_REVERSE", int(spec.reverse)), ("RNN_NV", vectors))
+    weights = 4.0 * gates * padded * spec.hidden
+    bandwidth = target.bandwidth * (1.5 if weights > target.l2 * 0.8 else 1.9)
+    step = max(weights / bandwidth, 2.0 * batch * gates * padded * spec.hidden / (0.8 * target.flops)) + 3e-10 * (gates + 1) * batch * padded * 8 / target.vl
+    kind = spec.kind
+    return [Choice("recurrent.h", f"{kind}, panels of {width} units", macros, lambda w: pack_recurrent(w, kind, target.vl), 0,
+                   4 * (3 if kind == "lstm" else 2) * batch * padded, steps * step)]
