@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neve.build.source import Source
+from neve.build.source import DTYPES, Source
 
 LEAF: dict[str, Any] = {"leaf": 0}
 
@@ -171,3 +171,29 @@ NEVE_API int NAME_peek(NAME *ctx, const NAME_peek_io *io, const neve_parallel *p
     }
     state = [{"name": "total", "dtype": "int64", "shape": [], "offset": 8}]
     return _source(name, header, body, np.array([5], np.int64), methods, 16, state)
+
+
+def copier(dtype: str) -> Source:
+    """y = x for x of shape (s0, 3) of any dtype."""
+    name = f"copier_{dtype}"
+    header = f"""
+typedef struct {name} {{ int64_t unused; }} {name};
+typedef struct {name}_forward_io {{ const char *x; char *y; int64_t s0; void *w; int64_t n; }} {name}_forward_io;
+"""
+    body = """
+NEVE_API int NAME_init(NAME *ctx, const void *weights, size_t size) {
+    (void)weights;
+    ctx->unused = 0;
+    return size ? NEVE_BAD_WEIGHTS : NEVE_OK;
+}
+NEVE_API void NAME_reset(NAME *ctx) { (void)ctx; }
+NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_parallel *p) {
+    (void)ctx, (void)p;
+    if (!io->x || !io->y) return NEVE_BAD_POINTER;
+    for (int64_t i = 0; i < io->s0 * 3 * SIZE; i++) io->y[i] = io->x[i];
+    return NEVE_OK;
+}
+""".replace("NAME", name).replace("SIZE", str(DTYPES[dtype]))
+    symbols = [{"name": "s0", "min": 0, "max": None}]
+    forward = method(f"{name}_forward", [("x", dtype, ["s0", 3])], [("y", dtype, ["s0", 3])], symbols=symbols)
+    return _source(name, header, body, np.zeros(0, np.uint8), {"forward": forward}, 8, [])
