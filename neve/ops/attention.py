@@ -1,10 +1,11 @@
 """Scaled dot-product attention."""
+
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from neve.ops.samples import data, sample
 class Attention(Op):
     """softmax(q kᵀ · scale + mask) v: q (…, SQ, D), k (…, SK, D), v (…, SK, DV) [, mask] → (…, SQ, DV).
 
-    mask broadcasts to (…, SQ, SK): bool (True takes part) or of q's dtype (added). is_causal lets query i see keys 0…i. scale None is
-    1/√D. A query that may see nothing gives zeros. enable_gqa: q's heads (axis −3) are a multiple of k's and v's.
+    mask broadcasts to (…, SQ, SK): bool (True takes part) or of q's dtype (added). is_causal lets query i see keys 0…i.
+    scale None is 1/√D. A query that may see nothing gives zeros. enable_gqa: q's heads (axis −3) are a multiple of
+    k's and v's.
     """
 
     is_causal: bool = False
@@ -33,7 +35,12 @@ class Attention(Op):
         check(len(types) in (3, 4) and all(t.rank >= 2 for t in types[:3]), self, "q, k, v of rank ≥ 2 [, mask]", types)
         check_float(self, types[:3])
         q, k, v = types[:3]
-        check(same(q.shape[-1], k.shape[-1]) and same(k.shape[-2], v.shape[-2]), self, "q (…, SQ, D), k (…, SK, D), v (…, SK, DV)", types)
+        check(
+            same(q.shape[-1], k.shape[-1]) and same(k.shape[-2], v.shape[-2]),
+            self,
+            "q (…, SQ, D), k (…, SK, D), v (…, SK, DV)",
+            types,
+        )
         lead = broadcast(q.shape[:-2], *(self.heads(q, t, types) for t in (k, v)))
         if len(types) == 4:
             mask = types[3]
@@ -49,7 +56,8 @@ class Attention(Op):
             return t.shape[:-2]
         check(q.rank >= 3 and t.rank >= 3, self, "heads at axis −3 for enable_gqa", types)
         hq, hk = q.shape[-3], t.shape[-3]
-        check(same(hq, hk) or (isinstance(hq, int) and isinstance(hk, int) and hk > 0 and hq % hk == 0), self, "q's heads a multiple of k's and v's", types)
+        multiple = isinstance(hq, int) and isinstance(hk, int) and hk > 0 and hq % hk == 0  # type: ignore[operator]
+        check(same(hq, hk) or multiple, self, "q's heads a multiple of k's and v's", types)
         return (*t.shape[:-3], dim(hq))
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -87,22 +95,41 @@ class Attention(Op):
 
         def exponential(*i: Index) -> Expr:
             m = top(*i[:-1])
-            return call("exp", call("sub", scores(*i), where(call("eq", m, const(float("-inf"), acc)), const(0.0, acc), m)))
+            return call(
+                "exp", call("sub", scores(*i), where(call("eq", m, const(float("-inf"), acc)), const(0.0, acc), m))
+            )
 
         e = b.compute(scores.shape, acc, exponential)
         total = b.reduce("sum", rows, acc, k.shape[-2:-1], lambda i, j: e(*i, *j))
-        scale = b.compute(rows, acc, lambda *i: call("div", const(1.0, acc), where(
-            call("eq", total(*i), const(0.0, acc)), const(1.0, acc), total(*i))))
+        scale = b.compute(
+            rows,
+            acc,
+            lambda *i: call(
+                "div", const(1.0, acc), where(call("eq", total(*i), const(0.0, acc)), const(1.0, acc), total(*i))
+            ),
+        )
         weights = b.compute(scores.shape, acc, lambda *i: call("mul", e(*i), scale(*i[:-1])))
-        y = b.reduce("sum", out.shape, acc, k.shape[-2:-1], lambda i, j: call(
-            "mul", weights(*i[:-1], *j), cast(self.at_heads(v, q, i, j[0], i[-1]), acc)))
+        y = b.reduce(
+            "sum",
+            out.shape,
+            acc,
+            k.shape[-2:-1],
+            lambda i, j: call("mul", weights(*i[:-1], *j), cast(self.at_heads(v, q, i, j[0], i[-1]), acc)),
+        )
         return finish(b, y, out.dtype)
 
     def scores(self, b: Builder, q: Tensor, k: Tensor, mask: Sequence[Tensor], rows: tuple[Dim, ...]) -> Tensor:
         """q kᵀ · scale + mask (rows…, SK); −inf where a query must not look."""
         acc, d = wide(q.dtype), q.shape[-1]
-        dots = b.reduce("sum", (*rows, k.shape[-2]), acc, (d,), lambda i, r: call(
-            "mul", cast(q.broadcast((*i[:-1], r[0])), acc), cast(self.at_heads(k, q, i, i[-1], r[0]), acc)))
+        dots = b.reduce(
+            "sum",
+            (*rows, k.shape[-2]),
+            acc,
+            (d,),
+            lambda i, r: call(
+                "mul", cast(q.broadcast((*i[:-1], r[0])), acc), cast(self.at_heads(k, q, i, i[-1], r[0]), acc)
+            ),
+        )
         if self.scale is None and not isinstance(d, int):
             scale = call("rsqrt", number(d, acc))
         else:
@@ -114,7 +141,11 @@ class Attention(Op):
             if self.is_causal:
                 y = guard([(i[-2] - i[-1], Index.of(rows[-1]))], y, never)
             for m in mask:
-                y = where(m.broadcast(i), y, never) if m.dtype is DType.bool else call("add", y, cast(m.broadcast(i), acc))
+                y = (
+                    where(m.broadcast(i), y, never)
+                    if m.dtype is DType.bool
+                    else call("add", y, cast(m.broadcast(i), acc))
+                )
             return y
 
         return b.compute(dots.shape, acc, element)
@@ -123,9 +154,8 @@ class Attention(Op):
         """k or v for the batch and head of an output index."""
         lead = list(i[:-2])
         if self.enable_gqa and not same(q.shape[-3], t.shape[-3]):
-            hq, hk = q.shape[-3], t.shape[-3]
-            assert isinstance(hq, int) and isinstance(hk, int)
-            lead[-1] = lead[-1] // (hq // hk)
+            repeats: Any = q.shape[-3] // t.shape[-3]
+            lead[-1] = lead[-1] // repeats
         return t.broadcast((*lead, row, column))
 
     @classmethod
@@ -146,8 +176,14 @@ class Attention(Op):
             yield masked(cls(), dtype, np.array([[0, -np.inf, 1, -1], [-np.inf] * 4, [2, 2, -1e9, -1e9]], dtype.numpy))
 
 
-def problem(op: Op, q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], mask: tuple[int, ...] | None = None,
-            dtype: DType = DType.float32) -> Sample:
+def problem(
+    op: Op,
+    q: tuple[int, ...],
+    k: tuple[int, ...],
+    v: tuple[int, ...],
+    mask: tuple[int, ...] | None = None,
+    dtype: DType = DType.float32,
+) -> Sample:
     arrays = [data(s, dtype, seed=i) for i, s in enumerate([q, k, v, mask] if mask else [q, k, v])]
     return sample(op, *arrays, dtypes=[dtype] * len(arrays))
 

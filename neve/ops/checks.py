@@ -1,4 +1,5 @@
 """Small helpers of the op families: refusals with one wording, and the sizes of sliding windows."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -44,7 +45,9 @@ def floor_div(a: Dim, b: int) -> Dim:
     return dim(sympy.floor(a / b))
 
 
-def windows(size: Dim, kernel: int, stride: int = 1, before: int = 0, after: int = 0, dilation: int = 1, ceil_mode: bool = False) -> Dim:
+def windows(
+    size: Dim, kernel: int, stride: int = 1, before: int = 0, after: int = 0, dilation: int = 1, ceil_mode: bool = False
+) -> Dim:
     """How many windows fit along an axis of that size: PyTorch's convolution and pooling output size.
 
     With ceil_mode a last partial window counts if it starts inside the input or its left padding.
@@ -61,7 +64,7 @@ def wide(dtype: DType) -> DType:
 
 
 def exact(x: np.ndarray) -> np.ndarray:
-    """Floating-point values in float64, for references that are better than what they check; other types as they are."""
+    """Floating-point values in float64, so that a reference is better than what it checks; other types as they are."""
     return x.astype(np.float64) if x.dtype.kind == "f" else x
 
 

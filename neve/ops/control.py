@@ -2,6 +2,7 @@
 
 The compiler turns these into C statements itself; they have no loop nest, so `lower` raises.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ class Control(Op):
 
 
 def fits(types: tuple[TensorType, ...], wanted: tuple[TensorType, ...]) -> bool:
-    return len(types) == len(wanted) and all(a.dtype is b.dtype and same_shape(a.shape, b.shape) for a, b in zip(types, wanted, strict=True))
+    return len(types) == len(wanted) and all(
+        a.dtype is b.dtype and same_shape(a.shape, b.shape) for a, b in zip(types, wanted, strict=True)
+    )
 
 
 def inputs_of(g: Graph) -> tuple[TensorType, ...]:
@@ -47,7 +50,7 @@ def _list(types: tuple[TensorType, ...]) -> str:
 
 @dataclass(frozen=True)
 class If(Control):
-    """then(*operands) if pred (bool, 0-d) else orelse(*operands). Both graphs take all operands and give the same types."""
+    """then(*operands) if pred (bool, 0-d) else orelse(*operands). Both take all operands and give the same types."""
 
     then: Graph
     orelse: Graph
@@ -58,9 +61,13 @@ class If(Control):
         return graph_effect(self.then, self.orelse)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(len(types) >= 1 and types[0] == TensorType((), DType.bool), self, "a bool[] predicate and operands", types)
+        check(
+            len(types) >= 1 and types[0] == TensorType((), DType.bool), self, "a bool[] predicate and operands", types
+        )
         for which, g in (("then", self.then), ("else", self.orelse)):
-            check(fits(types[1:], inputs_of(g)), self, f"operands {_list(inputs_of(g))} for its {which} branch", types[1:])
+            check(
+                fits(types[1:], inputs_of(g)), self, f"operands {_list(inputs_of(g))} for its {which} branch", types[1:]
+            )
         a, b = outputs_of(self.then), outputs_of(self.orelse)
         check(fits(a, b), self, f"branches with the same outputs (then gives {_list(a)}, else {_list(b)})", types)
         return a
@@ -82,10 +89,19 @@ class While(Control):
         return graph_effect(self.cond, self.body)
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(fits(types, inputs_of(self.cond)), self, f"carried values {_list(inputs_of(self.cond))} for its condition", types)
-        check(fits(types, inputs_of(self.body)), self, f"carried values {_list(inputs_of(self.body))} for its body", types)
+        check(
+            fits(types, inputs_of(self.cond)),
+            self,
+            f"carried values {_list(inputs_of(self.cond))} for its condition",
+            types,
+        )
+        check(
+            fits(types, inputs_of(self.body)), self, f"carried values {_list(inputs_of(self.body))} for its body", types
+        )
         got = outputs_of(self.cond)
-        check(fits(got, (TensorType((), DType.bool),)), self, f"a condition that gives bool[] (gives {_list(got)})", types)
+        check(
+            fits(got, (TensorType((), DType.bool),)), self, f"a condition that gives bool[] (gives {_list(got)})", types
+        )
         got = outputs_of(self.body)
         check(fits(got, types), self, f"a body that gives its inputs' types (gives {_list(got)})", types)
         return types
@@ -124,7 +140,7 @@ class WriteState(Control):
 
 @dataclass(frozen=True)
 class Raise(Control):
-    """Ends the call with this message (`neve.errors.ModelError`): always without an input, else if the 0-d bool input is True."""
+    """Ends the call with this message (`neve.errors.ModelError`): always, or with a 0-d bool input if that is True."""
 
     message: str
     name: ClassVar[str] = "raise"

@@ -1,4 +1,5 @@
 """Convolutions over 1, 2 or 3 spatial axes."""
+
 from __future__ import annotations
 
 import itertools
@@ -22,8 +23,8 @@ Pairs = tuple[tuple[int, int], ...]
 class Conv(Op):
     """Cross-correlation: x (N, C, spatial…), w (OC, C / groups, kernel…) [, bias (OC,)] → (N, OC, out…).
 
-    out[n, o, p…] = bias[o] + Σ_{c, k} w[o, c, k…] · x[n, group(o)·C/groups + c, p·stride + k·dilation − before…], zeros outside.
-    stride, dilation: one int a spatial axis; padding: (before, after) a spatial axis.
+    out[n, o, p…] = bias[o] + Σ_{c, k} w[o, c, k…] · x[n, group(o)·C/groups + c, p·stride + k·dilation − before…],
+    x being 0 outside. stride, dilation: one int a spatial axis; padding: (before, after) a spatial axis.
     """
 
     stride: tuple[int, ...]
@@ -34,18 +35,40 @@ class Conv(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, w = check_conv(self, len(self.stride), types)
-        check(len(self.padding) == len(self.dilation) == len(self.stride), self, "as many paddings and dilations as strides", types)
-        check(min(min(p) for p in self.padding) >= 0 and min(self.stride + self.dilation) > 0, self, "padding ≥ 0, stride and dilation > 0", types)
+        check(
+            len(self.padding) == len(self.dilation) == len(self.stride),
+            self,
+            "as many paddings and dilations as strides",
+            types,
+        )
+        check(
+            min(min(p) for p in self.padding) >= 0 and min(self.stride + self.dilation) > 0,
+            self,
+            "padding ≥ 0, stride and dilation > 0",
+            types,
+        )
         oc = w.shape[0]
-        check(same(x.shape[1], dim(w.shape[1] * self.groups)), self, f"x with {w.shape[1] * self.groups} channels", types)
-        check(isinstance(oc, int) and oc % self.groups == 0, self, f"output channels that {self.groups} groups divide", types)
+        check(
+            same(x.shape[1], dim(w.shape[1] * self.groups)), self, f"x with {w.shape[1] * self.groups} channels", types
+        )
+        check(
+            isinstance(oc, int) and oc % self.groups == 0,
+            self,
+            f"output channels that {self.groups} groups divide",
+            types,
+        )
         check(len(types) == 2 or same(types[2].shape[0], oc), self, f"a bias of {oc}", types)
         out: list[Dim] = []
         for i, k in enumerate(w.shape[2:]):
             assert isinstance(k, int)
             before, after = self.padding[i]
             size = x.shape[2 + i]
-            check(not less(dim(size + before + after), self.dilation[i] * (k - 1) + 1), self, "a padded input no smaller than the kernel", types)
+            check(
+                not less(dim(size + before + after), self.dilation[i] * (k - 1) + 1),
+                self,
+                "a padded input no smaller than the kernel",
+                types,
+            )
             out.append(windows(size, k, self.stride[i], before, after, self.dilation[i]))
         return (x.with_shape((x.shape[0], oc, *out)),)
 
@@ -54,17 +77,23 @@ class Conv(Op):
         n, c, oc, g = x.shape[0], x.shape[1], w.shape[0], self.groups
         x = np.pad(x, ((0, 0), (0, 0), *self.padding))
         kernel = w.shape[2:]
-        size = [(d - dil * (k - 1) - 1) // s + 1 for d, k, s, dil in zip(x.shape[2:], kernel, self.stride, self.dilation, strict=True)]
+        size = [
+            (d - dil * (k - 1) - 1) // s + 1
+            for d, k, s, dil in zip(x.shape[2:], kernel, self.stride, self.dilation, strict=True)
+        ]
         points = int(np.prod(size))
         out = np.zeros((n, g, oc // g, points), x.dtype)
         for taps in itertools.product(*map(range, kernel)):
-            cut = tuple(slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, s, o in zip(taps, self.dilation, self.stride, size, strict=True))
+            cut = tuple(
+                slice(t * d, t * d + (o - 1) * s + 1, s)
+                for t, d, s, o in zip(taps, self.dilation, self.stride, size, strict=True)
+            )
             seen = x[(slice(None), slice(None), *cut)].reshape(n, g, c // g, points)
             out += at(w, taps).reshape(g, oc // g, c // g) @ seen
         return (with_bias(out.reshape(n, oc, *size), bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32 over one or two axes: template Conv (two axes, stride (1, s) for one) on x and w, then the bias; else loops."""
+        """float32 over one or two axes: template Conv over two axes on x and w, then the bias; else loops."""
         x, w, *bias = inputs
         (out,) = self.infer(x.type, w.type)
         if x.dtype is not DType.float32 or len(self.stride) == 3:
@@ -89,7 +118,10 @@ class Conv(Op):
         per, opg, acc = w.shape[1], w.shape[0] // self.groups, wide(x.dtype)
 
         def term(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expr:
-            at = [p * s + k * d - pad[0] for p, s, k, d, pad in zip(i[2:], self.stride, r[1:], self.dilation, self.padding, strict=True)]
+            at = [
+                p * s + k * d - pad[0]
+                for p, s, k, d, pad in zip(i[2:], self.stride, r[1:], self.dilation, self.padding, strict=True)
+            ]
             seen = x(i[0], i[1] // opg * per + r[0], *at)
             product = call("mul", cast(seen, acc), cast(w(i[1], *r), acc))
             return guard([(a, Index.of(size)) for a, size in zip(at, x.shape[2:], strict=True)], product, zero(acc))
@@ -107,7 +139,7 @@ class Conv(Op):
 class ConvTranspose(Op):
     """The adjoint of Conv: x (N, C, spatial…), w (C, OC / groups, kernel…) [, bias (OC,)] → (N, OC, out…).
 
-    out size = (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1; all tuples one int a spatial axis.
+    out size = (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1; one int a spatial axis.
     """
 
     stride: tuple[int, ...]
@@ -120,29 +152,57 @@ class ConvTranspose(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         rank = len(self.stride)
         x, w = check_conv(self, rank, types)
-        check(len(self.padding) == len(self.dilation) == len(self.output_padding) == rank, self, "attributes of one length", types)
-        check(min(self.padding + self.output_padding) >= 0 and min(self.stride + self.dilation) > 0, self,
-              "paddings ≥ 0, stride and dilation > 0", types)
-        check(all(o < max(s, d) for o, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)), self,
-              f"output_padding smaller than stride or dilation (is {self.output_padding})", types)
+        check(
+            len(self.padding) == len(self.dilation) == len(self.output_padding) == rank,
+            self,
+            "attributes of one length",
+            types,
+        )
+        check(
+            min(self.padding + self.output_padding) >= 0 and min(self.stride + self.dilation) > 0,
+            self,
+            "paddings ≥ 0, stride and dilation > 0",
+            types,
+        )
+        check(
+            all(o < max(s, d) for o, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)),
+            self,
+            f"output_padding smaller than stride or dilation (is {self.output_padding})",
+            types,
+        )
         c = w.shape[0]
         check(same(x.shape[1], c), self, f"x with {c} channels", types)
         check(isinstance(c, int) and c % self.groups == 0, self, f"channels that {self.groups} groups divide", types)
         oc = dim(w.shape[1] * self.groups)
         check(len(types) == 2 or same(types[2].shape[0], oc), self, f"a bias of {oc}", types)
-        out = [dim((x.shape[2 + i] - 1) * self.stride[i] - 2 * self.padding[i] + self.dilation[i] * (w.shape[2 + i] - 1)
-                   + self.output_padding[i] + 1) for i in range(rank)]
+        out = [
+            dim(
+                (x.shape[2 + i] - 1) * self.stride[i]
+                - 2 * self.padding[i]
+                + self.dilation[i] * (w.shape[2 + i] - 1)
+                + self.output_padding[i]
+                + 1
+            )
+            for i in range(rank)
+        ]
         check(not any(less(d, 1) for d in out), self, "an output that is not empty", types)
         return (x.with_shape((x.shape[0], oc, *out)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         x, w, *bias = (exact(a) for a in inputs)
         n, c, g, opg, kernel = x.shape[0], x.shape[1], self.groups, w.shape[1], w.shape[2:]
-        spatial = list(zip(x.shape[2:], kernel, self.stride, self.dilation, self.padding, self.output_padding, strict=True))
+        spatial = list(
+            zip(x.shape[2:], kernel, self.stride, self.dilation, self.padding, self.output_padding, strict=True)
+        )
         full = np.zeros((n, g * opg, *((d - 1) * s + dil * (k - 1) + 1 + o for d, k, s, dil, _, o in spatial)), x.dtype)
         for taps in itertools.product(*map(range, kernel)):
-            part = at(w, taps).reshape(g, c // g, opg).transpose(0, 2, 1) @ x.reshape(n, g, c // g, int(np.prod(x.shape[2:])))
-            cut = tuple(slice(t * dil, t * dil + (d - 1) * s + 1, s) for t, (d, _, s, dil, _, _) in zip(taps, spatial, strict=True))
+            part = at(w, taps).reshape(g, c // g, opg).transpose(0, 2, 1) @ x.reshape(
+                n, g, c // g, int(np.prod(x.shape[2:]))
+            )
+            cut = tuple(
+                slice(t * dil, t * dil + (d - 1) * s + 1, s)
+                for t, (d, _, s, dil, _, _) in zip(taps, spatial, strict=True)
+            )
             full[(slice(None), slice(None), *cut)] += part.reshape(n, g * opg, *x.shape[2:])
         cut = tuple(slice(p, size - p) for size, p in zip(full.shape[2:], self.padding, strict=True))
         return (with_bias(full[(slice(None), slice(None), *cut)], bias).astype(inputs[0].dtype),)
@@ -161,8 +221,15 @@ class ConvTranspose(Op):
 
         def term(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expr:
             conditions, taps, at = [], [], []
-            for q, j, k, size, s, d in zip((o + p for o, p in zip(i[2:], self.padding, strict=True)), r[1:], w.shape[2:], x.shape[2:],
-                                           self.stride, self.dilation, strict=True):
+            for q, j, k, size, s, d in zip(
+                (o + p for o, p in zip(i[2:], self.padding, strict=True)),
+                r[1:],
+                w.shape[2:],
+                x.shape[2:],
+                self.stride,
+                self.dilation,
+                strict=True,
+            ):
                 if phased:
                     taps.append(q % s + j * s)
                     at.append(q // s - j)
@@ -173,7 +240,9 @@ class ConvTranspose(Op):
                     conditions.append(((q - j * d) % s, Index.of(1)))
                 conditions.append((at[-1], Index.of(size)))
             c = i[1] // opg * cpg + r[0]
-            return guard(conditions, call("mul", cast(x(i[0], c, *at), acc), cast(w(c, i[1] % opg, *taps), acc)), zero(acc))
+            return guard(
+                conditions, call("mul", cast(x(i[0], c, *at), acc), cast(w(c, i[1] % opg, *taps), acc)), zero(acc)
+            )
 
         return b.reduce("sum", out.shape, acc, (cpg, *over), term)
 
@@ -190,7 +259,12 @@ def check_conv(op: Op, rank: int, types: tuple[TensorType, ...]) -> tuple[Tensor
     check_same_dtype(op, types)
     check(types[0].rank == types[1].rank == rank + 2, op, f"x and w of rank {rank + 2}", types)
     check(len(types) == 2 or types[2].rank == 1, op, "a bias of rank 1", types)
-    check(types[1].is_static and all(isinstance(k, int) and k > 0 for k in types[1].shape[2:]), op, "a weight of static shape", types)
+    check(
+        types[1].is_static and all(isinstance(k, int) and k > 0 for k in types[1].shape[2:]),
+        op,
+        "a weight of static shape",
+        types,
+    )
     return types[0], types[1]
 
 
@@ -235,8 +309,14 @@ CONVS: list[tuple[tuple[tuple[int, ...], Pairs, tuple[int, ...], int], tuple[int
     (((2, 1, 2), ((1, 1), (0, 1), (2, 2)), (1, 2, 1), 2), (1, 4, 5, 5, 4), (4, 2, 3, 2, 3), False),
 ]
 
-TRANSPOSED: list[tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
-                       tuple[int, ...], tuple[int, ...], bool]] = [
+TRANSPOSED: list[
+    tuple[
+        tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
+        tuple[int, ...],
+        tuple[int, ...],
+        bool,
+    ]
+] = [
     (((1, 1), (0, 0), (0, 0), (1, 1), 1), (2, 3, 4, 5), (3, 4, 3, 3), True),
     (((2, 2), (1, 1), (0, 0), (1, 1), 1), (1, 3, 5, 4), (3, 2, 4, 4), True),
     (((2, 2), (1, 1), (1, 1), (1, 1), 1), (1, 2, 4, 5), (2, 3, 3, 3), False),

@@ -1,4 +1,5 @@
 """Sampling images at computed positions."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -30,22 +31,34 @@ class GridSample(Op):
     name: ClassVar[str] = "grid_sampler"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(len(types) == 2 and types[0].rank == types[1].rank and types[0].rank in (4, 5), self, "x and grid of rank 4 or 5", types)
+        check(
+            len(types) == 2 and types[0].rank == types[1].rank and types[0].rank in (4, 5),
+            self,
+            "x and grid of rank 4 or 5",
+            types,
+        )
         check_float(self, types)
         x, grid = types
         n = x.rank - 2
         check(same(x.shape[0], grid.shape[0]) and grid.shape[-1] == n, self, f"grid (N, out…, {n})", types)
         check(all(d != 0 for d in x.shape[2:]), self, "spatial sizes > 0", types)
         modes = ("bilinear", "nearest", "bicubic") if n == 2 else ("bilinear", "nearest")
-        check(self.mode in modes and self.padding_mode in ("zeros", "border", "reflection"), self,
-              f"a known mode (is {self.mode}, {self.padding_mode})", types)
+        check(
+            self.mode in modes and self.padding_mode in ("zeros", "border", "reflection"),
+            self,
+            f"a known mode (is {self.mode}, {self.padding_mode})",
+            types,
+        )
         return (x.with_shape((*x.shape[:2], *grid.shape[1:-1])),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         x, grid = (exact(a) for a in inputs)
         size = x.shape[:1:-1]
         with np.errstate(all="ignore"):
-            at = [((grid[..., i] + 1) / 2 * (d - 1) if self.align_corners else ((grid[..., i] + 1) * d - 1) / 2) for i, d in enumerate(size)]
+            at = [
+                ((grid[..., i] + 1) / 2 * (d - 1) if self.align_corners else ((grid[..., i] + 1) * d - 1) / 2)
+                for i, d in enumerate(size)
+            ]
             if self.mode != "bicubic":
                 at = [self.pad(p, d) for p, d in zip(at, size, strict=True)]
             base = [np.rint(p) if self.mode == "nearest" else np.floor(p) for p in at]
@@ -103,6 +116,7 @@ class GridSample(Op):
 
     def position(self, b: Builder, grid: Tensor, axis: int, size: Dim, acc: DType) -> Tensor:
         """Where along an axis of the image each output cell reads."""
+
         def element(*o: Index) -> Expr:
             g = call("add", cast(grid(*o, axis), acc), const(1.0, acc))
             if self.align_corners:
@@ -144,12 +158,20 @@ class GridSample(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (mode, padding, align) in enumerate(product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True))):
+        for i, (mode, padding, align) in enumerate(
+            product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection"), (False, True))
+        ):
             grid = data((2, 3, 5, 2), seed=i, low=-2.5, high=2.5)
             yield sample(cls(mode, padding, align), data((2, 3, 4, 6), seed=i), grid)
-            yield sample(cls(mode, padding, align), data((1, 2, 1, 3), seed=i), data((1, 4, 4, 2), seed=i, low=-1, high=1))
+            yield sample(
+                cls(mode, padding, align), data((1, 2, 1, 3), seed=i), data((1, 4, 4, 2), seed=i, low=-1, high=1)
+            )
             if mode != "bicubic":
-                yield sample(cls(mode, padding, align), data((1, 2, 3, 4, 2), seed=i), data((1, 2, 3, 2, 3), seed=i, low=-1.5, high=1.5))
+                yield sample(
+                    cls(mode, padding, align),
+                    data((1, 2, 3, 4, 2), seed=i),
+                    data((1, 2, 3, 2, 3), seed=i, low=-1.5, high=1.5),
+                )
         yield sample(cls(), data((2, 3, 4, 6), DType.float64), data((2, 3, 5, 2), DType.float64, low=-1, high=1))
         yield sample(cls(), data((0, 3, 4, 6)), data((0, 3, 5, 2)))
 

@@ -1,4 +1,5 @@
 """Matrix products."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -46,13 +47,26 @@ class MatMul(Op):
         """Without a template, in the type that a's is computed in."""
         (out,) = self.infer(a.type, c.type)
         acc = wide(a.dtype)
-        return b.reduce("sum", out.shape, acc, a.shape[-1:], lambda i, r: call(
-            "mul", cast(lead(a, i)(i[-2], r[0]), acc), cast(lead(c, i)(r[0], i[-1]), acc)))
+        return b.reduce(
+            "sum",
+            out.shape,
+            acc,
+            a.shape[-1:],
+            lambda i, r: call("mul", cast(lead(a, i)(i[-2], r[0]), acc), cast(lead(c, i)(r[0], i[-1]), acc)),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        shapes = [((3, 4), (4, 5)), ((1, 7), (7, 1)), ((2, 3, 4), (2, 4, 3)), ((2, 1, 3, 4), (5, 4, 2)), ((0, 4), (4, 2)), ((3, 0), (0, 2)),
-                  ((4, 3), (2, 3, 6)), ((33, 17), (17, 40))]
+        shapes = [
+            ((3, 4), (4, 5)),
+            ((1, 7), (7, 1)),
+            ((2, 3, 4), (2, 4, 3)),
+            ((2, 1, 3, 4), (5, 4, 2)),
+            ((0, 4), (4, 2)),
+            ((3, 0), (0, 2)),
+            ((4, 3), (2, 3, 6)),
+            ((33, 17), (17, 40)),
+        ]
         for i, (a, b) in enumerate(shapes):
             yield sample(cls(), data(a, seed=2 * i), data(b, seed=2 * i + 1))
         yield sample(cls(), data((2, 3), edges=True), data((3, 2), seed=1))
@@ -67,11 +81,21 @@ class Linear(Op):
     name: ClassVar[str] = "linear"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(len(types) in (2, 3) and types[0].rank >= 1 and types[1].rank == 2, self, "x (…, K), w (N, K) [, bias (N,)]", types)
+        check(
+            len(types) in (2, 3) and types[0].rank >= 1 and types[1].rank == 2,
+            self,
+            "x (…, K), w (N, K) [, bias (N,)]",
+            types,
+        )
         check_same_dtype(self, types)
         x, w = types[:2]
         check(same(x.shape[-1], w.shape[1]), self, "x (…, K) and w (N, K)", types)
-        check(len(types) == 2 or (types[2].rank == 1 and same(types[2].shape[0], w.shape[0])), self, "a bias of (N,)", types)
+        check(
+            len(types) == 2 or (types[2].rank == 1 and same(types[2].shape[0], w.shape[0])),
+            self,
+            "a bias of (N,)",
+            types,
+        )
         check(x.dtype is not DType.bool, self, "numbers", types)
         return (x.with_shape((*x.shape[:-1], w.shape[0])),)
 
@@ -92,15 +116,33 @@ class Linear(Op):
         """Without a template and without bias, in the type that x's is computed in."""
         (out,) = self.infer(x.type, w.type)
         acc = wide(x.dtype)
-        return b.reduce("sum", out.shape, acc, x.shape[-1:], lambda i, r: call("mul", cast(x(*i[:-1], *r), acc), cast(w(i[-1], *r), acc)))
+        return b.reduce(
+            "sum",
+            out.shape,
+            acc,
+            x.shape[-1:],
+            lambda i, r: call("mul", cast(x(*i[:-1], *r), acc), cast(w(i[-1], *r), acc)),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (x, w, bias) in enumerate([((3, 4), (5, 4), True), ((4,), (3, 4), True), ((2, 3, 7), (1, 7), False), ((0, 4), (2, 4), True),
-                                          ((2, 0), (3, 0), True), ((31, 18), (33, 18), True)]):
-            yield sample(cls(), data(x, seed=3 * i), data(w, seed=3 * i + 1), *([data(w[:1], seed=3 * i + 2)] if bias else []))
+        for i, (x, w, bias) in enumerate(
+            [
+                ((3, 4), (5, 4), True),
+                ((4,), (3, 4), True),
+                ((2, 3, 7), (1, 7), False),
+                ((0, 4), (2, 4), True),
+                ((2, 0), (3, 0), True),
+                ((31, 18), (33, 18), True),
+            ]
+        ):
+            yield sample(
+                cls(), data(x, seed=3 * i), data(w, seed=3 * i + 1), *([data(w[:1], seed=3 * i + 2)] if bias else [])
+            )
         for dtype in (DType.float64, DType.float16, DType.bfloat16, DType.int64):
-            yield sample(cls(), data((3, 4), dtype), data((2, 4), dtype, seed=1), data((2,), dtype, seed=2), dtypes=[dtype] * 3)
+            yield sample(
+                cls(), data((3, 4), dtype), data((2, 4), dtype, seed=1), data((2,), dtype, seed=2), dtypes=[dtype] * 3
+            )
 
 
 def lead(t: Tensor, index: tuple[Index, ...]) -> Callable[[Index, Index], Expr]:

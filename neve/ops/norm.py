@@ -1,9 +1,10 @@
 """Normalisations and softmax. Statistics are those of inference: biased variance, two passes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +29,12 @@ class BatchNorm(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         check(len(types) == 5 and types[0].rank >= 2, self, "x (N, C, …), weight, bias, mean, var", types)
         check_float(self, types)
-        check(all(t.rank == 1 and same(t.shape[0], types[0].shape[1]) for t in types[1:]), self, "parameters of shape (C,)", types)
+        check(
+            all(t.rank == 1 and same(t.shape[0], types[0].shape[1]) for t in types[1:]),
+            self,
+            "parameters of shape (C,)",
+            types,
+        )
         return (types[0],)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -41,11 +47,23 @@ class BatchNorm(Op):
         """A scale and a shift a channel, computed first as eager does."""
         x, weight, bias, mean, var = inputs
         acc = wide(x.dtype)
-        scale = b.compute(mean.shape, acc, lambda c: call(
-            "mul", cast(weight(c), acc), call("rsqrt", call("add", cast(var(c), acc), const(self.eps, acc)))))
-        shift = b.compute(mean.shape, acc, lambda c: call("sub", cast(bias(c), acc), call("mul", cast(mean(c), acc), scale(c))))
-        return (b.compute(x.shape, x.dtype, lambda *i: cast(
-            call("add", call("mul", cast(x(*i), acc), scale(i[1])), shift(i[1])), x.dtype)),)
+        scale = b.compute(
+            mean.shape,
+            acc,
+            lambda c: call(
+                "mul", cast(weight(c), acc), call("rsqrt", call("add", cast(var(c), acc), const(self.eps, acc)))
+            ),
+        )
+        shift = b.compute(
+            mean.shape, acc, lambda c: call("sub", cast(bias(c), acc), call("mul", cast(mean(c), acc), scale(c)))
+        )
+        return (
+            b.compute(
+                x.shape,
+                x.dtype,
+                lambda *i: cast(call("add", call("mul", cast(x(*i), acc), scale(i[1])), shift(i[1])), x.dtype),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -64,9 +82,19 @@ class LayerNorm(Op):
     name: ClassVar[str] = "layer_norm"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(1 <= len(types) <= 3 and 1 <= self.rank <= types[0].rank, self, f"x of rank ≥ {self.rank} [, weight [, bias]]", types)
+        check(
+            1 <= len(types) <= 3 and 1 <= self.rank <= types[0].rank,
+            self,
+            f"x of rank ≥ {self.rank} [, weight [, bias]]",
+            types,
+        )
         check_float(self, types)
-        check(all(same_shape(t.shape, types[0].shape[-self.rank:]) for t in types[1:]), self, "parameters of the normalised shape", types)
+        check(
+            all(same_shape(t.shape, types[0].shape[-self.rank :]) for t in types[1:]),
+            self,
+            "parameters of the normalised shape",
+            types,
+        )
         return (types[0],)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -87,10 +115,14 @@ class LayerNorm(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, rank) in enumerate([((4, 9), 1), ((2, 3, 4, 5), 2), ((7,), 1), ((3, 1), 1), ((0, 4), 1), ((2, 3, 4), 3), ((5, 64), 1)]):
+        for i, (shape, rank) in enumerate(
+            [((4, 9), 1), ((2, 3, 4, 5), 2), ((7,), 1), ((3, 1), 1), ((0, 4), 1), ((2, 3, 4), 3), ((5, 64), 1)]
+        ):
             x = data(shape, seed=i) + 100 * (i == 6)
             for affine_parameters in (0, 1, 2):
-                yield normalised(cls(rank, 1e-3 if i % 2 else 1e-5), x.astype(np.float32), shape[-rank:], count=affine_parameters)
+                yield normalised(
+                    cls(rank, 1e-3 if i % 2 else 1e-5), x.astype(np.float32), shape[-rank:], count=affine_parameters
+                )
         yield normalised(cls(), data((3, 8), edges=True), (8,), count=2)
         for dtype in FLOATS[1:]:
             yield normalised(cls(), data((3, 8), dtype), (8,), dtype, 2)
@@ -110,8 +142,13 @@ class GroupNorm(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         check(1 <= len(types) <= 3 and types[0].rank >= 2, self, "x (N, C, …) [, weight [, bias]]", types)
         check_float(self, types)
-        c = types[0].shape[1]
-        check(isinstance(c, int) and self.groups > 0 and c % self.groups == 0, self, f"channels that {self.groups} groups divide", types)
+        c: Any = types[0].shape[1]
+        check(
+            isinstance(c, int) and self.groups > 0 and c % self.groups == 0,
+            self,
+            f"channels that {self.groups} groups divide",
+            types,
+        )
         check(all(t.rank == 1 and t.shape[0] == c for t in types[1:]), self, "parameters of shape (C,)", types)
         return (types[0],)
 
@@ -127,8 +164,14 @@ class GroupNorm(Op):
         acc, channels = wide(x.dtype), x.shape[1]
         assert isinstance(channels, int)
         per = channels // self.groups
-        mean, scale = moments(b, lambda i, k: cast(x(i[0], i[1] * per + k[0], *k[1:]), acc), (x.shape[0], self.groups),
-                              (per, *x.shape[2:]), self.eps, acc)
+        mean, scale = moments(
+            b,
+            lambda i, k: cast(x(i[0], i[1] * per + k[0], *k[1:]), acc),
+            (x.shape[0], self.groups),
+            (per, *x.shape[2:]),
+            self.eps,
+            acc,
+        )
 
         def element(*i: Index) -> Expr:
             g = i[1] // per
@@ -139,9 +182,13 @@ class GroupNorm(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, groups) in enumerate([((2, 6, 3, 4), 3), ((2, 4, 5), 4), ((3, 4), 2), ((1, 6, 2, 3, 2), 1), ((0, 4, 3), 2)]):
+        for i, (shape, groups) in enumerate(
+            [((2, 6, 3, 4), 3), ((2, 4, 5), 4), ((3, 4), 2), ((1, 6, 2, 3, 2), 1), ((0, 4, 3), 2)]
+        ):
             for affine_parameters in (0, 1, 2):
-                yield normalised(cls(groups, 1e-3 if i % 2 else 1e-5), data(shape, seed=i), shape[1:2], count=affine_parameters)
+                yield normalised(
+                    cls(groups, 1e-3 if i % 2 else 1e-5), data(shape, seed=i), shape[1:2], count=affine_parameters
+                )
         for dtype in FLOATS[1:]:
             yield normalised(cls(2), data((2, 4, 3), dtype), (4,), dtype, 2)
 
@@ -155,9 +202,16 @@ class RmsNorm(Op):
     name: ClassVar[str] = "rms_norm"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        check(1 <= len(types) <= 2 and 1 <= self.rank <= types[0].rank, self, f"x of rank ≥ {self.rank} [, weight]", types)
+        check(
+            1 <= len(types) <= 2 and 1 <= self.rank <= types[0].rank, self, f"x of rank ≥ {self.rank} [, weight]", types
+        )
         check_float(self, types)
-        check(all(same_shape(t.shape, types[0].shape[-self.rank:]) for t in types[1:]), self, "a weight of the normalised shape", types)
+        check(
+            all(same_shape(t.shape, types[0].shape[-self.rank :]) for t in types[1:]),
+            self,
+            "a weight of the normalised shape",
+            types,
+        )
         return (types[0],)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -174,7 +228,9 @@ class RmsNorm(Op):
         scale = inverse_root(b, squares, row, self.eps)
 
         def element(*i: Index) -> Expr:
-            return cast(affine(call("mul", cast(x(*i), acc), scale(*i[:-r])), [cast(w(*i[-r:]), acc) for w in weight]), x.dtype)
+            return cast(
+                affine(call("mul", cast(x(*i), acc), scale(*i[:-r])), [cast(w(*i[-r:]), acc) for w in weight]), x.dtype
+            )
 
         return (b.compute(x.shape, x.dtype, element),)
 
@@ -182,7 +238,9 @@ class RmsNorm(Op):
     def samples(cls) -> Iterator[Sample]:
         for i, (shape, rank) in enumerate([((4, 9), 1), ((2, 3, 4, 5), 2), ((7,), 1), ((3, 1), 1), ((0, 4), 1)]):
             for affine_parameters in (0, 1):
-                yield normalised(cls(rank, 1e-3 if i % 2 else 1e-6), data(shape, seed=i), shape[-rank:], count=affine_parameters)
+                yield normalised(
+                    cls(rank, 1e-3 if i % 2 else 1e-6), data(shape, seed=i), shape[-rank:], count=affine_parameters
+                )
         yield normalised(cls(), data((3, 8), edges=True), (8,), count=1)
         for dtype in FLOATS[1:]:
             yield normalised(cls(), data((3, 8), dtype), (8,), dtype, 1)
@@ -210,7 +268,7 @@ class Softmax(Op):
         acc, d = wide(x.dtype), self.dim
         _, e, total = exponentials(b, x, d, acc)
         scale = b.compute(total.shape, acc, lambda *i: call("div", const(1.0, acc), total(*i)))
-        return (b.compute(x.shape, x.dtype, lambda *i: cast(call("mul", e(*i), scale(*i[:d], *i[d + 1:])), x.dtype)),)
+        return (b.compute(x.shape, x.dtype, lambda *i: cast(call("mul", e(*i), scale(*i[:d], *i[d + 1 :])), x.dtype)),)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -241,7 +299,7 @@ class LogSoftmax(Op):
         log = b.compute(total.shape, acc, lambda *i: call("log", total(*i)))
 
         def element(*i: Index) -> Expr:
-            row = (*i[:d], *i[d + 1:])
+            row = (*i[:d], *i[d + 1 :])
             return cast(call("sub", call("sub", cast(x(*i), acc), top(*row)), log(*row)), x.dtype)
 
         return (b.compute(x.shape, x.dtype, element),)
@@ -275,7 +333,9 @@ def square(x: Expr) -> Expr:
     return call("mul", x, x)
 
 
-def moments(b: Builder, x: Element, rows: Sequence[Dim], row: Sequence[Dim], eps: float, acc: DType) -> tuple[Tensor, Tensor]:
+def moments(
+    b: Builder, x: Element, rows: Sequence[Dim], row: Sequence[Dim], eps: float, acc: DType
+) -> tuple[Tensor, Tensor]:
     """Mean and 1 / √(variance + eps) of each row, in two passes."""
     total = b.reduce("sum", rows, acc, row, x)
     mean = b.compute(rows, acc, lambda *i: call("div", total(*i), number(numel(row), acc)))
@@ -286,8 +346,11 @@ def moments(b: Builder, x: Element, rows: Sequence[Dim], row: Sequence[Dim], eps
 def inverse_root(b: Builder, squares: Tensor, row: Sequence[Dim], eps: float) -> Tensor:
     """1 / √(squares / size of a row + eps)."""
     acc = squares.dtype
-    return b.compute(squares.shape, acc, lambda *i: call(
-        "rsqrt", call("add", call("div", squares(*i), number(numel(row), acc)), const(eps, acc))))
+    return b.compute(
+        squares.shape,
+        acc,
+        lambda *i: call("rsqrt", call("add", call("div", squares(*i), number(numel(row), acc)), const(eps, acc))),
+    )
 
 
 def below_max(x: np.ndarray, axis: int) -> np.ndarray:
@@ -301,16 +364,28 @@ def exponentials(b: Builder, x: Tensor, d: int, acc: DType) -> tuple[Tensor, Ten
     def at(i: Sequence[Index], k: Index) -> tuple[Index, ...]:
         return (*i[:d], k, *i[d:])
 
-    rows, row = (*x.shape[:d], *x.shape[d + 1:]), x.shape[d:d + 1]
+    rows, row = (*x.shape[:d], *x.shape[d + 1 :]), x.shape[d : d + 1]
     top = b.reduce("max", rows, acc, row, lambda i, k: cast(x(*at(i, k[0])), acc))
-    e = b.compute(x.shape, acc, lambda *i: call("exp", call("sub", cast(x(*i), acc), top(*i[:d], *i[d + 1:]))))
+    e = b.compute(x.shape, acc, lambda *i: call("exp", call("sub", cast(x(*i), acc), top(*i[:d], *i[d + 1 :]))))
     return top, e, b.reduce("sum", rows, acc, row, lambda i, k: e(*at(i, k[0])))
 
 
 def softmax_samples(cls: Callable[[int], Op]) -> Iterator[Sample]:
-    for i, (shape, dim) in enumerate([((3, 7), 1), ((3, 7), 0), ((2, 3, 4, 5), 1), ((1,), 0), ((0, 4), 1), ((4, 0), 1), ((2, 33), 1)]):
+    for i, (shape, dim) in enumerate(
+        [((3, 7), 1), ((3, 7), 0), ((2, 3, 4, 5), 1), ((1,), 0), ((0, 4), 1), ((4, 0), 1), ((2, 33), 1)]
+    ):
         yield sample(cls(dim), data(shape, seed=i, low=-30, high=30))
-    rows = np.array([[1, 2, 3], [1, -np.inf, 2], [-np.inf] * 3, [1, np.inf, 2], [1, np.nan, 2], [1e30, -1e30, 1e30], [0.0, -0.0, 0.0]])
+    rows = np.array(
+        [
+            [1, 2, 3],
+            [1, -np.inf, 2],
+            [-np.inf] * 3,
+            [1, np.inf, 2],
+            [1, np.nan, 2],
+            [1e30, -1e30, 1e30],
+            [0.0, -0.0, 0.0],
+        ]
+    )
     for dtype in FLOATS:
         yield sample(cls(1), data((3, 8), dtype), dtypes=[dtype])
         if dtype in (DType.float32, DType.float64):

@@ -1,4 +1,5 @@
 """Pooling over the last 1 to 3 axes; any leading axes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -6,17 +7,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import sympy
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, FromIndex, Tensor, call, cast, const
-from neve.ir.types import Dim, DType, TensorType, dim, same
+from neve.ir.types import Dim, DType, TensorType, dim
 from neve.ops.base import Op, Sample
 from neve.ops.checks import check, check_float, exact, less, number, wide, windows
 from neve.ops.samples import FLOATS, data, sample
 from neve.ops.windows import (
     Cell,
     Conditions,
+    adaptive_access,
+    adaptive_cells,
+    adaptive_window,
     best_position,
     cell_sum,
     each_window,
@@ -30,9 +33,9 @@ from neve.ops.windows import (
 
 @dataclass(frozen=True)
 class MaxPool(Op):
-    """The largest element of each window, NaN if there is one: x (…, spatial…) → (…, out…). All tuples one int a spatial axis.
+    """The largest element of each window, NaN if there is one: x (…, spatial…) → (…, out…). Padding never wins.
 
-    Padding never wins.
+    All tuples have one int a spatial axis.
     """
 
     kernel: tuple[int, ...]
@@ -60,15 +63,22 @@ class MaxPool(Op):
         n = len(self.kernel)
 
         def cell(o: Sequence[Index], k: Sequence[Index]) -> list[Index]:
-            return [i * s + j * d - p for i, s, j, d, p in zip(o, self.stride, k, self.dilation, self.padding, strict=True)]
+            return [
+                i * s + j * d - p for i, s, j, d, p in zip(o, self.stride, k, self.dilation, self.padding, strict=True)
+            ]
 
         return cell, lambda o, k: [(at, Index.of(size)) for at, size in zip(cell(o, k), x.shape[-n:], strict=True)]
 
     def cells(self, x: np.ndarray) -> list[list[np.ndarray]]:
         """For each axis and output position the input positions of its window."""
-        axes = zip(x.shape[-len(self.kernel):], self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        return [[inside(o * s - p + np.arange(k) * d, size) for o in range(int(windows(size, k, s, p, p, d, self.ceil_mode)))]
-                for size, k, s, p, d in axes]
+        axes = zip(x.shape[-len(self.kernel) :], self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [
+            [
+                inside(o * s - p + np.arange(k) * d, size)
+                for o in range(int(windows(size, k, s, p, p, d, self.ceil_mode)))
+            ]
+            for size, k, s, p, d in axes
+        ]
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -83,7 +93,7 @@ class MaxPool(Op):
 
 @dataclass(frozen=True)
 class MaxPoolIndices(MaxPool):
-    """Where MaxPool found its values: int64 positions in the flattened spatial axes of x; the first best, but the last NaN."""
+    """Where MaxPool's values are in the flattened spatial axes of x (int64): the first largest, but the last NaN."""
 
     name: ClassVar[str] = "max_pool_indices"
 
@@ -122,9 +132,12 @@ class AvgPool(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
-        size = x.shape[-len(self.kernel):]
+        size = x.shape[-len(self.kernel) :]
         axes = list(zip(size, self.kernel, self.stride, self.padding, strict=True))
-        spans = [[(o * s - p, min(o * s - p + k, d + p)) for o in range(int(windows(d, k, s, p, p, 1, self.ceil_mode)))] for d, k, s, p in axes]
+        spans = [
+            [(o * s - p, min(o * s - p + k, d + p)) for o in range(int(windows(d, k, s, p, p, 1, self.ceil_mode)))]
+            for d, k, s, p in axes
+        ]
         cells = [[inside(np.arange(*span), d) for span in spans[i]] for i, (d, _, _, _) in enumerate(axes)]
 
         def mean(w: np.ndarray, o: tuple[int, ...], _: object) -> np.ndarray:
@@ -138,14 +151,18 @@ class AvgPool(Op):
         n, acc = len(self.kernel), wide(x.dtype)
         cell, conditions = MaxPool(self.kernel, self.stride, self.padding, (1,) * n, self.ceil_mode).window(x)
         total = cell_sum(b, x, self.infer(x.type)[0].shape, self.kernel, cell, conditions)
-        return (b.compute(total.shape, x.dtype, lambda *i: cast(call("div", total(*i), self.divisor(x, i[-n:], acc)), x.dtype)),)
+        return (
+            b.compute(
+                total.shape, x.dtype, lambda *i: cast(call("div", total(*i), self.divisor(x, i[-n:], acc)), x.dtype)
+            ),
+        )
 
     def divisor(self, x: Tensor, o: Sequence[Index], acc: DType) -> Expr:
         """The number of cells that the mean is over at an output position."""
         if self.divisor_override:
             return const(float(self.divisor_override), acc)
         out: Expr | None = None
-        for i, size, k, s, p in zip(o, x.shape[-len(o):], self.kernel, self.stride, self.padding, strict=True):
+        for i, size, k, s, p in zip(o, x.shape[-len(o) :], self.kernel, self.stride, self.padding, strict=True):
             begin, end = i * s - p, i * s - p + k
             last = Index.of(size) + (p if self.count_include_pad else 0)
             high, low = number(end, acc), number(begin, acc)
@@ -153,7 +170,11 @@ class AvgPool(Op):
                 high = call("minimum", high, number(last, acc))
             if not self.count_include_pad and p:
                 low = call("maximum", low, const(0.0, acc))
-            count = number(end - begin, acc) if isinstance(high, FromIndex) and isinstance(low, FromIndex) else call("sub", high, low)
+            count = (
+                number(end - begin, acc)
+                if isinstance(high, FromIndex) and isinstance(low, FromIndex)
+                else call("sub", high, low)
+            )
             out = count if out is None else call("mul", out, count)
         assert out is not None
         return out
@@ -228,7 +249,7 @@ class AdaptiveMaxPool(Op):
 
 @dataclass(frozen=True)
 class AdaptiveMaxPoolIndices(AdaptiveMaxPool):
-    """Where AdaptiveMaxPool found its values: int64 positions in the flattened spatial axes of x; the first best, but the last NaN."""
+    """Where AdaptiveMaxPool's values are in the flattened spatial axes (int64): the first largest, but the last NaN."""
 
     name: ClassVar[str] = "adaptive_max_pool_indices"
 
@@ -245,15 +266,26 @@ class AdaptiveMaxPoolIndices(AdaptiveMaxPool):
         return (position(b, x, super().lower(b, x)[0], over, *adaptive_access(begin, length)),)
 
 
-def pool_shape(op: Op, types: tuple[TensorType, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-               dilation: tuple[int, ...], ceil_mode: bool) -> tuple[Dim, ...]:
+def pool_shape(
+    op: Op,
+    types: tuple[TensorType, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[Dim, ...]:
     """The output shape, after checking the attributes."""
     n = len(kernel)
     check(len(types) == 1 and 1 <= n <= 3 and types[0].rank >= n, op, f"one input with {n} spatial axes", types)
     check(len(stride) == len(padding) == len(dilation) == n, op, "attributes of one length", types)
     check(min(kernel + stride + dilation) > 0, op, "kernel, stride and dilation > 0", types)
-    check(all(0 <= 2 * p <= d * (k - 1) + 1 for p, k, d in zip(padding, kernel, dilation, strict=True)), op,
-          f"padding between 0 and half the kernel (padding {padding}, kernel {kernel})", types)
+    check(
+        all(0 <= 2 * p <= d * (k - 1) + 1 for p, k, d in zip(padding, kernel, dilation, strict=True)),
+        op,
+        f"padding between 0 and half the kernel (padding {padding}, kernel {kernel})",
+        types,
+    )
     out: list[Dim] = []
     for d, k, s, p, dil in zip(types[0].shape[-n:], kernel, stride, padding, dilation, strict=True):
         check(not less(d, 1), op, "spatial sizes > 0", types)
@@ -269,58 +301,20 @@ def adaptive_shape(op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...
     return (*types[0].shape[:-n], *output)
 
 
-def adaptive_cells(x: np.ndarray, output: Sequence[Dim]) -> list[list[np.ndarray]]:
-    return [[np.arange(o * size // int(out), -(-(o + 1) * size // int(out))) for o in range(int(out))]
-            for size, out in zip(x.shape[-len(output):], output, strict=True)]
-
-
-Spans = Callable[[Sequence[Index]], list[Index]]
-
-
-def adaptive_window(x: Tensor, output: Sequence[Dim]) -> tuple[list[Dim], Spans, Spans]:
-    """The most cells a window has an axis; the first cell of an output position; its number of cells."""
-    axes = [(size, out, quotient(size, out)) for size, out in zip(x.shape[-len(output):], output, strict=True)]
-    over = [q if q is not None else most_cells(size, out) for size, out, q in axes]
-
-    def begin(o: Sequence[Index]) -> list[Index]:
-        return [i * q if q is not None else i * size // Index.of(out) for i, (size, out, q) in zip(o, indexed(axes), strict=True)]
-
-    def length(o: Sequence[Index]) -> list[Index]:
-        return [q if q is not None else ((i + 1) * size + out - 1) // out - i * size // out for i, (size, out, q) in zip(o, indexed(axes), strict=True)]
-
-    return over, begin, length
-
-
-def adaptive_access(begin: Spans, length: Spans) -> tuple[Cell, Conditions]:
-    return (lambda o, k: [a + j for a, j in zip(begin(o), k, strict=True)],
-            lambda o, k: [(j, size) for j, size in zip(k, length(o), strict=True)])
-
-
-def indexed(axes: Sequence[tuple[Dim, Dim, Dim | None]]) -> list[tuple[Index, Index, Index | None]]:
-    return [(Index.of(size), Index.of(out), None if q is None else Index.of(q)) for size, out, q in axes]
-
-
-def quotient(size: Dim, out: Dim) -> Dim | None:
-    """size / out if that is certain to be whole: then all windows are equal."""
-    if out == 0:
-        return 1
-    if isinstance(out, int) and isinstance(size, int):
-        return size // out if size % out == 0 else None
-    if same(size, out):
-        return 1
-    return size if out == 1 else None
-
-
-def most_cells(size: Dim, out: Dim) -> Dim:
-    """At least the length of the longest window ⌊o·I/O⌋ … ⌈(o + 1)·I/O⌉ − 1."""
-    if isinstance(out, int) and isinstance(size, int):
-        return max((-(-(o + 1) * size // out) - o * size // out for o in range(out)), default=0)
-    return dim(sympy.floor(size / out) + 2)
-
-
 def adaptive_samples(cls: Callable[[tuple[Dim, ...]], Op], dtypes: Sequence[DType]) -> Iterator[Sample]:
-    for i, (shape, output) in enumerate([((2, 3, 8, 6), (4, 2)), ((1, 2, 7, 5), (3, 4)), ((2, 7, 7), (1, 1)), ((2, 2, 3, 4), (5, 9)), ((2, 3, 9), (4,)),
-                                         ((3, 5, 4, 6), (2, 4, 1)), ((0, 2, 5, 5), (2, 2)), ((2, 5, 5), (5, 5)), ((1, 2, 4, 4), (0, 2))]):
+    for i, (shape, output) in enumerate(
+        [
+            ((2, 3, 8, 6), (4, 2)),
+            ((1, 2, 7, 5), (3, 4)),
+            ((2, 7, 7), (1, 1)),
+            ((2, 2, 3, 4), (5, 9)),
+            ((2, 3, 9), (4,)),
+            ((3, 5, 4, 6), (2, 4, 1)),
+            ((0, 2, 5, 5), (2, 2)),
+            ((2, 5, 5), (5, 5)),
+            ((1, 2, 4, 4), (0, 2)),
+        ]
+    ):
         yield sample(cls(output), data(shape, seed=i))
     yield sample(cls((2, 3)), specials(data((2, 5, 5))))
     for dtype in dtypes:

@@ -1,8 +1,9 @@
-"""Prepacking, visible in the graph: op(x, w, bias) as prepacked_op(x, *prepack(w, bias)), the latter evaluated at compile time.
+"""Prepacking, visible in the graph: op(x, w, bias) as prepacked_op(x, *prepack(w, bias)).
 
-A packed parameter keeps its logical shape and values: how a kernel stores it belongs to the plan. What the graph gains is that
-parameters meant for a kernel are marked, shared between calls, and that the clamp which follows belongs to the op.
+A packed parameter keeps its logical shape and values: how a kernel stores it belongs to the plan. What the graph gains
+is that parameters meant for a kernel are marked and shared, and that the clamp which follows belongs to the op.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

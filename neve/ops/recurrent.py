@@ -1,4 +1,5 @@
 """Recurrent layers: one layer, one direction; capture composes them. Gate order is PyTorch's."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -20,9 +21,10 @@ Gate = Callable[[int], Expr]
 
 
 class Recurrent(Op):
-    """Inputs x (T, B, I), w_ih (G·H, I), w_hh (G·H, H), b_ih, b_hh (G·H,), h0 (B, H) [, c0 (B, H)]; outputs y (T, B, H), h (B, H) [, c (B, H)].
+    """Inputs x (T, B, I), w_ih (G·H, I), w_hh (G·H, H), b_ih, b_hh (G·H,), h0 (B, H) [, c0 (B, H)]; G gates.
 
-    As a template: inputs gx (T, B, G·H) = x · w_ihᵀ + b_ih, w_hh, b_hh, h0 [, c0], for this op's class and attributes; same outputs.
+    Outputs y (T, B, H), h (B, H) [, c (B, H)]. The template of these classes takes gx, w_hh, b_hh, h0 [, c0] instead,
+    with gx (T, B, G·H) = x · w_ihᵀ + b_ih.
     """
 
     reverse: bool
@@ -33,14 +35,28 @@ class Recurrent(Op):
         check(len(types) == 5 + self.states, self, f"{5 + self.states} inputs", types)
         check_float(self, types)
         x, w_ih, w_hh, b_ih, b_hh, h0 = types[:6]
-        check(x.rank == 3 and w_ih.rank == w_hh.rank == h0.rank == 2, self, "x (T, B, I), w_ih (G·H, I), w_hh (G·H, H), h0 (B, H)", types)
+        check(
+            x.rank == 3 and w_ih.rank == w_hh.rank == h0.rank == 2,
+            self,
+            "x (T, B, I), w_ih (G·H, I), w_hh (G·H, H), h0 (B, H)",
+            types,
+        )
         check(x.shape[0] != 0, self, "at least one step", types)
         hidden = h0.shape[1]
         rows = dim(hidden * self.gates)
-        check(same_shape(w_ih.shape, (rows, x.shape[2])) and same_shape(w_hh.shape, (rows, hidden)), self,
-              f"w_ih ({rows}, {x.shape[2]}) and w_hh ({rows}, {hidden})", types)
+        check(
+            same_shape(w_ih.shape, (rows, x.shape[2])) and same_shape(w_hh.shape, (rows, hidden)),
+            self,
+            f"w_ih ({rows}, {x.shape[2]}) and w_hh ({rows}, {hidden})",
+            types,
+        )
         check(all(same_shape(b.shape, (rows,)) for b in (b_ih, b_hh)), self, f"biases ({rows},)", types)
-        check(same(h0.shape[0], x.shape[1]) and all(same_shape(t.shape, h0.shape) for t in types[6:]), self, "initial states (B, H)", types)
+        check(
+            same(h0.shape[0], x.shape[1]) and all(same_shape(t.shape, h0.shape) for t in types[6:]),
+            self,
+            "initial states (B, H)",
+            types,
+        )
         return (x.with_shape((x.shape[0], *h0.shape)), *(h0,) * self.states)
 
     def cell(self, gx: np.ndarray, gh: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
@@ -57,7 +73,10 @@ class Recurrent(Op):
         y = np.zeros((steps, batch, hidden))
         with np.errstate(all="ignore"):
             for t in reversed(range(steps)) if self.reverse else range(steps):
-                gx, gh = ((a @ w.T + bias).reshape(batch, self.gates, hidden) for a, w, bias in ((x[t], w_ih, b_ih), (state[0], w_hh, b_hh)))
+                gx, gh = (
+                    (a @ w.T + bias).reshape(batch, self.gates, hidden)
+                    for a, w, bias in ((x[t], w_ih, b_ih), (state[0], w_hh, b_hh))
+                )
                 state = self.cell(gx, gh, state)
                 y[t] = state[0]
         return tuple(a.astype(inputs[0].dtype) for a in (y, *state))
@@ -100,7 +119,9 @@ class Recurrent(Op):
     def step(self, gx: Tensor, gh: Tensor, state: list[Tensor], t: int, hidden: Dim, k: int) -> Callable[..., Expr]:
         """Element (batch, unit) of state k after step t."""
         size = Index.of(hidden)
-        return lambda i, j: self.cell_expr(lambda g: gx(t, i, size * g + j), lambda g: gh(i, size * g + j), [s(i, j) for s in state])[k]
+        return lambda i, j: self.cell_expr(
+            lambda g: gx(t, i, size * g + j), lambda g: gh(i, size * g + j), [s(i, j) for s in state]
+        )[k]
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

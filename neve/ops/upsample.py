@@ -1,9 +1,11 @@
-"""Resampling to a given size: nearest, linear and cubic interpolation over the last 1 to 3 axes of x (N, C, spatial…)."""
+"""Resampling x (N, C, spatial…) to a given size: nearest, linear and cubic interpolation."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 from typing import Any, ClassVar
 
@@ -22,8 +24,9 @@ Scales = tuple[float | None, ...]
 
 @dataclass(frozen=True)
 class UpsampleNearest(Op):
-    """out[o] = x[min(⌊o·s⌋, size − 1)], with exact ⌊(o + ½)·s⌋; s = 1 / scale, or size / output without a scale, in float32.
+    """out[o] = x[min(⌊o·s⌋, size − 1)], with exact ⌊(o + ½)·s⌋; s = 1 / scale, or size / output without a scale.
 
+    Positions are computed in float32 (float64 for a float64 x), as in ATen.
     output: one dim a spatial axis; scales: () or one a spatial axis, as ATen's scale arguments.
     """
 
@@ -42,11 +45,15 @@ class UpsampleNearest(Op):
         return (x,)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """A view where whole-number arithmetic gives the same cells, else positions computed in floating point as eager does."""
+        """A view where whole-number arithmetic gives the same cells, else positions computed as eager does."""
         (x,) = inputs
         (out,) = self.infer(x.type)
         axes = axes_of(x.shape, self.output, self.scales)
-        return (b.compute(out.shape, out.dtype, lambda n, c, *o: x(n, c, *(self.source(i, *axis, x.dtype) for i, axis in zip(o, axes, strict=True)))),)
+
+        def element(n: Index, c: Index, *o: Index) -> Expr:
+            return x(n, c, *(self.source(i, *axis, x.dtype) for i, axis in zip(o, axes, strict=True)))
+
+        return (b.compute(out.shape, out.dtype, element),)
 
     def source(self, o: Index, size: Dim, out: Dim, scale: float | None, dtype: DType) -> Index:
         acc = DType.float64 if dtype is DType.float64 else DType.float32
@@ -54,7 +61,9 @@ class UpsampleNearest(Op):
         if whole is not None:
             return whole
         place = call("mul", plus_half(o, acc) if self.exact else FromIndex(o, acc), step(size, out, scale, acc))
-        return as_index(call("minimum", cast(call("floor", place), DType.int64), number(Index.of(size) - 1, DType.int64)), size)
+        return as_index(
+            call("minimum", cast(call("floor", place), DType.int64), number(Index.of(size) - 1, DType.int64)), size
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -115,10 +124,20 @@ class UpsampleLinear(Op):
         if same(size, out):
             return (lambda o: o), (lambda o: o), (lambda o: const(0.0, acc))
         last = number(Index.of(size) - 1, DType.int64)
-        place = b.compute((out,), acc, lambda o: call("maximum", place_of(o, size, out, scale, self.align_corners, acc), const(0.0, acc)))
-        low = b.compute((out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last))
-        high = b.compute((out,), DType.int64, lambda o: call("minimum", call("add", low(o), const(1, DType.int64)), last))
-        part = b.compute((out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc)))
+        place = b.compute(
+            (out,),
+            acc,
+            lambda o: call("maximum", place_of(o, size, out, scale, self.align_corners, acc), const(0.0, acc)),
+        )
+        low = b.compute(
+            (out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last)
+        )
+        high = b.compute(
+            (out,), DType.int64, lambda o: call("minimum", call("add", low(o), const(1, DType.int64)), last)
+        )
+        part = b.compute(
+            (out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc))
+        )
         return (lambda o: as_index(low(o), size)), (lambda o: as_index(high(o), size)), part
 
     @classmethod
@@ -145,7 +164,10 @@ class UpsampleBicubic(Op):
             place = places(size, out, scale, self.align_corners, inputs[0].dtype)
             low = np.minimum(np.floor(place), size - 1).astype(np.int64)
             weights = cubic_weights(np.clip(place - low, 0, 1))
-            taps = [x.take(np.clip(low + j - 1, 0, size - 1), axis) * w.reshape(-1, *[1] * (x.ndim - 1 - axis)) for j, w in enumerate(weights)]
+            taps = [
+                x.take(np.clip(low + j - 1, 0, size - 1), axis) * w.reshape(-1, *[1] * (x.ndim - 1 - axis))
+                for j, w in enumerate(weights)
+            ]
             x = sum(taps[1:], taps[0])
         return (x.astype(inputs[0].dtype),)
 
@@ -156,35 +178,65 @@ class UpsampleBicubic(Op):
         (h, oh, sh), (w, ow, sw) = axes_of(x.shape, self.output, self.scales)
         n, c = x.shape[:2]
         cell, weight = self.taps(b, w, ow, sw, acc)
-        rows = b.reduce("sum", (n, c, h, ow), acc, (4,), lambda i, j: call(
-            "mul", cast(x(*i[:3], as_index(cell(i[3], j[0]), w)), acc), weight(i[3], j[0])))
+        rows = b.reduce(
+            "sum",
+            (n, c, h, ow),
+            acc,
+            (4,),
+            lambda i, j: call("mul", cast(x(*i[:3], as_index(cell(i[3], j[0]), w)), acc), weight(i[3], j[0])),
+        )
         cell, weight = self.taps(b, h, oh, sh, acc)
-        y = b.reduce("sum", (n, c, oh, ow), acc, (4,), lambda i, j: call(
-            "mul", rows(*i[:2], as_index(cell(i[2], j[0]), h), i[3]), weight(i[2], j[0])))
+        y = b.reduce(
+            "sum",
+            (n, c, oh, ow),
+            acc,
+            (4,),
+            lambda i, j: call("mul", rows(*i[:2], as_index(cell(i[2], j[0]), h), i[3]), weight(i[2], j[0])),
+        )
         return (y if acc is x.dtype else b.compute(y.shape, x.dtype, lambda *i: cast(y(*i), x.dtype)),)
 
     def taps(self, b: Builder, size: Dim, out: Dim, scale: float | None, acc: DType) -> tuple[Tensor, Tensor]:
         """The cells (out, 4) that an output position reads, and their weights."""
         last = number(Index.of(size) - 1, DType.int64)
         place = b.compute((out,), acc, lambda o: place_of(o, size, out, scale, self.align_corners, acc))
-        low = b.compute((out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last))
-        part = b.compute((out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc)))
-        cell = b.compute((out, 4), DType.int64, lambda o, j: call("maximum", call("minimum", call(
-            "add", low(o), FromIndex(j - 1, DType.int64)), last), const(0, DType.int64)))
-        return cell, b.compute((out, 4), acc, lambda o, j: cubic_weight(call("sub", call("add", part(o), const(1.0, acc)), FromIndex(j, acc))))
+        low = b.compute(
+            (out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last)
+        )
+        part = b.compute(
+            (out,), acc, lambda o: call("minimum", call("sub", place(o), cast(low(o), acc)), const(1.0, acc))
+        )
+        cell = b.compute(
+            (out, 4),
+            DType.int64,
+            lambda o, j: call(
+                "maximum",
+                call("minimum", call("add", low(o), FromIndex(j - 1, DType.int64)), last),
+                const(0, DType.int64),
+            ),
+        )
+        return cell, b.compute(
+            (out, 4),
+            acc,
+            lambda o, j: cubic_weight(call("sub", call("add", part(o), const(1.0, acc)), FromIndex(j, acc))),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         return interpolations(cls, [r for r in RESIZES if len(r[1]) == 2])
 
 
-def check_resize(op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...], scales: Scales, ranks: tuple[int, ...]) -> TensorType:
+def check_resize(
+    op: Op, types: tuple[TensorType, ...], output: tuple[Dim, ...], scales: Scales, ranks: tuple[int, ...]
+) -> TensorType:
     """The output type, after checking the attributes."""
     n = len(output)
-    check(len(types) == 1 and n in ranks and types[0].rank == n + 2, op, f"x (N, C, spatial…) with {' or '.join(map(str, ranks))} spatial axes", types)
+    wanted = f"x (N, C, spatial…) with {' or '.join(map(str, ranks))} spatial axes"
+    check(len(types) == 1 and n in ranks and types[0].rank == n + 2, op, wanted, types)
     check(types[0].dtype is not DType.bool, op, "numbers", types)
     check(len(scales) in (0, n), op, f"{n} scales or none", types)
-    check(not any(less(d, 1) for d in (*types[0].shape[2:], *output)), op, f"spatial sizes > 0 (output {output})", types)
+    check(
+        not any(less(d, 1) for d in (*types[0].shape[2:], *output)), op, f"spatial sizes > 0 (output {output})", types
+    )
     return types[0].with_shape((*types[0].shape[:2], *output))
 
 
@@ -209,7 +261,8 @@ def places(size: int, out: int, scale: float | None, align_corners: bool, dtype:
 
 def nearest(size: int, out: int, scale: float | None, exactly: bool, real: Any) -> np.ndarray:
     """The input cell of each output cell."""
-    o: Any = np.arange(out).astype(real) + real(0.5 if exactly else 0)
+    o: Any = np.arange(out)
+    o = o.astype(real) + real(0.5 if exactly else 0)
     cells = np.floor(o * ratio(size, out, scale, False, real)).astype(np.int64)
     return np.asarray(np.minimum(cells, size - 1))
 
@@ -240,26 +293,26 @@ def place_of(o: Index, size: Dim, out: Dim, scale: float | None, align_corners: 
 
 
 def whole_source(o: Index, size: Dim, out: Dim, scale: float | None, exactly: bool, acc: DType) -> Index | None:
-    """The source cell as ⌊o·p/q⌋ (⌊(2o + 1)·p/2q⌋ if exactly) where that equals eager's floating-point arithmetic, else None.
-
-    Compared for every o of a static output, and for 65536 of a symbolic one, whose float32 products stay as exact beyond it.
-    """
-    quotient = Fraction(1.0 / scale).limit_denominator(4096) if scale else fraction(size, out)
-    if quotient is None:
+    """The source cell as ⌊o·p/q⌋ (⌊(2o + 1)·p/2q⌋ if exactly) where that equals eager's arithmetic, else None."""
+    share = Fraction(1.0 / scale).limit_denominator(4096) if scale else fraction(size, out)
+    if share is None or not agrees(share, out if isinstance(out, int) else 1 << 22, scale, exactly, acc):
         return None
-    p, q = quotient.numerator, quotient.denominator
-    real = acc.numpy.type
-    static = isinstance(size, int) and isinstance(out, int)
-    n = out if isinstance(out, int) else 1 << 16
-    r = real(1.0 / scale) if scale else real(quotient.numerator) / real(quotient.denominator)
-    at = np.arange(n)
-    wanted = np.floor((at.astype(real) + real(0.5 if exactly else 0)) * r).astype(np.int64)
-    whole, index = ((2 * at + 1) * p // (2 * q), (o * 2 + 1) * p // (2 * q)) if exactly else (at * p // q, o * p // q)
-    if not np.array_equal(wanted, whole):
-        return None
-    if static:
-        return index if n == 0 or whole[-1] < size else None
+    p, q = (share.numerator, share.denominator * 2) if exactly else (share.numerator, share.denominator)
+    index = (o * 2 + 1) * p // q if exactly else o * p // q
+    if isinstance(size, int) and isinstance(out, int):
+        last = (2 * out - 1) * p // q if exactly else (out - 1) * p // q
+        return index if last < size else None
     return index if (Index.of(size) - 1 - index.bound(upper=True)).nonnegative else None
+
+
+@lru_cache
+def agrees(ratio: Fraction, n: int, scale: float | None, exactly: bool, acc: DType) -> bool:
+    """Whether floor((o [+ ½]) · ratio) is the same in whole numbers and in floating point for all o < n."""
+    real, p, q = acc.numpy.type, ratio.numerator, ratio.denominator
+    r = real(1.0 / scale) if scale else real(p) / real(q)
+    o = np.arange(n)
+    places = np.floor((o.astype(real) + real(0.5 if exactly else 0)) * r).astype(np.int64)
+    return np.array_equal(places, (2 * o + 1) * p // (2 * q) if exactly else o * p // q)
 
 
 def fraction(size: Dim, out: Dim) -> Fraction | None:
@@ -285,12 +338,12 @@ def cubic_weight(distance: Expr) -> Expr:
     def c(x: float) -> Expr:
         return const(x, acc)
 
-    def fma(x: Expr, y: Expr, z: float) -> Expr:
+    def mad(x: Expr, y: Expr, z: float) -> Expr:
         return call("add", call("mul", x, y), c(z))
 
     d = call("abs", distance)
-    near = fma(call("mul", fma(d, c(1.25), -2.25), d), d, 1.0)
-    far = fma(fma(fma(d, c(-0.75), 3.75), d, -6.0), d, 3.0)
+    near = mad(call("mul", mad(d, c(1.25), -2.25), d), d, 1.0)
+    far = mad(mad(mad(d, c(-0.75), 3.75), d, -6.0), d, 3.0)
     return call("where", call("le", d, c(1.0)), near, far)
 
 

@@ -1,4 +1,5 @@
-"""The neural network ops: `eval` against torch, `infer` against `eval`, `lower` against `eval`, with static and with symbolic sizes."""
+"""The neural network ops: `eval` against torch, `infer` and `lower` against `eval`, with static and symbolic sizes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -6,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 import torch.nn.functional as F
 
+import neve.ops  # noqa: F401  (fills the registry)
 from neve.ir.graph import Graph, GraphBuilder, StateVar, Value
 from neve.ir.interpret import evaluate, interpret
 from neve.ir.loops import Tensor
 from neve.ir.types import Dim, DType, TensorType, symbol
-import neve.ops  # noqa: F401  (fills the registry)
 from neve.ops.attention import Attention
 from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.control import If, Raise, ReadState, While, WriteState
@@ -68,14 +70,16 @@ def check(got: np.ndarray, want: np.ndarray, dtype: DType) -> None:
 
 
 def conv(op: Any, x: torch.Tensor, w: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
-    f = (F.conv1d, F.conv2d, F.conv3d)[x.dim() - 3]
+    f: Any = (F.conv1d, F.conv2d, F.conv3d)[x.dim() - 3]
     pads = [p for pair in reversed(op.padding) for p in pair]
-    return f(F.pad(x, pads), w, *(bias or (None,)), op.stride, 0, op.dilation, op.groups)
+    out: torch.Tensor = f(F.pad(x, pads), w, *(bias or (None,)), op.stride, 0, op.dilation, op.groups)
+    return out
 
 
 def conv_transpose(op: Any, x: torch.Tensor, w: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
-    f = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[x.dim() - 3]
-    return f(x, w, *(bias or (None,)), op.stride, op.padding, op.output_padding, op.groups, op.dilation)
+    f: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[x.dim() - 3]
+    out: torch.Tensor = f(x, w, *(bias or (None,)), op.stride, op.padding, op.output_padding, op.groups, op.dilation)
+    return out
 
 
 def max_pool(op: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,7 +96,9 @@ def avg_pool(op: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def adaptive_max(op: Any, x: torch.Tensor) -> Any:
-    return (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(op.output) - 1](x, op.output, return_indices=True)
+    return (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(op.output) - 1](
+        x, op.output, return_indices=True
+    )
 
 
 def adaptive_avg(op: Any, x: torch.Tensor) -> Any:
@@ -102,16 +108,18 @@ def adaptive_avg(op: Any, x: torch.Tensor) -> Any:
 def upsample(op: Any, x: torch.Tensor) -> torch.Tensor:
     """Through ATen, which takes both an output size and scales."""
     n = len(op.output)
-    kind = {UpsampleNearest: ("_upsample_nearest_exact" if getattr(op, "exact", False) else "upsample_nearest") + f"{n}d",
-            UpsampleLinear: ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")[n - 1],
-            UpsampleBicubic: "upsample_bicubic2d"}[type(op)]
+    kind = {
+        UpsampleNearest: ("_upsample_nearest_exact" if getattr(op, "exact", False) else "upsample_nearest") + f"{n}d",
+        UpsampleLinear: ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")[n - 1],
+        UpsampleBicubic: "upsample_bicubic2d",
+    }[type(op)]
     align = () if isinstance(op, UpsampleNearest) else (op.align_corners,)
     out: torch.Tensor = getattr(torch.ops.aten, kind)(x, op.output, *align, *(op.scales or (None,) * n))
     return out
 
 
 def recurrent(op: Any, x: torch.Tensor, *rest: torch.Tensor) -> Any:
-    *weights, = rest[:4]
+    (*weights,) = rest[:4]
     state = [h[None] for h in rest[4:]]
     x = x.flip(0) if op.reverse else x
     name = f"rnn_{op.nonlinearity}" if isinstance(op, Rnn) else op.name
@@ -125,15 +133,21 @@ def prepacked(op: Any, *inputs: torch.Tensor) -> torch.Tensor:
     return y if op.minimum is None and op.maximum is None else torch.clamp(y, op.minimum, op.maximum)
 
 
+def both(parameters: Sequence[torch.Tensor]) -> tuple[Any, Any]:
+    """Weight and bias; None for what is missing."""
+    weight, bias = (*parameters, None, None)[:2]
+    return weight, bias
+
+
 TORCH: dict[type, Callable[..., Any]] = {
     Conv: conv,
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
     Linear: lambda op, *a: F.linear(*a),
     BatchNorm: lambda op, x, w, b, m, v: F.batch_norm(x, m, v, w, b, False, 0.0, op.eps),
-    LayerNorm: lambda op, x, *p: F.layer_norm(x, x.shape[-op.rank:], *p, *[None] * (2 - len(p)), op.eps),
-    GroupNorm: lambda op, x, *p: F.group_norm(x, op.groups, *p, *[None] * (2 - len(p)), op.eps),
-    RmsNorm: lambda op, x, *p: F.rms_norm(x, x.shape[-op.rank:], *(p or (None,)), op.eps),
+    LayerNorm: lambda op, x, *p: F.layer_norm(x, x.shape[-op.rank :], *both(p), op.eps),
+    GroupNorm: lambda op, x, *p: F.group_norm(x, op.groups, *both(p), op.eps),
+    RmsNorm: lambda op, x, *p: F.rms_norm(x, x.shape[-op.rank :], both(p)[0], op.eps),
     Softmax: lambda op, x: torch.softmax(x, op.dim),
     LogSoftmax: lambda op, x: torch.log_softmax(x, op.dim),
     MaxPool: lambda op, x: max_pool(op, x)[0],
@@ -147,7 +161,8 @@ TORCH: dict[type, Callable[..., Any]] = {
     UpsampleBicubic: upsample,
     GridSample: lambda op, x, g: F.grid_sample(x, g, op.mode, op.padding_mode, op.align_corners),
     Attention: lambda op, q, k, v, *m: F.scaled_dot_product_attention(
-        q, k, v, *(m or (None,)), 0.0, op.is_causal, scale=op.scale, enable_gqa=op.enable_gqa),
+        q, k, v, both(m)[0], 0.0, op.is_causal, scale=op.scale, enable_gqa=op.enable_gqa
+    ),
     Prepack: lambda op, *a: a,
 }
 
@@ -160,7 +175,9 @@ def in_torch(op: Op, tensors: Sequence[torch.Tensor]) -> Any:
 
 @pytest.mark.parametrize("s", PROBLEMS)
 def test_eval_is_torch(s: Sample) -> None:
-    tensors = [torch.from_numpy(a.copy()).to(getattr(torch, t.dtype.value)) for a, t in zip(s.inputs, types_of(s), strict=True)]
+    tensors = [
+        torch.from_numpy(a.copy()).to(getattr(torch, t.dtype.value)) for a, t in zip(s.inputs, types_of(s), strict=True)
+    ]
     wants = in_torch(s.op, tensors)
     wants = [wants] if isinstance(wants, torch.Tensor) else list(wants)
     for got, want, t in zip(reference(s), wants, s.op.infer(*types_of(s)), strict=True):
@@ -189,7 +206,9 @@ class TemplateBuilder(NumpyBuilder):
         return tuple(self.tensor(a, t.dtype, t.shape) for a, t in zip(outs, outputs, strict=True))
 
 
-def check_lower(s: Sample, op: Op, shapes: Sequence[Sequence[Dim]], sizes: dict[str, int], method: str = "lower") -> None:
+def check_lower(
+    s: Sample, op: Op, shapes: Sequence[Sequence[Dim]], sizes: dict[str, int], method: str = "lower"
+) -> None:
     b = TemplateBuilder(sizes)
     tensors = [b.tensor(a, t.dtype, shape) for a, t, shape in zip(s.inputs, types_of(s), shapes, strict=True)]
     outs = getattr(op, method)(b, *tensors)
@@ -204,7 +223,9 @@ def test_lower_is_eval(s: Sample) -> None:
     check_lower(s, s.op, [a.shape for a in s.inputs], {})
 
 
-WITH_LOOPS = [p for p in PROBLEMS if hasattr(p.values[0].op, "loops") and types_of(p.values[0])[0].dtype is DType.float32]
+WITH_LOOPS = [
+    p for p in PROBLEMS if hasattr(p.values[0].op, "loops") and types_of(p.values[0])[0].dtype is DType.float32
+]
 
 
 @pytest.mark.parametrize("s", WITH_LOOPS)
@@ -216,17 +237,32 @@ def test_loops_are_eval(s: Sample) -> None:
 
 
 SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
-    Conv: ((0, 2, 3, 4),), ConvTranspose: ((0, 2, 3, 4),), MatMul: ((-1, -2), (-1, -2)), Linear: ((-2, -3),), BatchNorm: ((0, 2, 3),),
-    LayerNorm: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2)), RmsNorm: ((0, 1, 2, 3), (0, 1, 2)), GroupNorm: ((0, 2, 3),), Softmax: ((0, 1, 2, 3),),
-    LogSoftmax: ((0, 1, 2, 3),), MaxPool: ((0, 1, 2, 3, 4),), MaxPoolIndices: ((0, 1, 2, 3, 4),), AvgPool: ((0, 1, 2, 3, 4),),
-    AdaptiveAvgPool: ((0, 1, 2, 3, 4),), AdaptiveMaxPool: ((0, 1, 2, 3, 4),), AdaptiveMaxPoolIndices: ((0, 1, 2, 3, 4),),
-    UpsampleNearest: ((0, 2, 3, 4),), UpsampleLinear: ((0, 2, 3, 4),), UpsampleBicubic: ((0, 2, 3, 4),),
-    GridSample: ((2, 3, 4), (1, 2)), Attention: ((-2,), (-2,), (-2,)),
+    Conv: ((0, 2, 3, 4),),
+    ConvTranspose: ((0, 2, 3, 4),),
+    MatMul: ((-1, -2), (-1, -2)),
+    Linear: ((-2, -3),),
+    BatchNorm: ((0, 2, 3),),
+    LayerNorm: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2)),
+    RmsNorm: ((0, 1, 2, 3), (0, 1, 2)),
+    GroupNorm: ((0, 2, 3),),
+    Softmax: ((0, 1, 2, 3),),
+    LogSoftmax: ((0, 1, 2, 3),),
+    MaxPool: ((0, 1, 2, 3, 4),),
+    MaxPoolIndices: ((0, 1, 2, 3, 4),),
+    AvgPool: ((0, 1, 2, 3, 4),),
+    AdaptiveAvgPool: ((0, 1, 2, 3, 4),),
+    AdaptiveMaxPool: ((0, 1, 2, 3, 4),),
+    AdaptiveMaxPoolIndices: ((0, 1, 2, 3, 4),),
+    UpsampleNearest: ((0, 2, 3, 4),),
+    UpsampleLinear: ((0, 2, 3, 4),),
+    UpsampleBicubic: ((0, 2, 3, 4),),
+    GridSample: ((2, 3, 4), (1, 2)),
+    Attention: ((-2,), (-2,), (-2,)),
 }
 
 
 def symbolic(s: Sample) -> tuple[list[tuple[Dim, ...]], dict[str, int]]:
-    """The sample's shapes with a symbol, one a size, for every axis that may be symbolic; axes of size 1 broadcast and stay."""
+    """The sample's shapes with a symbol, one a size, for every axis that may be symbolic; axes of size 1 stay."""
     shapes: list[tuple[Dim, ...]] = []
     sizes: dict[str, int] = {}
     for i, a in enumerate(s.inputs):
@@ -238,8 +274,13 @@ def symbolic(s: Sample) -> tuple[list[tuple[Dim, ...]], dict[str, int]]:
     return shapes, sizes
 
 
-DYNAMIC = [p for p in PROBLEMS if type(p.values[0].op) in SYMBOLIC and types_of(p.values[0])[0].dtype is DType.float32
-           and not (isinstance(p.values[0].op, Attention) and len(p.values[0].inputs) == 4)]
+DYNAMIC = [
+    p
+    for p in PROBLEMS
+    if type(p.values[0].op) in SYMBOLIC
+    and types_of(p.values[0])[0].dtype is DType.float32
+    and not (isinstance(p.values[0].op, Attention) and len(p.values[0].inputs) == 4)
+]
 
 
 @pytest.mark.parametrize("s", DYNAMIC)
@@ -270,7 +311,11 @@ def test_nearest_of_a_symbolic_multiple_is_a_view(factor: int, exactly: bool) ->
 
 def test_nearest_is_torch_at_many_sizes() -> None:
     """Rounding decides which cell is read, so sizes are tried in bulk; lowering agrees with eval at each."""
-    for size, out in [(a, c) for a in range(1, 40, 3) for c in range(1, 90, 4)] + [(100, 357), (641, 1282), (1000, 333)]:
+    for size, out in [(a, c) for a in range(1, 40, 3) for c in range(1, 90, 4)] + [
+        (100, 357),
+        (641, 1282),
+        (1000, 333),
+    ]:
         x = np.arange(size, dtype=np.float32).reshape(1, 1, size)
         for exactly in (False, True):
             for scales in ((), (out / size,), (round(out / size, 2) or 0.5,)):
@@ -284,7 +329,11 @@ def test_nearest_is_torch_at_many_sizes() -> None:
 def test_adaptive_pool_to_a_symbolic_size() -> None:
     n = symbol("n")
     x = np.random.default_rng(0).normal(size=(2, 7, 9)).astype(np.float32)
-    for op, concrete in ((AdaptiveAvgPool((n, n)), (7, 7)), (AdaptiveMaxPool((3, n)), (3, 7)), (AdaptiveAvgPool((2 * n, 1)), (14, 1))):
+    for op, concrete in (
+        (AdaptiveAvgPool((n, n)), (7, 7)),
+        (AdaptiveMaxPool((3, n)), (3, 7)),
+        (AdaptiveAvgPool((2 * n, 1)), (14, 1)),
+    ):
         check_lower(Sample(type(op)(concrete), (x,)), op, [(2, n, 9)], {"n": 7})
 
 
@@ -327,11 +376,17 @@ def test_control_refuses_what_does_not_fit() -> None:
     two = graph([SCALAR], lambda b, x: [x, x])
     flag = graph([SCALAR], lambda b, x: [b(binary("lt"), x, x)])
     cases: list[tuple[Op, tuple[TensorType, ...], str]] = [
-        (If(one, two), (FLAG, SCALAR), "same outputs"), (If(one, one), (SCALAR, SCALAR), "predicate"), (If(one, one), (FLAG,), "then branch"),
-        (If(one, graph([], lambda b: [])), (FLAG, SCALAR), "else branch"), (If(one, flag), (FLAG, SCALAR), "same outputs"),
-        (While(one, one), (SCALAR,), "condition that gives"), (While(flag, two), (SCALAR,), "body that gives"), (While(flag, one), (FLAG,), "condition"),
+        (If(one, two), (FLAG, SCALAR), "same outputs"),
+        (If(one, one), (SCALAR, SCALAR), "predicate"),
+        (If(one, one), (FLAG,), "then branch"),
+        (If(one, graph([], lambda b: [])), (FLAG, SCALAR), "else branch"),
+        (If(one, flag), (FLAG, SCALAR), "same outputs"),
+        (While(one, one), (SCALAR,), "condition that gives"),
+        (While(flag, two), (SCALAR,), "body that gives"),
+        (While(flag, one), (FLAG,), "condition"),
         (WriteState(StateVar("s", np.zeros(3, np.float32), DType.float32)), (SCALAR,), r"float32\[3\]"),
-        (ReadState(StateVar("s", np.zeros(3, np.float32), DType.float32)), (SCALAR,), "no inputs"), (Raise("no"), (SCALAR,), "bool"),
+        (ReadState(StateVar("s", np.zeros(3, np.float32), DType.float32)), (SCALAR,), "no inputs"),
+        (Raise("no"), (SCALAR,), "bool"),
     ]
     for op, types, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -404,10 +459,17 @@ def test_infer_refuses(op: Op, types: tuple[TensorType, ...], message: str) -> N
 
 def test_ceil_mode_of_symbolic_sizes_is_that_of_each_size() -> None:
     n = symbol("n")
-    for kernel, stride, padding, dilation in [(3, 2, 1, 1), (2, 2, 0, 1), (2, 3, 1, 1), (3, 2, 1, 2), (4, 3, 2, 1), (1, 4, 0, 1)]:
+    for kernel, stride, padding, dilation in [
+        (3, 2, 1, 1),
+        (2, 2, 0, 1),
+        (2, 3, 1, 1),
+        (3, 2, 1, 2),
+        (4, 3, 2, 1),
+        (1, 4, 0, 1),
+    ]:
         op = MaxPool((kernel,), (stride,), (padding,), (dilation,), True)
         formula = op.infer(float32(1, n))[0].shape[1]
         for size in range(dilation * (kernel - 1) + 1, 40):
             want = F.max_pool1d(torch.zeros(1, size), kernel, stride, padding, dilation, True).shape[1]
             assert op.infer(float32(1, size))[0].shape[1] == want
-            assert formula.subs(n, size) == want  # type: ignore[union-attr]
+            assert sympy.sympify(formula).subs(n, size) == want
