@@ -158,21 +158,19 @@ class _Mirror(_Pad):
 
         def element(*i: Index) -> Expr:
             k = i[axis] - first
-            e = x(*at_axis(i, axis, self.left(k, size)))
-            e = guard([(k - size, last)], x(*at_axis(i, axis, self.right(k, size))), e) if after != 0 else e
-            return guard([(k, size)], x(*at_axis(i, axis, k)), e)
-
-        if before == 0:
-            def element(*i: Index) -> Expr:  # noqa: F811
-                k = i[axis] - first
-                return guard([(k, size)], x(*at_axis(i, axis, k)), x(*at_axis(i, axis, self.right(k, size))))
+            left, right = (x(*at_axis(i, axis, f(k, size))) for f in (self.left, self.right))
+            if before == 0:
+                outside = right
+            else:
+                outside = left if after == 0 else guard([(k - size, last)], right, left)
+            return guard([(k, size)], x(*at_axis(i, axis, k)), outside)
 
         shape = (*x.shape[:axis], dim(x.shape[axis] + before + after), *x.shape[axis + 1:])
         return b.compute(shape, x.dtype, element)
 
 
 def _mirror_samples(cls: type[_Mirror]) -> Iterator[Sample]:
-    for shape, pads in (((4, 5), ((0, 0), (2, 3))), ((2, 4, 5), ((0, 0), (3, 1), (0, 4))), ((2, 3), ((0, 0), (0, 0))), ((0, 3), ((0, 0), (1, 0)))):
+    for shape, pads in (((4, 5), ((0, 0), (2, 3))), ((2, 4, 5), ((0, 0), (3, 1), (0, 4))), ((2, 3), ((0, 0), (0, 0))), ((0, 2, 3), ((0, 0), (0, 0), (1, 0)))):
         yield Sample(cls(pads), (data(shape),))  # type: ignore[call-arg]
 
 

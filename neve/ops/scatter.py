@@ -144,8 +144,8 @@ def scatter_kernel(b: Builder, x: Tensor, index: Tensor, src: Tensor, reduce: st
     how = {"none": 0, "sum": 1, "prod": 2, "amax": 3, "amin": 4}[reduce]
     if x.dtype is DType.bool:
         how = {0: 0, 1: 3, 2: 4, 3: 3, 4: 4}[how]
-    macros: dict[str, str | int | Dim] = {"T": C_TYPES[x.dtype], "OUTER": outer, "N": n, "INNER": inner, "M": index.shape[1], "REDUCE": how,
-                                          "INCLUDE_SELF": int(include_self or how == 0), "IDENTITY": _identity(how, x.dtype), "IS_FLOAT": int(x.dtype.is_float)}
+    macros: dict[str, str | int | Dim] = {"T": C_TYPES[x.dtype], "OUTER": outer, "N": n, "INNER": inner, "M": index.shape[1], "REDUCE": str(how),
+                                          "INCLUDE_SELF": str(int(include_self or how == 0)), "IDENTITY": _identity(how, x.dtype), "IS_FLOAT": str(int(x.dtype.is_float))}
     return b.extern("scatter.h", macros, (x, index, src), (x.type,))[0]
 
 

@@ -76,8 +76,8 @@ class _Ordering(Op):
                     b.compute(values.shape, DType.int64, lambda *i: const(0, DType.int64)))
         rows = rows_last(b, widened(b, x), self.axis)
         n, k = rows.shape[1], values.shape[self.axis]
-        macros: Macros = {"T": C_TYPES[rows.dtype], "ROWS": rows.shape[0], "N": n, "K": k, "DESCENDING": int(self.descending),
-                          "IS_FLOAT": int(rows.dtype.is_float)}
+        macros: Macros = {"T": C_TYPES[rows.dtype], "ROWS": rows.shape[0], "N": n, "K": k, "DESCENDING": str(int(self.descending)),
+                          "IS_FLOAT": str(int(rows.dtype.is_float))}
         outs = (TensorType((rows.shape[0], k), rows.dtype), TensorType((rows.shape[0], k), DType.int64))
         sorted_, at = b.extern("sort.h", macros, (rows,), outs, scratch=n * (2 * rows.dtype.size + 16) + 64)
         back = [rows_back(b, t, x.shape, self.axis) for t in (sorted_, at)]
@@ -341,7 +341,7 @@ class Searchsorted(Op):
             return (b.compute(values.shape, DType.int64, lambda *i: const(0, DType.int64)),)
         rows = numel(s.shape[:-1])
         columns: Dim = values.type.numel if len(s.shape) == 1 else values.shape[-1]
-        macros: Macros = {"T": C_TYPES[s.dtype], "ROWS": rows, "N": s.shape[-1], "M": columns, "RIGHT": int(self.right)}
+        macros: Macros = {"T": C_TYPES[s.dtype], "ROWS": rows, "N": s.shape[-1], "M": columns, "RIGHT": str(int(self.right))}
         operands = (reshaped(b, s, (rows, s.shape[-1])), reshaped(b, values, (rows, columns)))
         (out,) = b.extern("searchsorted.h", macros, operands, (TensorType(dims((rows, columns)), DType.int64),))
         return (reshaped(b, out, values.shape),)

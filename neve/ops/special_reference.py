@@ -45,7 +45,7 @@ def digamma(x: float) -> float:
     if x == 0:
         return math.copysign(math.inf, -x)
     if x < 0:
-        if x == math.floor(x):
+        if math.isinf(x) or x == math.floor(x):
             return math.nan
         r = x - round(x)
         return float(digamma(np.float64(1 - x))) - math.pi / math.tan(math.pi * r)
@@ -92,7 +92,7 @@ def ndtr(x: np.ndarray) -> np.ndarray:
 def log_ndtr(x: np.ndarray) -> np.ndarray:
     y = 1 / (x * x)
     tail = -x * x / 2 - np.log(-x) - 0.5 * math.log(2 * math.pi) + np.log1p(-y * (1 - y * (3 - y * (15 - y * 105))))
-    return np.where(x < -20, tail, np.where(x > 5, np.log1p(-0.5 * erfc(x / SQRT2)), np.log(0.5 * erfc(-x / SQRT2))))
+    return np.where(x < -35, tail, np.where(x > 5, np.log1p(-0.5 * erfc(x / SQRT2)), np.log(0.5 * erfc(-x / SQRT2))))
 
 
 def _bessel_scaled(order: int, x: np.ndarray) -> np.ndarray:
@@ -114,17 +114,17 @@ def i0e(x: np.ndarray) -> np.ndarray:
 
 @f64
 def i1e(x: np.ndarray) -> np.ndarray:
-    return np.copysign(_bessel_scaled(1, x), x)
+    return np.where(x == 0, x, np.copysign(_bessel_scaled(1, x), x))
 
 
 @f64
 def i0(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isinf(x), np.inf, _bessel_scaled(0, x) * np.exp(np.abs(x)))
+    return np.where(np.isinf(x), np.nan, _bessel_scaled(0, x) * np.exp(np.abs(x)))
 
 
 @f64
 def i1(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isinf(x), x, np.copysign(_bessel_scaled(1, x), x) * np.exp(np.abs(x)))
+    return np.where(np.isinf(x), np.nan, i1e(x) * np.exp(np.abs(x)))
 
 
 @elementwise
@@ -132,16 +132,15 @@ def zeta(x: float, q: float) -> float:
     """Hurwitz zeta by Euler and Maclaurin; the edges as in Cephes' zeta, which PyTorch has."""
     if x == 1:
         return math.inf
-    if x < 1 or math.isnan(x) or math.isnan(q):
+    if x < 1 or math.isnan(q):
         return math.nan
-    if q <= 0:
-        if q == math.floor(q):
-            return math.inf
-        if x != math.floor(x):
-            return math.nan
-    if math.isinf(q) or math.isinf(x):
-        return math.nan if math.isinf(x) and math.isinf(q) else 0.0 if math.isinf(q) else 1.0 if q == 1 else 0.0 if q > 1 else math.inf
-    total, power = 0.0, 0.0
+    if q <= 0 and (math.isinf(q) or q == math.floor(q)):
+        return math.inf
+    if math.isnan(x) or math.isinf(q) or (q < 0 and x != math.floor(x)):
+        return math.nan
+    if math.isinf(x):
+        return 1.0 if q == 1 else math.nan if q > 1 else math.inf
+    total = 0.0
     for _ in range(12):
         total += q ** -x
         q += 1
@@ -168,7 +167,7 @@ def polygamma(n: int) -> Callable[[np.ndarray], np.ndarray]:
         if n > 1:
             return (-1) ** (n + 1) * math.factorial(n) * zeta(np.float64(n + 1), x)
         mirrored = (math.pi / np.sin(math.pi * x)) ** 2 - zeta(np.float64(2), 1 - x)
-        return np.where(x < 0.5, mirrored, zeta(np.float64(2), x))
+        return np.where(x < 0.5, mirrored, np.where(x == np.inf, 0, zeta(np.float64(2), x)))
 
     return apply
 

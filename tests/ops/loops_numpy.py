@@ -93,14 +93,15 @@ class NumpyBuilder:
 
     def extern(self, header: str, macros: Mapping[str, str | int | Dim], inputs: Sequence[Tensor], outputs: Sequence[TensorType],
                scratch: Dim = 0) -> tuple[Tensor, ...]:
-        """Compiles the kernel and runs it, on one thread and on two, which must give the same bits."""
-        defines = "".join(f"#define {k} {v if isinstance(v, str) else self.size(v)}\n" for k, v in macros.items())
+        """Compiles the kernel, its sizes (macros that are not text) passed in s[], and runs it on one thread and on two: the bits must be the same."""
+        sizes = [k for k, v in macros.items() if not isinstance(v, str)]
+        defines = "".join(f"#define {k} {v if isinstance(v, str) else f's[{sizes.index(k)}]'}\n" for k, v in macros.items())
         kernel = load(f'#include "rt.h"\n#define KN(x) k1_##x\n{defines}#include "{header}"\n', "gcc", "k1_run")
         operands = [np.ascontiguousarray(self.arrays[x]) for x in inputs]
         runs = []
         for threads in (1, 2):
             outs = [np.full(self.shape(t.shape), 77).astype(t.dtype.numpy) for t in outputs]
-            kernel([*operands, *outs], threads=threads, scratch=self.size(scratch))
+            kernel([*operands, *outs], [self.size(macros[k]) for k in sizes], threads=threads, scratch=self.size(scratch))
             runs.append(outs)
         for a, b in zip(*runs, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=f"{header} differs between one and two threads")
