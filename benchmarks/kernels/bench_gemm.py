@@ -1,7 +1,8 @@
 """GFLOP/s of gemm.h per shape and compiler, on one thread, beside the peak probed around each timing.
 
-    python -m benchmarks.kernels.bench_gemm [--compiler gcc] [--shapes 128x384x384,197x384x384] [--top 3] [--seconds 0.05] [--json]
+python -m benchmarks.kernels.bench_gemm [--compiler gcc] [--shapes 128x384x384,49x1280x320] [--top 3] [--json]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,9 +18,28 @@ from neve.plan.templates.choice import Choice
 from neve.plan.templates.gemm import GemmSpec, candidates
 from tests.kernels.harness import aligned, compilers, load
 
-SHAPES = ((128, 384, 384), (128, 1536, 384), (128, 384, 1536), (197, 384, 384), (197, 1152, 384), (1500, 384, 384),
-          (1500, 1536, 384), (3136, 64, 64), (12544, 16, 32), (12544, 32, 32), (12544, 96, 32), (12544, 96, 16), (3136, 24, 144),
-          (784, 40, 240), (196, 112, 672), (49, 1280, 320), (49, 320, 960), (1, 1000, 1280), (1, 1536, 512), (8, 512, 512))
+SHAPES = (
+    (128, 384, 384),
+    (128, 1536, 384),
+    (128, 384, 1536),
+    (197, 384, 384),
+    (197, 1152, 384),
+    (1500, 384, 384),
+    (1500, 1536, 384),
+    (3136, 64, 64),
+    (12544, 16, 32),
+    (12544, 32, 32),
+    (12544, 96, 32),
+    (12544, 96, 16),
+    (3136, 24, 144),
+    (784, 40, 240),
+    (196, 112, 672),
+    (49, 1280, 320),
+    (49, 320, 960),
+    (1, 1000, 1280),
+    (1, 1536, 512),
+    (8, 512, 512),
+)
 
 PROBE = """
 #include "rt.h"
@@ -128,14 +148,17 @@ def main() -> None:
     args = parser.parse_args()
     shapes = [tuple(int(v) for v in s.split("x")) for s in args.shapes.split(",")] if args.shapes else SHAPES
     for m, n, k in shapes:
-        for choice in candidates(GemmSpec(m, n, k), AVX2)[:args.top]:
+        for choice in candidates(GemmSpec(m, n, k), AVX2)[: args.top]:
             for compiler in args.compiler or compilers():
                 r = measure((m, n, k), choice, compiler, args.epilogue, args.seconds)
                 if args.json:
                     print(json.dumps(r.__dict__), flush=True)
                 else:
-                    print(f"{m:6}x{n:<5}x{k:<5}{compiler:4} {r.label:28} {r.microseconds:9.1f} us {r.gflops:6.1f} GFLOP/s "
-                          f"{100 * r.gflops / r.peak:5.1f} % of {r.peak:.0f}", flush=True)
+                    print(
+                        f"{m:6}x{n:<5}x{k:<5}{compiler:4} {r.label:28} {r.microseconds:9.1f} us "
+                        f"{r.gflops:6.1f} GFLOP/s {100 * r.gflops / r.peak:5.1f} % of {r.peak:.0f}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@
 #define TILE_B_STEP (TILE_NV * NEVE_VL)
 #endif
 
-NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const void *x, const float *b, int64_t k,
-                           int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
+NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const void *x,
+                           const float *b, int64_t k, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
 #ifdef TILE_PARTIAL
                            , float *part, int flags
 #endif

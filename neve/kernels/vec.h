@@ -242,7 +242,10 @@ NEVE_INLINE vf neve_round_generic(vf v)
 #define NEVE_ROUND_AS(elementwise, neon, imm, generic) generic
 #endif
 /* vround(v) differs from the wanted integer by at most 1; the sign of v stays on a zero. */
-NEVE_INLINE vf neve_with_sign(vf magnitude, vf v) { return (vf)(((vi)magnitude & vset_i(0x7fffffff)) | ((vi)v & vset_i((int32_t)0x80000000))); }
+NEVE_INLINE vf neve_with_sign(vf magnitude, vf v)
+{
+    return (vf)(((vi)magnitude & vset_i(0x7fffffff)) | ((vi)v & vset_i((int32_t)0x80000000)));
+}
 NEVE_INLINE vf neve_minus1_where(vi mask, vf r) { return vselect(mask, r - vset(1.0f), r); }
 NEVE_INLINE vf neve_plus1_where(vi mask, vf r) { return vselect(mask, r + vset(1.0f), r); }
 NEVE_INLINE vf neve_floor_generic(vf v) { vf r = neve_round_generic(v); return neve_minus1_where(r > v, r); }

@@ -12,6 +12,7 @@
 
 The snippet is compiled with the flags of generated code and -Wall -Wextra -Werror.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -29,13 +30,28 @@ from pathlib import Path
 import numpy as np
 
 KERNELS = Path(__file__).resolve().parents[2] / "neve" / "kernels"
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-ffreestanding", "-fPIC", "-fvisibility=hidden",
-         "-Wall", "-Wextra", "-Werror")
-ISA = {"generic": (), "avx2": ("-mavx2", "-mfma", "-mf16c"),
-       "avx512": ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl")}
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-ffreestanding",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+)
+ISA = {
+    "generic": (),
+    "avx2": ("-mavx2", "-mfma", "-mf16c"),
+    "avx512": ("-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"),
+}
 ZIG = (sys.executable, "-m", "ziglang", "cc")
-COMPILERS = {"gcc": ("gcc", "-shared", "-nostdlib"),
-             "zig": (*ZIG, "-target", "x86_64-linux-gnu", "-shared", "-nostdlib", "-fno-sanitize=all")}
+COMPILERS = {
+    "gcc": ("gcc", "-shared", "-nostdlib"),
+    "zig": (*ZIG, "-target", "x86_64-linux-gnu", "-shared", "-nostdlib", "-fno-sanitize=all"),
+}
 
 ENTRY = """
 __attribute__((visibility("default"))) void test_{0}(void *const *p, const int64_t *s, neve_thread *th);
@@ -49,8 +65,15 @@ void bench_{0}(void *const *p, const int64_t *s, neve_thread *th, int64_t reps)
 class Thread(ctypes.Structure):
     """neve_thread of rt.h."""
 
-    _fields_ = [("tid", ctypes.c_int32), ("nt", ctypes.c_int32), ("scratch", ctypes.c_void_p), ("shared", ctypes.c_void_p),
-                ("bar", ctypes.c_void_p), ("yield_", ctypes.c_void_p), ("host", ctypes.c_void_p)]
+    _fields_ = [
+        ("tid", ctypes.c_int32),
+        ("nt", ctypes.c_int32),
+        ("scratch", ctypes.c_void_p),
+        ("shared", ctypes.c_void_p),
+        ("bar", ctypes.c_void_p),
+        ("yield_", ctypes.c_void_p),
+        ("host", ctypes.c_void_p),
+    ]
 
 
 def aligned(size: int, dtype: type = np.uint8) -> np.ndarray:
@@ -58,7 +81,7 @@ def aligned(size: int, dtype: type = np.uint8) -> np.ndarray:
     n = size * np.dtype(dtype).itemsize
     raw = np.empty(n + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start:start + n].view(dtype)
+    return raw[start : start + n].view(dtype)
 
 
 def guarded(array: np.ndarray) -> np.ndarray:
@@ -75,7 +98,7 @@ def guarded(array: np.ndarray) -> np.ndarray:
 
 
 class Kernel:
-    """A compiled kernel: call it with its arrays (operands in the template's order), sizes s[], and a number of threads."""
+    """A compiled kernel: call it with its arrays (operands in the template's order), sizes s[], number of threads."""
 
     def __init__(self, path: Path, name: str) -> None:
         lib = ctypes.CDLL(str(path))
@@ -83,8 +106,15 @@ class Kernel:
         self._bench = getattr(lib, f"bench_{name}")
         self.path = path
 
-    def __call__(self, arrays: Sequence[np.ndarray | None], sizes: Sequence[int] = (), threads: int = 1, scratch: int = 0,
-                 shared: int = 0, reps: int = 0) -> None:
+    def __call__(
+        self,
+        arrays: Sequence[np.ndarray | None],
+        sizes: Sequence[int] = (),
+        threads: int = 1,
+        scratch: int = 0,
+        shared: int = 0,
+        reps: int = 0,
+    ) -> None:
         """Run once on each of `threads` threads at the same time; with reps, that many times over inside C."""
         p = (ctypes.c_void_p * max(1, len(arrays)))(*[None if a is None else a.ctypes.data for a in arrays])
         s = (ctypes.c_int64 * max(1, len(sizes)))(*sizes)
@@ -92,7 +122,10 @@ class Kernel:
         own = [aligned(scratch + 64) for _ in range(threads)]
         for buffer in own:
             buffer[scratch:] = 0xA5
-        args = [Thread(i, threads, own[i].ctypes.data, common.ctypes.data, barrier.ctypes.data, None, None) for i in range(threads)]
+        args = [
+            Thread(i, threads, own[i].ctypes.data, common.ctypes.data, barrier.ctypes.data, None, None)
+            for i in range(threads)
+        ]
 
         def call(i: int) -> None:
             if reps:
@@ -112,18 +145,22 @@ class Kernel:
 @functools.cache
 def compilers() -> tuple[str, ...]:
     """Names of the compilers that work here."""
+
     def works(command: Sequence[str]) -> bool:
         try:
             return subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0
         except OSError:
             return False
+
     return tuple(n for n, c in COMPILERS.items() if works(["gcc"] if n == "gcc" else c[:4]))
 
 
 def build(source: str, compiler: str, isa: str = "avx2", flags: Sequence[str] = ()) -> Path:
     """The shared library of a translation unit, from the cache if it, the headers and the flags are unchanged."""
     command = [*COMPILERS[compiler], *FLAGS, *ISA[isa], *flags, "-I", str(KERNELS)]
-    digest = hashlib.sha256("\0".join([source, *command, *(h.read_text() for h in sorted(KERNELS.glob("*.h")))]).encode())
+    digest = hashlib.sha256(
+        "\0".join([source, *command, *(h.read_text() for h in sorted(KERNELS.glob("*.h")))]).encode()
+    )
     folder = Path(tempfile.gettempdir()) / f"neve-kernel-tests-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     path = folder / f"{compiler}-{digest.hexdigest()[:24]}.so"
@@ -140,7 +177,9 @@ def build(source: str, compiler: str, isa: str = "avx2", flags: Sequence[str] = 
 
 
 @functools.cache
-def load_all(source: str, compiler: str, names: tuple[str, ...], isa: str = "avx2", flags: tuple[str, ...] = ()) -> dict[str, Kernel]:
+def load_all(
+    source: str, compiler: str, names: tuple[str, ...], isa: str = "avx2", flags: tuple[str, ...] = ()
+) -> dict[str, Kernel]:
     """Several kernels of one snippet, compiled together."""
     path = build(source + "".join(ENTRY.format(name) for name in names), compiler, isa, flags)
     return {name: Kernel(path, name) for name in names}

@@ -1,4 +1,5 @@
 """gemm.h on edge sizes, in each compiler, against float64; one, two and three threads give the same bits."""
+
 from __future__ import annotations
 
 import subprocess
@@ -42,9 +43,28 @@ def runtime(m: int | str, n: int | str, k: int | str, *sizes: tuple[int, ...], *
     return Problem(GemmSpec(m, n, k, b_packed=False, **more), sizes or ((),))  # type: ignore[arg-type]
 
 
-EDGES = tuple(packed(*shape) for shape in (
-    (1, 1, 1), (5, 15, 7), (6, 16, 8), (7, 17, 9), (12, 8, 4), (13, 7, 3), (3, 24, 5), (13, 40, 33), (49, 33, 20), (1, 70, 33),
-    (1, 129, 20), (1, 5, 3), (2, 100, 65), (0, 4, 3), (4, 4, 0), (1, 20, 0), (3, 0, 3)))
+EDGES = tuple(
+    packed(*shape)
+    for shape in (
+        (1, 1, 1),
+        (5, 15, 7),
+        (6, 16, 8),
+        (7, 17, 9),
+        (12, 8, 4),
+        (13, 7, 3),
+        (3, 24, 5),
+        (13, 40, 33),
+        (49, 33, 20),
+        (1, 70, 33),
+        (1, 129, 20),
+        (1, 5, 3),
+        (2, 100, 65),
+        (0, 4, 3),
+        (4, 4, 0),
+        (1, 20, 0),
+        (3, 0, 3),
+    )
+)
 PACKED = (
     packed(7, 20, 6, lda=9),
     packed(7, 20, 6, b_layout="kn"),
@@ -54,8 +74,11 @@ PACKED = (
     packed("s[0]", 130, 8, (1,), (2,), (4,)),
     packed("(s[0]*s[1])", 12, 5, (3, 4), (0, 2), lda="(s[0]*0+8)"),
     Problem(GemmSpec(205, 50, 40), target=SMALL_CACHE),
-    Problem(GemmSpec("s[0]", 50, 40, batch="s[1]", a_batch="(b)*s[0]*40"), ((1, 2), (47, 1), (48, 2), (49, 3), (205, 2), (5, 0)),
-            SMALL_CACHE),
+    Problem(
+        GemmSpec("s[0]", 50, 40, batch="s[1]", a_batch="(b)*s[0]*40"),
+        ((1, 2), (47, 1), (48, 2), (49, 3), (205, 2), (5, 0)),
+        SMALL_CACHE,
+    ),
 )
 RUNTIME = (
     runtime(13, 21, 10),
@@ -64,22 +87,33 @@ RUNTIME = (
     runtime(40, 36, 70, batch=3, a_batch=2800, b_batch=2520),
     runtime(13, 17, 9, ldb=40, ldn=2),
     runtime(7, 20, 2100, ldb=1, ldn=2100),
-    runtime("s[0]", "s[1]", "s[2]", *((m, n, k) for m in (1, 6, 50) for n in (1, 16, 35) for k in (0, 1, 511, 512, 1030)),
-            ldb="s[1]", lda="s[2]"),
-    runtime("s[0]", "s[0]", 16, (1,), (7,), (33,), ldb=1, ldn=16, batch=2, a_batch="(b)*s[0]*16", b_batch="(b)*s[0]*16"),
+    runtime(
+        "s[0]",
+        "s[1]",
+        "s[2]",
+        *((m, n, k) for m in (1, 6, 50) for n in (1, 16, 35) for k in (0, 1, 511, 512, 1030)),
+        ldb="s[1]",
+        lda="s[2]",
+    ),
+    runtime(
+        "s[0]", "s[0]", 16, (1,), (7,), (33,), ldb=1, ldn=16, batch=2, a_batch="(b)*s[0]*16", b_batch="(b)*s[0]*16"
+    ),
     runtime(13, 21, 10, lda=1, ldk=13),
     runtime(50, 21, "s[0]", (0,), (9,), (600,), lda=1, ldk=50),
     packed(50, 40, 33, lda=1, ldk=55),
     packed(7, 20, 6, lda=2, ldk=15),
     Problem(GemmSpec(100, 40, 33, batch=2, a_batch=3400, lda=1, ldk=102), target=SMALL_CACHE),
 )
-ALL_TILES = tuple(Problem(spec, ((),), AVX2, i) for spec in (GemmSpec(23, 75, 11), GemmSpec(1, 150, 11))
-                  for i in range(0, len(candidates(spec, AVX2)), 2))
+ALL_TILES = tuple(
+    Problem(spec, ((),), AVX2, i)
+    for spec in (GemmSpec(23, 75, 11), GemmSpec(1, 150, 11))
+    for i in range(0, len(candidates(spec, AVX2)), 2)
+)
 PROBLEMS = (*EDGES, *PACKED, *RUNTIME)
 
 
 def source(problem: Problem, name: str) -> str:
-    """The kernel NAME_run with operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + bias of the column."""
+    """The kernel NAME_run of operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + the column's bias."""
     macros = "".join(f"#define {key} {value}\n" for key, value in problem.choice.macros)
     loop = "#define K_STORE_LOOP 1" if int(name[1:]) % 2 else ""
     return f"""
@@ -89,7 +123,8 @@ def source(problem: Problem, name: str) -> str:
 NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_t m, int64_t n)
 {{ (void)s; return (float *)p[2] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
 #define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[3] + (n)))
-#define K_STORE_N(v, cnt, b, m, n) vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[3] + (n), cnt), cnt)
+#define K_STORE_N(v, cnt, b, m, n) \\
+    vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[3] + (n), cnt), cnt)
 #include "gemm.h"
 """
 
@@ -115,10 +150,14 @@ class Operands:
     scale: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-def strided(rng: np.random.Generator, shape: tuple[int, int, int], steps: tuple[int, int], starts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def strided(
+    rng: np.random.Generator, shape: tuple[int, int, int], steps: tuple[int, int], starts: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """A flat buffer just long enough, and the (batch, rows, columns) view that it holds."""
     batch, rows, columns = shape
-    index = np.array(starts, np.int64)[:, None, None] + np.arange(rows)[:, None] * steps[0] + np.arange(columns) * steps[1]
+    index = (
+        np.array(starts, np.int64)[:, None, None] + np.arange(rows)[:, None] * steps[0] + np.arange(columns) * steps[1]
+    )
     flat = rng.standard_normal(int(index.max()) + 1 if index.size else 0).astype(np.float32)
     return guarded(flat), flat[index] if index.size else np.zeros(shape, np.float32)
 
@@ -127,7 +166,9 @@ def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
     spec, rng = problem.spec, np.random.default_rng(1)
     m, n, k, batch = (value(v, s) for v in (spec.m, spec.n, spec.k, spec.batch))
     lda, ldb = (d if v is None else value(v, s) for v, d in ((spec.lda, k), (spec.ldb, n)))
-    a_flat, a = strided(rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)])
+    a_flat, a = strided(
+        rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)]
+    )
     if spec.b_packed:
         b = rng.standard_normal((batch if spec.b_batched else 1, k, n)).astype(np.float32)
         weight = b if spec.b_layout == "kn" else np.swapaxes(b, 1, 2)
@@ -135,11 +176,16 @@ def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
         assert pack is not None
         b_flat = guarded(pack(weight if spec.b_batched else weight[0]))
     else:
-        b_flat, b = strided(rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)])
+        b_flat, b = strided(
+            rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)]
+        )
     bias = rng.standard_normal(n).astype(np.float32)
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-    return Operands([a_flat, b_flat, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
-                    wide_a @ wide_b + bias, np.abs(wide_a) @ np.abs(wide_b) + np.abs(bias))
+    return Operands(
+        [a_flat, b_flat, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
+        wide_a @ wide_b + bias,
+        np.abs(wide_a) @ np.abs(wide_b) + np.abs(bias),
+    )
 
 
 def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[str]:
@@ -153,10 +199,10 @@ def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[st
                 out = made.arrays[2]
                 out[...] = 7
                 kernels[f"k{i}_run"](made.arrays, s, threads, problem.choice.scratch)
-                got = out[..., :out.shape[-1] - PAD]
+                got = out[..., : out.shape[-1] - PAD]
                 if not (np.abs(got - made.want) <= 1e-6 * made.scale + 1e-30).all():
                     yield f"{problem.spec} {s} {problem.choice.label}, {threads} threads: wrong values"
-                if not (out[..., out.shape[-1] - PAD:] == 7).all():
+                if not (out[..., out.shape[-1] - PAD :] == 7).all():
                     yield f"{problem.spec} {s}: wrote past the row"
                 if first is not None and not np.array_equal(first, got):
                     yield f"{problem.spec} {s}: {threads} threads differ from 1"
@@ -186,16 +232,40 @@ def test_compiles_for(target: str, tmp_path: Path) -> None:
     name, extra, data = {
         "aarch64-linux-gnu": (target, (), replace(GENERIC, isa="neon", registers=32)),
         "wasm32-freestanding": (target, ("-msimd128",), GENERIC),
-        "x86_64-avx512": ("x86_64-linux-gnu", ("-mcpu=skylake_avx512",), replace(AVX2, isa="avx512", vl=16, registers=32)),
+        "x86_64-avx512": (
+            "x86_64-linux-gnu",
+            ("-mcpu=skylake_avx512",),
+            replace(AVX2, isa="avx512", vl=16, registers=32),
+        ),
     }[target]
     problems = tuple(replace(q, target=data) for q in (EDGES[7], PACKED[4], RUNTIME[0], RUNTIME[6]))
     path = tmp_path / "k.c"
-    path.write_text(unit(problems) + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"
-                    "void k_all(void *const *p, const int64_t *s, neve_thread *th) { "
-                    + " ".join(f"k{i}_run(p, s, th);" for i in range(len(problems))) + " }\n")
+    path.write_text(
+        unit(problems) + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"
+        "void k_all(void *const *p, const int64_t *s, neve_thread *th) { "
+        + " ".join(f"k{i}_run(p, s, th);" for i in range(len(problems)))
+        + " }\n"
+    )
     flags = [f for f in FLAGS if f != "-fPIC" or "linux" in name]
-    done = subprocess.run([*ZIG, "-target", name, *extra, *flags, "-fno-sanitize=all", "-I", str(KERNELS), "-c", str(path),
-                           "-o", str(tmp_path / "k.o")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            *ZIG,
+            "-target",
+            name,
+            *extra,
+            *flags,
+            "-fno-sanitize=all",
+            "-I",
+            str(KERNELS),
+            "-c",
+            str(path),
+            "-o",
+            str(tmp_path / "k.o"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,5 @@
-"""vec.h: each operation, in each compiler and vector width that runs here, against numpy; other targets must compile."""
+"""vec.h: each operation, in each compiler and width that runs here, against numpy; other targets must compile."""
+
 from __future__ import annotations
 
 import subprocess
@@ -10,9 +11,15 @@ import pytest
 from tests.kernels.harness import FLAGS, KERNELS, ZIG, compilers, load
 
 UNARY = {"vabs": np.abs, "vsqrt": np.sqrt, "vfloor": np.floor, "vceil": np.ceil, "vtrunc": np.trunc, "vround": np.rint}
-SOURCE = '#include "vec.h"\n' + "".join(
-    f"static void k_{n}(void *const *p, const int64_t *s, neve_thread *th) {{ (void)th; const float *a = p[0]; float *c = p[2];"
-    f" for (int64_t i = 0; i < s[0]; i += NEVE_VL) vstore(c + i, {n}(vload(a + i))); }}\n" for n in UNARY) + """
+SOURCE = (
+    '#include "vec.h"\n'
+    + "".join(
+        f"static void k_{n}(void *const *p, const int64_t *s, neve_thread *th)"
+        f" {{ (void)th; const float *a = p[0]; float *c = p[2];"
+        f" for (int64_t i = 0; i < s[0]; i += NEVE_VL) vstore(c + i, {n}(vload(a + i))); }}\n"
+        for n in UNARY
+    )
+    + """
 static void k_rest(void *const *p, const int64_t *s, neve_thread *th)
 {
     (void)th;
@@ -45,20 +52,42 @@ static void k_rest(void *const *p, const int64_t *s, neve_thread *th)
     d[1023] = NEVE_VL;
 }
 """
-SPECIAL = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, 8388607.5, -8388607.5, 8388609.0, 1e20, -1e20, np.inf, -np.inf, np.nan,
-           -0.3, 0.3, 4194304.5, 2147483648.0]
+)
+SPECIAL = [
+    0.0,
+    -0.0,
+    0.5,
+    -0.5,
+    1.5,
+    2.5,
+    -2.5,
+    0.49999997,
+    8388607.5,
+    -8388607.5,
+    8388609.0,
+    1e20,
+    -1e20,
+    np.inf,
+    -np.inf,
+    np.nan,
+    -0.3,
+    0.3,
+    4194304.5,
+    2147483648.0,
+]
 
 
 @pytest.fixture(scope="module", params=[(c, i) for c in compilers() for i in ("generic", "avx2")], ids="-".join)
 def built(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param
+    compiler, isa = request.param
+    return compiler, isa
 
 
 @pytest.fixture
 def data() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     a = (rng.standard_normal(512) * 10 ** rng.uniform(-2, 8, 512)).astype(np.float32)
-    a[:len(SPECIAL)] = SPECIAL
+    a[: len(SPECIAL)] = SPECIAL
     b = rng.standard_normal(512).astype(np.float32)
     return a, b
 
@@ -97,25 +126,50 @@ def test_rest(built: tuple[str, str], data: tuple[np.ndarray, np.ndarray]) -> No
         np.testing.assert_allclose(c[8].reshape(-1, vl)[:, 0], y.reshape(-1, vl).sum(1), atol=1e-5)
         np.testing.assert_array_equal(c[9].reshape(-1, vl)[:, 0], a.reshape(-1, vl).max(1))
         for cnt in range(vl + 1):
-            np.testing.assert_array_equal(d[cnt * 32:cnt * 32 + vl], np.where(np.arange(vl) < cnt, y[:vl], 0))
-            np.testing.assert_array_equal(d[cnt * 32 + 16:cnt * 32 + 16 + vl], np.where(np.arange(vl) < cnt, y[:vl], 7))
-        np.testing.assert_array_equal(d[544:544 + vl * vl].reshape(vl, vl), y[:vl * vl].reshape(vl, vl).T)
+            np.testing.assert_array_equal(d[cnt * 32 : cnt * 32 + vl], np.where(np.arange(vl) < cnt, y[:vl], 0))
+            np.testing.assert_array_equal(
+                d[cnt * 32 + 16 : cnt * 32 + 16 + vl], np.where(np.arange(vl) < cnt, y[:vl], 7)
+            )
+        np.testing.assert_array_equal(d[544 : 544 + vl * vl].reshape(vl, vl), y[: vl * vl].reshape(vl, vl).T)
 
 
-@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "wasm32-freestanding", "x86_64-windows-gnu", "aarch64-macos", "x86_64-avx512"])
+@pytest.mark.parametrize(
+    "target", ["aarch64-linux-gnu", "wasm32-freestanding", "x86_64-windows-gnu", "aarch64-macos", "x86_64-avx512"]
+)
 def test_compiles_without_libm(target: str, tmp_path: Path) -> None:
     """The unit compiles for targets that do not run here and needs no symbol from outside."""
     if "zig" not in compilers():
         pytest.skip("needs the ziglang wheel")
     unit, out = tmp_path / "k.c", tmp_path / "k.o"
     names = [f"k_{n}" for n in (*UNARY, "rest")]
-    unit.write_text(SOURCE + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"
-                    "void k_all(void *const *p, const int64_t *s, neve_thread *th) {" + "".join(f"{n}(p, s, th);" for n in names) + "}\n")
+    unit.write_text(
+        SOURCE + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"
+        "void k_all(void *const *p, const int64_t *s, neve_thread *th) {"
+        + "".join(f"{n}(p, s, th);" for n in names)
+        + "}\n"
+    )
     extra = {"wasm32-freestanding": ["-msimd128"], "x86_64-avx512": ["-mcpu=skylake_avx512"]}.get(target, [])
     triple = "x86_64-linux-gnu" if target == "x86_64-avx512" else target
     flags = [f for f in FLAGS if f != "-fPIC" or "linux" in triple]
-    done = subprocess.run([*ZIG, "-target", triple, *extra, *flags, "-fno-sanitize=all", "-I", str(KERNELS), "-c", str(unit), "-o", str(out)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            *ZIG,
+            "-target",
+            triple,
+            *extra,
+            *flags,
+            "-fno-sanitize=all",
+            "-I",
+            str(KERNELS),
+            "-c",
+            str(unit),
+            "-o",
+            str(out),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     data = out.read_bytes()
     for symbol in (b"sqrtf", b"floorf", b"ceilf", b"truncf", b"roundevenf", b"fmaf"):

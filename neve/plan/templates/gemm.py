@@ -1,8 +1,9 @@
 """Matrix products: the choice of tiles and blocks for gemm.h, and the packing of constant weights.
 
-The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of r·v / 2 (multiply-adds), (r + v) / 2
-(loads) and 4 (latency of one chain), as on x86 cores with two ports for either.
+The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of r·v / 2
+(multiply-adds), (r + v) / 2 (loads) and 4 (latency of one chain), as on x86 cores with two ports for either.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ LONGEST_TERMS = 2048
 class GemmSpec:
     """C[b, m, n] = Σ_k A[b, m, k] · B[b, k, n].
 
-    lda and ldk are the elements between rows of A and between successive k of a row (lda=None: k). a_batch is the elements between
-    batches of A, or a C expression in b. If b_packed, B is a constant handed to `Choice.pack` as an array (n, k) (b_layout "nk", as
-    torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched; n and k must be literal. Otherwise B is a run-time matrix
-    with ldb elements between successive k, ldn between successive n (ldb=None: n), b_batch as a_batch.
+    lda and ldk are the elements between rows of A and between successive k of a row (lda=None: k). a_batch is the
+    elements between batches of A, or a C expression in b. If b_packed, B is a constant handed to `Choice.pack` as an
+    array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched; n and k
+    must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn between successive n
+    (ldb=None: n), b_batch as a_batch.
     Raises ValueError for a packed B whose n or k is symbolic.
     """
 
@@ -64,6 +66,11 @@ class Tiles:
     mr_last: int
 
 
+def ceil_div(a: int, b: int) -> int:
+    """The quotient rounded up."""
+    return -(-a // b)
+
+
 def rows_that_fit(nv: int, target: Target) -> int:
     """The most rows of a tile of nv vectors whose sums, B vectors and one broadcast leave a register spare."""
     fit = (target.registers - 2 - nv) // nv
@@ -77,15 +84,15 @@ def term_cycles(rows: int, nv: int) -> float:
 
 def cut(rows: int, most: int) -> dict[int, int]:
     """How gemm.h cuts a block of rows into tiles: {rows of a tile: number of them}."""
-    count = -(-rows // most)
+    count = ceil_div(rows, most)
     base, more = divmod(rows, count)
     return {r: c for r, c in ((base, count - more), (base + 1, more)) if c}
 
 
 def blocks(m: int, mb: int, mr: int) -> dict[int, int]:
     """How gemm.h cuts all rows into blocks: {rows of a block: number of them}."""
-    even = -(-(-(-m // -(-m // mb))) // mr) * mr
-    used = -(-m // even)
+    even = ceil_div(ceil_div(m, ceil_div(m, mb)), mr) * mr
+    used = ceil_div(m, even)
     rest = m - (used - 1) * even
     return {even: used} if rest == even else {r: c for r, c in ((even, used - 1), (rest, 1)) if c}
 
@@ -99,7 +106,7 @@ def row_set(spec: GemmSpec, mb: int, mr: int, unit: int) -> int:
 
 def panel_count(n: int, tiles: Tiles, vl: int) -> int:
     """Panels of n columns, the last one included."""
-    return 1 + max(0, -(-(n - tiles.last * vl) // (tiles.nv * vl)))
+    return 1 + max(0, ceil_div(n - tiles.last * vl, tiles.nv * vl))
 
 
 def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
@@ -131,7 +138,7 @@ def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     room = max(132, min(504, int(0.6 * target.l2) // (4 * max(terms, 1))))
     if isinstance(spec.m, int) and single and spec.ldk == 1 and spec.b_packed:
         room = max(room, spec.m)
-    most = -(-max(spec.m, 1) // tiles.mr) * tiles.mr if isinstance(spec.m, int) else room
+    most = ceil_div(max(spec.m, 1), tiles.mr) * tiles.mr if isinstance(spec.m, int) else room
     return max(tiles.mr, min(room // tiles.mr * tiles.mr, most))
 
 
@@ -148,7 +155,7 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
 
 
 def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
-    """GEMM_GEMV: several panels are several streams from memory, and enough chains of multiply-adds; 0 if there is one panel."""
+    """GEMM_GEMV: several panels are several streams from memory and enough chains of multiply-adds; 0 for one panel."""
     if not spec.b_packed or isinstance(spec.m, int) and spec.m != 1 or tiles.nv != tiles.last:
         return 0
     panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
@@ -158,7 +165,7 @@ def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
 
 
 def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
-    """A constant (k, n) or (batch, k, n) as gemm.h reads it: panel after panel, k inside, columns innermost, padded with zeros."""
+    """A constant (k, n) or (batch, k, n) as gemm.h reads it: panels, k inside, columns innermost, padded with zeros."""
     weight = np.asarray(weight, np.float32)
     if weight.ndim == 2:
         weight = weight[None]
@@ -170,21 +177,52 @@ def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
             width = (tiles.last if i == panels - 1 else tiles.nv) * vl
             start = i * tiles.nv * vl
             panel = np.zeros((k, width), np.float32)
-            columns = weight[b, :, start:start + width]
-            panel[:, :columns.shape[1]] = columns
+            columns = weight[b, :, start : start + width]
+            panel[:, : columns.shape[1]] = columns
             parts.append(panel.ravel())
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
     """The function that packs this product's weight."""
+
     def pack(weight: np.ndarray) -> np.ndarray:
         return pack_weight(np.swapaxes(weight, -1, -2) if spec.b_layout == "nk" else weight, tiles, vl)
+
     return pack
 
 
-def _round64(n: int) -> int:
-    return -(-n // 64) * 64
+def packed_size(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
+    """Elements of one batch of a packed weight."""
+    panels = panel_count(int(spec.n), tiles, target.vl)
+    return ((panels - 1) * tiles.nv + tiles.last) * target.vl * int(spec.k)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Copies in scratch: terms of B at once, whether K is split, elements between terms of A (0: no copy), bytes."""
+
+    kc: int
+    split: bool
+    stride: int
+    size: int
+
+
+def scratch(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Scratch:
+    """Bytes as gemm.h lays them out: A, then a panel of B, then the sums of a split K."""
+    k = spec.k if isinstance(spec.k, int) else None
+    split = not spec.b_packed and (k is None or k > LONGEST_TERMS)
+    kc = 512 if split or k is None else k
+    stride = ceil_div(mb, 16) * 16 + 16
+    if spec.ldk == 1 or k is None or 4 * k * stride > target.l2:
+        stride = 0
+    widest = max(tiles.nv, tiles.last) * target.vl
+    size = ceil_div(4 * (k or 0) * stride, 64) * 64
+    if not spec.b_packed:
+        size += ceil_div(4 * kc * widest, 64) * 64
+    if split:
+        size += 4 * max(ceil_div(mb, mr) * mr for mr in (tiles.mr, tiles.mr_last)) * widest
+    return Scratch(kc, split, stride, size)
 
 
 def _stride(value: Size) -> Size:
@@ -192,42 +230,57 @@ def _stride(value: Size) -> Size:
     return f"((b) * {value})" if isinstance(value, int) else f"({value})"
 
 
-def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
-    k = spec.k if isinstance(spec.k, int) else None
-    split = not spec.b_packed and (k is None or k > LONGEST_TERMS)
-    kc = min(k, LONGEST_TERMS) if k is not None and not split else 512
-    widest = max(tiles.nv, tiles.last) * target.vl
-    stride = -(-mb // 16) * 16 + 16
-    repack = spec.ldk != 1 and k is not None and 4 * k * stride <= target.l2
-    direct = not spec.b_packed and spec.ldn == 1 and isinstance(spec.m, int) and spec.m <= 2 * tiles.mr
-    gemv = panels_at_once(spec, tiles, target)
-    scratch = _round64(4 * k * stride) if repack and k is not None else 0
-    if not spec.b_packed:
-        scratch += _round64(4 * kc * widest)
-    if split:
-        scratch += 4 * max(-(-mb // tiles.mr) * tiles.mr, -(-mb // tiles.mr_last) * tiles.mr_last) * widest
+def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Target) -> tuple[tuple[str, Size], ...]:
     b_batch = spec.b_batch
     if spec.b_packed:
-        panels = panel_count(int(spec.n), tiles, target.vl)
-        b_batch = ((panels - 1) * tiles.nv + tiles.last) * target.vl * int(spec.k) if spec.b_batched else 0
-    weight_bytes = 4 * int(spec.n) * int(spec.k) if spec.b_packed else 0
-    macros: tuple[tuple[str, Size], ...] = (
-        ("GEMM_BATCH", spec.batch), ("GEMM_M", spec.m), ("GEMM_N", spec.n), ("GEMM_K", spec.k),
-        ("GEMM_LDA", spec.k if spec.lda is None else spec.lda), ("GEMM_LDK", spec.ldk), ("GEMM_A_BATCH(b)", _stride(spec.a_batch)),
-        ("GEMM_B_PACKED", int(spec.b_packed)), ("GEMM_LDB", spec.n if spec.ldb is None else spec.ldb), ("GEMM_LDN", spec.ldn),
-        ("GEMM_B_BATCH(b)", _stride(b_batch)), ("GEMM_B_DIRECT", int(direct)),
-        ("GEMM_NV", tiles.nv), ("GEMM_NV_LAST", tiles.last), ("GEMM_MR", tiles.mr), ("GEMM_MR_LAST", tiles.mr_last),
-        ("GEMM_ROWS", row_set(spec, mb, tiles.mr, tiles.mr)), ("GEMM_ROWS_LAST", row_set(spec, mb, tiles.mr_last, tiles.mr)),
-        ("GEMM_MB", mb), ("GEMM_KC", kc), ("GEMM_K_SPLIT", int(split)),
-        ("GEMM_A_PACK", int(repack)), ("GEMM_A_STRIDE", stride if repack else 0), ("GEMM_GEMV", gemv),
-        ("GEMM_PREFETCH", int(weight_bytes > target.l1 // 2)))
+        b_batch = packed_size(spec, tiles, target) if spec.b_batched else 0
+    direct = not spec.b_packed and spec.ldn == 1 and isinstance(spec.m, int) and spec.m <= 2 * tiles.mr
+    large = spec.b_packed and 4 * packed_size(spec, tiles, target) > target.l1 // 2
+    return (
+        ("GEMM_BATCH", spec.batch),
+        ("GEMM_M", spec.m),
+        ("GEMM_N", spec.n),
+        ("GEMM_K", spec.k),
+        ("GEMM_LDA", spec.k if spec.lda is None else spec.lda),
+        ("GEMM_LDK", spec.ldk),
+        ("GEMM_A_BATCH(b)", _stride(spec.a_batch)),
+        ("GEMM_B_PACKED", int(spec.b_packed)),
+        ("GEMM_LDB", spec.n if spec.ldb is None else spec.ldb),
+        ("GEMM_LDN", spec.ldn),
+        ("GEMM_B_BATCH(b)", _stride(b_batch)),
+        ("GEMM_B_DIRECT", int(direct)),
+        ("GEMM_NV", tiles.nv),
+        ("GEMM_NV_LAST", tiles.last),
+        ("GEMM_MR", tiles.mr),
+        ("GEMM_MR_LAST", tiles.mr_last),
+        ("GEMM_ROWS", row_set(spec, mb, tiles.mr, tiles.mr)),
+        ("GEMM_ROWS_LAST", row_set(spec, mb, tiles.mr_last, tiles.mr)),
+        ("GEMM_MB", mb),
+        ("GEMM_KC", space.kc),
+        ("GEMM_K_SPLIT", int(space.split)),
+        ("GEMM_A_PACK", int(space.stride > 0)),
+        ("GEMM_A_STRIDE", space.stride),
+        ("GEMM_GEMV", panels_at_once(spec, tiles, target)),
+        ("GEMM_PREFETCH", int(large)),
+    )
+
+
+def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     batch = spec.batch if isinstance(spec.batch, int) else 1
     seconds = batch * cycles(spec, tiles, mb, target) * 4 * target.vl / target.flops
-    if weight_bytes:
-        seconds = 0.1 * seconds + max(0.9 * seconds, weight_bytes / target.bandwidth)
+    if spec.b_packed:
+        loading = 4 * packed_size(spec, tiles, target) / target.bandwidth
+        seconds = 0.1 * seconds + max(0.9 * seconds, loading)
     wide = f"{tiles.nv * target.vl}" + (f"/{tiles.last * target.vl}" if tiles.last != tiles.nv else "")
-    return Choice("gemm.h", f"gemm {tiles.mr}x{wide}, blocks of {mb}", macros,
-                  packer(spec, tiles, target.vl) if spec.b_packed else None, scratch, 0, seconds)
+    space = scratch(spec, tiles, mb, target)
+    return Choice(
+        header="gemm.h",
+        label=f"gemm {tiles.mr}x{wide}, blocks of {mb}",
+        macros=_macros(spec, tiles, mb, space, target),
+        pack=packer(spec, tiles, target.vl) if spec.b_packed else None,
+        scratch=space.size,
+        cost=seconds,
+    )
 
 
 def candidates(spec: GemmSpec, target: Target) -> list[Choice]:
