@@ -32,7 +32,7 @@ def run(graph: Graph, log: Log) -> Graph:
     made: dict[Value, Value] = {}
 
     def concat(node: Node, rw: Rewriter) -> Value | None:
-        group = merged.get(node.output) if node.outputs else None
+        group = merged.get(node.outputs[0]) if node.outputs else None
         if group is None:
             return None
         if group[0].output not in made:

@@ -1,7 +1,7 @@
 """Nodes that give back their input are removed, and pairs that undo each other.
 
 reshape, permute, slice, expand, cast, pad, flip, repeat, cat that change nothing; x·1, x/1, x − 0, x + (−0) (x + 0 for integers: for
-floats it turns −0 into 0); where(p, x, x), where on a known p; maximum(x, x), minimum(x, x); −(−x), !(!x); cast to a type that holds
+floats it turns −0 into 0); and, or, xor with their neutral element, and for integers and bool products and masks that are constant; where(p, x, x), where on a known p; maximum(x, x), minimum(x, x); −(−x), !(!x); cast to a type that holds
 every value of the first and on, as one cast.
 Exactness: EXACT, NaN, infinities and signed zeros included.
 """
@@ -16,6 +16,7 @@ from neve.ops.cast import Cast
 from neve.ops.pad import Cat, Pad
 from neve.ops.pointwise import Where
 from neve.ops.shape import Expand, Flip, Permute, Repeat, Reshape, Slice
+from neve.ops.source import Full
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
 
 _BITS = {DType.float64: (11, 53), DType.float32: (8, 24), DType.float16: (5, 11), DType.bfloat16: (8, 8)}
@@ -77,10 +78,14 @@ def neutral(node: Node, rw: Rewriter) -> Value | None:
     name = node.op.name
     if name not in _NEUTRAL:
         return None
-    for i in (1, 0) if name in ("add", "mul", "logical_and", "logical_or") else (1,):
-        value = rw.scalar(node.inputs[i])
-        if value is not None and _is_neutral(name, value, node.inputs[i].dtype):
+    for i in (1, 0) if name not in ("sub", "div") else (1,):
+        value, dtype = rw.scalar(node.inputs[i]), node.inputs[i].dtype
+        if value is None:
+            continue
+        if _is_neutral(name, value, dtype):
             return _as(node, node.inputs[1 - i], rw)
+        if not dtype.is_float and _is_absorbing(name, value, dtype):
+            return rw.emit(Full(node.output.shape, value, dtype))
     return None
 
 
@@ -89,14 +94,22 @@ def _is_neutral(name: str, value: float, dtype: DType) -> bool:
         return value == 0 and math.copysign(1, value) < 0
     if name == "sub" and dtype.is_float:
         return value == 0 and math.copysign(1, value) > 0
-    if name in ("logical_and", "logical_or") and dtype is not DType.bool:
+    if name.startswith("logical") and dtype is not DType.bool:
         return False
-    if name in ("add", "mul") and dtype is DType.bool:
-        return value is (name == "mul")
+    if dtype is DType.bool:
+        return value is (name in ("mul", "logical_and", "bitwise_and"))
     return value == _NEUTRAL[name]
 
 
-_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "logical_and": True, "logical_or": False}
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "logical_and": 1, "logical_or": 0, "logical_xor": 0, "bitwise_and": -1, "bitwise_or": 0,
+            "bitwise_xor": 0}
+
+
+def _is_absorbing(name: str, value: float, dtype: DType) -> bool:
+    """Whether op(x, value) is value for every x; integers and bool."""
+    if dtype is DType.bool:
+        return (name in ("mul", "logical_and", "bitwise_and") and not value) or (name in ("add", "logical_or", "bitwise_or") and bool(value))
+    return value == {"mul": 0, "bitwise_and": 0, "bitwise_or": -1}.get(name)
 
 
 def _as(node: Node, x: Value, rw: Rewriter) -> Value | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from neve.ir.graph import Node, Value
+from neve.ir.types import round_to
 from neve.ir.verify import same_type
 from neve.ops.conv import Conv, ConvTranspose
 from neve.ops.matmul import Linear
@@ -83,14 +84,13 @@ def _scaled_weight(node: Node, scale: np.ndarray, rw: Rewriter) -> Value | None:
     if rw.uses(w) > 1 and array.nbytes > SHARED_LIMIT:
         rw.miss(f"the weight of {node.op.name} is shared, and large: folding would copy it")
         return None
-    wide = array.astype(np.float64)
     if isinstance(node.op, ConvTranspose):
         g = node.op.groups
-        split = wide.reshape(g, array.shape[0] // g, array.shape[1], -1)
+        split = array.reshape(g, array.shape[0] // g, array.shape[1], -1)
         product = (split * scale.reshape(g, 1, array.shape[1], 1)).reshape(array.shape)
     else:
-        product = wide * scale.reshape(-1, *(1,) * (array.ndim - 1))
-    if not np.isfinite(product.astype(w.dtype.numpy)).all():
-        rw.miss("the new weight is not finite")
-        return None
-    return rw.constant(product, w.dtype, w.name)
+        product = array * scale.reshape(-1, *(1,) * (array.ndim - 1))
+    rounded = round_to(product, w.dtype)
+    if not np.isfinite(rounded).all():
+        return rw.miss("the new weight is not finite")
+    return rw.constant(rounded, w.dtype, w.name)
