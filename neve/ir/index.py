@@ -345,3 +345,95 @@ def show(e: Index, atom: Callable[[Atom], str] | None = None) -> str:
 
 def _paren(text: str) -> str:
     return text if text.isalnum() else f"({text})"
+
+
+def recombine(e: Index) -> Index:
+    """e with d * (n // d) + n % d replaced by n wherever the pair occurs, so that split and merged axes cancel."""
+    for k, c in e.terms.items():
+        for a in k:
+            if not isinstance(a, Mod):
+                continue
+            rest = list(k)
+            rest.remove(a)
+            others = Index({tuple(rest): c})
+            pair = others * a.den * Index.of(Div(a.num, a.den))
+            if pair.terms and all(e.terms.get(pk) == pc for pk, pc in pair.terms.items()):
+                return recombine(e - pair - Index({k: c}) + others * a.num)
+    return e
+
+
+def lane_stride(e: Index, v: Var, lanes: int) -> Index | None:
+    """s with e(v + l) = e(v) + s * l for all l in 0..lanes-1 and every v that is a multiple of lanes; None if not provable.
+
+    The whole block v..v+lanes-1 is promised to be in v's range.
+    """
+    form = e.affine(v)
+    if form is not None:
+        return form[0]
+    total = Index.of(0)
+    for k, c in e.terms.items():
+        with_v = [a for a in k if v in _atom_vars(a)]
+        if not with_v:
+            continue
+        if len(with_v) > 1:
+            return None
+        rest = list(k)
+        rest.remove(with_v[0])
+        s = _atom_lane_stride(with_v[0], v, lanes)
+        if s is None:
+            return None
+        total = total + s * Index({tuple(rest): c})
+    return total
+
+
+def _atom_lane_stride(a: Atom, v: Var, lanes: int) -> int | None:
+    if a == v:
+        return 1
+    if not isinstance(a, (Div, Mod)) or a.den.const is None or v in a.den.vars:
+        return None
+    form = a.num.affine(v)
+    if form is None or form[0].const != 1 or a.den.const % lanes or not form[1].multiple_of(lanes):
+        return None
+    return 0 if isinstance(a, Div) else 1
+
+
+def invert(images: list[Index], shape: list[Index], vars: tuple[Var, ...], axes: list[Index]) -> dict[Var, Index] | None:
+    """Solve images(vars) == axes for vars: each var as an Index in the axes; None unless the map is a provable bijection onto shape.
+
+    images has one Index an axis of the target, in vars; axes are the expressions to put in place of the target's indexes.
+    """
+    solved: dict[Var, Index] = {v: Index.of(0) for v in vars if v.extent.const == 1}
+    k = 0
+    while k < len(images):
+        for end in range(k + 1, len(images) + 1):
+            flat, place, size = Index.of(0), Index.of(0), Index.of(1)
+            for j in reversed(range(k, end)):
+                flat, place = flat + images[j] * size, place + axes[j] * size
+                size = size * shape[j]
+            part = _radix(recombine(flat), size, vars, solved)
+            if part is not None:
+                solved.update({v: (place // c) % v.extent if not last else place // c for v, c, last in part})
+                k = end
+                break
+        else:
+            return None
+    return solved if len(solved) == len(vars) else None
+
+
+def _radix(flat: Index, size: Index, vars: tuple[Var, ...], solved: Mapping[Var, Index]) -> list[tuple[Var, Index, bool]] | None:
+    """flat as a mixed-radix number over vars that counts 0..size-1: (var, place value, whether it is the leading digit)."""
+    if size.const == 1:
+        return [] if flat.const == 0 else None
+    digits: list[tuple[Var, Index, bool]] = []
+    place, left = Index.of(1), flat
+    while left.terms:
+        found = next((v for v in vars if v not in solved and all(v != d for d, _, _ in digits)
+                      and (f := left.affine(v)) is not None and f[0] == place), None)
+        if found is None:
+            return None
+        left = left - place * Index.of(found)
+        digits.append((found, place, False))
+        place = place * found.extent
+    if place != size or not digits:
+        return None
+    return digits[:-1] + [(digits[-1][0], digits[-1][1], True)]

@@ -1,0 +1,291 @@
+"""A program as C: NAME.c, NAME.h, the kernel headers it includes, packed weights and the signature."""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy
+
+from neve.build.source import Source
+from neve.build.target import Target
+from neve.emit.unit import BASE, CallSite, MethodWriter, Unit, header_closure, to_bytes
+from neve.ir.graph import Method, Program, StateVar
+from neve.ir.index import Atom, Div, Index, Mod, Sym, show
+from neve.ir.types import Dim, Range
+from neve.plan.memory import Arena, assign, lifetimes, rounded
+from neve.plan.schedule import schedule
+from neve.plan.stages import Lowering
+
+MAX_THREADS = 8
+HEADER_BYTES = 192
+"""Context header: magic, weights pointer, barrier."""
+
+
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """What emission gives: the source and, for reports, each method's kernel calls."""
+
+    source: Source
+    calls: Mapping[str, list[CallSite]]
+
+
+def emit(program: Program, target: Target, name: str = "model", threads: int = MAX_THREADS,
+         progress: Callable[[str], None] | None = None) -> Emitted:
+    """Plan every method for the target and write it as C."""
+    unit = Unit(target, [str(s) for s in program.symbols])
+    states = _states(program)
+    ranges = {str(s): r for s, r in program.symbols.items()}
+    written: dict[str, tuple[Method, MethodWriter, list[str], Arena]] = {}
+    for key, method in program.methods.items():
+        if progress:
+            progress(f"planning {key}")
+        plan = schedule(Lowering().method(method.graph), target, unit.size)
+        arena = assign(lifetimes(plan.steps, plan.buffers))
+        writer = MethodWriter(unit, plan, arena)
+        written[key] = (method, writer, writer.write(plan.steps), arena)
+    needs = {k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges)) for k, (_, w, _, a) in written.items()}
+    layout = _Layout(states, needs, unit, max(threads, 1))
+    text = _c_file(name, unit, written, layout, ranges, program)
+    files = {f"{name}.c": text, f"{name}.h": _h_file(name, written, layout, ranges), **header_closure(unit.headers)}
+    signature = _signature(name, written, layout, ranges, unit)
+    return Emitted(Source(name, files, unit.weights.blob(), signature), {k: w.sites for k, (_, w, _, _) in written.items()})
+
+
+def _states(program: Program) -> list[StateVar]:
+    """State in a fixed order: by first appearance over the methods."""
+    found: dict[StateVar, None] = {}
+
+    def walk(graph: Any) -> None:
+        for n in graph.nodes:
+            op: Any = n.op
+            if n.op.name in ("read_state", "write_state"):
+                found.setdefault(op.var)
+            for attr in ("then", "orelse", "cond", "body"):
+                if hasattr(op, attr):
+                    walk(getattr(op, attr))
+
+    for m in program.methods.values():
+        walk(m.graph)
+    return list(found)
+
+
+def _bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
+    """The arena's bytes if every symbol in it has an upper bound, else the formula."""
+    symbols = {a.name for a in size.atoms() if isinstance(a, Sym)} | _inner_symbols(size)
+    if any(ranges[s].max is None for s in symbols):
+        return size
+    return int(size.value({s: ranges[s].max for s in symbols}))
+
+
+def _inner_symbols(i: Index) -> set[str]:
+    out: set[str] = set()
+    for a in i.atoms():
+        if isinstance(a, (Div, Mod)):
+            for part in (a.num, a.den):
+                out |= {x.name for x in part.atoms() if isinstance(x, Sym)} | _inner_symbols(part)
+    return out
+
+
+class _Layout:
+    """Byte offsets inside the context, and the workspace of methods whose sizes have no bound."""
+
+    def __init__(self, states: list[StateVar], needs: Mapping[str, tuple[int | Index, int | Index]], unit: Unit, threads: int) -> None:
+        at = HEADER_BYTES
+        self.states: dict[StateVar, int] = {}
+        for s in states:
+            self.states[s] = at
+            at += -(-max(s.init.size * s.dtype.size, 1) // 64) * 64
+        self.initial = {s: unit.weights.add(to_bytes(s.init, s.dtype)) for s in states}
+        self.threads = threads
+        self.shared = at
+        at += -(-unit.shared // 64) * 64
+        self.inside = {k: v for k, v in needs.items() if isinstance(v[0], int) and isinstance(v[1], int)}
+        self.scratch = max((-(-int(scratch) // 64) * 64 for _, scratch in self.inside.values()), default=0)
+        self.scratch_at = at
+        at += threads * self.scratch
+        self.arena = at
+        self.size = at + max((int(arena) for arena, _ in self.inside.values()), default=0)
+        self.outside = {k: (Index.of(arena), Index.of(scratch)) for k, (arena, scratch) in needs.items() if k not in self.inside}
+        self.workspaces = {k: arena + scratch * threads for k, (arena, scratch) in self.outside.items()}
+
+
+def _used_symbols(method: Method) -> list[str]:
+    seen: dict[str, None] = {}
+    for v in (*method.graph.inputs, *method.graph.outputs):
+        for d in v.shape:
+            if not isinstance(d, int):
+                for s in sorted(map(str, d.free_symbols)):
+                    seen.setdefault(s)
+    return list(seen)
+
+
+def _c_file(name: str, unit: Unit, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout,
+            ranges: Mapping[str, Range], program: Program) -> str:
+    out = [f"/* {name}.c: generated by neve. Freestanding C; see {name}.h. */", f'#include "{name}.h"',
+           *(f'#include "kernels/{h}"' for h in BASE), "", _UNITS, ""]
+    for text, k in unit.kernels.items():
+        body = text.replace("@", f"k{k}")
+        out += [f"#if NEVE_HAS({k})", body, "#else", f"NEVE_KERNEL void k{k}(void *const *p, const int64_t *s, neve_thread *th);", "#endif", ""]
+    out += ["#if NEVE_UNIT == 0", f"#define CALL(i, kernel, p) kernel(p, s, th); neve_barrier(th)",
+            f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
+            f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; int64_t s[{max(len(unit.symbols), 1)}]; char *arena; "
+            "int32_t code; } neve_call;", ""]
+    magic = f"UINT64_C(0x{_magic(name, unit):016x})"
+    for key, (method, writer, lines, arena) in written.items():
+        out += _method(name, key, method, writer, lines, layout, unit, ranges, magic)
+    out += _life(name, layout, magic, unit)
+    out += ["#endif", ""]
+    return re.sub(r"@K(\d+)@", r"k\1", "\n".join(out))
+
+
+_UNITS = """#ifndef NEVE_UNITS
+#define NEVE_UNITS 1
+#define NEVE_UNIT 0
+#endif
+#if NEVE_UNITS > 1
+#define NEVE_HAS(k) ((k) % NEVE_UNITS == NEVE_UNIT)
+#define NEVE_KERNEL __attribute__((visibility("hidden")))
+#else
+#define NEVE_HAS(k) 1
+#define NEVE_KERNEL static
+#endif"""
+
+
+def _magic(name: str, unit: Unit) -> int:
+    import hashlib
+
+    return int.from_bytes(hashlib.blake2b("\0".join([name, *unit.kernels]).encode(), digest_size=8).digest(), "little")
+
+
+def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: list[str], layout: _Layout, unit: Unit,
+            ranges: Mapping[str, Range], magic: str) -> list[str]:
+    symbol = f"{name}_{key}"
+    for s, at in layout.states.items():
+        lines = [x.replace(f"@S{s.name}@", str(at - HEADER_BYTES)) for x in lines]
+    used = _used_symbols(method)
+    checks = []
+    for s in used:
+        r = ranges[s]
+        test = f"io->{s} < {r.min}" + (f" || io->{s} > {r.max}" if r.max is not None else "")
+        checks.append(f"    if ({test}) return NEVE_BAD_SIZE;")
+    for k, v in enumerate((*method.graph.inputs, *method.graph.outputs)):
+        n = len(method.graph.inputs)
+        slot = f"in{k}" if k < n else f"out{k - n}"
+        if v.type.numel != 0:
+            empty = "" if v.type.is_static else f" && ({unit.size(_numel(v.shape))}) != 0".replace("s[", "call.s[")
+            checks.append(f"    if (!io->{slot}{empty}) return NEVE_BAD_POINTER;")
+    work = layout.workspaces.get(key)
+    arena = f"(char *)ctx + {layout.arena}"
+    scratch_at, scratch = f"ctx + {layout.scratch_at}", f"INT64_C({layout.scratch})"
+    if work is not None:
+        need = str(unit.size(work)).replace("s[", "call.s[")
+        checks += [f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
+                   f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;"]
+        arena = "(char *)io->workspace"
+        scratch_at, scratch = f"a + {unit.size(layout.outside[key][0])}", str(unit.size(layout.outside[key][1]))
+    fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
+    return [
+        f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)", "{",
+        "    neve_call *const call = arg;", f"    char *const ctx = (char *)call->ctx;",
+        f"    const {symbol}_io *const io = call->io;",
+        "    const char *const w = call->ctx->weights;", f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
+        "    const int64_t *const s = call->s;",
+        f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, ctx + {layout.shared}, "
+        "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};",
+        "    neve_thread *const th = &thread;", "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;", *lines, "}", "",
+        f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)", "{",
+        f"    if (!ctx || ctx->magic != {magic}) return NEVE_NOT_READY;", "    if (!io) return NEVE_BAD_POINTER;",
+        f"    neve_call call = {{ctx, io, p, {{0}}, 0, NEVE_OK}};", f"   {fill}" if fill else "", *checks,
+        f"    call.arena = {arena};", "    if (!p || p->threads < 2) {", f"        {symbol}_body(&call, 0, 1);", "        return call.code;",
+        "    }", "    neve_parallel some = *p;", f"    if (some.threads > {layout.threads}) some.threads = {layout.threads};",
+        "    call.p = p;", f"    some.run(some.host, {symbol}_body, &call);", "    return call.code;", "}", ""]
+
+
+def _numel(shape: tuple[Dim, ...]) -> Index:
+    n = Index.of(1)
+    for d in shape:
+        n = n * Index.of(d)
+    return n
+
+
+def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
+    copies = [f"    memcpy((char *)ctx + {at}, ctx->weights + {layout.initial[s]}, {s.init.size * s.dtype.size});"
+              for s, at in layout.states.items() if s.init.size]
+    return [
+        f"size_t {name}_context_size(void) {{ return {layout.size}; }}", "",
+        f"void {name}_reset({name} *ctx)", "{", f"    if (!ctx || ctx->magic != {magic}) return;", *copies, "}", "",
+        f"int {name}_init({name} *ctx, const void *weights, size_t size)", "{",
+        "    if (!ctx || ((uintptr_t)ctx & 63)) return NEVE_BAD_POINTER;",
+        f"    if (size != {unit.weights.size} || (size && (!weights || ((uintptr_t)weights & 63)))) return NEVE_BAD_WEIGHTS;",
+        f"    ctx->magic = {magic};", "    ctx->weights = weights;", "    ctx->bar = (struct neve_barrier_state){0};",
+        f"    {name}_reset(ctx);", "    return NEVE_OK;", "}", "",
+        f"const char *{name}_strerror(int code)", "{", "    switch (code) {", '    case NEVE_OK: return "ok";',
+        '    case NEVE_BAD_SIZE: return "a size is out of its range";', '    case NEVE_BAD_POINTER: return "a pointer is null or not aligned";',
+        '    case NEVE_BAD_WEIGHTS: return "the weights are not those of this code";',
+        '    case NEVE_NOT_READY: return "the context was not initialised";', '    default: return "the model raised an error";', "    }", "}"]
+
+
+def _h_file(name: str, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout, ranges: Mapping[str, Range]) -> str:
+    guard = f"{name.upper()}_H"
+    out = [f"/* {name}.h: generated by neve; neve.h tells how to use it. */", f"#ifndef {guard}", f"#define {guard}", '#include "neve.h"', "",
+           "#ifdef __cplusplus", 'extern "C" {', "#endif", f"typedef struct {name} {name};", "",
+           f"NEVE_API size_t {name}_context_size(void); /* {layout.size} */",
+           f"NEVE_API int {name}_init({name} *ctx, const void *weights, size_t size);", f"NEVE_API void {name}_reset({name} *ctx);",
+           f"NEVE_API const char *{name}_strerror(int code);", ""]
+    for key, (method, writer, _, _) in written.items():
+        graph, symbol = method.graph, f"{name}_{key}"
+        out += ["typedef struct {"]
+        out += [f"    const void *in{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.inputs)]
+        out += [f"    void *out{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.outputs)]
+        for s in _used_symbols(method):
+            r = ranges[s]
+            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max} */")
+        work = layout.workspaces.get(key)
+        note = f"{_plain(work)} bytes, 64-byte aligned" if work is not None else "not used: NULL"
+        out += [f"    void *workspace; /* {note} */", "    int64_t workspace_size;", f"}} {symbol}_io;",
+                f"NEVE_API int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p);"]
+        out += [f"/* NEVE_RAISED + {k}: {m.replace('*/', '')} */" for k, m in enumerate(writer.messages)]
+        out.append("")
+    out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
+    return "\n".join(out)
+
+
+def _plain(i: Index) -> str:
+    """An Index as the text of a Python expression in the symbols' names."""
+
+    def atom(a: Atom) -> str:
+        if isinstance(a, Sym):
+            return a.name
+        assert isinstance(a, (Div, Mod))
+        return f"(({show(a.num, atom)}) {'//' if isinstance(a, Div) else '%'} ({show(a.den, atom)}))"
+
+    return show(i, atom)
+
+
+def _dim(d: Dim) -> int | str:
+    return d if isinstance(d, int) else _plain(Index.of(d))
+
+
+def _signature(name: str, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout, ranges: Mapping[str, Range],
+               unit: Unit) -> dict[str, Any]:
+    methods = {}
+    for key, (method, writer, _, _) in written.items():
+        graph = method.graph
+        scalars = method.scalars or (None,) * len(graph.inputs)
+        work = layout.workspaces.get(key)
+        methods[key] = {
+            "symbol": f"{name}_{key}",
+            "inputs": [{"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
+                       for v, s in zip(graph.inputs, scalars, strict=True)],
+            "outputs": [{"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs],
+            "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in _used_symbols(method)],
+            "guards": [], "workspace": _plain(work) if work is not None else 0,
+            "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
+            "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
+            "raises": writer.messages,
+        }
+    state = [{"name": s.name, "dtype": s.dtype.value, "shape": list(s.init.shape), "offset": at} for s, at in layout.states.items()]
+    return {"abi": 1, "name": name, "methods": methods, "state": state, "context_size": layout.size, "weights_size": unit.weights.size}

@@ -1,0 +1,382 @@
+"""The C file of a program: kernel functions, shared where their text is equal, and each method as a straight line of calls."""
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.emit.expressions import STORED, Emitter, Scope, Value
+from neve.emit.loops import NestWriter
+from neve.ir.graph import Origin
+from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, recombine, show
+from neve.ir.loops import Load, Tensor
+from neve.ir.types import DType
+from neve.plan.bind import Packed, Pointer
+from neve.plan.buffers import Buffer
+from neve.plan.group import Member, Nest
+from neve.plan.memory import Arena, rounded
+from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
+from neve.plan.stages import Compute, Reduce, Scan
+
+KERNELS = Path(__file__).parent.parent / "kernels"
+BASE = ("rt.h", "vec.h", "math.h", "nest.h")
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """One kernel call of a method: function number, C of each operand pointer, and what it is for reports."""
+
+    kernel: int
+    pointers: tuple[str, ...]
+    label: str
+    origin: Origin
+
+
+@dataclass(eq=False)
+class Weights:
+    """The weights file in the making: arrays at 64-byte offsets, equal ones once."""
+
+    arrays: list[np.ndarray] = field(default_factory=list)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, array: np.ndarray) -> int:
+        """Byte offset of the array's data."""
+        data = np.ascontiguousarray(array)
+        key = hashlib.blake2b(data.tobytes() if data.size < 64 else data.view(np.uint8).reshape(-1).data, digest_size=16).digest()
+        if key not in self.offsets:
+            self.offsets[key] = self.size
+            self.arrays.append(data)
+            self.size += -(-data.nbytes // 64) * 64
+        return self.offsets[key]
+
+    def blob(self) -> np.ndarray:
+        """All of it as bytes."""
+        out = np.zeros(self.size, np.uint8)
+        at = 0
+        for a in self.arrays:
+            out[at:at + a.nbytes] = a.reshape(-1).view(np.uint8)
+            at += -(-a.nbytes // 64) * 64
+        return out
+
+
+class Unit:
+    """Collects kernels and weights over all methods of a program."""
+
+    def __init__(self, target: Target, symbols: Sequence[str]) -> None:
+        self.target, self.symbols = target, list(symbols)
+        self.kernels: dict[str, int] = {}
+        self.weights = Weights()
+        self.headers: set[str] = set(BASE)
+        self.shared = 0
+
+    def symbol(self, name: str) -> str:
+        return f"s[{self.symbols.index(name)}]"
+
+    def size(self, i: Index) -> int | str:
+        """A size for C: a literal, or an expression in s[]."""
+        return i.const if i.const is not None else f"({c_index(i, self.symbol)})"
+
+    def kernel(self, text: str) -> int:
+        """The number of the function with that text (its own name written as @)."""
+        return self.kernels.setdefault(text, len(self.kernels))
+
+
+def c_index(i: Index, symbol: Any) -> str:
+    """An Index without loop variables in C."""
+
+    def atom(a: Atom) -> str:
+        if isinstance(a, Sym):
+            return symbol(a.name)
+        if isinstance(a, Var):
+            return a.name
+        assert isinstance(a, (Div, Mod))
+        return f"(({show(a.num, atom)}) {'/' if isinstance(a, Div) else '%'} ({show(a.den, atom)}))"
+
+    return show(i, atom)
+
+
+class MethodWriter:
+    """Turns a schedule's steps into call sites and control flow."""
+
+    def __init__(self, unit: Unit, schedule: Schedule, arena: Arena) -> None:
+        self.unit, self.schedule, self.arena = unit, schedule, arena
+        self.lines: list[str] = []
+        self.sites: list[CallSite] = []
+        self.messages: list[str] = []
+        self.arrays: dict[Tensor, int] = {}
+        self.scratch = Index.of(0)
+        self._symbolic_scratch: set[Index] = set()
+
+    def need_scratch(self, size: Index) -> None:
+        """Make the scratch of a thread at least that many bytes."""
+        if size.const is not None:
+            static = sum((Index.of(0) - x for x in self._symbolic_scratch), self.scratch)
+            self.scratch = self.scratch + max(0, -(-size.const // 64) * 64 - (static.const or 0))
+        elif size not in self._symbolic_scratch:
+            self._symbolic_scratch.add(rounded(size))
+            self.scratch = self.scratch + rounded(size)
+
+    def write(self, steps: Sequence[Step], indent: str = "    ") -> list[str]:
+        """C statements for the steps."""
+        out: list[str] = []
+        for s in steps:
+            if isinstance(s, Nest):
+                out.append(self._call(indent, *self._nest(s)))
+            elif isinstance(s, Kernel):
+                out.append(self._call(indent, *self._kernel(s)))
+            elif isinstance(s, ExternCall):
+                out.append(self._call(indent, *self._extern(s)))
+            elif isinstance(s, BranchStep):
+                inner = indent + "    "
+                out += [f"{indent}if ({self._flag(s.pred)}) {{", f"{inner}neve_barrier(th);", *self.write(s.then, inner), f"{indent}}} else {{",
+                        f"{inner}neve_barrier(th);", *self.write(s.orelse, inner), f"{indent}}}"]
+            elif isinstance(s, LoopStep):
+                inner = indent + "    "
+                out += [f"{indent}for (;;) {{", *self.write(s.cond, inner), f"{inner}const int again = {self._flag(s.test)};",
+                        f"{inner}neve_barrier(th);", f"{inner}if (!again) break;", *self.write(s.body, inner), f"{indent}}}"]
+            else:
+                assert isinstance(s, FailStep)
+                self.messages.append(s.message)
+                out += [f"{indent}if (th->tid == 0) call->code = NEVE_RAISED + {len(self.messages) - 1};", f"{indent}return;"]
+        return out
+
+    def _flag(self, t: Tensor) -> str:
+        buffer = self.schedule.buffers[t]
+        return f"*(const uint8_t *){self.base(buffer)}"
+
+    def _call(self, indent: str, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
+        self.sites.append(CallSite(kernel, tuple(pointers), label, origin))
+        args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
+        note = f"{label}  {origin.module}".strip().replace("*/", "")
+        return f"{indent}{{ void *const p[] = {{{args}}}; CALL({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
+
+    def base(self, buffer: Buffer) -> str:
+        """C of a root buffer's start."""
+        root = buffer.root
+        if root.place == "input":
+            return f"io->in{root.slot}"
+        if root.place == "output":
+            return f"io->out{root.slot}"
+        if root.place == "constant":
+            return f"w + {self.constant(root.tensor)}"
+        if root.place == "state":
+            return f"state + @S{root.tensor.name}@"
+        offset = self.arena.offsets[root]
+        return f"a + {c_index(offset, self.unit.symbol)}"
+
+    def constant(self, t: Tensor) -> int:
+        """Byte offset of a constant in the weights, in its own layout."""
+        if t not in self.arrays:
+            self.arrays[t] = self.unit.weights.add(to_bytes(self.schedule.constants[t].array, t.dtype))
+        return self.arrays[t]
+
+    # --- kernels ------------------------------------------------------------------------------------------------------
+
+    def _nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
+        nest, extra = canonical(nest, self.schedule.buffers)
+        args = _Arguments(self, extra)
+        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
+        body = NestWriter(nest, emitter).body()
+        rows = max((b.slot + -(-_row_bytes(b) // 64) * 64 for b in args.rows), default=0)
+        self.need_scratch(Index.of(rows))
+        written = {m.stage.out for m in nest.members}
+        text = "\n".join([_head(), *("    " + x for x in [*args.declarations(written), *body]), "}"])
+        first = nest.members[0].stage
+        label = "+".join(dict.fromkeys(m.stage.label for m in nest.members))
+        return self.unit.kernel(text), args.texts, label, first.origin
+
+    def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
+        choice, bound, stage = k.bound.choices[k.choice], k.bound, k.stage
+        args = _Arguments(self, {})
+        for p in bound.pointers:
+            if isinstance(p, Packed):
+                array = self.schedule.array(p.constant)
+                assert array is not None
+                if p.axes is not None:
+                    array = np.transpose(array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape))
+                    array = array.T
+                packed = choice.pack(array) if choice.pack is not None else array
+                args.fixed(f"w + {self.unit.weights.add(np.asarray(packed, np.float32))}")
+            elif isinstance(p, Pointer):
+                size = p.buffer.dtype.size
+                start = c_index(p.start * size, self.unit.symbol)
+                args.fixed(f"{self.base(p.buffer)} + {start}" if p.start.terms else self.base(p.buffer))
+            else:
+                args.fixed("0")
+        for t in stage.results[1:]:
+            args.fixed(self.base(self.schedule.buffers[t]))
+        store = [self._store(k, args, partial) for partial in (False, True)]
+        names = ", ".join(c.name for c in bound.coords)
+        macros = [f"#define {name} {value}" for name, value in choice.macros]
+        text = "\n".join([
+            *store, "#define KN(x) @_##x", *macros, f"#define K_STORE(v, {names}) @_store(p, s, v, {names})",
+            f"#define K_STORE_N(v, cnt, {names}) @_store_n(p, s, v, cnt, {names})", f'#include "kernels/{choice.header}"', _head(),
+            "    @_run(p, s, th);", "}"])
+        self.unit.headers.add(choice.header)
+        self.need_scratch(Index.of(choice.scratch) if bound.scratch is None else bound.scratch)
+        self.unit.shared = max(self.unit.shared, choice.shared)
+        return self.unit.kernel(text), args.texts, f"{stage.label}: {choice.label}", stage.origin
+
+    def _store(self, k: Kernel, args: _Arguments, partial: bool) -> str:
+        """The epilogue as a function of the accumulator and the store's coordinates."""
+        bound, stage = k.bound, k.stage
+        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
+        emitter.vec, emitter.partial = bound.coords[-1], "cnt" if partial else None
+        emitter.special[stage.results[0]] = Value("v", "v", DType.float32)
+        scope = Scope(vars=set(bound.coords))
+        if stage.epilogue is None:
+            out, index, expr = stage.results[0], bound.axes, Load(stage.results[0], tuple(bound.axes))
+        else:
+            values = dict(zip(stage.epilogue.vars, bound.axes, strict=True))
+            out, index = stage.epilogue.out, tuple(recombine(i.subs(values)) for i in stage.epilogue.index)
+            expr = stage.epilogue.expr.subs(values)
+        buffer = self.schedule.buffers[out]
+        try:
+            emitter.store(buffer, buffer.address(index), emitter.value(expr, scope), scope)
+        except Exception as error:
+            from neve.emit.expressions import NotVector
+
+            if not isinstance(error, NotVector):
+                raise
+            scope = self._scalar_store(k, args, partial, expr, buffer, index)
+        params = ", ".join(f"int64_t {c.name}" for c in bound.coords)
+        count = "int64_t cnt, " if partial else ""
+        unused = "".join(f" (void){c.name};" for c in bound.coords)
+        head = f"NEVE_INLINE void @_store{'_n' if partial else ''}(void *const *p, const int64_t *s, vf v, {count}{params}) {{"
+        declared = args.declarations({out})
+        return "\n".join([head, *("    " + x for x in [f"(void)p; (void)s;{unused}", *declared, *scope.lines]), "}"])
+
+    def _scalar_store(self, k: Kernel, args: _Arguments, partial: bool, expr: Any, buffer: Buffer, index: tuple[Index, ...]) -> Scope:
+        """The epilogue lane by lane, where it has no vector form."""
+        last = k.bound.coords[-1]
+        lane = Var(f"{last.name}l", last.extent)
+        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
+        emitter.special[k.stage.results[0]] = Value("v[lane]", "s", DType.float32)
+        marker = Var("lane", Index.of(1))
+        emitter.inside = {k.stage.results[0]: marker}
+        scope = Scope(vars=set(k.bound.coords))
+        inner = scope.child(lane, marker)
+        inner.add(f"const int64_t {lane.name} = {last.name} + lane;")
+        values = {last: Index.of(lane)}
+        emitter.store(buffer, buffer.address(tuple(i.subs(values) for i in index)), emitter.value(expr.subs(values), inner), inner)
+        scope.close(f"for (int64_t lane = 0; lane < {'cnt' if partial else 'NEVE_VL'}; lane++)", inner)
+        return scope
+
+    def _extern(self, x: ExternCall) -> tuple[int, list[str], str, Origin]:
+        s = x.stage
+        args = _Arguments(self, {})
+        for t in (*s.inputs, *s.results):
+            args.fixed(self.base(self.schedule.buffers[t]))
+        macros = [f"#define {n} {v if isinstance(v, (str, int)) else self.unit.size(Index.of(v))}" for n, v in s.macros.items()]
+        self.need_scratch(Index.of(s.scratch))
+        self.unit.headers.add(s.header)
+        undef = [f"#undef {n.split('(')[0]}" for n in ("KN", *s.macros)]
+        text = "\n".join(["#define KN(x) @_##x", *macros, f'#include "kernels/{s.header}"', *undef, _head(), "    @_run(p, s, th);", "}"])
+        return self.unit.kernel(text), args.texts, s.label, s.origin
+
+
+class _Arguments:
+    """The operand pointers of one kernel function: p[] at the call and their declarations inside."""
+
+    def __init__(self, method: MethodWriter, extra: Mapping[Tensor, Buffer]) -> None:
+        self.method = method
+        self.buffers = _Chain(extra, method.schedule.buffers)
+        self.texts: list[str] = []
+        self.names: dict[Buffer, tuple[int, DType]] = {}
+        self.rows: list[Buffer] = []
+
+    def fixed(self, text: str) -> None:
+        """An operand that the template addresses by its position."""
+        self.texts.append(text)
+
+    def pointer(self, buffer: Buffer) -> str:
+        root = buffer.root
+        if root.place == "row":
+            if root not in self.rows:
+                self.rows.append(root)
+            return f"row{self.rows.index(root)}"
+        if root not in self.names:
+            self.names[root] = (len(self.texts), root.dtype)
+            self.texts.append(self.method.base(root))
+        return f"b{self.names[root][0]}"
+
+    def declarations(self, written: set[Tensor]) -> list[str]:
+        roots = {self.buffers[t].root for t in written}
+        out = [f"{'' if b in roots else 'const '}{STORED[d]} *const b{k} = p[{k}];" for b, (k, d) in self.names.items()]
+        out += [f"{STORED[b.dtype]} *const row{k} = (void *)(th->scratch + {b.slot});" for k, b in enumerate(self.rows)]
+        return out
+
+
+class _Chain(dict):  # type: ignore[type-arg]
+    """Buffers of a kernel's renamed tensors before those of the method."""
+
+    def __init__(self, first: Mapping[Tensor, Buffer], second: Mapping[Tensor, Buffer]) -> None:
+        self.first, self.second = first, second
+
+    def __getitem__(self, t: Tensor) -> Buffer:
+        return self.first[t] if t in self.first else self.second[t]
+
+    def get(self, t: Tensor, default: Any = None) -> Any:
+        return self.first.get(t) or self.second.get(t, default)
+
+    def __contains__(self, t: object) -> bool:
+        return t in self.first or t in self.second
+
+
+def canonical(nest: Nest, buffers: Mapping[Tensor, Buffer]) -> tuple[Nest, dict[Tensor, Buffer]]:
+    """The nest with loop variables named by their place, so that equal nests have equal text."""
+    members = []
+    for k, m in enumerate(nest.members):
+        s = m.stage
+        names = {v: Var(f"i{k}_{x}", v.extent) for x, v in enumerate(s.vars)}
+        if isinstance(s, Reduce):
+            names |= {v: Var(f"r{k}_{x}", v.extent) for x, v in enumerate(s.rvars)}
+        expr = s.expr.subs({v: Index.of(n) for v, n in names.items()})
+        vars = tuple(names[v] for v in s.vars)
+        if isinstance(s, Reduce):
+            s = replace(s, vars=vars, rvars=tuple(names[v] for v in s.rvars), expr=expr)
+        else:
+            s = replace(s, vars=vars, expr=expr)
+        members.append(Member(s, tuple(names[v] for v in m.rows)))
+    return Nest(nest.extents, members, nest.local), {}
+
+
+def _head() -> str:
+    return "NEVE_KERNEL void @(void *const *p, const int64_t *s, neve_thread *th)\n{\n    (void)p; (void)s; (void)th;"
+
+
+def _row_bytes(b: Buffer) -> int:
+    n = b.dtype.size
+    for st, d in zip(b.strides, b.tensor.shape, strict=True):
+        if st.terms and isinstance(d, int):
+            n *= d
+    return n
+
+
+def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """A constant in its memory form (bfloat16 as its bits)."""
+    if dtype is DType.bfloat16:
+        return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return np.ascontiguousarray(array, dtype.numpy)
+
+
+def header_closure(names: set[str]) -> dict[str, str]:
+    """kernels/NAME → text for the headers and all that they include."""
+    out: dict[str, str] = {}
+    todo = list(names)
+    while todo:
+        n = todo.pop()
+        if f"kernels/{n}" in out:
+            continue
+        text = (KERNELS / n).read_text()
+        out[f"kernels/{n}"] = text
+        todo += [x.removeprefix("kernels/") for x in INCLUDE.findall(text) if (KERNELS / x.removeprefix("kernels/")).exists()]
+    return out

@@ -1,0 +1,287 @@
+"""Schedule: fused stages become steps with layouts, buffers and kernel choices, in execution order."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.ir.graph import ConstTensor, Origin, StateVar
+from neve.ir.index import Index, Sym, Var
+from neve.ir.loops import Call, Const, Expr, Load, Tensor
+from neve.plan.bind import Bound, Packed, Pointer, bind
+from neve.plan.buffers import Access, Buffer, row_major, strides_in_order
+from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
+from neve.plan.group import Nest, group_rows
+from neve.plan.stages import (Block, Branch, Compute, Concat, Extern, Fail, Loop, Lowered, Move, Reduce, Scan, Stage, Template, loads)
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A template instance: the stage, how it runs, and which of its candidates is taken."""
+
+    stage: Template
+    bound: Bound
+    choice: int = 0
+
+
+@dataclass(eq=False)
+class ExternCall:
+    stage: Extern
+
+
+@dataclass(eq=False)
+class BranchStep:
+    pred: Tensor
+    then: list[Step]
+    orelse: list[Step]
+    origin: Origin = Origin()
+
+
+@dataclass(eq=False)
+class LoopStep:
+    cond: list[Step]
+    test: Tensor
+    body: list[Step]
+    origin: Origin = Origin()
+
+
+@dataclass(eq=False)
+class FailStep:
+    message: str
+    origin: Origin = Origin()
+
+
+Step = Nest | Kernel | ExternCall | BranchStep | LoopStep | FailStep
+
+
+@dataclass(eq=False)
+class Schedule:
+    """A method as steps over buffers. buffers maps every tensor that has memory; constants those that come from the program."""
+
+    steps: list[Step]
+    buffers: dict[Tensor, Buffer]
+    views: dict[Tensor, Compute]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: Mapping[Tensor, ConstTensor]
+    states: Mapping[Tensor, StateVar]
+
+    def array(self, t: Tensor) -> np.ndarray | None:
+        """The value of a constant, or of a view of one; None if t is neither."""
+        if t in self.constants:
+            return self.constants[t].array
+        view = self.views.get(t)
+        if view is None or not isinstance(view.expr, Load) or view.expr.tensor not in self.constants:
+            return None
+        env = dict(zip((v.name for v in view.vars), np.ix_(*(np.arange(d) for d in t.shape)), strict=True))
+        index = tuple(np.broadcast_to(i.value(env), t.shape) for i in view.expr.index)
+        source = self.constants[view.expr.tensor].array
+        return source[index] if index else np.broadcast_to(source, t.shape)
+
+
+def schedule(lowered: Lowered, target: Target, size: Callable[[Index], int | str]) -> Schedule:
+    """Fuse, lay out and bind a method. size prints a dim for template macros."""
+    return _Scheduler(lowered, target, size).run()
+
+
+@dataclass(eq=False)
+class _Scheduler:
+    lowered: Lowered
+    target: Target
+    printer: Callable[[Index], int | str]
+    buffers: dict[Tensor, Buffer] = field(default_factory=dict)
+    views: dict[Tensor, Compute] = field(default_factory=dict)
+    parts: dict[Tensor, tuple[Concat, Index]] = field(default_factory=dict)
+    copies: dict[tuple[Tensor, tuple[int, ...] | None], Tensor] = field(default_factory=dict)
+    stages: list[Stage | Step] = field(default_factory=list)
+
+    def run(self) -> Schedule:
+        lowered = self.lowered
+        for k, t in enumerate(lowered.inputs):
+            self._place(t, "input", slot=k)
+        for t in lowered.constants:
+            self._place(t, "constant")
+        for t in lowered.states:
+            self._place(t, "state")
+        for k, t in enumerate(lowered.block.outputs):
+            self._place(t, "output", slot=k)
+        self.result = Schedule([], self.buffers, self.views, lowered.inputs, lowered.block.outputs, lowered.constants, lowered.states)
+        mutable = mutable_tensors(lowered.block)
+        self.result.steps = self._block(lowered.block, mutable)
+        return self.result
+
+    # --- what binders ask for -----------------------------------------------------------------------------------------
+
+    def access(self, t: Tensor) -> Access:
+        """t as it lies: its buffer, or the place in another buffer that a view of it stands for."""
+        buffer = self.buffers.get(t)
+        if buffer is not None:
+            vars = tuple(Var(f"x{k}", Index.of(d)) for k, d in enumerate(t.shape))
+            return Access(buffer, vars, buffer.address([Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars]))
+        view = self.views[t]
+        load = view.expr
+        if isinstance(load, Load) and load.tensor in self.buffers:
+            base = self.buffers[load.tensor]
+            return Access(base, view.vars, base.address(load.index))
+        return self.copy(t)
+
+    def copy(self, t: Tensor, order: tuple[int, ...] | None = None) -> Access:
+        """t in dense memory of its own, its axes in that order."""
+        if (t, order) not in self.copies:
+            source = self.views.get(t)
+            out = Tensor(t.type, t.name)
+            vars = tuple(Var(f"c{k}", Index.of(d)) for k, d in enumerate(t.shape))
+            at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+            expr = source.expr.subs(dict(zip(source.vars, at, strict=True))) if source is not None else Load(t, at)
+            self._place(out, "arena", order)
+            self.stages.append(Compute(out, vars, expr, self.origin, "copy"))
+            self.copies[t, order] = out
+        return self.access(self.copies[t, order])
+
+    def constant(self, t: Tensor) -> bool:
+        return self.result.array(t) is not None
+
+    def size(self, i: Index) -> int | str:
+        return self.printer(i)
+
+    # --- walking ----------------------------------------------------------------------------------------------------
+
+    def _block(self, block: Block, mutable: frozenset[Tensor]) -> list[Step]:
+        fused: Fused = fuse(block, mutable)
+        self.views.update(fused.views)
+        for s in fused.stages:
+            if isinstance(s, Concat):
+                start = Index.of(0)
+                for p in s.parts:
+                    self.parts[p] = (s, start)
+                    start = start + Index.of(p.shape[s.axis])
+        outer, self.stages = self.stages, []
+        known = set(self.copies)
+        for s in fused.stages:
+            self.origin = s.origin
+            self._stage(s, mutable)
+        stages, self.stages = self.stages, outer
+        for key in set(self.copies) - known:
+            del self.copies[key]
+        return group_rows(stages, self.buffers, set(block.outputs), self.target)
+
+    def _stage(self, s: Stage, mutable: frozenset[Tensor]) -> None:
+        if isinstance(s, (Compute, Reduce)):
+            self._allocate(s.out, self._order(s))
+            self.stages.append(s)
+        elif isinstance(s, Scan):
+            self._allocate(s.out, None)
+            self.stages.append(s)
+        elif isinstance(s, Template):
+            self._template(s)
+        elif isinstance(s, Extern):
+            inputs = tuple(self._contiguous(t) for t in s.inputs)
+            for t in s.results:
+                self._allocate(t, None, dense=True)
+            self.stages.append(ExternCall(Extern(s.header, s.macros, inputs, s.results, s.scratch, s.origin, s.label)))
+        elif isinstance(s, Move):
+            vars = tuple(Var(f"m{k}", Index.of(d)) for k, d in enumerate(s.target.shape))
+            at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+            if s.target not in self.buffers:
+                self._place(s.target, "arena")
+            self.stages.append(Compute(s.target, vars, Load(s.source, at), s.origin, s.label))
+            self._forget(s.target)
+        elif isinstance(s, Branch):
+            for t in s.results:
+                self._allocate(t, None)
+            then, orelse = self._block(s.then, mutable), self._block(s.orelse, mutable)
+            self.stages.append(BranchStep(s.pred, then, orelse, s.origin))
+        elif isinstance(s, Loop):
+            for source, t in zip(s.initial, s.carried, strict=True):
+                self._allocate(t, None)
+                self._stage(Move(source, t, s.origin, s.label), mutable)
+            cond, body = self._block(s.cond, mutable), self._block(s.body, mutable)
+            (test,) = s.cond.outputs
+            self.stages.append(LoopStep(cond, test, body, s.origin))
+        elif isinstance(s, Fail):
+            self.stages.append(FailStep(s.message, s.origin))
+
+    def _forget(self, t: Tensor) -> None:
+        """A Move changed t: copies of it made earlier are stale."""
+        for key in [k for k in self.copies if k[0] is t]:
+            del self.copies[key]
+
+    def _template(self, s: Template) -> None:
+        bound = bind(s, self)
+        out = s.outputs[0]
+        if s.epilogue is None:
+            images = [a.subs({}) for a in bound.axes]
+        else:
+            values = dict(zip(s.epilogue.vars, bound.axes, strict=True))
+            images = [i.subs(values) for i in s.epilogue.index]
+        self._allocate(out, _order_by_coords(images, bound.coords))
+        for t in s.results[1:]:
+            self._allocate(t, None, dense=True)
+        self.stages.append(Kernel(s, bound))
+
+    def _contiguous(self, t: Tensor) -> Tensor:
+        if t in self.buffers and self.buffers[t].is_row_major:
+            return t
+        self.copy(t)
+        return self.copies[t, None]
+
+    # --- buffers ------------------------------------------------------------------------------------------------------
+
+    def _place(self, t: Tensor, place: str, order: Sequence[int] | None = None, slot: int = -1) -> Buffer:
+        self.buffers[t] = Buffer(t, place, strides_in_order(t.shape, order), Index.of(0), slot)
+        return self.buffers[t]
+
+    def _allocate(self, t: Tensor, order: Sequence[int] | None, dense: bool = False) -> None:
+        """Memory for t, unless it has some: its share of a concatenation, or dense with that axis order."""
+        if t in self.buffers:
+            return
+        if t in self.parts and not dense:
+            cat, start = self.parts[t]
+            if cat.out not in self.buffers:
+                self._allocate(cat.out, order)
+            whole = self.buffers[cat.out]
+            self.buffers[t] = Buffer(t, whole.place, whole.strides, whole.offset + whole.strides[cat.axis] * start, whole.slot, whole)
+            return
+        self._place(t, "arena", order)
+
+    def _order(self, s: Compute | Reduce) -> tuple[int, ...] | None:
+        """The axis order of the largest operand that s walks, so that both are read and written along memory."""
+        best: tuple[float, tuple[int, ...]] | None = None
+        for x in loads(s.expr):
+            buffer = self.buffers.get(x.tensor)
+            if buffer is None or buffer.place == "constant":
+                continue
+            address = buffer.address(x.index)
+            forms = {v: address.affine(v) for v in s.vars}
+            used = [v for v in s.vars if v in address.vars]
+            if any(forms[v] is None for v in used):
+                continue
+            weight = float(np.prod([hint(v.extent) for v in used])) if used else 0.0
+            strides = [hint(f[0]) if (f := forms[v]) is not None and v in used else float("inf") for v in s.vars]
+            order = tuple(sorted(range(len(s.vars)), key=lambda k: (-strides[k], k)))
+            if used and (best is None or weight > best[0]):
+                best = (weight, order)
+        return best[1] if best else None
+
+
+def _order_by_coords(images: list[Index], coords: tuple[Var, ...]) -> tuple[int, ...] | None:
+    """Axes sorted as the store's coordinates run, the last coordinate innermost."""
+    keys = []
+    for k, image in enumerate(images):
+        last = max((c for c, v in enumerate(coords) if v in image.vars), default=-1)
+        keys.append((last, -_digit(image, coords[last]) if last >= 0 else 0, k))
+    return tuple(k for *_, k in sorted(keys))
+
+
+def _digit(image: Index, v: Var) -> float:
+    """How coarse a digit of v the image is: v // 64 is coarser than v % 64."""
+    from neve.ir.index import Div, Mod
+
+    for a in image.atoms():
+        if isinstance(a, Div) and v in a.num.vars:
+            return hint(a.den)
+        if isinstance(a, Mod) and v in a.num.vars:
+            return max((_digit(Index.of(b), v) for b in a.num.atoms()), default=1.0)
+    return 1.0

@@ -1,0 +1,457 @@
+"""Stages: the loop nests and kernels that a graph lowers to, in execution order, before layouts and buffers are chosen."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
+from neve.ir.index import Atom, Data, Div, Index, IndexLike, Mod, Var
+from neve.ir.loops import Call, Expr, FromIndex, Guard, Load, Tensor
+from neve.ir.types import Dim, DType, TensorType, dims
+from neve.ops.base import Op
+
+
+class Stage:
+    """One step; `outputs` are the tensors it defines. Compared by identity."""
+
+    outputs: tuple[Tensor, ...]
+    origin: Origin
+    label: str
+
+    @property
+    def reads(self) -> set[Tensor]:
+        """Tensors whose elements the stage needs."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class Compute(Stage):
+    """out[vars] = expr."""
+
+    out: Tensor
+    vars: tuple[Var, ...]
+    expr: Expr
+    origin: Origin = Origin()
+    label: str = ""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (self.out,)
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return {x.tensor for x in loads(self.expr)}
+
+
+@dataclass(eq=False)
+class Reduce(Stage):
+    """out[vars] = kind over rvars of expr; see `Builder.reduce`."""
+
+    kind: str
+    out: Tensor
+    vars: tuple[Var, ...]
+    rvars: tuple[Var, ...]
+    expr: Expr
+    origin: Origin = Origin()
+    label: str = ""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (self.out,)
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return {x.tensor for x in loads(self.expr)}
+
+
+@dataclass(eq=False)
+class Scan(Stage):
+    """out = inclusive scan of expr[vars] along axis."""
+
+    kind: str
+    out: Tensor
+    vars: tuple[Var, ...]
+    axis: int
+    expr: Expr
+    origin: Origin = Origin()
+    label: str = ""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (self.out,)
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return {x.tensor for x in loads(self.expr)}
+
+
+@dataclass(eq=False)
+class Template(Stage):
+    """A kernel template for op. store, if set, is the fused epilogue: a Compute whose expression reads result[0] at its vars' image."""
+
+    op: Op
+    inputs: tuple[Tensor, ...]
+    results: tuple[Tensor, ...]
+    origin: Origin = Origin()
+    label: str = ""
+    epilogue: Epilogue | None = None
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (self.epilogue.out, *self.results[1:]) if self.epilogue else self.results
+
+    @property
+    def reads(self) -> set[Tensor]:
+        extra = {x.tensor for x in loads(self.epilogue.expr)} - {self.results[0]} if self.epilogue else set()
+        return set(self.inputs) | extra
+
+
+@dataclass(eq=False)
+class Epilogue:
+    """out[index] = expr, both in `vars`, one variable an axis of the template's first result, which expr reads at exactly vars."""
+
+    vars: tuple[Var, ...]
+    out: Tensor
+    index: tuple[Index, ...]
+    expr: Expr
+
+
+@dataclass(eq=False)
+class Extern(Stage):
+    """A C kernel on contiguous operands; see `Builder.extern`."""
+
+    header: str
+    macros: Mapping[str, str | int | Dim]
+    inputs: tuple[Tensor, ...]
+    results: tuple[Tensor, ...]
+    scratch: Dim = 0
+    origin: Origin = Origin()
+    label: str = ""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.results
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return set(self.inputs)
+
+
+@dataclass(eq=False)
+class Branch(Stage):
+    """if pred: then-stages, else: else-stages; each side ends in Copies into `results`."""
+
+    pred: Tensor
+    then: Block
+    orelse: Block
+    results: tuple[Tensor, ...]
+    origin: Origin = Origin()
+    label: str = "if"
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.results
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return {self.pred} | self.then.free | self.orelse.free
+
+
+@dataclass(eq=False)
+class Loop(Stage):
+    """carried = initial; while (cond on carried): carried = body(carried)."""
+
+    initial: tuple[Tensor, ...]
+    carried: tuple[Tensor, ...]
+    cond: Block
+    body: Block
+    origin: Origin = Origin()
+    label: str = "while"
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.carried
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return set(self.initial) | (self.cond.free | self.body.free) - set(self.carried)
+
+
+@dataclass(eq=False)
+class Move(Stage):
+    """Copies source into a tensor that exists outside the block: state, a branch's result, a loop's carried value."""
+
+    source: Tensor
+    target: Tensor
+    origin: Origin = Origin()
+    label: str = "copy"
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return ()
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return {self.source}
+
+
+@dataclass(eq=False)
+class Concat(Stage):
+    """out is its parts side by side along axis: each part is written in place, so that the step itself does nothing."""
+
+    out: Tensor
+    parts: tuple[Tensor, ...]
+    axis: int
+    origin: Origin = Origin()
+    label: str = "cat"
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return (self.out,)
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return set(self.parts)
+
+
+@dataclass(eq=False)
+class Fail(Stage):
+    """A raise in the model: leaves the call with an error code."""
+
+    message: str
+    outputs: tuple[Tensor, ...] = ()
+    origin: Origin = Origin()
+    label: str = "raise"
+
+    @property
+    def reads(self) -> set[Tensor]:
+        return set()
+
+
+@dataclass(eq=False)
+class Block:
+    """Stages in order and the tensors that must hold memory at the end."""
+
+    stages: list[Stage]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def free(self) -> set[Tensor]:
+        """Tensors read but not defined inside."""
+        inside = {t for s in self.stages for t in s.outputs}
+        return {t for s in self.stages for t in s.reads} | set(self.outputs) - inside
+
+
+def loads(e: Expr) -> Iterator[Load]:
+    """Every Load in e, also inside data-dependent indexes and conditions."""
+    if isinstance(e, Load):
+        yield e
+        for i in e.index:
+            yield from index_loads(i)
+    elif isinstance(e, FromIndex):
+        yield from index_loads(e.index)
+    elif isinstance(e, Guard):
+        for i, n in e.conditions:
+            yield from index_loads(i)
+            yield from index_loads(n)
+    for c in e.children:
+        yield from loads(c)
+
+
+def index_loads(i: Index) -> Iterator[Load]:
+    for a in i.atoms():
+        if isinstance(a, Data):
+            yield from loads(a.expr)
+        elif isinstance(a, (Div, Mod)):
+            yield from index_loads(a.num)
+            yield from index_loads(a.den)
+
+
+def rewrite(e: Expr, f: Callable[[Load], Expr]) -> Expr:
+    """e with every Load replaced by f(load), also inside indexes; f sees loads whose own indexes are rewritten already."""
+    if isinstance(e, Load):
+        return f(Load(e.tensor, tuple(rewrite_index(i, f) for i in e.index)))
+    if isinstance(e, Call):
+        args = tuple(rewrite(a, f) for a in e.args)
+        return e if all(x is y for x, y in zip(args, e.args, strict=True)) else Call(e.fn, args, e.dtype)
+    if isinstance(e, FromIndex):
+        return FromIndex(rewrite_index(e.index, f), e.dtype)
+    if isinstance(e, Guard):
+        conditions = tuple((rewrite_index(i, f), rewrite_index(n, f)) for i, n in e.conditions)
+        return Guard(conditions, rewrite(e.then, f), rewrite(e.other, f))
+    return e
+
+
+def rewrite_index(i: Index, f: Callable[[Load], Expr]) -> Index:
+    if not any(isinstance(a, (Data, Div, Mod)) for a in i.atoms()):
+        return i
+    values: dict[Atom, IndexLike] = {}
+    for a in i.atoms():
+        if isinstance(a, Data):
+            values[a] = Index.of(Data(rewrite(a.expr, f), a.extent))
+        elif isinstance(a, (Div, Mod)):
+            num, den = rewrite_index(a.num, f), rewrite_index(a.den, f)
+            if num is not a.num or den is not a.den:
+                values[a] = num // den if isinstance(a, Div) else num % den
+    return i.subs(values) if values else i
+
+
+class Recorder:
+    """The Builder that records stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.origin = Origin()
+        self.label = ""
+        self._count = 0
+
+    def _var(self, hint: str, extent: Dim) -> Var:
+        self._count += 1
+        return Var(f"{hint}{self._count}", Index.of(extent))
+
+    def _vars(self, hint: str, shape: Sequence[Dim]) -> tuple[Var, ...]:
+        return tuple(self._var(hint, d) for d in shape)
+
+    def _add(self, stage: Stage) -> None:
+        stage.origin, stage.label = self.origin, self.label
+        self.stages.append(stage)
+
+    def tensor(self, type: TensorType) -> Tensor:
+        self._count += 1
+        return Tensor(type, f"t{self._count}")
+
+    def compute(self, shape: Sequence[Dim], dtype: DType, fn: Callable[..., Expr]) -> Tensor:
+        out = self.tensor(TensorType(dims(shape), dtype))
+        vars = self._vars("i", out.shape)
+        at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+        self._add(Compute(out, vars, fn(*at)))
+        return out
+
+    def reduce(self, kind: str, shape: Sequence[Dim], dtype: DType, over: Sequence[Dim],
+               fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr]) -> Tensor:
+        out = self.tensor(TensorType(dims(shape), dtype))
+        vars, rvars = self._vars("i", out.shape), self._vars("r", dims(over))
+        at, rat = (tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vs) for vs in (vars, rvars))
+        self._add(Reduce(kind, out, vars, rvars, fn(at, rat)))
+        return out
+
+    def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
+        out = self.tensor(x.type)
+        vars = self._vars("i", out.shape)
+        self._add(Scan(kind, out, vars, axis, x(*(Index.of(v) for v in vars))))
+        return out
+
+    def template(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        outs = tuple(self.tensor(t) for t in outputs)
+        self._add(Template(op, tuple(inputs), outs))
+        return outs
+
+    def extern(self, header: str, macros: Mapping[str, str | int | Dim], inputs: Sequence[Tensor],
+               outputs: Sequence[TensorType], scratch: Dim = 0) -> tuple[Tensor, ...]:
+        outs = tuple(self.tensor(t) for t in outputs)
+        self._add(Extern(header, dict(macros), tuple(inputs), outs, scratch))
+        return outs
+
+
+@dataclass(eq=False)
+class Lowered:
+    """A method's stages and where its inputs, constants, state and outputs are."""
+
+    block: Block
+    inputs: tuple[Tensor, ...]
+    constants: dict[Tensor, ConstTensor] = field(default_factory=dict)
+    states: dict[Tensor, StateVar] = field(default_factory=dict)
+
+
+class Lowering:
+    """Graph → stages, nested graphs included."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.constants: dict[ConstTensor, Tensor] = {}
+        self.states: dict[StateVar, Tensor] = {}
+
+    def method(self, graph: Graph) -> Lowered:
+        inputs = tuple(Tensor(v.type, v.name) for v in graph.inputs)
+        outputs = self._own(self.graph(graph, inputs))
+        block = Block(self.recorder.stages, outputs)
+        return Lowered(block, inputs, {t: c for c, t in self.constants.items()}, {t: s for s, t in self.states.items()})
+
+    def graph(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        env: dict[Value, Tensor] = dict(zip(graph.inputs, inputs, strict=True))
+        for node in graph.nodes:
+            self.recorder.origin, self.recorder.label = node.origin, node.op.name
+            outs = self.node(node, tuple(env[v] for v in node.inputs))
+            for v, t in zip(node.outputs, outs, strict=True):
+                t.name = t.name or v.name
+                env[v] = t
+        return tuple(env[v] for v in graph.outputs)
+
+    def block(self, graph: Graph, inputs: Sequence[Tensor], into: Sequence[Tensor] = ()) -> Block:
+        """graph's stages as a block of their own; results are moved into the given tensors."""
+        outer, self.recorder.stages = self.recorder.stages, []
+        origin, label = self.recorder.origin, self.recorder.label
+        outputs = self.graph(graph, inputs)
+        if into:
+            staged = tuple(self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i)) for t in outputs)
+            for source, target in zip(staged, into, strict=True):
+                self.recorder._add(Move(source, target))
+            outputs = ()
+        block = Block(self.recorder.stages, outputs)
+        self.recorder.stages = outer
+        self.recorder.origin, self.recorder.label = origin, label
+        return block
+
+    def node(self, node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        op: Any = node.op
+        if op.name == "constant":
+            if op.tensor not in self.constants:
+                self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
+            return (self.constants[op.tensor],)
+        if op.name == "read_state":
+            # a copy: later writes must not change what was read
+            return (self.recorder.compute(op.var.type.shape, op.var.dtype, self._state(op.var)),)
+        if op.name == "write_state":
+            self.recorder._add(Move(inputs[0], self._state(op.var)))
+            return ()
+        if op.name == "if":
+            results = tuple(self.recorder.tensor(v.type) for v in node.outputs)
+            sides = [self.block(g, inputs[1:], results) for g in (op.then, op.orelse)]
+            self.recorder._add(Branch(inputs[0], sides[0], sides[1], results))
+            return results
+        if op.name == "while":
+            carried = tuple(self.recorder.tensor(v.type) for v in node.outputs)
+            extra = inputs[len(carried):]
+            cond = self.block(op.cond, (*carried, *extra))
+            body = self.block(op.body, (*carried, *extra), carried)
+            self.recorder._add(Loop(inputs[:len(carried)], carried, cond, body))
+            return carried
+        if op.name == "cat":
+            return (self._cat(op.axis, inputs, node.output.type),)
+        if op.name == "raise":
+            self.recorder._add(Fail(op.message))
+            return ()
+        return op.lower(self.recorder, *inputs)
+
+    def _own(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Outputs that each have memory of their own: copies of those that are inputs, constants, views or given twice."""
+        made = {t: s for s in self.recorder.stages for t in s.outputs}
+        self.recorder.origin, self.recorder.label = Origin(), "output"
+        owned: list[Tensor] = []
+        for t in outputs:
+            s = made.get(t)
+            plain = isinstance(s, (Compute, Reduce, Scan, Template, Extern)) and not (isinstance(s, Compute) and isinstance(s.expr, Load))
+            owned.append(t if plain and t not in owned else self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i)))
+        return tuple(owned)
+
+    def _cat(self, axis: int, inputs: tuple[Tensor, ...], type: TensorType) -> Tensor:
+        parts = tuple(self.recorder.compute(x.shape, x.dtype, lambda *i, x=x: x(*i)) for x in inputs)
+        out = self.recorder.tensor(type)
+        self.recorder._add(Concat(out, parts, axis))
+        return out
+
+    def _state(self, var: StateVar) -> Tensor:
+        if var not in self.states:
+            self.states[var] = Tensor(var.type, var.name)
+        return self.states[var]
