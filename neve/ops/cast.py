@@ -14,8 +14,8 @@ from neve.ops.samples import FLOATS, INTS, data, sample
 
 @dataclass(frozen=True)
 class Cast(Op):
-    """x.to(dtype). Float to integer truncates; NaN and what does not fit give what x86 gives in eager: the smallest int64 (for narrower
-    types its low bits, int32 and narrower going through int32's smallest). To bool is x != 0 (NaN is True). Integers wrap.
+    """x.to(dtype). Float to integer truncates; NaN and what does not fit give what x86 gives in eager: the smallest int32, wrapped, but for
+    int64 and uint8, which go through int64. To bool is x != 0 (NaN is True). Integers wrap.
     """
 
     name = "cast"
@@ -44,7 +44,7 @@ class Cast(Op):
         for i, source in enumerate(every):
             for target in every:
                 yield sample(cls(target), data((11, 7), source, seed=i, low=-100, high=100, edges=True), dtypes=[source])
-        big = np.array([300.7, -300.7, 70000.0, -70000.0, 1e9, 2147483647.0, 2147483648.0, -2147483648.0, -1e10, 3e10, 1e18, 1e19, -1e19, 1e30])
+        big = np.array([300.7, -300.7, 70000.0, -70000.0, 1e9, 2147483647.0, 2147483648.0, -2147483648.0, -1e10, 3e10, 4294967301.0, -4294967301.0, 1e18, 1e19, -1e19, 1e30])
         for target in (*INTS, DType.int16, DType.int8):
             yield sample(cls(target), big.astype(np.float32))
             yield sample(cls(target), big)
@@ -53,8 +53,8 @@ class Cast(Op):
 
 
 def _truncate(x: np.ndarray, dtype: DType) -> np.ndarray:
-    """As cvttss2si: through int64 for int64, else through int32; out of range gives the smallest of that type."""
-    through = np.int64 if dtype is DType.int64 else np.int32
+    """As cvttss2si: through int64 for int64 and uint8, else through int32; out of range gives the smallest of that type."""
+    through = np.int64 if dtype in (DType.int64, DType.uint8) else np.int32
     limits = np.iinfo(through)
     wide = x.astype(np.float64)
     fits = (wide > float(limits.min) - (1 if through is np.int32 else 0)) & (wide < float(limits.max) + (1 if through is np.int32 else 0))
