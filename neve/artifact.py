@@ -1,16 +1,16 @@
 """The `.neve` file: a compiled program as one file that is checked before it is used.
 
-    manifest.json       format, name, signature, hash of each member, targets, pass log, errors measured when it was made
+    manifest.json       format, name, signature, hash of each member, targets, pass log, errors measured
     graph.txt           the optimized graph; from it an artifact without lib/ is built when it is opened
     source/…            the generated C
     lib/<target>/…      a shared library for each target that it was built for
     examples/…          <method>-<i>.npz: inputs in0, in1, … and the outputs out0, out1, … expected for them
     weights.bin         the packed weights, mapped into memory in place
 
-Every load checks the container, and the hash of every member. That of weights of more than 16 MB is checked when a file is seen
-for the first time: the cache remembers (device, inode, size, times of change) of files that were right. The hashes find damage;
-they cannot tell who made a file. A library is native code: open artifacts with lib/ only from those whom you would trust
-with a program, `open_module(rebuild=True)` uses nothing but the data of the others.
+Every load checks the container, and the hash of every member. That of weights of more than 16 MB is checked when a
+file is seen for the first time: the cache remembers (device, inode, size, times of change) of files that were right.
+The hashes find damage; they cannot tell who made a file. A library is native code: open artifacts with lib/ only from
+those whom you would trust with a program, `open_module(rebuild=True)` uses nothing but the data of the others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy.typing as npt
 from neve.build.cache import Cache, default_cache, digest
 from neve.build.elf import machine
 from neve.build.target import Target, native, parse_target, runs_here
-from neve.build.toolchain import SUFFIXES, Library, processors
+from neve.build.toolchain import HEADER, SUFFIXES, Library, processors
 from neve.errors import ArtifactError, BuildError, CacheError
 from neve.runtime.container import FORMAT, Layout, Member, crc32, layout, read_container
 from neve.runtime.loader import Module, open_library
@@ -67,8 +67,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Artifact:
-    """All that a `.neve` file holds. libraries is by target name, examples by method; measured holds tolerance and errors as
-    they were found when it was made, log what the passes did; extra is anything more (JSON)."""
+    """All that a `.neve` file holds. libraries is by target name, examples by method; measured holds tolerance and
+    errors as they were found when it was made, log what the passes did; extra is anything more (JSON)."""
 
     name: str
     signature: dict[str, Any]
@@ -147,13 +147,14 @@ def open_module(
 ) -> Module:
     """The artifact as a module of this process, by its library for this machine.
 
-    An artifact without any library is built by `build`, and so is every one if rebuild. ArtifactError if it has libraries for
-    other machines only.
+    An artifact without any library is built by `build`, and so is every one if rebuild. ArtifactError if it has
+    libraries for other machines only.
     """
     if rebuild or not artifact.libraries:
         if build is None:
             raise ArtifactError(
-                f"{artifact.name} carries no library for this machine, and neve cannot build here: pip install 'neve[compile]'"
+                f"{artifact.name} carries no library for this machine, and neve cannot build here: "
+                "pip install 'neve[compile]'"
             )
         path: Path | str = build(artifact).path
         module = open_library(path, artifact.signature, artifact.weights, threads)
@@ -171,7 +172,8 @@ def unpack(artifact: Artifact, folder: str | Path) -> list[Path]:
     if not artifact.sources:
         raise ArtifactError(f"{artifact.name} was saved without its source")
     written = []
-    files: dict[str, str | memoryview] = {**artifact.sources, f"{artifact.name}.weights": artifact.weights.data}
+    files: dict[str, str | memoryview] = {"neve.h": HEADER.read_text(), **artifact.sources}
+    files[f"{artifact.name}.weights"] = artifact.weights.data
     for name, data in files.items():
         path = folder / name
         try:

@@ -1,4 +1,5 @@
 """What neve raises. Every message says what was wrong, where, and what to do about it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -44,10 +44,13 @@ def method(symbol: str, inputs: list[Any], outputs: list[Any], **more: Any) -> d
 
 
 def affine(name: str = "affine", n: int = 8, dtype: str = "float32") -> Source:
-    """y = 2 x + 1 for x of shape (n,): 2 and 1 are its weights; split into NEVE_UNITS units, threads share the elements."""
+    """y = 2 x + 1 for x of shape (n,): 2 and 1 are its weights; split into NEVE_UNITS units, threads share the
+    elements."""
     header = f"""
 typedef struct {name} {{ const float *weights; }} {name};
-typedef struct {name}_forward_io {{ const float *x; float *y; void *workspace; int64_t workspace_size; }} {name}_forward_io;
+typedef struct {name}_forward_io {{
+    const float *x; float *y; void *workspace; int64_t workspace_size;
+}} {name}_forward_io;
 """
     body = f"""
 #ifndef NEVE_UNITS
@@ -90,7 +93,8 @@ NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_paral
 
 
 def dynamic(name: str = "dynamic") -> Source:
-    """x (s0, 2*s0+1), scale (float) -> rows summed (s0,), doubled with a workspace of 8*s0 bytes; s0 in 1..1000, even or 1."""
+    """x (s0, 2*s0+1), scale (float) -> rows summed (s0,), doubled with a workspace of 8*s0 bytes; s0 in 1..1000, even
+    or 1."""
     header = f"""
 typedef struct {name} {{ int64_t calls; }} {name};
 typedef struct {name}_forward_io {{ const float *x; const double *scale; float *sums; int64_t s0;
@@ -132,7 +136,8 @@ NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_paral
 
 
 def counter(name: str = "counter") -> Source:
-    """Two methods on one state: add(x int64 ()) -> total; peek() -> {"total": total, "pair": (total, None)}; starts at 5."""
+    """Two methods on one state: add(x int64 ()) -> total; peek() -> {"total": total, "pair": (total, None)}; starts
+    at 5."""
     header = f"""
 typedef struct {name} {{ const int64_t *weights; int64_t total; }} {name};
 typedef struct {name}_add_io {{ const int64_t *x; int64_t *y; void *w; int64_t n; }} {name}_add_io;

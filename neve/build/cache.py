@@ -1,8 +1,8 @@
 """Built libraries kept on disk, by the hash of everything that they are made from; safe for processes that run at once.
 
-The folder is $NEVE_CACHE, else $XDG_CACHE_HOME/neve, else ~/.cache/neve. A file appears under its name only when it is
-complete (written aside, then renamed), so a reader never sees half of one and the last of two writers wins. Where the folder
-cannot be written a private temporary one takes its place, with a warning.
+The folder is $NEVE_CACHE, else $XDG_CACHE_HOME/neve, else ~/.cache/neve. A file appears under its name only when it
+is complete (written aside, then renamed), so a reader never sees half of one and the last of two writers wins. Where
+the folder cannot be written a private temporary one takes its place, with a warning.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ SYSTEMS = ("linux", "android", "macos", "ios", "windows")
 class Target:
     """A machine to compile for.
 
-    name is isa name and system as the user writes them ("x86_64-avx2", "aarch64-android"; "-linux" is left out); isa is what
-    vec.h knows ("avx2", "avx512", "neon", "wasm", "generic"). vl is the number of float32 lanes, registers the number of
-    vector registers, l1 and l2 bytes of cache a core, flops the peak float32 operations a second of one core, bandwidth the
-    bytes a second from the last cache level.
+    name is isa name and system as the user writes them ("x86_64-avx2", "aarch64-android"; "-linux" is left out); isa
+    is what vec.h knows ("avx2", "avx512", "neon", "wasm", "generic"). vl is the number of float32 lanes, registers
+    the number of vector registers, l1 and l2 bytes of cache a core, flops the peak float32 operations a second of one
+    core, bandwidth the bytes a second from the last cache level.
     """
 
     name: str
@@ -56,7 +56,8 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 
 def parse_target(name: str) -> Target:
-    """The target of a name such as "native", "x86_64-avx2", "aarch64-android", "wasm32"; BuildError if there is none."""
+    """The target of a name such as "native", "x86_64-avx2", "aarch64-android", "wasm32"; BuildError if there is
+    none."""
     if name == "native":
         return native()
     base, system = name, "linux"
@@ -66,7 +67,8 @@ def parse_target(name: str) -> Target:
     if base not in BASES or (base == "wasm32" and name != base):
         known = ", ".join(BASES)
         raise BuildError(
-            f"unknown target {name!r}: wanted native, or one of {known}, with -{', -'.join(SYSTEMS[1:])} for another system"
+            f"unknown target {name!r}: wanted native, or one of {known}, "
+            f"with -{', -'.join(SYSTEMS[1:])} for another system"
         )
     target = BASES[base]
     if base == "wasm32" or system == "linux":

@@ -1,7 +1,8 @@
 """Compilers: which there are, what they are told, and a Source built to a shared library.
 
-The compiler is $NEVE_CC, else the first that is found in the order of NATIVE (targets of this machine) or CROSS (others):
-clang and gcc on PATH, "zig" being `zig cc` of the ziglang wheel. Libraries come from the cache when nothing has changed.
+The compiler is $NEVE_CC, else the first that is found in the order of NATIVE (targets of this machine) or CROSS
+(others): clang and gcc on PATH, "zig" being `zig cc` of the ziglang wheel. Libraries come from the cache when nothing
+has changed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from neve.errors import BuildError
 
 NATIVE = ("clang", "gcc", "zig")  # preferred first; measured, see benchmarks/
 CROSS = ("zig",)
-RUNTIME = Path(__file__).parent.parent / "runtime"
+HEADER = Path(__file__).parent.parent / "runtime" / "neve.h"
+THREADS = HEADER.with_name("threads.c")
 
 # NaN and Inf are to behave as in eager: nothing here may assume that they do not occur
 FLAGS = (
@@ -81,7 +83,8 @@ class Compiler:
 
 @dataclass(frozen=True)
 class Library:
-    """A built shared library: where it is, for which target, by which compiler, in how many seconds (0 from the cache)."""
+    """A built shared library: where it is, for which target, by which compiler, in how many seconds (0 from the
+    cache)."""
 
     path: Path
     target: Target
@@ -94,7 +97,8 @@ class Library:
 
 
 def find_compiler(target: Target, wanted: str | None = None) -> Compiler:
-    """The compiler for a target: wanted ("gcc", "clang", "zig" or a command line), else $NEVE_CC, else the best one found."""
+    """The compiler for a target: wanted ("gcc", "clang", "zig" or a command line), else $NEVE_CC, else the best one
+    found."""
     asked = wanted or os.environ.get("NEVE_CC")
     if asked:
         found = _probe(asked)
@@ -141,19 +145,19 @@ def build(
 ) -> Library:
     """Compiles a source to a shared library, in parallel where its C allows it, or takes it from the cache.
 
-    units is into how many parts the C is split if it mentions NEVE_UNITS (default: two a processor), extra are further flags,
-    progress is called with (steps done, steps in all, what). BuildError if the C does not compile or needs anything from
-    outside itself; CacheError if the result cannot be written.
+    units is into how many parts the C is split if it mentions NEVE_UNITS (default: two a processor), extra are
+    further flags, progress is called with (steps done, steps in all, what). BuildError if the C does not compile or
+    needs anything from outside itself; CacheError if the result cannot be written.
     """
     target = target or native()
     compiler = compiler or find_compiler(target)
     cache = cache or default_cache()
     flags = [*compile_flags(compiler, target), *extra]
-    files = {"neve.h": (RUNTIME / "neve.h").read_text(), **source.files}
+    files = {"neve.h": HEADER.read_text(), **source.files}
     if f"{source.name}.c" not in files:
         raise BuildError(f"the source of {source.name} has no {source.name}.c, only {', '.join(sorted(files))}")
     parts = (units or 2 * processors()) if "NEVE_UNITS" in files[f"{source.name}.c"] else 1
-    pool = (RUNTIME / "threads.c").read_text() if _has_threads(target) else ""
+    pool = THREADS.read_text() if _has_threads(target) else ""
     text = [part for name in sorted(files) for part in (name, files[name])]
     key = digest("library 1", str(compiler), *compiler.command, target.name, str(parts), *flags, pool, *text)
     name = source.name + SUFFIXES[target.os]
@@ -170,7 +174,7 @@ def build(
 
 def compile_object(source: Source, target: Target, compiler: Compiler, out: Path, extra: Sequence[str] = ()) -> Path:
     """Compiles a source to one object file, for programs that link it themselves and for tests."""
-    with _folder(None, {"neve.h": (RUNTIME / "neve.h").read_text(), **source.files}, "") as folder:
+    with _folder(None, {"neve.h": HEADER.read_text(), **source.files}, "") as folder:
         job = _Build(compiler, target, [*compile_flags(compiler, target), *extra], folder, None, None)
         shutil.copyfile(job.compile(f"{source.name}.c", "model.o", []), out)
     return out
@@ -260,8 +264,8 @@ class _Build:
             missing = missing_symbols(objects)
             if missing:
                 raise BuildError(
-                    f"the C of {name} is not self-contained: {', '.join(missing)} not defined in it (compiled by {self.compiler}); "
-                    "define it in kernels/rt.h, or find the construct that makes the compiler call it"
+                    f"the C of {name} is not self-contained: {', '.join(missing)} not defined in it "
+                    f"(compiled by {self.compiler}); define it in kernels/rt.h, or find the construct that makes the compiler call it"
                 )
 
     def run(self, command: Sequence[str]) -> None:
@@ -285,11 +289,11 @@ class _Build:
         elif code < 0 or "Killed" in output:
             mend = "the compiler was killed, most likely for want of memory: set fewer units, or close other programs"
         elif re.search(r"unrecognized|unknown argument|unsupported option|invalid option", output):
-            mend = f"{self.compiler} does not know a flag: wanted gcc >= 10 or clang; pip install ziglang and NEVE_CC=zig is one"
+            mend = f"{self.compiler} does not know a flag: wanted gcc >= 10, clang, or ziglang (NEVE_CC=zig)"
         else:
             kept = Path(tempfile.mkdtemp(prefix="neve-failed-"))
             shutil.copytree(self.folder, kept, dirs_exist_ok=True)
-            mend = f"the C is kept in {kept}; a compiler that rejects generated C is a defect of neve: NEVE_CC=zig may do meanwhile"
+            mend = f"the C is kept in {kept}; generated C that does not compile is a defect of neve: please report it"
         text = "\n".join(f"  {line}" for line in errors)
         return f"the C compiler failed (exit code {code}):\n  {shlex.join(command)}\n{text}\n{mend}"
 

@@ -41,8 +41,8 @@ class _Plan:
 class Entry:
     """A method bound to a context.
 
-    `slow` makes any call. Once `fast_plans` has something, `fast_path` makes the calls with plain contiguous torch tensors of
-    shapes that were seen before in a few microseconds.
+    `slow` makes any call. Once `fast_plans` has something, `fast_path` makes the calls with plain contiguous torch
+    tensors of shapes that were seen before in a few microseconds.
     """
 
     def __init__(self, context: Context, method: MethodSignature) -> None:

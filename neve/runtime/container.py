@@ -1,12 +1,14 @@
 """The container of an artifact: a ZIP that only stores, laid out in one way, so that any altered byte is noticed.
 
-Members are in the order given, each aligned to 64 bytes by padding in its local header. Everything in the file that is not a
-member's content follows from the members' names, sizes and CRCs; a reader computes it anew and compares. The comment at the end
-holds the version of the format and the SHA-256 of the first member, the manifest, which in turn holds those of the others.
+Members are in the order given, each aligned to 64 bytes by padding in its local header. Everything in the file that
+is not a member's content follows from the members' names, sizes and CRCs; a reader computes it anew and compares. The
+comment at the end holds the version of the format and the SHA-256 of the first member, the manifest, which in turn
+holds those of the others.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import stat
 import struct
@@ -88,7 +90,7 @@ def read_container(data: memoryview) -> tuple[dict[str, tuple[int, Member]], str
             raise ArtifactError(f"two members have the name {m.name!r}")
         names.add(m.name)
     ends = sorted((start, start + 30 + len(m.name) + m.size, m.name) for m, start in members)
-    for (_, end, name), (start, _, other) in zip(ends, ends[1:], strict=False):
+    for (_, end, name), (start, _, other) in itertools.pairwise(ends):
         if start < end:
             raise ArtifactError(f"the members {name!r} and {other!r} overlap")
     expected = layout([m for m, _ in members], manifest_hash)

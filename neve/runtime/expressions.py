@@ -1,7 +1,7 @@
 """Size expressions such as "2*s0 + 1" or "Max(1, floor(s0/2))": checked, then compiled to one Python function.
 
-The text may come from a stranger's file. It is parsed with `ast`, and only integers, the given symbols, arithmetic, comparisons
-and the functions named here pass, so nothing else can be reached and no value can grow without bounds.
+The text may come from a stranger's file. It is parsed with `ast`, and only integers, the given symbols, arithmetic,
+comparisons and the functions named here pass, so nothing else can be reached and no value can grow without bounds.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compile_sizes(texts: Sequence[Text], symbols: Sequence[str]) -> Callable[...
     }
     try:
         code = compile(ast.fix_missing_locations(function), "<sizes>", "eval")
-        made: Callable[..., tuple[Any, ...]] = eval(code, scope)  # noqa: S307 - of a tree made of nothing but checked nodes
+        made: Callable[..., tuple[Any, ...]] = eval(code, scope)  # a tree of nothing but checked nodes
         return made
     except (RecursionError, MemoryError, ValueError, TypeError) as error:
         raise ArtifactError(f"size expressions that cannot be compiled: {error}") from error

@@ -20,9 +20,10 @@ from neve.runtime.trees import builder
 class Method:
     """One entry point of a Module; call it like the model's own method.
 
-    Arguments are torch tensors or numpy arrays of the dtypes in `signature` (any strides; detached from autograd), and Python
-    numbers where the model took them. If any argument is a torch tensor, or there are none and torch is imported, the outputs
-    are torch tensors; bfloat16 is uint16 in numpy. InputError tells which argument is wrong; ModelError: the model raised.
+    Arguments are torch tensors or numpy arrays of the dtypes in `signature` (any strides; detached from autograd),
+    and Python numbers where the model took them. If any argument is a torch tensor, or there are none and torch is
+    imported, the outputs are torch tensors; bfloat16 is uint16 in numpy. InputError tells which argument is wrong;
+    ModelError: the model raised.
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -44,7 +45,8 @@ class Method:
 
 
 class StateView(MutableMapping[str, Any]):
-    """A module's state by name: reading gives a numpy copy, assigning takes an array or tensor of its dtype and shape."""
+    """A module's state by name: reading gives a numpy copy, assigning takes an array or tensor of its dtype and
+    shape."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -90,8 +92,8 @@ class StateView(MutableMapping[str, Any]):
 class Module:
     """A compiled program: call it, or its other methods by name; `reset()` and `state` for models that remember.
 
-    One module runs one call at a time: calls from several Python threads wait for each other. `clone()` gives another module
-    on the same weights whose calls run beside this one's. `artifact` is what it was opened from, if anything.
+    One module runs one call at a time: calls from several Python threads wait for each other. `clone()` gives another
+    module on the same weights whose calls run beside this one's. `artifact` is what it was opened from, if anything.
     """
 
     def __init__(self, context: Context) -> None:
@@ -119,7 +121,7 @@ class Module:
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a compiled module cannot be pickled or copied: use module.save(path) and neve.load(path), or module.clone()"
+            "a compiled module cannot be pickled or copied: use module.save(path) and neve.load(path), or clone()"
         )
 
     @property
@@ -164,8 +166,8 @@ class Module:
 def open_library(path: Path | str, signature: dict[str, Any], weights: Bytes, threads: int | None = None) -> Module:
     """The module of a built library; signature is the JSON form of `neve.runtime.signature`, weights are used in place.
 
-    threads is on how many a call runs, by default `default_threads()`. ArtifactError if library, signature and weights do
-    not belong together.
+    threads is on how many a call runs, by default `default_threads()`. ArtifactError if library, signature and
+    weights do not belong together.
     """
     made: Signature = read_signature(signature)
     flat = weights.reshape(-1).view(np.uint8)

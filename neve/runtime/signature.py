@@ -1,11 +1,15 @@
-"""The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked throughout.
+"""The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked
+throughout.
 
 {"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
  "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}]}
-METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or null}],
-          "guards": [{"expr", "message"}], "workspace": SIZE in bytes, "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
+METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or
+null}],
+          "guards": [{"expr", "message"}], "workspace": SIZE in bytes,
+          "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
           "out_tree": TREE, "raises": [message] (optional)}
-TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the size
+TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the
+size
           that an int scalar gives (optional)}
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
 TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
@@ -100,7 +104,7 @@ def read_signature(data: Any) -> Signature:
     top = _Reader(data, "signature")
     if top.integer("abi") != ABI:
         raise ArtifactError(
-            f"the C interface is version {top.integer('abi')}, this neve knows {ABI}: use the neve that it was made with"
+            f"the C interface is version {top.integer('abi')}, this neve knows {ABI}: use the neve that made it"
         )
     context = top.integer("context_size")
     methods = {name: _method(name, _Reader(m, f"method {name!r}")) for name, m in top.mapping("methods").items()}

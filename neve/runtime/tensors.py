@@ -59,7 +59,8 @@ def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...
         raise InputError(f"{name}: {got}, wanted {wanted}; convert it with .to({dtype})")
     if value.dim() != len(wanted.shape):
         raise InputError(
-            f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}"
+            f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; "
+            f"{_rank_mend(value, wanted)}"
         )
     if value.layout != torch.strided:
         raise InputError(
@@ -83,7 +84,8 @@ def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[in
         raise InputError(f"{name}: {got}, wanted {wanted}; {mend}")
     if value.ndim != len(wanted.shape):
         raise InputError(
-            f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; {_rank_mend(value, wanted)}"
+            f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; "
+            f"{_rank_mend(value, wanted)}"
         )
     if not (value.flags.c_contiguous and value.flags.aligned):
         value = value.copy(order="C")

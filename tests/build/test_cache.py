@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from neve.build import cache as module
 from neve.build.cache import Cache, default_cache, digest, write_atomically
 from neve.errors import CacheError
 
@@ -54,12 +53,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "replace", full)
+    monkeypatch.setattr("neve.build.cache.os.replace", full)
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f"]
-    with pytest.raises(CacheError, match="the disk is full.*NEVE_CACHE"):
+    with pytest.raises(CacheError, match=r"the disk is full.*NEVE_CACHE"):
         Cache(tmp_path).put(KEY, "f", b"new")
 
 

@@ -59,7 +59,9 @@ def test_the_object_needs_nothing(kind: str, make: Callable[[], Source], tmp_pat
 def test_the_library_is_found_by_all_that_it_is_made_from(cache: Cache) -> None:
     source = affine()
     first = build(source, cache=cache)
-    changed = Source(source.name, source.files | {"affine.h": source.files["affine.h"] + "\n"}, source.weights, source.signature)
+    changed = Source(
+        source.name, source.files | {"affine.h": source.files["affine.h"] + "\n"}, source.weights, source.signature
+    )
     assert not build(changed, cache=cache).cached
     assert not build(source, cache=cache, extra=["-O1"]).cached
     other = Source(source.name, source.files, np.zeros(8, np.uint8), source.signature)
@@ -115,7 +117,7 @@ def test_a_file_outside_the_folder_is_refused(cache: Cache) -> None:
 
 def test_a_compiler_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEVE_CC", "/nowhere/cc")
-    with pytest.raises(BuildError, match="'/nowhere/cc' .from NEVE_CC. does not run"):
+    with pytest.raises(BuildError, match=r"'/nowhere/cc' .from NEVE_CC. does not run"):
         find_compiler(native())
 
 

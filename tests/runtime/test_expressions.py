@@ -117,4 +117,6 @@ def test_linear_forms_have_the_value_of_the_expression(a: int, b: int, c: int, x
     form = linear(text, ["s0", "s1"])
     assert form is not None
     factors, constant = form
-    assert (factors.get("s0", 0) * x + factors.get("s1", 0) * y + constant,) == compile_sizes([text], ["s0", "s1"])(x, y)
+    assert (factors.get("s0", 0) * x + factors.get("s1", 0) * y + constant,) == compile_sizes([text], ["s0", "s1"])(
+        x, y
+    )

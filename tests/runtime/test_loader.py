@@ -18,7 +18,7 @@ from neve.build.source import Source
 from neve.build.toolchain import build
 from neve.errors import ArtifactError, InputError, ModelError, NeveError
 from neve.runtime.loader import Module, open_library
-from neve.runtime.trees import Struct, _CLASSES, register_class
+from neve.runtime.trees import _CLASSES, Struct, register_class
 from tests.handmade import affine, copier, counter, dynamic
 
 X = np.arange(8, dtype=np.float32)
@@ -213,8 +213,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(ArtifactError, match="wants a context of 8 bytes"):
         open_library(path, source.signature | {"context_size": 16}, source.weights)
     with pytest.raises(ArtifactError, match="not those that the code"):
-        short = source.weights[:4]
-        open_library(path, source.signature | {"weights_size": 4}, short)
+        open_library(path, source.signature | {"weights_size": 4}, source.weights[:4])
     with pytest.raises(ArtifactError, match="cannot be used"):
         open_library(path, counter().signature, counter().weights)
     with pytest.raises(ArtifactError, match="cannot be used"):

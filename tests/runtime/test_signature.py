@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -40,10 +41,8 @@ def _replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
     good = data.draw(st.sampled_from([dynamic().signature, counter().signature]))
     changed = _replaced(good, data.draw(st.sampled_from(_places(good))), data.draw(JSON))
-    try:
+    with contextlib.suppress(NeveError):
         read_signature(changed)
-    except NeveError:
-        pass
 
 
 @pytest.mark.parametrize(
