@@ -185,7 +185,7 @@ class ConvTranspose(Op):
             )
             for i in range(rank)
         ]
-        check(not any(less(d, 1) for d in out), self, "an output that is not empty", types)
+        check(not any(less(d, 0) for d in out), self, "an output size ≥ 0", types)
         return (x.with_shape((x.shape[0], oc, *out)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -52,7 +52,7 @@ class MaxPool(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
-        return (each_window(x, self.cells(x), largest_of),)
+        return (each_window(x, self.cells(x.shape), largest_of),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -69,9 +69,9 @@ class MaxPool(Op):
 
         return cell, lambda o, k: [(at, Index.of(size)) for at, size in zip(cell(o, k), x.shape[-n:], strict=True)]
 
-    def cells(self, x: np.ndarray) -> list[list[np.ndarray]]:
-        """For each axis and output position the input positions of its window."""
-        axes = zip(x.shape[-len(self.kernel) :], self.kernel, self.stride, self.padding, self.dilation, strict=True)
+    def cells(self, shape: Sequence[Any]) -> list[list[np.ndarray]]:
+        """For each axis and output position the input positions of its window, for a static input shape."""
+        axes = zip(shape[-len(self.kernel) :], self.kernel, self.stride, self.padding, self.dilation, strict=True)
         return [
             [
                 inside(o * s - p + np.arange(k) * d, size)
@@ -98,11 +98,15 @@ class MaxPoolIndices(MaxPool):
     name: ClassVar[str] = "max_pool_indices"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
-        return (super().infer(*types)[0].with_dtype(DType.int64),)
+        out = super().infer(*types)[0].with_dtype(DType.int64)
+        if max(self.dilation) > 1 and types[0].is_static:
+            found = all(at.size for axis in self.cells(types[0].shape) for at in axis)
+            check(found, self, "windows that reach into the input", types)
+        return (out,)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
-        return (each_window(x, self.cells(x), best_position, np.int64),)
+        return (each_window(x, self.cells(x.shape), best_position, np.int64),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs

@@ -254,15 +254,14 @@ def ratio(size: int, out: int, scale: float | None, align_corners: bool, dtype: 
 
 def places(size: int, out: int, scale: float | None, align_corners: bool, dtype: Any) -> np.ndarray:
     """Where output cells lie in the input, as ATen's area_pixel_compute_source_index without its clamp at 0."""
-    real = np.float64 if dtype == np.float64 else np.float32
+    real: Any = np.float64 if dtype == np.float64 else np.float32
     r, o = ratio(size, out, scale, align_corners, real), np.arange(out).astype(real)
     return np.asarray(r * o if align_corners else r * (o + real(0.5)) - real(0.5)).astype(np.float64)
 
 
 def nearest(size: int, out: int, scale: float | None, exactly: bool, real: Any) -> np.ndarray:
     """The input cell of each output cell."""
-    o: Any = np.arange(out)
-    o = o.astype(real) + real(0.5 if exactly else 0)
+    o = np.arange(out).astype(real) + real(0.5 if exactly else 0)
     cells = np.floor(o * ratio(size, out, scale, False, real)).astype(np.int64)
     return np.asarray(np.minimum(cells, size - 1))
 
