@@ -138,4 +138,4 @@ def idempotent(node: Node, rw: Rewriter) -> Value | None:
     return None
 
 
-PASS = rules_pass("remove_identities", Exactness.EXACT, unchanged_view, casts, neutral, idempotent)
+PASS = rules_pass("remove_identities", Exactness.EXACT, unchanged_view, casts, neutral, idempotent, repeat=4)
