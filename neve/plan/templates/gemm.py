@@ -1,7 +1,8 @@
 """Matrix products: the choice of tiles and blocks for gemm.h, and the packing of constant weights.
 
 The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of r·v / 2
-(multiply-adds), (r + v) / 2 (loads) and 4 (latency of one chain), as on x86 cores with two ports for either.
+(multiply-adds), 0.7 r + v / 2 (loads: rows a multiple of a cache line apart meet in the same bank of the first cache)
+and 4 (latency of one chain), as on x86 cores with two ports for either.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def rows_that_fit(nv: int, target: Target) -> int:
 
 def term_cycles(rows: int, nv: int) -> float:
     """Cycles of one term of a tile."""
-    return max(rows * nv / 2, (rows + nv) / 2, 4.0)
+    return max(rows * nv / 2, 0.7 * rows + nv / 2, 4.0)
 
 
 def cut(rows: int, most: int) -> dict[int, int]:
@@ -112,7 +113,7 @@ def panel_count(n: int, tiles: Tiles, vl: int) -> int:
 def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
     """The panel widths worth considering."""
     widest = max(2, min(4, (target.registers - 2) // 7)) if target.registers > 16 else 2
-    if not isinstance(spec.n, int) or not isinstance(spec.m, int):
+    if not isinstance(spec.n, int):
         rows = rows_that_fit(widest, target)
         return [Tiles(widest, widest, rows, rows)]
     if spec.m == 1 and spec.b_packed:
@@ -120,7 +121,7 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
     options = set()
     wide = (1, 2, 3, 4, 6, 8) if spec.m == 1 else (1, 2, 3, 4)
     for nv in wide:
-        for last in wide:
+        for last in wide if isinstance(spec.m, int) or spec.n <= 64 else (nv,):
             mr, mr_last = (1, 1) if spec.m == 1 else (rows_that_fit(nv, target), rows_that_fit(last, target))
             tiles = Tiles(nv, last, mr, mr_last)
             panels = panel_count(spec.n, tiles, target.vl)
