@@ -430,7 +430,8 @@ class Lowering:
         if op.name == "cat":
             return (self._cat(op.axis, inputs, node.output.type),)
         if op.name == "raise":
-            self.recorder._add(Fail(op.message))
+            fail = Fail(op.message, (), node.origin)
+            self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
             return ()
         return op.lower(self.recorder, *inputs)
 
