@@ -1,0 +1,143 @@
+"""The public calls: a model to a compiled module, and a file to one."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neve import artifact as artifacts
+from neve.artifact import Artifact, Binary, Example
+from neve.build.target import Target, parse_target, runs_here
+from neve.errors import ArtifactError, NeveError
+from neve.runtime.loader import Module
+
+Progress = Callable[[float, str], None]
+"""Called with the share of the work done (0 to 1) and what is being done."""
+
+STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "verify": 0.95, "done": 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compilation's result before it is loaded: the artifact, for reports the seconds of each stage."""
+
+    artifact: Artifact
+    seconds: dict[str, float]
+
+
+def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
+            methods: Mapping[str, Any] | None = None, target: str = "native", threads: int | None = None, optimize_numerics: bool = True,
+            disable: Collection[str] = (), verify: bool = True, name: str = "model", compiler: str | None = None,
+            progress: Progress | None = None) -> Module:
+    """A PyTorch model as a module of compiled C that needs no torch.
+
+    model: nn.Module (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of a .pt2 file.
+    args, kwargs: example inputs of forward; sizes are fixed to theirs but for `dynamic_shapes` (as torch.export takes it).
+    methods: further entry points, name → tuple of example arguments; all share weights and state.
+    threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
+    optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
+    verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has what was found.
+    compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
+
+    Raises CaptureError (all reasons why the model cannot be captured), BuildError (no C compiler), VerifyError.
+    """
+    reason = runs_here(parse_target(target))
+    if reason:
+        raise NeveError(f"a module for {target} cannot run here ({reason}): use neve.build_artifact(..., target={target!r}).save(path)")
+    made = _compile(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, target=parse_target(target), optimize_numerics=optimize_numerics,
+                    disable=disable, name=name, compiler=compiler, progress=progress, threads=threads)
+    module = artifacts.open_module(made.artifact, threads=threads)
+    if verify:
+        _tell(progress, "verify", "comparing with the original")
+        _verify(module, model, args, kwargs, methods)
+    _tell(progress, "done", "done")
+    return module
+
+
+def build_artifact(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
+                   methods: Mapping[str, Any] | None = None, target: str = "native", optimize_numerics: bool = True,
+                   disable: Collection[str] = (), name: str = "model", compiler: str | None = None, progress: Progress | None = None) -> Artifact:
+    """The `.neve` artifact of a model for any target, not loaded and not compared with the original; arguments as of `compile`."""
+    made = _compile(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, target=parse_target(target), optimize_numerics=optimize_numerics,
+                    disable=disable, name=name, compiler=compiler, progress=progress, threads=None)
+    _tell(progress, "done", "done")
+    return made.artifact
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Module:
+    """The module in a `.neve` file; needs numpy alone. Raises ArtifactError if the file is damaged or made for other machines."""
+    return artifacts.open_module(artifacts.load(path), threads=threads)
+
+
+def _compile(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, *, dynamic_shapes: Any, methods: Mapping[str, Any] | None,
+             target: Target, optimize_numerics: bool, disable: Collection[str], name: str, compiler: str | None, progress: Progress | None,
+             threads: int | None) -> Compiled:
+    from neve.build.toolchain import build, find_compiler
+    from neve.capture.export import capture
+    from neve.emit.program import MAX_THREADS, emit
+    from neve.passes.pipeline import optimize
+
+    if not name.isidentifier() or not name.isascii():
+        raise NeveError(f"name {name!r} must be a C identifier: it prefixes every function of the library")
+    seconds: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[stage], clock = now - clock, now
+
+    chosen = find_compiler(target, compiler)
+    _tell(progress, "capture", "capturing the model with torch.export")
+    program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)
+    lap("capture")
+    _tell(progress, "optimize", "optimizing the graph")
+    program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable)
+    lap("optimize")
+    _tell(progress, "plan", "choosing kernels and packing weights")
+    emitted = emit(program, target, name, max(threads or 1, MAX_THREADS))
+    lap("plan")
+    first, last = STAGES["build"], STAGES["verify"]
+    library = build(emitted.source, target, compiler=chosen,
+                    progress=lambda done, total, what: progress(first + (last - first) * done / total, what) if progress else None)
+    lap("build")
+    examples = {k: [Example(list(x), []) for x in m.examples] for k, m in program.methods.items() if m.examples}
+    calls = {k: [{"label": c.label, "module": c.origin.module, "source": c.origin.source} for c in sites] for k, sites in emitted.calls.items()}
+    made = Artifact(name, emitted.source.signature, emitted.source.weights, str(program), emitted.source.files,
+                    {target.name: Binary(library.compiler, library.path.read_bytes())}, examples, [str(e) for e in log.entries], {},
+                    {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}})
+    return Compiled(made, seconds)
+
+
+def _tell(progress: Progress | None, stage: str, text: str) -> None:
+    if progress is not None:
+        progress(STAGES[stage], text)
+
+
+def _verify(module: Module, model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None) -> None:
+    """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
+    from neve.check.verify import compare, reference, refuse_differences
+
+    if isinstance(model, (str, Path)):
+        import torch
+
+        model = torch.export.load(str(model))
+    if args is None and hasattr(model, "example_inputs") and model.example_inputs:
+        args, kwargs = model.example_inputs
+    calls: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {"forward": (args or (), kwargs or {})}
+    for key, spec in (methods or {}).items():
+        calls[key] = (spec.get("args", ()), spec.get("kwargs") or {}) if isinstance(spec, Mapping) else (tuple(spec), {})
+    found = []
+    for key, method in module.methods.items():
+        given, named = calls[key]
+        module.reset()
+        got = method(*given, **named)
+        module.reset()
+        want = reference(model, key, given, named, bool(module.signature.state))
+        found += compare(key, got, want, [])
+    refuse_differences(found)
+    module.artifact.measured.update({f"{d.method}/{d.output}": d.error for d in found})

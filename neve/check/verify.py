@@ -1,0 +1,109 @@
+"""Comparison of a compiled module with the original: the errors that `neve.compile` states and refuses."""
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neve.errors import VerifyError
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}
+"""Largest difference that is accepted, relative to the largest magnitude of the output; other dtypes must be equal."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one output: the largest difference, relative to the largest finite magnitude of what was expected."""
+
+    method: str
+    output: int
+    dtype: str
+    error: float
+
+    @property
+    def accepted(self) -> bool:
+        return self.error <= TOLERANCE.get(self.dtype, 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.method}, output {self.output} ({self.dtype}): {self.error:.1e}"
+
+
+def relative_error(got: np.ndarray, want: np.ndarray) -> float:
+    """max |got − want| / max |want| over finite elements; infinite if shapes, NaNs or infinities differ. Exact types: 0 or infinite."""
+    if got.shape != want.shape:
+        return math.inf
+    if got.size == 0:
+        return 0.0
+    if want.dtype.kind != "f":
+        return 0.0 if np.array_equal(got, want) else math.inf
+    wide, ref = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(ref)
+    if not np.array_equal(np.isnan(wide), np.isnan(ref)) or not np.array_equal(wide[np.isinf(ref)], ref[np.isinf(ref)]):
+        return math.inf
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(ref[finite]).max())
+    difference = float(np.abs(wide[finite] - ref[finite]).max())
+    return difference / scale if scale > 0 else difference
+
+
+def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], stateful: bool) -> Any:
+    """What the original gives in evaluation mode. A model that changes itself is copied first; the caller's stays as it is."""
+    import torch
+
+    from neve.capture.export import evaluation
+
+    if isinstance(model, torch.export.ExportedProgram):
+        call: Any = model.module()
+        mode: AbstractContextManager[Any] = nullcontext()
+    else:
+        model = copy.deepcopy(model) if stateful else model
+        call = model if method == "forward" else getattr(model, method)
+        mode = evaluation(model)
+    with torch.no_grad(), mode:
+        return call(*(clone(a) for a in args), **{k: clone(v) for k, v in kwargs.items()})
+
+
+def clone(value: Any) -> Any:
+    """The value with every tensor in it copied, so that a call cannot change the caller's."""
+    import torch
+    from torch.utils import _pytree
+
+    return _pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, value)
+
+
+def flat_arrays(value: Any) -> Iterator[np.ndarray]:
+    """The tensors in a result, as numpy arrays (bfloat16 as float32), in order; numbers count as arrays."""
+    import torch
+    from torch.utils import _pytree
+
+    for x in _pytree.tree_leaves(value if not hasattr(value, "to_tuple") else value.to_tuple()):
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu()
+            yield (x.float() if x.dtype is torch.bfloat16 else x).numpy()
+        elif isinstance(x, (bool, int, float)):
+            yield np.asarray(x)
+
+
+def compare(method: str, got: Any, want: Any, dtypes: Sequence[str]) -> list[Difference]:
+    """One Difference an output. Raises VerifyError if there are not as many outputs."""
+    a, b = list(flat_arrays(got)), list(flat_arrays(want))
+    if len(a) != len(b):
+        raise VerifyError(f"{method}: the compiled module gives {len(a)} outputs, the original {len(b)}")
+    kinds = list(dtypes) if len(dtypes) == len(a) else [str(x.dtype) for x in b]
+    return [Difference(method, k, d, relative_error(x, y)) for k, (x, y, d) in enumerate(zip(a, b, kinds, strict=True))]
+
+
+def refuse_differences(found: Sequence[Difference]) -> None:
+    """Raises VerifyError if any output differs by more than its tolerance."""
+    bad = [d for d in found if not d.accepted]
+    if bad:
+        limits = ", ".join(f"{k} {v:g}" for k, v in TOLERANCE.items())
+        raise VerifyError("the compiled module differs from the original on the example inputs: " + "; ".join(map(str, bad)) +
+                          f" (largest difference relative to the largest value; accepted are {limits}). This is a defect of neve: please report it; "
+                          "verify=False returns the module all the same")
