@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import pytest
 from neve.build.target import AVX2, Target
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.gemm import GemmSpec, Tiles, candidates, pack_weight
-from tests.kernels.harness import FLAGS, KERNELS, ZIG, compilers, guarded, load_all
+from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, build, compilers, guarded, load_all
 
 GENERIC = replace(AVX2, name="x86_64", isa="generic", vl=4)
 SMALL_CACHE = replace(AVX2, l2=8192)
@@ -267,6 +268,23 @@ def test_compiles_for(target: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_accumulators_stay_in_registers(compiler: str) -> None:
+    """In the 6x16 tile no multiply-add loads its operand, and no vector goes to the stack."""
+    if not shutil.which("objdump"):
+        pytest.skip("needs objdump")
+    problems = (packed(126, 384, 384),)
+    path = build(unit(problems) + ENTRY.format("k0_run"), compiler)
+    listing = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", str(path)], capture_output=True, text=True, check=True
+    )
+    tile = next(f for f in listing.stdout.split("\n\n") if "<k0_last_6" in f.split("\n")[0])
+    multiplies = [line for line in tile.split("\n") if "vfmadd" in line]
+    assert multiplies and len(multiplies) % 12 == 0
+    assert not [line for line in multiplies if "(" in line]
+    assert not [line for line in tile.split("\n") if "%ymm" in line and ("(%rsp" in line or "(%rbp" in line)]
 
 
 def test_packed_layout() -> None:
