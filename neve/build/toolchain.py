@@ -265,7 +265,7 @@ class _Build:
             if missing:
                 raise BuildError(
                     f"the C of {name} is not self-contained: {', '.join(missing)} not defined in it "
-                    f"(compiled by {self.compiler}); define it in kernels/rt.h, or find the construct that makes the compiler call it"
+                    f"(compiled by {self.compiler}); define it in kernels/rt.h, or find what makes the compiler call it"
                 )
 
     def run(self, command: Sequence[str]) -> None:

@@ -23,8 +23,9 @@ typedef void neve_body(void *arg, int32_t tid, int32_t nt);
 
 typedef struct pool {
     int32_t threads, started, spins;
-    uint32_t call, left, stop, busy; /* call: how many there were; left: workers not yet done with this one */
-    pid_t owner;
+    uint32_t call, left, stop; /* call: how many there were; left: workers not yet done with this one */
+    pid_t user;                /* the process in which a call is running, 0: none */
+    pid_t home;                /* the process in which the workers are */
     neve_body *body;
     void *arg;
     pthread_t handles[MAX_THREADS];
@@ -106,7 +107,7 @@ static void *work(void *start) {
 }
 
 static void start_workers(pool *p) {
-    p->owner = getpid();
+    p->home = getpid();
     p->started = 0;
     p->left = 0;
 #if !defined(__linux__)
@@ -128,15 +129,13 @@ static void start_workers(pool *p) {
 
 NEVE_API void neve_pool_run(void *host, neve_body *body, void *arg) {
     pool *p = host;
-    if (p->owner != getpid()) {
-        p->busy = 0; /* a fork: the threads stayed in the parent */
-        p->owner = 0;
-    }
-    if (__atomic_exchange_n(&p->busy, 1, __ATOMIC_ACQUIRE)) {
+    pid_t here = getpid(), user = __atomic_load_n(&p->user, __ATOMIC_RELAXED);
+    /* a user that is another process was there when this one was forked off, and stayed there like the workers */
+    if (user == here || !__atomic_compare_exchange_n(&p->user, &user, here, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         body(arg, 0, 1);
         return;
     }
-    if (p->owner == 0) start_workers(p);
+    if (p->home != here) start_workers(p);
     if (p->started > 0) {
         p->body = body;
         p->arg = arg;
@@ -147,7 +146,7 @@ NEVE_API void neve_pool_run(void *host, neve_body *body, void *arg) {
     body(arg, 0, p->started + 1);
     uint32_t left;
     while ((left = __atomic_load_n(&p->left, __ATOMIC_SEQ_CST)) != 0) await(p, &p->left, left);
-    __atomic_store_n(&p->busy, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&p->user, 0, __ATOMIC_RELEASE);
 }
 
 NEVE_API void neve_pool_yield(void *host) {
@@ -165,7 +164,7 @@ NEVE_API void *neve_pool_new(int32_t threads) {
 /* Ends the workers; no call may be running. */
 NEVE_API void neve_pool_free(void *host) {
     pool *p = host;
-    if (p->owner == getpid()) {
+    if (p->home == getpid()) {
         __atomic_store_n(&p->stop, 1, __ATOMIC_SEQ_CST);
         __atomic_add_fetch(&p->call, 1, __ATOMIC_SEQ_CST);
         wake(p, &p->call);
