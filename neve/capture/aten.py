@@ -34,8 +34,20 @@ def aten(*names: str) -> Callable[[F], F]:
 @cache
 def table() -> dict[Any, Builder]:
     """The complete table."""
-    from neve.capture import (aten_attention, aten_checks, aten_index, aten_nn, aten_pointwise,  # noqa: F401
-                              aten_pool, aten_recurrent, aten_reduce, aten_shape, aten_source)
+    from neve.capture import (  # noqa: F401
+        aten_activation,
+        aten_attention,
+        aten_checks,
+        aten_index,
+        aten_nn,
+        aten_pointwise,
+        aten_pool,
+        aten_recurrent,
+        aten_reduce,
+        aten_shape,
+        aten_sort,
+        aten_source,
+    )
 
     return TABLE
 

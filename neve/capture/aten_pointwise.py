@@ -1,20 +1,21 @@
 """Builders of the pointwise ops."""
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from neve.capture.aten import aten
 from neve.capture.context import INT_TO_FLOAT, Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import DType
+from neve.ops.elementary import Polygamma
 
 UNARY = ("exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh rsqrt sqrt "
-         "lgamma digamma erfinv i0 special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtri:ndtri special_log_ndtr:log_ndtr")
-SAME = "neg abs sign:sign sgn:sign silu mish log_sigmoid:logsigmoid"
+         "lgamma digamma erfinv i0 sinc reciprocal special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtr:ndtr special_ndtri:ndtri "
+         "special_log_ndtr:log_ndtr")
+SAME = "neg abs sign sgn:sign"
 ROUNDING = "floor ceil trunc"
 BINARY = "mul.Tensor maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
-FLOAT_BINARY = "atan2 hypot copysign.Tensor nextafter"
+FLOAT_BINARY = "atan2 hypot copysign.Tensor nextafter xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
 COMPARISONS = "eq ne lt le gt ge"
 
 
@@ -28,10 +29,11 @@ def unary(names: str, to_float: bool) -> None:
 
 
 def binary(names: str, to_float: bool) -> None:
-    for name in names.split():
+    for entry in names.split():
+        name, _, function = entry.partition(":")
 
         @aten(name)
-        def build(c: Context, x: Any, y: Any, function: str = name.partition(".")[0]) -> Value:
+        def build(c: Context, x: Any, y: Any, function: str = function or name.partition(".")[0]) -> Value:
             dtype = c.promote(x, y, kind=INT_TO_FLOAT) if to_float else c.out.dtype
             return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
 
@@ -83,6 +85,11 @@ def bitwise_not(c: Context, x: Value) -> Value:
 def bitwise(c: Context, x: Any, y: Any) -> Value:
     dtype = c.out.dtype
     return c(c.node.target.overloadpacket.__name__, c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("polygamma")
+def polygamma(c: Context, n: int, x: Value) -> Value:
+    return c(Polygamma(n), c.cast(x, c.out.dtype))
 
 
 @aten("isnan")
@@ -196,15 +203,9 @@ SPECIAL_POWERS: dict[float, Any] = {
     1.0: lambda c, x: x,
     2.0: lambda c, x: c("mul", x, x),
     3.0: lambda c, x: c("mul", c("mul", x, x), x),
-    -1.0: lambda c, x: c("div", c.full(1, x.dtype), x),
-    -2.0: lambda c, x: c("div", c.full(1, x.dtype), c("mul", x, x)),
+    -1.0: lambda c, x: c("reciprocal", x),
+    -2.0: lambda c, x: c("reciprocal", c("mul", x, x)),
 }
-
-
-@aten("reciprocal")
-def reciprocal(c: Context, x: Value) -> Value:
-    dtype = c.out.dtype
-    return c("div", c.full(1, dtype), c.cast(x, dtype))
 
 
 @aten("square")
@@ -226,89 +227,6 @@ def round_decimals(c: Context, x: Value, decimals: int = 0) -> Value:
     ten = c.full(10.0 ** abs(decimals), x.dtype)
     first, last = ("mul", "div") if decimals > 0 else ("div", "mul")
     return c(last, c("round", c(first, x, ten)), ten)
-
-
-@aten("relu")
-def relu(c: Context, x: Value) -> Value:
-    return c("maximum", x, c.full(0, x.dtype))
-
-
-@aten("clamp", "clamp.Tensor")
-def clamp(c: Context, x: Value, min: Any = None, max: Any = None) -> Value:
-    dtype = c.out.dtype
-    v = c.cast(x, dtype)
-    for name, bound in (("maximum", min), ("minimum", max)):
-        if bound is not None:
-            if isinstance(bound, float) and math.isnan(bound):
-                raise Refusal("clamp to NaN is not supported")
-            v = c(name, v, c.tensor(bound, dtype))
-    return v
-
-
-@aten("clamp_min", "clamp_min.Tensor")
-def clamp_min(c: Context, x: Value, min: Any) -> Value:
-    return clamp(c, x, min, None)
-
-
-@aten("clamp_max", "clamp_max.Tensor")
-def clamp_max(c: Context, x: Value, max: Any) -> Value:
-    return clamp(c, x, None, max)
-
-
-@aten("hardtanh")
-def hardtanh(c: Context, x: Value, min_val: Any = -1, max_val: Any = 1) -> Value:
-    return clamp(c, x, min_val, max_val)
-
-
-@aten("relu6")
-def relu6(c: Context, x: Value) -> Value:
-    return clamp(c, x, 0, 6)
-
-
-@aten("hardsigmoid")
-def hardsigmoid(c: Context, x: Value) -> Value:
-    dtype = x.dtype
-    three, six = c.full(3, dtype), c.full(6, dtype)
-    return c("div", c("minimum", c("maximum", c("add", x, three), c.full(0, dtype)), six), six)
-
-
-@aten("hardswish")
-def hardswish(c: Context, x: Value) -> Value:
-    dtype = x.dtype
-    inner = c("minimum", c("maximum", c("add", x, c.full(3, dtype)), c.full(0, dtype)), c.full(6, dtype))
-    return c("div", c("mul", x, inner), c.full(6, dtype))
-
-
-@aten("gelu")
-def gelu(c: Context, x: Value, approximate: str = "none") -> Value:
-    return c("gelu" if approximate == "none" else "gelu_tanh", x)
-
-
-@aten("softplus")
-def softplus(c: Context, x: Value, beta: Any = 1, threshold: Any = 20) -> Value:
-    dtype = x.dtype
-    scaled = x if beta == 1 else c("mul", x, c.full(beta, dtype))
-    soft = c("softplus", scaled) if dtype.is_float else c.refuse("softplus of integers")
-    out = soft if beta == 1 else c("div", soft, c.full(beta, dtype))
-    return c("where", c("gt", scaled, c.full(threshold, dtype)), x, out)
-
-
-@aten("leaky_relu")
-def leaky_relu(c: Context, x: Value, negative_slope: Any = 0.01) -> Value:
-    return c("where", c("gt", x, c.full(0, x.dtype)), x, c("mul", x, c.full(negative_slope, x.dtype)))
-
-
-@aten("elu")
-def elu(c: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
-    dtype = x.dtype
-    negative = c("mul", c("expm1", c("mul", x, c.full(input_scale, dtype)) if input_scale != 1 else x), c.full(alpha * scale, dtype))
-    positive = c("mul", x, c.full(scale, dtype)) if scale != 1 else x
-    return c("where", c("gt", x, c.full(0, dtype)), positive, negative)
-
-
-@aten("_prelu_kernel")
-def prelu(c: Context, x: Value, weight: Value) -> Value:
-    return c("where", c("gt", x, c.full(0, x.dtype)), x, c("mul", x, weight))
 
 
 @aten("where.self")

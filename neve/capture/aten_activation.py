@@ -1,0 +1,92 @@
+"""Builders of activation functions and clamps."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from neve.capture.aten import aten
+from neve.capture.aten_pointwise import unary
+from neve.capture.context import Context, Refusal
+from neve.ir.graph import Value
+from neve.ir.types import DType
+from neve.ops.activation import Clamp, Elu, Hardsigmoid, Hardswish, LeakyRelu, Prelu, Relu, Softplus
+
+unary("silu mish log_sigmoid:logsigmoid", to_float=False)
+
+
+@aten("relu")
+def relu(c: Context, x: Value) -> Value:
+    return c(Relu(), x)
+
+
+@aten("clamp", "clamp.Tensor")
+def clamp(c: Context, x: Value, min: Any = None, max: Any = None) -> Value:
+    dtype = c.out.dtype
+    v = c.cast(x, dtype)
+    if any(isinstance(b, float) and math.isnan(b) for b in (min, max)):
+        raise Refusal("clamp to NaN")
+    if all(b is None or isinstance(b, (int, float)) for b in (min, max)) and dtype is not DType.bool:
+        return c(Clamp(_bound(min, dtype), _bound(max, dtype)), v)
+    for name, bound in (("maximum", min), ("minimum", max)):
+        if bound is not None:
+            v = c(name, v, c.tensor(bound, dtype))
+    return v
+
+
+def _bound(value: Any, dtype: DType) -> Any:
+    return None if value is None else float(value) if dtype.is_float else int(value)
+
+
+@aten("clamp_min", "clamp_min.Tensor")
+def clamp_min(c: Context, x: Value, min: Any) -> Value:
+    return clamp(c, x, min, None)
+
+
+@aten("clamp_max", "clamp_max.Tensor")
+def clamp_max(c: Context, x: Value, max: Any) -> Value:
+    return clamp(c, x, None, max)
+
+
+@aten("hardtanh")
+def hardtanh(c: Context, x: Value, min_val: Any = -1, max_val: Any = 1) -> Value:
+    return clamp(c, x, min_val, max_val)
+
+
+@aten("relu6")
+def relu6(c: Context, x: Value) -> Value:
+    return clamp(c, x, 0, 6)
+
+
+@aten("hardsigmoid")
+def hardsigmoid(c: Context, x: Value) -> Value:
+    return c(Hardsigmoid(), x)
+
+
+@aten("hardswish")
+def hardswish(c: Context, x: Value) -> Value:
+    return c(Hardswish(), x)
+
+
+@aten("gelu")
+def gelu(c: Context, x: Value, approximate: str = "none") -> Value:
+    return c("gelu" if approximate == "none" else "gelu_tanh", x)
+
+
+@aten("softplus")
+def softplus(c: Context, x: Value, beta: Any = 1, threshold: Any = 20) -> Value:
+    return c(Softplus(float(beta), float(threshold)), x)
+
+
+@aten("leaky_relu")
+def leaky_relu(c: Context, x: Value, negative_slope: Any = 0.01) -> Value:
+    return c(LeakyRelu(float(negative_slope)), x)
+
+
+@aten("elu")
+def elu(c: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
+    return c(Elu(float(alpha), float(scale), float(input_scale)), x)
+
+
+@aten("_prelu_kernel")
+def prelu(c: Context, x: Value, weight: Value) -> Value:
+    return c(Prelu(), x, weight)

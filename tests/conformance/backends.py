@@ -1,0 +1,40 @@
+"""How the sweeps run a model: by the reference interpreter, or compiled. A backend takes (model, args, kwargs) and gives a function
+of the flat tensors among them."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from neve.capture.constants import to_numpy
+from neve.capture.export import capture
+
+Run = Callable[[Sequence[torch.Tensor]], Sequence[np.ndarray]]
+Backend = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Run]
+
+
+def interpret(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+    """By `neve.ir.interpret`, after verification."""
+    from neve.ir.interpret import interpret as run
+    from neve.ir.verify import verify_program
+
+    program = capture(model, args, kwargs)
+    verify_program(program)
+
+    def call(tensors: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
+        with np.errstate(all="ignore"):
+            return run(program.methods["forward"].graph, [to_numpy(t) for t in tensors])
+
+    return call
+
+
+BACKENDS: dict[str, Backend] = {"interpret": interpret}
+
+
+def hide_unusable_packages() -> None:
+    """torchaudio may be installed as another package's dependency, yet not load with this torch: nothing here needs it."""
+    sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""One process of the op_db sweep: reads entry names, answers each with its class."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from neve.errors import CaptureError
+from tests.conformance.backends import BACKENDS, Backend, hide_unusable_packages
+
+CHUNK = 24
+GIVE_UP = 4
+TOLERANCE = 1e-5
+UNINITIALISED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"})
+
+
+@dataclass
+class Case:
+    """A sample as a function of its tensors; tensor leaves of `tree` are given, the rest is closed over."""
+
+    op: Callable[..., Any]
+    leaves: list[Any]
+    spec: Any
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return tuple(x for x in self.leaves if isinstance(x, torch.Tensor))
+
+    def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors among the results."""
+        rest = iter(tensors)
+        args, kwargs = pytree.tree_unflatten([next(rest) if isinstance(x, torch.Tensor) else x for x in self.leaves], self.spec)
+        return [x for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
+
+
+class Cases(nn.Module):
+    """Several samples in one model: one export and one compilation for all."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        super().__init__()
+        self.cases = cases
+
+    def forward(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        results, at = [], 0
+        for case in self.cases:
+            n = len(case.tensors)
+            results += case(*tensors[at:at + n])
+            at += n
+        return results
+
+
+def cases(name: str) -> Iterator[Case]:
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    from tests.conformance.opdb import title
+
+    for info in op_db:
+        if title(info) == name:
+            for s in info.sample_inputs("cpu", torch.float32, requires_grad=False):
+                leaves, spec = pytree.tree_flatten(((s.input, *s.args), s.kwargs))
+                yield Case(info.op, leaves, spec)
+
+
+class Entry:
+    """The outcome of one entry's samples."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name, self.backend = name, backend
+        self.count, self.not_exported = 0, 0
+        self.found: dict[str, str] = {}
+        self.refused = self.passed = 0
+
+    def run(self) -> dict[str, Any]:
+        todo = [c for c in cases(self.name) if self._eager_works(c)]
+        for i in range(0, len(todo), CHUNK):
+            self._chunk(todo[i:i + CHUNK])
+            if self.refused >= GIVE_UP and not self.passed:
+                break
+        kind = next((k for k in ("wrong", "crashed", "refused") if k in self.found), "right")
+        if kind == "right" and not self.passed:
+            kind, self.found["refused"] = "refused", "torch.export takes none of its samples"
+        detail = self.found.get(kind, "")
+        more = f" ({self.not_exported} samples that torch.export refuses left out)" if self.not_exported and kind == "right" else ""
+        return {"class": kind, "detail": (detail + more)[:300], "samples": self.count}
+
+    def _eager_works(self, case: Case) -> bool:
+        try:
+            with torch.no_grad():
+                case(*(t.clone() for t in case.tensors))
+            return True
+        except Exception:
+            return False
+
+    def _chunk(self, chunk: Sequence[Case]) -> None:
+        if self.refused >= GIVE_UP and not self.passed:
+            return
+        tensors = tuple(t for c in chunk for t in c.tensors)
+        try:
+            got = list(self.backend(Cases(chunk), tensors, {})(tensors))
+        except Exception as error:
+            if len(chunk) > 1:
+                half = len(chunk) // 2 if self.passed else 1
+                self._chunk(chunk[:half])
+                self._chunk(chunk[half:])
+            else:
+                self._failed(error)
+            return
+        for case in chunk:
+            self.count += 1
+            self.passed += 1
+            n = self._compare(case, got)
+            del got[:n]
+
+    def _failed(self, error: Exception) -> None:
+        internal = str(error).find("internal:") >= 0
+        if isinstance(error, CaptureError) and not internal:
+            if error.__cause__ is not None:
+                self.not_exported += 1
+                self.refused += 1
+                return
+            self.count += 1
+            self.refused += 1
+            self.found.setdefault("refused", error.reasons[0].split("\n")[0].split("  (")[0])
+        else:
+            self.count += 1
+            self.found.setdefault("crashed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+    def _compare(self, case: Case, got: Sequence[np.ndarray]) -> int:
+        """Note a difference between eager and the first of got; returns how many belong to this case."""
+        with torch.no_grad():
+            wanted = case(*(t.clone() for t in case.tensors))
+        for i, (g, w) in enumerate(zip(got, wanted, strict=False)):
+            if g.shape != tuple(w.shape):
+                self.found.setdefault("wrong", f"shape {g.shape}, eager has {tuple(w.shape)}")
+            elif self.name not in UNINITIALISED and not self._agree(case, i, g, w):
+                shapes = [tuple(t.shape) for t in case.tensors]
+                rest = [x for x in case.leaves if not isinstance(x, torch.Tensor)]
+                self.found.setdefault("wrong", f"result {i} of inputs {shapes}, {rest}: {difference(g, numpy(w))}")
+        return len(wanted)
+
+    def _agree(self, case: Case, i: int, got: np.ndarray, wanted: torch.Tensor) -> bool:
+        w = numpy(wanted)
+        if agree(got, w, TOLERANCE):
+            return True
+        if not wanted.dtype.is_floating_point:
+            return False
+        try:
+            with torch.no_grad():
+                exact = numpy(case(*(t.double() if t.is_floating_point() else t for t in case.tensors))[i])
+        except Exception:
+            return False
+        finite = np.isfinite(exact) & np.isfinite(w)
+        if exact.dtype != np.float64 or not finite.any():
+            return False
+        own = float(np.abs(exact - w)[finite].max()) / max(float(np.abs(exact[finite]).max()), 1e-30)
+        return 2 * own > TOLERANCE and agree(got, exact, 2 * own)
+
+
+def numpy(t: torch.Tensor) -> np.ndarray:
+    return t.detach().float().numpy() if t.dtype is torch.bfloat16 else t.detach().resolve_conj().resolve_neg().numpy()
+
+
+def agree(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
+    """Equal, or floats within tolerance times the largest finite wanted value, NaN and Inf in the same places."""
+    if got.dtype.kind != "f":
+        return bool(got.dtype == wanted.dtype and np.array_equal(got, wanted))
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(got)) or not np.array_equal(got[~finite], wanted[~finite], equal_nan=True):
+        return False
+    if not finite.any():
+        return True
+    with np.errstate(all="ignore"):
+        return bool(np.abs(got[finite].astype(np.float64) - wanted[finite]).max() <= tolerance * np.abs(wanted[finite]).max())
+
+
+def difference(got: np.ndarray, wanted: np.ndarray) -> str:
+    bad = np.argwhere(~((got == wanted) | ((got != got) & (wanted != wanted))))
+    if not len(bad):
+        return f"dtype {got.dtype}, eager has {wanted.dtype}"
+    at = tuple(bad[int(np.argmax([np.abs(float(got[tuple(b)]) - float(wanted[tuple(b)])) for b in bad[:1000]]))])
+    return f"{got[at]!r} at {tuple(map(int, at))}, eager has {wanted[at]!r}; {len(bad)} of {got.size} differ"
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    hide_unusable_packages()
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    backend = BACKENDS[sys.argv[1]]
+    for line in sys.stdin:
+        torch.manual_seed(0)
+        np.random.seed(0)
+        try:
+            answer = Entry(line.strip(), backend).run()
+        except Exception as error:
+            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:300], "samples": 0}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
