@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,18 +15,23 @@ from neve.build.target import Target, parse_target, runs_here
 from neve.errors import ArtifactError, NeveError
 from neve.runtime.loader import Module
 
+if TYPE_CHECKING:
+    from neve.ir.graph import Graph
+
 Progress = Callable[[float, str], None]
 """Called with the share of the work done (0 to 1) and what is being done."""
 
-STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "verify": 0.95, "done": 1.0}
+STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "reference": 0.9, "verify": 0.95, "done": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compilation's result before it is loaded: the artifact, for reports the seconds of each stage."""
+    """A compilation's result before it is loaded: the artifact, the seconds of each stage, example calls and what the original gives for them."""
 
     artifact: Artifact
     seconds: dict[str, float]
+    calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]]
+    expected: Mapping[str, list[np.ndarray]]
 
 
 def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
@@ -53,7 +58,7 @@ def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, 
     module = artifacts.open_module(made.artifact, threads=threads)
     if verify:
         _tell(progress, "verify", "comparing with the original")
-        _verify(module, model, args, kwargs, methods)
+        _verify(module, made.calls, made.expected)
     _tell(progress, "done", "done")
     return module
 
@@ -78,6 +83,7 @@ def _compile(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] |
              threads: int | None) -> Compiled:
     from neve.build.toolchain import build, find_compiler
     from neve.capture.export import capture
+    from neve.check.verify import flat_arrays, reference, torch_program
     from neve.emit.program import MAX_THREADS, emit
     from neve.passes.pipeline import optimize
 
@@ -101,16 +107,28 @@ def _compile(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] |
     _tell(progress, "plan", "choosing kernels and packing weights")
     emitted = emit(program, target, name, max(threads or 1, MAX_THREADS))
     lap("plan")
-    first, last = STAGES["build"], STAGES["verify"]
+    first, last = STAGES["build"], STAGES["reference"]
     library = build(emitted.source, target, compiler=chosen,
                     progress=lambda done, total, what: progress(first + (last - first) * done / total, what) if progress else None)
     lap("build")
-    examples = {k: [Example(list(x), []) for x in m.examples] for k, m in program.methods.items() if m.examples}
+    _tell(progress, "reference", "running the original on the example inputs")
+    model = torch_program(model)
+    examples_calls = _example_calls(model, args, kwargs, methods)
+    expected = {k: list(flat_arrays(reference(model, k, *examples_calls[k], stateful=bool(emitted.source.signature["state"])))) for k in program.methods}
+    lap("reference")
+    examples = {k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m.graph))] for k, m in program.methods.items() if m.examples}
     calls = {k: [{"label": c.label, "module": c.origin.module, "source": c.origin.source} for c in sites] for k, sites in emitted.calls.items()}
     made = Artifact(name, emitted.source.signature, emitted.source.weights, str(program), emitted.source.files,
                     {target.name: Binary(library.compiler, library.path.read_bytes())}, examples, [str(e) for e in log.entries], {},
                     {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}})
-    return Compiled(made, seconds)
+    return Compiled(made, seconds, examples_calls, expected)
+
+
+def _in_memory_form(arrays: list[np.ndarray], graph: Graph) -> list[np.ndarray]:
+    """Flat results as the graph's outputs are kept in an artifact: an array each, bfloat16 as its bits."""
+    from neve.emit.unit import to_bytes
+
+    return [to_bytes(a, v.dtype) for a, v in zip(arrays, graph.outputs, strict=True)]
 
 
 def _tell(progress: Progress | None, stage: str, text: str) -> None:
@@ -118,26 +136,26 @@ def _tell(progress: Progress | None, stage: str, text: str) -> None:
         progress(STAGES[stage], text)
 
 
-def _verify(module: Module, model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None) -> None:
-    """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
-    from neve.check.verify import compare, reference, refuse_differences
-
-    if isinstance(model, (str, Path)):
-        import torch
-
-        model = torch.export.load(str(model))
-    if args is None and hasattr(model, "example_inputs") and model.example_inputs:
+def _example_calls(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None,
+                   methods: Mapping[str, Any] | None) -> dict[str, tuple[Sequence[Any], Mapping[str, Any]]]:
+    """Each method's example arguments."""
+    if args is None and getattr(model, "example_inputs", None):
         args, kwargs = model.example_inputs
     calls: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {"forward": (args or (), kwargs or {})}
     for key, spec in (methods or {}).items():
         calls[key] = (spec.get("args", ()), spec.get("kwargs") or {}) if isinstance(spec, Mapping) else (tuple(spec), {})
+    return calls
+
+
+def _verify(module: Module, calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]], expected: Mapping[str, list[np.ndarray]]) -> None:
+    """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
+    from neve.check.verify import compare, refuse_differences
+
     found = []
     for key, method in module.methods.items():
-        given, named = calls[key]
+        args, kwargs = calls[key]
         module.reset()
-        got = method(*given, **named)
-        module.reset()
-        want = reference(model, key, given, named, bool(module.signature.state))
-        found += compare(key, got, want, [])
+        found += compare(key, method(*args, **kwargs), expected[key])
+    module.reset()
     refuse_differences(found)
     module.artifact.measured.update({f"{d.method}/{d.output}": d.error for d in found})

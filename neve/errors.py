@@ -42,3 +42,7 @@ class BuildError(NeveError):
 
 class CacheError(NeveError, OSError):
     """The cache cannot be written: no permission, or the disk is full."""
+
+
+class VerifyError(NeveError):
+    """A compiled module does not give what the original gives."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -90,13 +91,31 @@ def flat_arrays(value: Any) -> Iterator[np.ndarray]:
             yield np.asarray(x)
 
 
-def compare(method: str, got: Any, want: Any, dtypes: Sequence[str]) -> list[Difference]:
-    """One Difference an output. Raises VerifyError if there are not as many outputs."""
-    a, b = list(flat_arrays(got)), list(flat_arrays(want))
-    if len(a) != len(b):
-        raise VerifyError(f"{method}: the compiled module gives {len(a)} outputs, the original {len(b)}")
-    kinds = list(dtypes) if len(dtypes) == len(a) else [str(x.dtype) for x in b]
-    return [Difference(method, k, d, relative_error(x, y)) for k, (x, y, d) in enumerate(zip(a, b, kinds, strict=True))]
+def torch_program(model: Any) -> Any:
+    """The model itself, or what the file at a path holds."""
+    import torch
+
+    return torch.export.load(model) if isinstance(model, (str, os.PathLike)) else model
+
+
+def compare(method: str, got: Any, want: Sequence[np.ndarray]) -> list[Difference]:
+    """One Difference an output; want is flat. Raises VerifyError if there are not as many outputs."""
+    arrays = list(flat_arrays(got))
+    if len(arrays) != len(want):
+        raise VerifyError(f"{method}: the compiled module gives {len(arrays)} outputs, the original {len(want)}")
+    kinds = dtype_names(got, arrays)
+    return [Difference(method, k, d, relative_error(x, y)) for k, (x, y, d) in enumerate(zip(arrays, want, kinds, strict=True))]
+
+
+def dtype_names(value: Any, arrays: Sequence[np.ndarray]) -> list[str]:
+    """Element types of flat results; bfloat16 is not seen in the arrays."""
+    import torch
+    from torch.utils import _pytree
+
+    tensors = [x for x in _pytree.tree_leaves(value) if isinstance(x, torch.Tensor)]
+    if len(tensors) == len(arrays):
+        return [str(t.dtype).removeprefix("torch.") for t in tensors]
+    return [str(a.dtype) for a in arrays]
 
 
 def refuse_differences(found: Sequence[Difference]) -> None:
