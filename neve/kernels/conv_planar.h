@@ -34,31 +34,33 @@
 #define CV_ALIGN(bytes) (((bytes) + 63) / 64 * 64)
 
 typedef struct {
-    const float *a;
+    const float *a; /* the first pixel's window */
     const int64_t *offset;
     const float *w;
-    const char *ahead;
-    int64_t lines, n, oh, ow, oc;
+    const char *ahead; /* what to prefetch, `pace` bytes a step of the sum */
+    int64_t pace, tiles, n, oh, ow, oc;
 } KN(job);
 
+/* rows pixels x (nv vectors), `tiles` times along an output row. */
 static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const int64_t *s, const KN(job) * j,
                                                            const int rows, const int nv, const int rest) {
-    vf acc[8][CONV_NV];
-    const float *w = j->w, *a = j->a;
+    const float *a = j->a;
     const char *ahead = j->ahead;
-    const int64_t *offset = j->offset;
+    int64_t ow = j->ow;
+    for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * CONV_SW, ow += rows) {
+        vf acc[8][CONV_NV];
+        const float *w = j->w;
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
-    for (int64_t part = 0; part < CONV_C; part++) {
-        for (int64_t l = 0; l < j->lines; l++, ahead += 64) vprefetch(ahead);
-        for (int64_t k = 0; k < CONV_KH * CONV_KW; k++, offset++) {
-            const float *at = a + *offset;
+            for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
+        for (int64_t k = 0; k < CV_K; k++) {
+            const float *at = a + j->offset[k];
             vf b[CONV_NV];
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
             w += nv * NEVE_VL;
+            if (CV_K >= 128) vprefetch(ahead), ahead += j->pace;
 #pragma GCC unroll 8
             for (int i = 0; i < rows; i++) {
                 vf x = vset(at[i * CONV_SW]);
@@ -66,15 +68,15 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
                 for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
             }
         }
-    }
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++) {
+        for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) {
-            if (v == nv - 1 && rest != 0)
-                K_STORE_N(acc[i][v], rest, j->n, j->oh, j->ow + i, j->oc + v * NEVE_VL);
-            else
-                K_STORE(acc[i][v], j->n, j->oh, j->ow + i, j->oc + v * NEVE_VL);
+            for (int v = 0; v < nv; v++) {
+                if (v == nv - 1 && rest != 0)
+                    K_STORE_N(acc[i][v], rest, j->n, j->oh, ow + i, j->oc + v * NEVE_VL);
+                else
+                    K_STORE(acc[i][v], j->n, j->oh, ow + i, j->oc + v * NEVE_VL);
+            }
         }
     }
 }
@@ -117,15 +119,15 @@ static void KN(block)(void *const *p, const int64_t *s, const float *a, int64_t 
     for (int64_t panel = 0; panel < CV_PANELS; panel++) {
         const float *w = (const float *)p[1] + panel * CV_K * CV_NR;
         const float *next = (const float *)p[1] + (panel + 1 < CV_PANELS ? panel + 1 : 0) * CV_K * CV_NR;
-        const int64_t lines = (CONV_KH * CONV_KW * CV_NR / 16 + tiles * rows - 1) / (tiles * rows);
-        KN(job) j = {a, offset, w, (const char *)next, lines, n, oh, ow, panel * CV_NR};
+        const int64_t height = cols / tiles, higher = cols % tiles; /* the first tiles are one pixel higher than the rest */
+        KN(job) j = {a, offset, w, (const char *)next, CV_NR * 4 / (tiles * rows), 0, n, oh, ow, panel * CV_NR};
         for (int64_t r = 0; r < rows; r++, j.oh++) {
-            j.ow = ow, j.a = a + r * pitch;
-            for (int64_t t = 0; t < tiles; t++) {
-                const int64_t height = cols / tiles + (t < cols % tiles);
-                KN(dispatch)(p, s, &j, height, panel == CV_FULL);
-                j.ow += height, j.a += height * CONV_SW, j.ahead += lines * CONV_C * 64;
-            }
+            j.ow = ow, j.a = a + r * pitch, j.tiles = higher;
+            if (higher) KN(dispatch)(p, s, &j, height + 1, panel == CV_FULL);
+            j.ow += higher * (height + 1), j.a += higher * (height + 1) * CONV_SW, j.ahead += higher * j.pace * CV_K;
+            j.tiles = tiles - higher;
+            KN(dispatch)(p, s, &j, height, panel == CV_FULL);
+            j.ahead += j.tiles * j.pace * CV_K;
         }
     }
 }

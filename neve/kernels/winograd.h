@@ -52,38 +52,41 @@ typedef struct {
     const float *a, *w;
     const char *ahead; /* what to prefetch, `pace` bytes a step of the sum */
     float *to;
-    int64_t pace;
+    int64_t pace, tiles;
 } KN(job);
 
-/* rows x (nv vectors) of one point's product. */
+/* rows x (nv vectors) of one point's product, `tiles` times. */
 static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, const int rows, const int nv) {
-    vf acc[8][CONV_NV];
-    const float *w = j->w, *a = j->a;
+    const float *a = j->a;
     const char *ahead = j->ahead;
     float *to = j->to;
     const int64_t pace = j->pace;
+    for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * WN_IC, to += rows * WN_OC) {
+        vf acc[8][CONV_NV];
+        const float *w = j->w;
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
-    for (int64_t k = 0; k < WN_K; k++) {
-        vf b[CONV_NV];
+            for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
+        for (int64_t k = 0; k < WN_K; k++) {
+            vf b[CONV_NV];
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
-        w += nv * NEVE_VL;
-        vprefetch(ahead);
-        ahead += pace;
+            for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
+            w += nv * NEVE_VL;
+            if (WN_K >= 32) vprefetch(ahead);
+            ahead += pace;
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            vf x = vset(a[i * WN_IC + k]);
+            for (int i = 0; i < rows; i++) {
+                vf x = vset(a[i * WN_IC + k]);
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
+                for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
+            }
         }
-    }
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
+        for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) vstore(to + i * WN_OC + v * NEVE_VL, acc[i][v]);
+            for (int v = 0; v < nv; v++) vstore(to + i * WN_OC + v * NEVE_VL, acc[i][v]);
+    }
 }
 
 /* One function a tile height: inlined into the panel loop, the compilers spill the accumulators. */
@@ -122,11 +125,11 @@ static inline __attribute__((always_inline)) void KN(backward)(const vf *m, vf *
     const vf a = vset(0.70710678118654752f), b = vset(1.41421356237309505f), half = vset(0.5f), two = vset(2.0f);
     const vf a3 = vset(0.35355339059327376f), b3 = vset(2.82842712474619010f);
     vf ea = m[1] + m[2], oa = m[1] - m[2], eb = m[3] + m[4], ob = m[3] - m[4];
-    t[0] = m[0] + ea + eb, t[step] = vfma(a, oa, b * ob), t[2 * step] = vfma(half, ea, two * eb);
-    if (WINO_M == 3) t[2 * step] = t[2 * step] + m[5];
+    t[0] = m[0] + ea + eb, t[step] = vfma(a, oa, b * ob);
+    if (WINO_M > 2) t[2 * step] = vfma(half, ea, two * eb);
     if (WINO_M > 3) t[3 * step] = vfma(a3, oa, b3 * ob);
-    if (WINO_M == 4) t[3 * step] = t[3 * step] + m[5];
-    if (WINO_M == 5) t[4 * step] = vfma(vset(0.25f), ea, vfma(vset(4.0f), eb, m[5]));
+    if (WINO_M > 4) t[4 * step] = vfma(vset(0.25f), ea, vset(4.0f) * eb);
+    t[(WINO_M - 1) * step] = t[(WINO_M - 1) * step] + m[5];
 #endif
 }
 
@@ -184,11 +187,13 @@ static void KN(multiply)(void *const *p, const int64_t *s, const float *from, fl
                                      : xi + 1 < WN_POINTS   ? (const float *)p[1] + (xi + 1) * point + panels.begin * WN_K * CV_NR
                                                            : j.w);
             j.a = from + xi * WN_VSTEP, j.to = to + xi * WN_MSTEP + panel * CV_NR;
-            for (int64_t t = 0; t < heights; t++) {
-                const int64_t rows = count / heights + (t < count % heights);
-                KN(dispatch)(p, s, &j, rows, panel == CV_FULL);
-                j.a += rows * WN_IC, j.to += rows * WN_OC, j.ahead += j.pace * WN_K;
-            }
+            /* the first tiles are one row higher than the rest */
+            const int64_t rows = count / heights, higher = count % heights;
+            j.tiles = higher;
+            if (higher) KN(dispatch)(p, s, &j, rows + 1, panel == CV_FULL);
+            j.a += higher * (rows + 1) * WN_IC, j.to += higher * (rows + 1) * WN_OC, j.ahead += higher * j.pace * WN_K;
+            j.tiles = heights - higher;
+            KN(dispatch)(p, s, &j, rows, panel == CV_FULL);
         }
 }
 

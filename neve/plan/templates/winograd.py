@@ -2,32 +2,71 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from neve.build.target import Target
 from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ASSUMED_SPATIAL, ConvSpec, align, guess, pack_panels, weight_seconds
+from neve.plan.templates.conv_spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess, pack_panels
 
 PANEL_VECTORS = 2
-EFFICIENCY = 0.93
 FLOPS_PER_CYCLE_AND_LANE = 4
 # clock cycles to load, transform and store one point of a vector of channels: input, output
 TRANSFORM_CYCLES = (4.5, 4.0)
-# tiles that a thread should at least have before the threads share the output channels instead
+# clock cycles to begin and store a register tile
+TILE_CYCLES = 24
+# bytes that pass between the second and the third cache level for each byte that a block has too much
+OVERFLOW = 2.5
+# share of the second cache level that a block's matrices may take
+ROOM = 0.8
+# tiles that all the threads together should have at least, before they share the output channels instead
 FEW_TILES = 48
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """What the matrix products of a layer cost, as a function of the tiles in a block."""
+
+    tiles: int
+    points: int
+    depth: int
+    ic: int
+    oc: int
+    rows: int
+    target: Target
+
+    def seconds(self, block: int) -> float:
+        """Products and weights overlap; the weights come from memory for the first block and from cache for the others."""
+        blocks = -(-self.tiles // block)
+        each = self.tiles / blocks
+        heights = -(-each // self.rows)
+        panels = self.oc / (PANEL_VECTORS * self.target.vl)
+        # below five rows the latency of the multiply-adds shows
+        cycles = self.points * panels * heights * (self.depth * max(each / heights, 4.4) * PANEL_VECTORS / 2 + TILE_CYCLES)
+        compute = cycles * FLOPS_PER_CYCLE_AND_LANE * self.target.vl / self.target.flops
+        weights = 4 * self.points * self.depth * self.oc
+        matrices = 4 * self.points * each * (self.ic + self.oc)
+        overflow = OVERFLOW * max(0.0, matrices - ROOM * self.target.l2) / self.target.bandwidth
+        return (max(compute, weights / min(MEMORY_BANDWIDTH, self.target.bandwidth))
+                + (blocks - 1) * max(compute, weights / self.target.bandwidth) + blocks * overflow)
+
+
 def choices(spec: ConvSpec, target: Target) -> list[Choice]:
-    """The forms of winograd.h that fit spec: 3x3 or 1x3 with stride 1 and channels enough, or a stem with stride 2 from planar input."""
-    if spec.groups != 1 or spec.dilation != (1, 1) or spec.out_channels < target.vl:
+    """The forms of winograd.h that fit spec: kernels k x k or 1 x k with stride 1 or 2, given channels enough to pay for transforms."""
+    (kh, kw), (sh, sw) = spec.kernel, spec.stride
+    if spec.groups != 1 or spec.dilation != (1, 1) or spec.out_channels < target.vl or sw > 2:
+        return []
+    if kh != 1 and (kh != kw or sh != sw):
         return []
     if spec.strides[1] == 1:
-        fits = spec.kernel in ((3, 3), (1, 3)) and spec.stride[1] == 1 and spec.stride[0] in (1, spec.kernel[0]) and spec.channels >= target.vl
-        return [_choice(spec, target, n) for n in (4, 6)] if fits else []
-    fits = spec.kernel in ((7, 7), (5, 5)) and spec.stride == (2, 2) and spec.channels <= 4
-    return [_choice(spec, target, 6)] if fits else []
+        if spec.channels < target.vl or (sw == 2 and spec.channels % target.vl):
+            return []
+    elif spec.channels * _phases(spec) < 4:
+        return []
+    taps = -(-kw // sw)
+    return [_choice(spec, target, n) for n in (4, 6) if taps >= 2 and n + 1 - taps >= 2]
 
 
 def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
@@ -38,15 +77,13 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
     down = guess(spec.out_height, ASSUMED_SPATIAL) if spec.kernel[0] == 1 else -(-guess(spec.out_height, ASSUMED_SPATIAL) // m)
     tiles = max(1, guess(spec.batch, 1)) * down * -(-guess(spec.out_width, ASSUMED_SPATIAL) // m)
     weight_bytes = 4 * points * depth * oc
-    # the two matrices of a block may overflow the second cache level where reading the weights again would cost more
-    room = target.l2 * (2 if weight_bytes > 2 * target.l2 else 1)
-    block = max(2 * mr, room // (4 * points * (ic + oc)))
-    block = min(block, 192)
-    block = -(-tiles // -(-tiles // block)) if isinstance(spec.batch, int) else min(block, max(tiles, 2 * mr))
+    layout = _Blocks(tiles, points, depth, ic, oc, mr, target)
+    # a block of planar input gathers within one row of tiles
+    line = -(-guess(spec.out_width, ASSUMED_SPATIAL) // m) if planar else tiles
+    block = min((-(-line // blocks) for blocks in range(1, max(2, line // (2 * mr) + 1))), key=layout.seconds)
     split = int(weight_bytes > 4 * points * tiles * ic and tiles < FEW_TILES and not planar)
-    flops = 2.0 * points * tiles * depth * oc
     transforms = points * tiles * (TRANSFORM_CYCLES[0] * ic + TRANSFORM_CYCLES[1] * oc) * FLOPS_PER_CYCLE_AND_LANE / target.flops
-    cost = max(flops / (EFFICIENCY * target.flops), weight_seconds(weight_bytes, -(-tiles // block), target)) + transforms
+    cost = layout.seconds(block) + transforms
     private, shared = scratch(spec, target, n, block, bool(split))
     return Choice(
         header="winograd.h", label=f"winograd F({m},{n + 1 - m}) {mr}x{PANEL_VECTORS * vl}, blocks of {block} tiles",
