@@ -21,6 +21,7 @@ import io
 import json
 import mmap
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ def save(artifact: Artifact, path: str | Path) -> None:
     listed = [Member(_MANIFEST, len(manifest), crc32(manifest))]
     listed += [Member(name, m["size"], m["crc32"]) for name, m in members.items()]
     places = layout(listed, manifest_hash)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         _write(aside, places, [memoryview(manifest), *contents.values()])
         os.replace(aside, path)

@@ -52,12 +52,14 @@ class Entry:
         self.fast_plans: dict[Any, _Plan] = {}
         self._plans: dict[tuple[Any, ...], _Plan] = {}
         self._solver = Solver(method)
+        self._flat = not method.kwargs and list(method.args) == [{"leaf": i} for i in range(len(method.inputs))]
         self._valued = [i for i, t in enumerate(method.inputs) if t.symbol]
 
     def slow(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Any call, with every argument checked."""
         method = self.method
-        leaves = flatten(method, args, kwargs)
+        simple = self._flat and not kwargs and len(args) == len(method.inputs)
+        leaves = list(args) if simple else flatten(method, args, kwargs)
         ready = [prepare(value, t, method.name) for value, t in zip(leaves, method.inputs, strict=True)]
         shapes = tuple([shape for _, shape, _ in ready])
         plan = self._plan(shapes, leaves)
@@ -65,7 +67,7 @@ class Entry:
         tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is not None and tensors and not any(is_torch(value) for value in tensors):
             torch = None
-        if torch is not None and not kwargs and _flat(method):
+        if torch is not None and simple and len(tensors) == len(leaves) > 0:
             if not plan.new:
                 plan.prepare_torch(torch, method)
             self.fast_plans[shapes if len(shapes) > 1 else shapes[0]] = plan
@@ -95,12 +97,6 @@ class Entry:
                 self.fast_plans.clear()
             self._plans[key] = plan
         return plan
-
-
-def _flat(method: MethodSignature) -> bool:
-    """Whether the arguments are the inputs, one by one, all tensors and at least one."""
-    plain = [{"leaf": i} for i in range(len(method.inputs))]
-    return bool(plain) and list(method.args) == plain and not any(t.scalar for t in method.inputs)
 
 
 def fast_path(entry: Entry) -> Callable[..., Any]:

@@ -52,44 +52,34 @@ def prepare(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ..
 
 def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
     torch = torch_module()
-    dtype = torch_dtype(torch, wanted.dtype)
-    name = f"{method}: {wanted.name}"
-    got = f"got {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    if value.dtype != dtype:
-        raise InputError(f"{name}: {got}, wanted {wanted}; convert it with .to({dtype})")
+    if value.dtype != torch_dtype(torch, wanted.dtype):
+        raise _misfit(value, wanted, method, f"convert it with .to(torch.{wanted.dtype})")
     if value.dim() != len(wanted.shape):
-        raise InputError(
-            f"{name}: {got} of rank {value.dim()}, wanted {wanted} of rank {len(wanted.shape)}; "
-            f"{_rank_mend(value, wanted)}"
-        )
+        raise _misfit(value, wanted, method, _rank_mend(value, wanted))
     if value.layout != torch.strided:
-        raise InputError(
-            f"{name}: got a tensor of layout {value.layout}, wanted a dense one; convert it with .to_dense()"
-        )
+        raise _misfit(value, wanted, method, f"its layout is {value.layout}: convert it with .to_dense()")
     if value.device.type != "cpu":
-        raise InputError(f"{name}: got a tensor on {value.device}, wanted one on the cpu; move it with .cpu()")
+        raise _misfit(value, wanted, method, f"it is on {value.device}: move it with .cpu()")
     dense = value.detach().resolve_neg().contiguous()
     return dense.data_ptr(), tuple(value.shape), dense
 
 
 def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
     dtype = NUMPY[wanted.dtype]
-    name, got = f"{method}: {wanted.name}", f"got {value.dtype} {list(value.shape)}"
     if value.dtype != dtype and not (value.dtype.name == wanted.dtype and value.dtype.isnative):
-        mend = (
-            "pass its bits as uint16, or a torch tensor"
-            if wanted.dtype == "bfloat16"
-            else f"convert it with .astype(np.{dtype})"
-        )
-        raise InputError(f"{name}: {got}, wanted {wanted}; {mend}")
+        bits = wanted.dtype == "bfloat16"
+        mend = "pass its bits as uint16, or a torch tensor" if bits else f"convert it with .astype(np.{dtype})"
+        raise _misfit(value, wanted, method, mend)
     if value.ndim != len(wanted.shape):
-        raise InputError(
-            f"{name}: {got} of rank {value.ndim}, wanted {wanted} of rank {len(wanted.shape)}; "
-            f"{_rank_mend(value, wanted)}"
-        )
+        raise _misfit(value, wanted, method, _rank_mend(value, wanted))
     if not (value.flags.c_contiguous and value.flags.aligned):
         value = value.copy(order="C")
     return address(value), value.shape, value
+
+
+def _misfit(value: Any, wanted: Tensor, method: str, mend: str) -> InputError:
+    got = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return InputError(f"{method}: {wanted.name}: got {got}, wanted {wanted}; {mend}")
 
 
 def _scalar(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
@@ -107,21 +97,16 @@ def _scalar(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ..
 
 
 def _rank_mend(value: Any, wanted: Tensor) -> str:
-    if len(value.shape) == len(wanted.shape) - 1:
-        return "a batch of one is x[None]"
-    return "reshape it"
+    ranks = f"its rank is {len(value.shape)}, not {len(wanted.shape)}"
+    return f"{ranks}: " + ("a batch of one is x[None]" if len(value.shape) == len(wanted.shape) - 1 else "reshape it")
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, (bool, int, float, str)):
-        return (
-            f"the {type(value).__name__} {str(value)[:40]!r}"
-            if isinstance(value, str)
-            else f"the {type(value).__name__} {value}"
-        )
     if is_torch(value) or isinstance(value, np.ndarray):
         return f"a tensor {list(value.shape)}"
-    return f"a {type(value).__name__}"
+    if isinstance(value, (bool, int, float, str)):
+        return f"the {type(value).__name__} {str(value)[:40]!r}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def allocate(shapes: Sequence[tuple[int, ...]], outputs: Sequence[Tensor], torch: Any) -> tuple[list[Any], list[int]]:
