@@ -47,6 +47,7 @@ NEVE_HOT int32_t neve_f32_bits(float f)
 #define MINF(a, b) neve_f32_min(a, b)
 #define ABS(x) __builtin_fabsf(x)
 #define SQRT(x) __builtin_sqrtf(x)
+#define TRUNC(x) ((float)sd_trunc((double)(x)))
 #define LT(a, b) (-(int32_t)((a) < (b)))
 #define EQ(a, b) (-(int32_t)((a) == (b)))
 #define EQI(a, b) (-(int32_t)((a) == (b)))
@@ -79,6 +80,7 @@ NEVE_HOT float neve_f32_min(float a, float b) { return a < b ? a : b; }
 #undef MINF
 #undef ABS
 #undef SQRT
+#undef TRUNC
 #undef LT
 #undef EQ
 #undef EQI
@@ -105,6 +107,7 @@ typedef uint32_t neve_vu __attribute__((vector_size(NEVE_VL * 4)));
 #define MINF(a, b) vmin_fast(a, b)
 #define ABS(x) vabs(x)
 #define SQRT(x) vsqrt(x)
+#define TRUNC(x) vtrunc(x)
 #define LT(a, b) ((vi)((a) < (b)))
 #define EQ(a, b) ((vi)((a) == (b)))
 #define EQI(a, b) ((vi)((a) == vset_i(b)))
@@ -135,6 +138,7 @@ typedef uint32_t neve_vu __attribute__((vector_size(NEVE_VL * 4)));
 #undef MINF
 #undef ABS
 #undef SQRT
+#undef TRUNC
 #undef LT
 #undef EQ
 #undef EQI
@@ -187,14 +191,40 @@ NEVE_M_UNARY(i0e)
 NEVE_M_UNARY(i1)
 NEVE_M_UNARY(i1e)
 NEVE_M_UNARY(sinc)
+#ifndef NEVE_M_FUSED
 NEVE_M_BINARY(pow)
-/* The sign of a, as C's. */
-NEVE_M_BINARY(fmod)
+#endif
+/* The sign of a, as C's; exact. */
+NEVE_FN float sf_fmod(float a, float b) { return (float)sd_fmod((double)a, (double)b); }
+NEVE_FN vf vf_fmod(vf a, vf b)
+{
+    vf y = a;
+#ifdef NEVE_M_FUSED
+    vf u = vabs(a), v = vabs(b);
+    /* Below 2^22 the quotient is off by one at most, and both remainders are exact. */
+    vf q = vtrunc(u / v), r = vfma(-q, v, u);
+    r = vselect((vi)(r < vset(0)), r + v, r);
+    r = vselect((vi)(r >= v), r - v, r);
+    y = vfrombits(vbits(r) | (vbits(a) & vset_i((int32_t)0x80000000u)));
+    if (!NEVE_UNLIKELY(!(vhmax(q) < 4194304.0f) || !(vhmax(v) < __builtin_inff())))
+        return y;
+#endif
+    for (int lane = 0; lane < NEVE_VL; lane++)
+        y[lane] = sf_fmod(a[lane], b[lane]);
+    return y;
+}
 /* The sign of b, as Python's %. */
-NEVE_M_BINARY(remainder)
-/* 0 where a is 0 and b is not NaN. */
-NEVE_M_BINARY(xlogy)
-NEVE_M_BINARY(xlog1py)
+NEVE_FN float sf_remainder(float a, float b) { return (float)sd_remainder((double)a, (double)b); }
+NEVE_FN vf vf_remainder(vf a, vf b)
+{
+    vf r = vf_fmod(a, b);
+    return vselect((vi)(r != vset(0)) & ((vi)(r < vset(0)) ^ (vi)(b < vset(0))), r + b, r);
+}
+/* 0 where x is 0 and y is not NaN, 2 ulp. */
+NEVE_FN float sf_xlogy(float x, float y) { return y != y ? y : x == 0 ? 0 : x * sf_log(y); }
+NEVE_FN vf vf_xlogy(vf x, vf y) { return vselect((vi)(x == vset(0)) & (vi)(y == y), vset(0), x * vf_log(y)); }
+NEVE_FN float sf_xlog1py(float x, float y) { return y != y ? y : x == 0 ? 0 : x * sf_log1p(y); }
+NEVE_FN vf vf_xlog1py(vf x, vf y) { return vselect((vi)(x == vset(0)) & (vi)(y == y), vset(0), x * vf_log1p(y)); }
 NEVE_M_BINARY(floordiv)
 #undef NEVE_M_UNARY
 #undef NEVE_M_BINARY

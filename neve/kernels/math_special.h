@@ -207,12 +207,11 @@ NEVE_FN double sd_trigamma(double x)
         r = -9.86960440108935861883 / (s * s);
         x = 1 - x;
     }
-    for (int i = 0; i < 6; i++) {
+    for (; x < 12; x += 1)
         r += 1 / (x * x);
-        x += 1;
-    }
     double v = 1 / (x * x);
-    r += (1 + 1 / (2 * x) + v * (1. / 6 - v * (1. / 30 - v * (1. / 42)))) / x;
+    double tail = 1. / 6 + v * (-1. / 30 + v * (1. / 42 + v * (-1. / 30 + v * (5. / 66 + v * (-691. / 2730 + v * (7. / 6))))));
+    r += (1 + 0.5 / x + v * tail) / x;
     return sign * r;
 }
 
