@@ -23,6 +23,10 @@ FUNCTIONS["pow"]["i"] = "({T})si64_pow({0}, {1})"
 FUNCTIONS["fmod"]["i"] = "({T})si64_fmod({0}, {1})"
 FUNCTIONS["remainder"]["i"] = "({T})si64_mod({0}, {1})"
 _define("zeta polygamma", f="(float)sd_NAME((double){0}, (double){1})", d="sd_NAME({0}, {1})")
+_define("bessel_j0 bessel_j1 bessel_y0 bessel_y1 modified_bessel_k0 modified_bessel_k1 scaled_modified_bessel_k0 scaled_modified_bessel_k1 "
+        "spherical_bessel_j0 airy_ai erfcx frexp_mantissa frexp_exponent", f="(float)sd_NAME((double){0})", d="sd_NAME({0})")
+_define("igamma igammac chebyshev_polynomial_t chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w hermite_polynomial_h "
+        "hermite_polynomial_he laguerre_polynomial_l legendre_polynomial_p", f="(float)sd_NAME((double){0}, (double){1})", d="sd_NAME({0}, {1})")
 _define("reciprocal", v="vf_recip({0})", f="sf_recip({0})", d="sd_recip({0})")
 _define("sign", v="vf_sign({0})", f="sf_sign({0})", d="sd_sign({0})", i="({T})si64_sign({0})")
 _define("abs", v="vf_abs({0})", f="sf_abs({0})", d="sd_abs({0})", i="({T})si64_abs({0})")

@@ -46,7 +46,7 @@ def emit(program: Program, target: Target, name: str = "model", threads: int = M
         arena = assign(lifetimes(plan.steps, plan.buffers))
         writer = MethodWriter(unit, plan, arena)
         written[key] = (method, writer, writer.write(plan.steps), arena)
-    needs = {k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges)) for k, (_, w, _, a) in written.items()}
+    needs = {k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges)) for k, (_, w, _, a) in written.items()}
     layout = _Layout(states, needs, unit, max(threads, 1))
     text = _c_file(name, unit, written, layout, ranges, program)
     files = {f"{name}.c": text, f"{name}.h": _h_file(name, written, layout, ranges), **header_closure(unit.headers)}
@@ -92,7 +92,7 @@ def _inner_symbols(i: Index) -> set[str]:
 class _Layout:
     """Byte offsets inside the context, and the workspace of methods whose sizes have no bound."""
 
-    def __init__(self, states: list[StateVar], needs: Mapping[str, tuple[int | Index, int | Index]], unit: Unit, threads: int) -> None:
+    def __init__(self, states: list[StateVar], needs: Mapping[str, tuple[int | Index, int | Index, int | Index]], unit: Unit, threads: int) -> None:
         at = HEADER_BYTES
         self.states: dict[StateVar, int] = {}
         for s in states:
@@ -100,16 +100,20 @@ class _Layout:
             at += -(-max(s.init.size * s.dtype.size, 1) // 64) * 64
         self.initial = {s: unit.weights.add(to_bytes(s.init, s.dtype)) for s in states}
         self.threads = threads
-        self.shared = at
-        at += -(-unit.shared // 64) * 64
-        self.inside = {k: v for k, v in needs.items() if isinstance(v[0], int) and isinstance(v[1], int)}
-        self.scratch = max((-(-int(scratch) // 64) * 64 for _, scratch in self.inside.values()), default=0)
-        self.scratch_at = at
-        at += threads * self.scratch
-        self.arena = at
-        self.size = at + max((int(arena) for arena, _ in self.inside.values()), default=0)
-        self.outside = {k: (Index.of(arena), Index.of(scratch)) for k, (arena, scratch) in needs.items() if k not in self.inside}
-        self.workspaces = {k: arena + scratch * threads for k, (arena, scratch) in self.outside.items()}
+        self.outside = {k: tuple(Index.of(n) for n in v) for k, v in needs.items() if any(isinstance(n, Index) for n in v)}
+        inside = [tuple(int(n) for n in v if isinstance(n, int)) for k, v in needs.items() if k not in self.outside]
+        arena, scratch, shared = (max((-(-v[i] // 64) * 64 for v in inside), default=0) for i in range(3))
+        self.shared, self.scratch_at, self.scratch = at, at + shared, scratch
+        self.arena = self.scratch_at + threads * scratch
+        self.size = self.arena + arena
+        self.workspaces = {k: arena + shared + scratch * threads for k, (arena, scratch, shared) in self.outside.items()}
+
+    def places(self, method: str, unit: Unit) -> tuple[str, str, str, str]:
+        """C of a method's arena, of its scratch, of the bytes of that a thread, and of its shared scratch."""
+        if method not in self.outside:
+            return f"(char *)ctx + {self.arena}", f"ctx + {self.scratch_at}", f"INT64_C({self.scratch})", f"ctx + {self.shared}"
+        arena, scratch, shared = self.outside[method]
+        return "(char *)io->workspace", f"a + {unit.size(arena + shared)}", str(unit.size(scratch)), f"a + {unit.size(arena)}"
 
 
 def _used_symbols(method: Method) -> list[str]:
@@ -178,14 +182,11 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
             empty = "" if v.type.is_static else f" && ({unit.size(_numel(v.shape))}) != 0".replace("s[", "call.s[")
             checks.append(f"    if (!io->{slot}{empty}) return NEVE_BAD_POINTER;")
     work = layout.workspaces.get(key)
-    arena = f"(char *)ctx + {layout.arena}"
-    scratch_at, scratch = f"ctx + {layout.scratch_at}", f"INT64_C({layout.scratch})"
+    arena, scratch_at, scratch, shared = layout.places(key, unit)
     if work is not None:
         need = str(unit.size(work)).replace("s[", "call.s[")
         checks += [f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
                    f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;"]
-        arena = "(char *)io->workspace"
-        scratch_at, scratch = f"a + {unit.size(layout.outside[key][0])}", str(unit.size(layout.outside[key][1]))
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
         f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)", "{",
@@ -193,7 +194,7 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
         f"    const {symbol}_io *const io = call->io;",
         "    const char *const w = call->ctx->weights;", f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
         "    const int64_t *const s = call->s;",
-        f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, ctx + {layout.shared}, "
+        f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, {shared}, "
         "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};",
         "    neve_thread *const th = &thread;", "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;", *lines, "}", "",
         f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)", "{",

@@ -75,7 +75,6 @@ class Unit:
         self.kernels: dict[str, int] = {}
         self.weights = Weights()
         self.headers: set[str] = set(BASE)
-        self.shared = 0
 
     def symbol(self, name: str) -> str:
         return f"s[{self.symbols.index(name)}]"
@@ -103,6 +102,12 @@ def c_index(i: Index, symbol: Any) -> str:
     return show(i, atom)
 
 
+def larger(a: Index, b: Index) -> Index:
+    """A size that is at least a and b, in whole cache lines: the larger one where that is provable, else their sum."""
+    a, b = rounded(a), rounded(b)
+    return a if (a - b).nonnegative else b if (b - a).nonnegative else a + b
+
+
 class MethodWriter:
     """Turns a schedule's steps into call sites and control flow."""
 
@@ -112,17 +117,11 @@ class MethodWriter:
         self.sites: list[CallSite] = []
         self.messages: list[str] = []
         self.arrays: dict[Tensor, int] = {}
-        self.scratch = Index.of(0)
-        self._symbolic_scratch: set[Index] = set()
+        self.scratch = self.shared = Index.of(0)
 
     def need_scratch(self, size: Index) -> None:
         """Make the scratch of a thread at least that many bytes."""
-        if size.const is not None:
-            static = sum((Index.of(0) - x for x in self._symbolic_scratch), self.scratch)
-            self.scratch = self.scratch + max(0, -(-size.const // 64) * 64 - (static.const or 0))
-        elif size not in self._symbolic_scratch:
-            self._symbolic_scratch.add(rounded(size))
-            self.scratch = self.scratch + rounded(size)
+        self.scratch = larger(self.scratch, size)
 
     def write(self, steps: Sequence[Step], indent: str = "    ") -> list[str]:
         """C statements for the steps."""
@@ -222,7 +221,7 @@ class MethodWriter:
             "    @_run(p, s, th);", "}"])
         self.unit.headers.add(choice.header)
         self.need_scratch(Index.of(choice.scratch) if bound.scratch is None else bound.scratch)
-        self.unit.shared = max(self.unit.shared, choice.shared)
+        self.shared = larger(self.shared, Index.of(choice.shared) if bound.shared is None else bound.shared)
         return self.unit.kernel(text), args.texts, f"{stage.label}: {choice.label}", stage.origin
 
     def _store(self, k: Kernel, args: _Arguments, partial: bool) -> str:

@@ -18,6 +18,7 @@ from neve.plan.stages import Template
 from neve.plan.templates import attention as attention_templates
 from neve.plan.templates import conv as conv_templates
 from neve.plan.templates import gemm as gemm_templates
+from neve.plan.templates import recurrent as recurrent_templates
 from neve.plan.templates.choice import Choice
 
 
@@ -47,6 +48,8 @@ class Bound:
     axes: tuple[Index, ...]
     scratch: Index | None = None
     """Bytes a thread where they depend on symbolic sizes; None: what the choice says."""
+    shared: Index | None = None
+    """Bytes for all threads together, likewise."""
 
 
 class Operands(Protocol):
@@ -231,6 +234,7 @@ def _conv_as_gemm(o: Operands, x: Access, lda: Index, tw: Tensor, out: Tensor) -
                  (i, _at(n), h, w))
 
 
+BATCH_GUESS = 8
 KEYS_GUESS = 256
 """Keys of an attention whose number is symbolic, for the choice of a block."""
 
@@ -298,4 +302,29 @@ def _mask(stage: Template, o: Operands, rank: int) -> tuple[attention_templates.
     return attention_templates.Mask(kind, o.size(batch), head, query, int(key)), (acc,)
 
 
-BINDERS: dict[str, Binder] = {"linear": bind_linear, "matmul": bind_matmul, "convolution": bind_conv, "scaled_dot_product_attention": bind_attention}
+def bind_recurrent(stage: Template, o: Operands) -> Bound:
+    """gates of x (T, B, G·H), constant w_hh (G·H, H), b_hh, h0 [, c0] (B, H) → y (T, B, H) and the final states."""
+    op: Any = stage.op
+    tx, tw, tb, *states = stage.inputs
+    x = o.access(tx)
+    if None in x.strides or x.strides[-1] != 1:
+        x = o.copy(tx)
+    bias, *initial = (a if a.buffer.is_row_major and len(a.vars) == len(a.buffer.tensor.shape) else o.copy(t)
+                      for t, a in ((t, o.access(t)) for t in (tb, *states)))
+    steps, batch, hidden = (Index.of(d) for d in stage.results[0].shape)
+    x_step, x_batch = x.strides[:2]
+    assert x_step is not None and x_batch is not None
+    kind = op.nonlinearity if op.name == "rnn" else op.name
+    spec = recurrent_templates.RecurrentSpec(
+        kind, o.size(steps), o.size(batch), int(hidden.const or 0), o.size(x_step), o.size(x_batch), reverse=op.reverse, batch_bound=BATCH_GUESS)
+    (choice,) = recurrent_templates.candidates(spec, o.target)
+    shared = None
+    if batch.const is None:
+        shared = batch * (choice.shared // BATCH_GUESS)
+    pointers = (Pointer(x.buffer, x.start), Packed(tw), *(Pointer(a.buffer, a.start) for a in (bias, *initial)), *([None] * (2 - len(initial))))
+    coords = (_coord("t", steps), _coord("b", batch), _coord("j", hidden))
+    return Bound((choice,), pointers, coords, tuple(_at(c) for c in coords), shared=shared)
+
+
+BINDERS: dict[str, Binder] = {"linear": bind_linear, "matmul": bind_matmul, "convolution": bind_conv, "scaled_dot_product_attention": bind_attention,
+                             "gru": bind_recurrent, "lstm": bind_recurrent, "rnn": bind_recurrent}

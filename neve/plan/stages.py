@@ -298,12 +298,13 @@ def rewrite_index(i: Index, f: Callable[[Load], Expr]) -> Index:
 
 
 class Recorder:
-    """The Builder that records stages."""
+    """The Builder that records stages. fixed are constants and views of them: the weights that templates can pack."""
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
         self.origin = Origin()
         self.label = ""
+        self.fixed: set[Tensor] = set()
         self._count = 0
 
     def _var(self, hint: str, extent: Dim) -> Var:
@@ -325,7 +326,10 @@ class Recorder:
         out = self.tensor(TensorType(dims(shape), dtype))
         vars = self._vars("i", out.shape)
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
-        self._add(Compute(out, vars, fn(*at)))
+        expr = fn(*at)
+        if isinstance(expr, Load) and expr.tensor in self.fixed:
+            self.fixed.add(out)
+        self._add(Compute(out, vars, expr))
         return out
 
     def reduce(self, kind: str, shape: Sequence[Dim], dtype: DType, over: Sequence[Dim],
@@ -343,6 +347,8 @@ class Recorder:
         return out
 
     def template(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        if op.name == "convolution" and inputs[1] not in self.fixed:
+            return (op.loops(self, *inputs),)  # type: ignore[attr-defined]
         outs = tuple(self.tensor(t) for t in outputs)
         self._add(Template(op, tuple(inputs), outs))
         return outs
@@ -408,6 +414,7 @@ class Lowering:
         if op.name == "constant":
             if op.tensor not in self.constants:
                 self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
+                self.recorder.fixed.add(self.constants[op.tensor])
             return (self.constants[op.tensor],)
         if op.name == "read_state":
             # a copy: later writes must not change what was read
@@ -433,6 +440,8 @@ class Lowering:
             fail = Fail(op.message, (), node.origin)
             self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
             return ()
+        if op.name in ("gru", "lstm", "rnn") and inputs[2] not in self.recorder.fixed:
+            return op.loops(self.recorder, *inputs)
         return op.lower(self.recorder, *inputs)
 
     def _own(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
