@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from neve.ir.graph import Node, Value
 from neve.ir.types import Dim, dim, same
+from neve.ir.verify import same_type
 from neve.ops.pad import Cat
 from neve.ops.shape import Expand, Permute, Reshape, Slice
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
@@ -50,7 +51,9 @@ def permute_reshape_permute(node: Node, rw: Rewriter) -> Value | None:
     order = [inner.op.dims[axes[d]] for d in node.op.dims if d in axes]
     x = inner.inputs[0]
     rest = [d for d in range(x.type.rank) if d not in order]
-    return rw.emit(Reshape(node.output.shape), rw.emit(Permute((*order, *rest)), x))
+    if [*order, *rest] != sorted(rest + order):
+        x = rw.emit(Permute((*order, *rest)), x)
+    return x if same_type(x.type, node.output.type) else rw.emit(Reshape(node.output.shape), x)
 
 
 def real_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> dict[int, int] | None:

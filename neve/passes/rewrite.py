@@ -12,7 +12,7 @@ import numpy as np
 from neve.ir.graph import ConstTensor, Graph, Node, Origin, Program, Value
 from neve.ir.types import DType, round_to
 from neve.ir.verify import same_type
-from neve.ir.walk import map_subgraphs
+from neve.ir.walk import has_effect, map_subgraphs
 from neve.ops.base import Op
 from neve.ops.source import Constant, Full
 
@@ -93,7 +93,7 @@ Rule = Callable[[Node, "Rewriter"], "Value | tuple[Value, ...] | None"]
 def rewrite(graph: Graph, log: Log, *rules: Rule) -> Graph:
     """graph, and the graphs in it, with every node offered once to the rules in order; the same object if nothing changed.
 
-    Rules see nodes whose inputs are rewritten already, so chains collapse in one go.
+    What the rewrites leave without a use is gone. Rules see nodes whose inputs are rewritten already, so chains collapse in one go.
     """
     return Rewriter(graph, log).run(rules)
 
@@ -228,7 +228,17 @@ class Rewriter:
             self._replace(node, outs)
         if not changed:
             return self.graph
-        return Graph(self.graph.inputs, tuple(self.nodes), tuple(self._replaced.get(v, v) for v in self.graph.outputs))
+        outputs = tuple(self._replaced.get(v, v) for v in self.graph.outputs)
+        return Graph(self.graph.inputs, self._live(outputs), outputs)
+
+    def _live(self, outputs: tuple[Value, ...]) -> tuple[Node, ...]:
+        """The nodes that outputs or effects need."""
+        live, kept = set(outputs), []
+        for n in reversed(self.nodes):
+            if has_effect(n.op) or any(v in live for v in n.outputs):
+                live.update(n.inputs)
+                kept.append(n)
+        return tuple(reversed(kept))
 
     def _current(self, node: Node, rules: tuple[Rule, ...]) -> Node:
         inputs = tuple(self._replaced.get(v, v) for v in node.inputs)

@@ -90,7 +90,8 @@ def _scaled_weight(node: Node, scale: np.ndarray, rw: Rewriter) -> Value | None:
         product = (split * scale.reshape(g, 1, array.shape[1], 1)).reshape(array.shape)
     else:
         product = array * scale.reshape(-1, *(1,) * (array.ndim - 1))
-    rounded = round_to(product, w.dtype)
+    with np.errstate(over="ignore"):
+        rounded = round_to(product, w.dtype)
     if not np.isfinite(rounded).all():
         return rw.miss("the new weight is not finite")
     return rw.constant(rounded, w.dtype, w.name)
