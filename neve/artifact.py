@@ -35,7 +35,7 @@ import numpy.typing as npt
 from neve.build.cache import Cache, default_cache, digest
 from neve.build.elf import machine
 from neve.build.target import Target, native, parse_target, runs_here
-from neve.build.toolchain import HEADER, SUFFIXES, Library, processors
+from neve.build.toolchain import FORMATS, HEADER, SUFFIXES, Library, processors
 from neve.errors import ArtifactError, BuildError, CacheError
 from neve.runtime.container import FORMAT, Layout, Member, crc32, layout, read_container
 from neve.runtime.loader import Module, open_library
@@ -47,7 +47,6 @@ _CHUNK = 4 * 2**20  # bytes hashed at a time, by several threads at once
 _ALWAYS = 16 * 2**20  # weights up to this size are hashed at every load
 _MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 * 2**20
-_FORMATS = {"linux": "elf", "android": "elf", "macos": "macho", "ios": "macho", "windows": "coff", "none": "wasm"}
 
 
 @dataclass(frozen=True)
@@ -329,7 +328,7 @@ def _binary(name: str, target_name: str, entry: Any, parts: dict[str, memoryview
     if target is None or member not in parts or not isinstance(entry, dict):
         raise ArtifactError(f"the library for {target_name!r} is missing")
     found = machine(parts[member])
-    if found != (_FORMATS[target.os], target.arch):
+    if found != (FORMATS[target.os], target.arch):
         raise ArtifactError(
             f"{member} is not a library for {target_name}: it is {found[0] or 'no library'} for {found[1]}"
         )

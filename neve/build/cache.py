@@ -64,7 +64,7 @@ class Cache:
             data = data.read_bytes()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data)
+            write_atomically(path, data, durable=len(data) > _SMALL)
         except OSError as error:
             raise refused(error, path) from error
         if len(data) > _SMALL:

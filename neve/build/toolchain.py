@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neve.build.cache import Cache, default_cache, digest, refused
-from neve.build.elf import missing_symbols
+from neve.build.elf import machine, missing_symbols
 from neve.build.source import Source
 from neve.build.target import Target, native, runs_here
 from neve.errors import BuildError
@@ -65,6 +65,7 @@ TRIPLES = {
     "none": "freestanding",
 }
 SUFFIXES = {"linux": ".so", "android": ".so", "macos": ".dylib", "ios": ".dylib", "windows": ".dll", "none": ".wasm"}
+FORMATS = {"linux": "elf", "android": "elf", "macos": "macho", "ios": "macho", "windows": "coff", "none": "wasm"}
 
 Progress = Callable[[int, int, str], None]
 
@@ -166,15 +167,18 @@ def build(
         if found is not None:
             return Library(found, target, str(compiler), 0)
         start = time.perf_counter()
-        with _folder(cache, files, pool) as folder:
+        with _folder(files, pool) as folder:
             made = _Build(compiler, target, flags, folder, cache, progress).library(source.name, parts, name)
+            kind = machine(made.read_bytes())
+            if kind != (FORMATS[target.os], target.arch):
+                raise BuildError(f"{compiler} built for {' '.join(kind)}, wanted {target.name}: set NEVE_CC to another")
             path = cache.put(key, name, made)
     return Library(path, target, str(compiler), time.perf_counter() - start)
 
 
 def compile_object(source: Source, target: Target, compiler: Compiler, out: Path, extra: Sequence[str] = ()) -> Path:
     """Compiles a source to one object file, for programs that link it themselves and for tests."""
-    with _folder(None, {"neve.h": HEADER.read_text(), **source.files}, "") as folder:
+    with _folder({"neve.h": HEADER.read_text(), **source.files}, "") as folder:
         job = _Build(compiler, target, [*compile_flags(compiler, target), *extra], folder, None, None)
         shutil.copyfile(job.compile(f"{source.name}.c", "model.o", []), out)
     return out
@@ -299,9 +303,13 @@ class _Build:
 
 
 @contextmanager
-def _folder(cache: Cache | None, files: dict[str, str], pool: str) -> Iterator[Path]:
+def _folder(files: dict[str, str], pool: str) -> Iterator[Path]:
     """A temporary folder with the files in it."""
-    with tempfile.TemporaryDirectory(prefix="neve-build-") as name:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="neve-build-")
+    except OSError as error:
+        raise BuildError(f"no folder for temporary files: {error}; set TMPDIR to one that you may write to") from error
+    with temporary as name:
         folder = Path(name)
         try:
             for file, text in files.items():

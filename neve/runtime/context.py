@@ -48,9 +48,10 @@ class Context:
         _contexts.add(self)
 
     def use_threads(self, count: int) -> None:
-        """Lets calls run on this many threads; on one if the library has no pool."""
+        """Lets calls run on this many threads, or as many as the model can use; on one if the library has no pool."""
         if type(count) is not int or count < 1:
             raise InputError(f"threads: got {count!r}, wanted 1 or more")
+        count = min(count, self.signature.threads)
         block = pool(self.library, count)
         with self.lock:
             self.threads = count if block else 1

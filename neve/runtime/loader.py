@@ -126,7 +126,7 @@ class Module:
 
     @property
     def threads(self) -> int:
-        """On how many threads a call runs; the results are the same bits for any number."""
+        """On how many threads a call runs, at most those that the model can use; the results are the same bits."""
         return self._context.threads
 
     @threads.setter

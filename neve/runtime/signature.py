@@ -1,16 +1,13 @@
-"""The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked
-throughout.
+"""The signature of a program: what its methods take and give, read from JSON that may be anyone's and checked.
 
 {"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
- "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}]}
-METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "symbols": [{"name", "min", "max": int or
-null}],
-          "guards": [{"expr", "message"}], "workspace": SIZE in bytes,
-          "in_tree": {"args": [TREE], "kwargs": {name: TREE}},
-          "out_tree": TREE, "raises": [message] (optional)}
-TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number), "symbol": the
-size
-          that an int scalar gives (optional)}
+ "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}],
+ "threads": for how many threads a call has scratch memory (optional, 8)}
+METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
+          "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
+          "in_tree": {"args": [TREE], "kwargs": {name: TREE}}, "out_tree": TREE, "raises": [message] (optional)}
+TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
+          "symbol": the size that an int scalar gives (optional)}
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
 TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
          {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
@@ -28,6 +25,7 @@ from neve.errors import ArtifactError
 from neve.runtime.expressions import compile_sizes
 
 Tree = dict[str, Any]
+_THREADS = 8
 _LARGEST = 2**47  # bytes or elements: more than any machine addresses
 
 
@@ -97,6 +95,7 @@ class Signature:
     state: dict[str, State]
     context_size: int
     weights_size: int
+    threads: int
 
 
 def read_signature(data: Any) -> Signature:
@@ -112,7 +111,8 @@ def read_signature(data: Any) -> Signature:
         raise ArtifactError("the signature has no methods")
     states = [_state(_Reader(s, "state"), context) for s in top.items("state")]
     name = top.text("name", identifier=True)
-    return Signature(name, methods, {s.name: s for s in states}, context, top.integer("weights_size"))
+    threads = max(1, top.integer("threads")) if "threads" in top.data else _THREADS
+    return Signature(name, methods, {s.name: s for s in states}, context, top.integer("weights_size"), threads)
 
 
 def _method(name: str, read: _Reader) -> MethodSignature:

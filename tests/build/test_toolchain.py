@@ -133,6 +133,12 @@ def test_a_compiler_that_does_not_know_a_flag(cache: Cache) -> None:
         build(affine(), extra=["-fno-such-flag-at-all"], cache=cache)
 
 
+def test_a_compiler_for_another_machine_is_found_out(cache: Cache) -> None:
+    other = parse_target("aarch64" if native().arch == "x86_64" else "x86_64")
+    with pytest.raises(BuildError, match=r"built for elf \S+, wanted"):
+        build(affine(), other, compiler=find_compiler(native(), "gcc"), cache=cache)
+
+
 def test_progress_counts_to_the_end(cache: Cache) -> None:
     steps: list[tuple[int, int, str]] = []
     build(affine(), units=2, progress=lambda *step: steps.append(step), cache=cache)
@@ -141,7 +147,7 @@ def test_progress_counts_to_the_end(cache: Cache) -> None:
 
 
 def test_a_full_disk_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
+    def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("neve.build.cache.write_atomically", full)

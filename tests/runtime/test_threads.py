@@ -35,6 +35,9 @@ def test_threads_can_be_changed() -> None:
     np.testing.assert_array_equal(module(X), 2 * X + 1)
     with pytest.raises(ValueError, match="wanted 1 or more"):
         module.threads = 0
+    module.threads = 1000
+    assert module.threads == 8, "no more than the model has scratch memory for"
+    np.testing.assert_array_equal(module(X), 2 * X + 1)
 
 
 def _cpu_seconds() -> float:
