@@ -2,6 +2,7 @@
 
 Prints, for each size, milliseconds (the best of a few runs), GFLOP/s of the two products, and their share of the multiply-add peak probed beside it.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -13,8 +14,10 @@ from tests.kernels import harness
 from tests.kernels.test_attention import Problem, arrays, unit
 
 SIZES = {
-    "whisper_tiny": Problem(1, 6, 1500, 1500, 64, 64), "vit_small": Problem(1, 6, 197, 197, 64, 64, head_major=False),
-    "bert_mini 12x32": Problem(1, 12, 128, 128, 32, 32, head_major=False), "causal 512": Problem(1, 8, 512, 512, 64, 64, causal=True),
+    "whisper_tiny": Problem(1, 6, 1500, 1500, 64, 64),
+    "vit_small": Problem(1, 6, 197, 197, 64, 64, head_major=False),
+    "bert_mini 12x32": Problem(1, 12, 128, 128, 32, 32, head_major=False),
+    "causal 512": Problem(1, 8, 512, 512, 64, 64, causal=True),
     "decode 1x1024": Problem(1, 8, 1, 1024, 64, 64),
 }
 PEAK = """
@@ -34,7 +37,9 @@ static void peak(void *const *p, const int64_t *s, neve_thread *th)
 """
 
 
-def best(run: harness.Kernel, operands: list[np.ndarray], sizes: tuple[int, ...], threads: int, scratch: int, reps: int) -> float:
+def best(
+    run: harness.Kernel, operands: list[np.ndarray], sizes: tuple[int, ...], threads: int, scratch: int, reps: int
+) -> float:
     """Seconds a call, the best of a few runs: of processor time for one thread, so that a busy machine disturbs little."""
     clock = time.thread_time if threads == 1 else time.perf_counter
     times = []
@@ -65,8 +70,10 @@ def main() -> None:
                 seconds = best(kernel, [*operands, out], (), args.threads, scratch, reps)
                 probe = 12 * 16 * 100000 / best(peak, [np.ones(256, np.float32)], (100000,), 1, 0, 5)
                 rate = flops / seconds
-                print(f"{compiler:4} {name:16} block {block:3} threads {args.threads}: {seconds * 1e3:8.3f} ms {rate / 1e9:6.1f} GFLOP/s"
-                      f" {100 * rate / probe / args.threads:5.1f} % of {probe / 1e9:.0f}")
+                print(
+                    f"{compiler:4} {name:16} block {block:3} threads {args.threads}: {seconds * 1e3:8.3f} ms {rate / 1e9:6.1f} GFLOP/s"
+                    f" {100 * rate / probe / args.threads:5.1f} % of {probe / 1e9:.0f}"
+                )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """attention.h against float64 and against torch's eager, at edge sizes, masks and strides, with 1, 2 and 3 threads bit for bit."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -49,10 +50,31 @@ class Problem:
             return Strides(f"({heads * width} * {rows})", width, heads * width)
 
         sq, sk = ("s[1]", "s[2]") if self.symbolic else (self.sq, self.sk)
-        masks = {"": None, "float": Mask("float", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk), "bool": Mask("bool", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk),
-                 "keys": Mask("float", sk, 0, 0), "rows": Mask("bool", 0, 0, 1, 0)}
-        return AttentionSpec("s[0]" if self.symbolic else self.b, self.h, sq, sk, self.d, self.dv, strides(self.h, sq, self.d), strides(self.h // self.group, sk, self.d),
-                             strides(self.h // self.group, sk, self.dv), self.group, None, masks[self.mask], self.causal, self.offset, self.sk, self.sq)
+        masks = {
+            "": None,
+            "float": Mask("float", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk),
+            "bool": Mask("bool", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk),
+            "keys": Mask("float", sk, 0, 0),
+            "rows": Mask("bool", 0, 0, 1, 0),
+        }
+        return AttentionSpec(
+            "s[0]" if self.symbolic else self.b,
+            self.h,
+            sq,
+            sk,
+            self.d,
+            self.dv,
+            strides(self.h, sq, self.d),
+            strides(self.h // self.group, sk, self.d),
+            strides(self.h // self.group, sk, self.dv),
+            self.group,
+            None,
+            masks[self.mask],
+            self.causal,
+            self.offset,
+            self.sk,
+            self.sq,
+        )
 
 
 def arrays(c: Problem, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
@@ -63,7 +85,11 @@ def arrays(c: Problem, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.
         x = rng.normal(size=(c.b, heads, rows, width) if c.head_major else (c.b, rows, heads, width)).astype(np.float32)
         return x, x if c.head_major else x.transpose(0, 2, 1, 3)
 
-    (q0, q), (k0, k), (v0, v) = operand(c.h, c.sq, c.d), operand(c.h // c.group, c.sk, c.d), operand(c.h // c.group, c.sk, c.dv)
+    (q0, q), (k0, k), (v0, v) = (
+        operand(c.h, c.sq, c.d),
+        operand(c.h // c.group, c.sk, c.d),
+        operand(c.h // c.group, c.sk, c.dv),
+    )
     mask: np.ndarray | None = None
     if c.mask == "float":
         mask = rng.normal(size=(c.b, c.h, c.sq, c.sk)).astype(np.float32)
@@ -74,10 +100,19 @@ def arrays(c: Problem, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.
         mask = rng.random((c.b, c.h, c.sq, c.sk)) < 0.7
         mask[0, 0, 0] = False
     elif c.mask == "keys":
-        mask = np.where(np.arange(c.sk) < max(1, c.sk - 3), 0, -np.inf).astype(np.float32) * np.ones((c.b, 1, 1, 1), np.float32)
+        mask = np.where(np.arange(c.sk) < max(1, c.sk - 3), 0, -np.inf).astype(np.float32) * np.ones(
+            (c.b, 1, 1, 1), np.float32
+        )
     elif c.mask == "rows":
         mask = (np.arange(c.sq) % 3 != 1)[:, None]
-    return [q0, k0, v0] + ([] if mask is None else [np.ascontiguousarray(mask).view(np.uint8) if mask.dtype == bool else mask]), q, k, v, mask
+    return (
+        [q0, k0, v0]
+        + ([] if mask is None else [np.ascontiguousarray(mask).view(np.uint8) if mask.dtype == bool else mask]),
+        q,
+        k,
+        v,
+        mask,
+    )
 
 
 def reference(c: Problem, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -85,7 +120,11 @@ def reference(c: Problem, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.
     k, v = (np.repeat(x.astype(np.float64), c.group, 1) for x in (k, v))
     scores = q.astype(np.float64) @ k.swapaxes(-1, -2) * c.d**-0.5
     if mask is not None:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else (scores.astype(np.float32) + mask).astype(np.float64)
+        scores = (
+            np.where(mask, scores, -np.inf)
+            if mask.dtype == bool
+            else (scores.astype(np.float32) + mask).astype(np.float64)
+        )
     if c.causal:
         scores = np.where(np.arange(c.sk) <= np.arange(c.sq)[:, None] + c.offset, scores, -np.inf)
     if c.sk == 0:
@@ -105,16 +144,32 @@ def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
         macros["ATT_BLOCK"] = c.block
         scratch = scratch_bytes(c.sk, c.d, c.dv, c.block, TARGETS[isa].vl)
     lines = "\n".join(f"#define {k} {v}" for k, v in macros.items())
-    return TEMPLATE.format(i=i, macros=lines, out=3 + bool(c.mask), H=c.h, SQ="s[1]" if c.symbolic else c.sq, DV=c.dv), scratch
+    return TEMPLATE.format(
+        i=i, macros=lines, out=3 + bool(c.mask), H=c.h, SQ="s[1]" if c.symbolic else c.sq, DV=c.dv
+    ), scratch
 
 
 PROBLEMS = [
-    Problem(1, 1, 4, 1, 1, 1), Problem(1, 2, 7, 17, 8, 8), Problem(2, 3, 13, 15, 5, 3), Problem(1, 2, 31, 33, 16, 24), Problem(1, 1, 20, 16, 32, 40, block=6),
-    Problem(2, 4, 25, 40, 32, 32, group=2, head_major=False), Problem(1, 2, 50, 50, 12, 20, causal=True, block=24), Problem(1, 2, 9, 30, 16, 16, causal=True, offset=21),
-    Problem(1, 2, 30, 9, 16, 16, causal=True), Problem(1, 2, 12, 21, 16, 16, causal=True, offset=-4), Problem(2, 2, 19, 35, 24, 16, mask="float"),
-    Problem(2, 2, 19, 35, 24, 16, mask="bool"), Problem(2, 2, 19, 37, 24, 16, mask="keys", head_major=False), Problem(1, 2, 8, 10, 8, 8, mask="rows"),
-    Problem(1, 2, 1, 45, 64, 64), Problem(2, 4, 2, 19, 10, 13, group=4, mask="bool"), Problem(1, 2, 3, 40, 16, 40, causal=True, offset=30, mask="float"),
-    Problem(2, 2, 27, 35, 24, 16, mask="float", symbolic=True, causal=True), Problem(1, 2, 97, 130, 64, 64, symbolic=True, head_major=False), Problem(1, 1, 5, 0, 8, 8),
+    Problem(1, 1, 4, 1, 1, 1),
+    Problem(1, 2, 7, 17, 8, 8),
+    Problem(2, 3, 13, 15, 5, 3),
+    Problem(1, 2, 31, 33, 16, 24),
+    Problem(1, 1, 20, 16, 32, 40, block=6),
+    Problem(2, 4, 25, 40, 32, 32, group=2, head_major=False),
+    Problem(1, 2, 50, 50, 12, 20, causal=True, block=24),
+    Problem(1, 2, 9, 30, 16, 16, causal=True, offset=21),
+    Problem(1, 2, 30, 9, 16, 16, causal=True),
+    Problem(1, 2, 12, 21, 16, 16, causal=True, offset=-4),
+    Problem(2, 2, 19, 35, 24, 16, mask="float"),
+    Problem(2, 2, 19, 35, 24, 16, mask="bool"),
+    Problem(2, 2, 19, 37, 24, 16, mask="keys", head_major=False),
+    Problem(1, 2, 8, 10, 8, 8, mask="rows"),
+    Problem(1, 2, 1, 45, 64, 64),
+    Problem(2, 4, 2, 19, 10, 13, group=4, mask="bool"),
+    Problem(1, 2, 3, 40, 16, 40, causal=True, offset=30, mask="float"),
+    Problem(2, 2, 27, 35, 24, 16, mask="float", symbolic=True, causal=True),
+    Problem(1, 2, 97, 130, 64, 64, symbolic=True, head_major=False),
+    Problem(1, 1, 5, 0, 8, 8),
 ]
 
 
@@ -122,7 +177,9 @@ PROBLEMS = [
 def test_attention(compiler: str, isa: str) -> None:
     problems = PROBLEMS if isa == "avx2" else PROBLEMS[::3]
     units = [unit(c, i, isa) for i, c in enumerate(problems)]
-    kernels = harness.load_all("".join(u for u, _ in units), compiler, tuple(f"k{i}_run" for i in range(len(units))), isa)
+    kernels = harness.load_all(
+        "".join(u for u, _ in units), compiler, tuple(f"k{i}_run" for i in range(len(units))), isa
+    )
     for i, c in enumerate(problems):
         operands, q, k, v, mask = arrays(c)
         outputs = []
@@ -134,7 +191,8 @@ def test_attention(compiler: str, isa: str) -> None:
         assert all((o == outputs[0]).all() for o in outputs), f"{c}: depends on the number of threads"
         if c.group == 1 and c.sk and not c.offset and not (mask is not None and c.causal):
             mask_t = None if mask is None else torch.from_numpy(np.broadcast_to(mask, (c.b, c.h, c.sq, c.sk)).copy())
-            eager = torch.nn.functional.scaled_dot_product_attention(*(torch.from_numpy(x.copy()) for x in (q, k, v)), attn_mask=mask_t, is_causal=c.causal)
+            qt, kt, vt = (torch.from_numpy(x.copy()) for x in (q, k, v))
+            eager = torch.nn.functional.scaled_dot_product_attention(qt, kt, vt, attn_mask=mask_t, is_causal=c.causal)
             np.testing.assert_allclose(outputs[0], eager.numpy(), rtol=1e-4, atol=5e-6, err_msg=str(c))
 
 
@@ -145,7 +203,7 @@ def test_nan_and_infinity(compiler: str) -> None:
         c = Problem(1, 1, sq, 20, 16, 16)
         source, scratch = unit(c, 0, "avx2")
         kernel = harness.load(source, compiler, "k0_run")
-        operands, q, k, v, _ = arrays(c)
+        operands, q, k, _, _ = arrays(c)
         clean, out = (np.empty((1, 1, sq, 16), np.float32) for _ in range(2))
         kernel([*operands, clean], scratch=scratch)
         q[0, 0, 1, 3] = np.nan

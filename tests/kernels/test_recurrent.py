@@ -1,4 +1,5 @@
 """recurrent.h against torch's layers in float64, at edge sizes, with 1, 2 and 3 threads bit for bit."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,7 +40,20 @@ class Problem:
         width = GATES[self.kind] * self.h
         t, b = ("s[0]", "s[1]") if self.symbolic else (self.t, self.b)
         x_step, x_batch = (width, f"({width} * {t})") if self.batch_first else (f"({width} * {b})", width)
-        return RecurrentSpec(self.kind, t, b, self.h, x_step, x_batch, self.bias, self.initial, True, self.reverse, batch_bound=self.b, steps_bound=self.t)
+        return RecurrentSpec(
+            self.kind,
+            t,
+            b,
+            self.h,
+            x_step,
+            x_batch,
+            self.bias,
+            self.initial,
+            True,
+            self.reverse,
+            batch_bound=self.b,
+            steps_bound=self.t,
+        )
 
 
 def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
@@ -49,8 +63,11 @@ def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
     return TEMPLATE.format(i=i, macros=lines, B="s[1]" if c.symbolic else c.b, H=c.h), choice.shared
 
 
-def reference(c: Problem, gates: np.ndarray, weight: np.ndarray, bias: np.ndarray, h: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reference(
+    c: Problem, gates: np.ndarray, weight: np.ndarray, bias: np.ndarray, h: np.ndarray, cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """PyTorch's formulas in float64: outputs (t, b, h), final h, final c."""
+
     def sigmoid(x: np.ndarray) -> np.ndarray:
         return np.asarray(1 / (1 + np.exp(-x)))
 
@@ -73,9 +90,19 @@ def reference(c: Problem, gates: np.ndarray, weight: np.ndarray, bias: np.ndarra
 
 
 PROBLEMS = [
-    Problem("gru", 5, 1, 1), Problem("gru", 4, 1, 16), Problem("gru", 7, 1, 40, reverse=True), Problem("gru", 3, 5, 33, batch_first=True), Problem("gru", 6, 2, 100, symbolic=True),
-    Problem("gru", 0, 2, 8), Problem("lstm", 5, 1, 8), Problem("lstm", 6, 1, 27, reverse=True), Problem("lstm", 4, 4, 48, batch_first=True, symbolic=True),
-    Problem("lstm", 3, 3, 10, bias=False, initial=False), Problem("tanh", 5, 1, 70), Problem("relu", 4, 3, 35, reverse=True), Problem("tanh", 2, 2, 5, initial=False),
+    Problem("gru", 5, 1, 1),
+    Problem("gru", 4, 1, 16),
+    Problem("gru", 7, 1, 40, reverse=True),
+    Problem("gru", 3, 5, 33, batch_first=True),
+    Problem("gru", 6, 2, 100, symbolic=True),
+    Problem("gru", 0, 2, 8),
+    Problem("lstm", 5, 1, 8),
+    Problem("lstm", 6, 1, 27, reverse=True),
+    Problem("lstm", 4, 4, 48, batch_first=True, symbolic=True),
+    Problem("lstm", 3, 3, 10, bias=False, initial=False),
+    Problem("tanh", 5, 1, 70),
+    Problem("relu", 4, 3, 35, reverse=True),
+    Problem("tanh", 2, 2, 5, initial=False),
 ]
 
 
@@ -86,8 +113,13 @@ def arrays(c: Problem, vl: int) -> tuple[list[np.ndarray | None], tuple[np.ndarr
     gates = rng.normal(size=(c.t, c.b, width)).astype(np.float32)
     weight = (rng.normal(size=(width, c.h)) / c.h**0.5).astype(np.float32)
     bias, h, cell = (rng.normal(size=n).astype(np.float32) for n in ((width,), (c.b, c.h), (c.b, c.h)))
-    p: list[np.ndarray | None] = [np.ascontiguousarray(gates.swapaxes(0, 1)) if c.batch_first else gates, pack_recurrent(weight, c.kind, vl),
-                                  bias if c.bias else None, h if c.initial else None, cell if c.initial else None]
+    p: list[np.ndarray | None] = [
+        np.ascontiguousarray(gates.swapaxes(0, 1)) if c.batch_first else gates,
+        pack_recurrent(weight, c.kind, vl),
+        bias if c.bias else None,
+        h if c.initial else None,
+        cell if c.initial else None,
+    ]
     keep = (gates, weight, bias * c.bias, h * c.initial, cell * c.initial)
     return p, tuple(x.astype(np.float64) for x in keep)
 
@@ -95,32 +127,44 @@ def arrays(c: Problem, vl: int) -> tuple[list[np.ndarray | None], tuple[np.ndarr
 @pytest.mark.parametrize(("compiler", "isa"), [("gcc", "avx2"), ("zig", "avx2"), ("gcc", "generic")])
 def test_recurrent(compiler: str, isa: str) -> None:
     units = [unit(c, i, isa) for i, c in enumerate(PROBLEMS)]
-    kernels = harness.load_all("".join(u for u, _ in units), compiler, tuple(f"k{i}_run" for i in range(len(units))), isa)
+    kernels = harness.load_all(
+        "".join(u for u, _ in units), compiler, tuple(f"k{i}_run" for i in range(len(units))), isa
+    )
     for i, c in enumerate(PROBLEMS):
         p, exact = arrays(c, TARGETS[isa].vl)
         out, h, cell = reference(c, *exact)
         first: list[np.ndarray] = []
         for threads in (1, 2, 3):
-            results = [np.full((c.b, c.h), 777, np.float32), np.full((c.b, c.h), 777, np.float32), np.full((c.t, c.b, c.h), 777, np.float32)]
+            results = [
+                np.full((c.b, c.h), 777, np.float32),
+                np.full((c.b, c.h), 777, np.float32),
+                np.full((c.t, c.b, c.h), 777, np.float32),
+            ]
             kernels[f"k{i}_run"]([*p, *results], (c.t, c.b), threads, 0, units[i][1])
             np.testing.assert_allclose(results[2], out, rtol=1e-5, atol=3e-6, err_msg=str(c))
             np.testing.assert_allclose(results[0], h, rtol=1e-5, atol=3e-6, err_msg=str(c))
             if c.kind == "lstm":
                 np.testing.assert_allclose(results[1], cell, rtol=1e-5, atol=3e-6, err_msg=str(c))
             first = first or results
-            assert all((a == b).all() for a, b in zip(first, results, strict=True)), f"{c}: depends on the number of threads"
+            assert all((a == b).all() for a, b in zip(first, results, strict=True)), (
+                f"{c}: depends on the number of threads"
+            )
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm", "tanh", "relu"])
 def test_reference_is_torch(kind: str) -> None:
     c = Problem(kind, 4, 2, 6)
     torch.manual_seed(0)
-    layer = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(kind, torch.nn.RNN)(3, 6, **({"nonlinearity": kind} if kind in ("tanh", "relu") else {})).double()
+    layer = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(kind, torch.nn.RNN)(
+        3, 6, **({"nonlinearity": kind} if kind in ("tanh", "relu") else {})
+    ).double()
     x, h, cell = torch.randn(4, 2, 3).double(), torch.randn(1, 2, 6).double(), torch.randn(1, 2, 6).double()
     with torch.no_grad():
         expected, final = layer(x, (h, cell) if kind == "lstm" else h)
         gates = (x @ layer.weight_ih_l0.T + layer.bias_ih_l0).numpy()
-        out, hn, cn = reference(c, gates, layer.weight_hh_l0.numpy(), layer.bias_hh_l0.numpy(), h[0].numpy(), cell[0].numpy())
+        out, hn, cn = reference(
+            c, gates, layer.weight_hh_l0.numpy(), layer.bias_hh_l0.numpy(), h[0].numpy(), cell[0].numpy()
+        )
     np.testing.assert_allclose(out, expected.numpy(), atol=1e-12)
     np.testing.assert_allclose(hn, (final[0] if kind == "lstm" else final)[0].numpy(), atol=1e-12)
     if kind == "lstm":

@@ -2,6 +2,7 @@
 
 A block's scores should stay in L2 beside the panels that stream past; more queries a block mean fewer passes over keys and values.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -100,14 +101,43 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
     choices = []
     for block in dict.fromkeys((best, max(6, best // 12 * 6), min(MAX_BLOCK, 2 * best))):
         macros: tuple[tuple[str, str | int], ...] = (
-            ("ATT_B", spec.batch), ("ATT_H", spec.heads), ("ATT_SQ", spec.queries), ("ATT_SK", spec.keys), ("ATT_D", spec.dim), ("ATT_DV", spec.value_dim),
-            ("ATT_GROUP", spec.group), ("ATT_QB", spec.q.batch), ("ATT_QH", spec.q.head), ("ATT_QS", spec.q.row), ("ATT_KB", spec.k.batch),
-            ("ATT_KH", spec.k.head), ("ATT_KS", spec.k.row), ("ATT_VB", spec.v.batch), ("ATT_VH", spec.v.head), ("ATT_VS", spec.v.row),
+            ("ATT_B", spec.batch),
+            ("ATT_H", spec.heads),
+            ("ATT_SQ", spec.queries),
+            ("ATT_SK", spec.keys),
+            ("ATT_D", spec.dim),
+            ("ATT_DV", spec.value_dim),
+            ("ATT_GROUP", spec.group),
+            ("ATT_QB", spec.q.batch),
+            ("ATT_QH", spec.q.head),
+            ("ATT_QS", spec.q.row),
+            ("ATT_KB", spec.k.batch),
+            ("ATT_KH", spec.k.head),
+            ("ATT_KS", spec.k.row),
+            ("ATT_VB", spec.v.batch),
+            ("ATT_VH", spec.v.head),
+            ("ATT_VS", spec.v.row),
             ("ATT_SCALE", f"{scale:.9g}f" if "." in f"{scale:.9g}" or "e" in f"{scale:.9g}" else f"{scale:.9g}.0f"),
-            ("ATT_MASK", 0 if spec.mask is None else 1 if mask.kind == "float" else 2), ("ATT_MB", mask.batch), ("ATT_MH", mask.head),
-            ("ATT_MQ", mask.query), ("ATT_MK", mask.key), ("ATT_CAUSAL", int(spec.causal)), ("ATT_OFFSET", spec.offset), ("ATT_BLOCK", block))
+            ("ATT_MASK", 0 if spec.mask is None else 1 if mask.kind == "float" else 2),
+            ("ATT_MB", mask.batch),
+            ("ATT_MH", mask.head),
+            ("ATT_MQ", mask.query),
+            ("ATT_MK", mask.key),
+            ("ATT_CAUSAL", int(spec.causal)),
+            ("ATT_OFFSET", spec.offset),
+            ("ATT_BLOCK", block),
+        )
         passes = -(-queries // block)
         streaming = 4.0 * batch * spec.heads * passes * keys * (spec.dim + spec.value_dim) / target.bandwidth * 0.2
-        choices.append(Choice("attention.h", f"attention, {block} queries a block", macros, None,
-                              scratch_bytes(keys, spec.dim, spec.value_dim, block, target.vl), 0, seconds + packing + streaming))
+        choices.append(
+            Choice(
+                "attention.h",
+                f"attention, {block} queries a block",
+                macros,
+                None,
+                scratch_bytes(keys, spec.dim, spec.value_dim, block, target.vl),
+                0,
+                seconds + packing + streaming,
+            )
+        )
     return choices

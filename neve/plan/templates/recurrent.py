@@ -2,6 +2,7 @@
 
 A panel holds all the gates of a few units, so that a unit's step is finished in registers: (panel, k, gate, vector, lane).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -68,12 +69,34 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
     batch = spec.batch if isinstance(spec.batch, int) else spec.batch_bound
     steps = spec.steps if isinstance(spec.steps, int) else spec.steps_bound or 1
     macros: tuple[tuple[str, str | int], ...] = (
-        ("RNN_KIND", KINDS[spec.kind]), ("RNN_T", spec.steps), ("RNN_B", spec.batch), ("RNN_H", spec.hidden), ("RNN_XT", spec.x_step), ("RNN_XB", spec.x_batch),
-        ("RNN_SB", spec.hidden if spec.state_batch is None else spec.state_batch), ("RNN_BIAS", int(spec.bias)), ("RNN_INIT", int(spec.initial)),
-        ("RNN_FINAL", int(spec.final)), ("RNN_REVERSE", int(spec.reverse)), ("RNN_NV", vectors))
+        ("RNN_KIND", KINDS[spec.kind]),
+        ("RNN_T", spec.steps),
+        ("RNN_B", spec.batch),
+        ("RNN_H", spec.hidden),
+        ("RNN_XT", spec.x_step),
+        ("RNN_XB", spec.x_batch),
+        ("RNN_SB", spec.hidden if spec.state_batch is None else spec.state_batch),
+        ("RNN_BIAS", int(spec.bias)),
+        ("RNN_INIT", int(spec.initial)),
+        ("RNN_FINAL", int(spec.final)),
+        ("RNN_REVERSE", int(spec.reverse)),
+        ("RNN_NV", vectors),
+    )
     weights = 4.0 * gates * padded * spec.hidden
     bandwidth = target.bandwidth * (1.5 if weights > target.l2 * 0.8 else 1.9)
-    step = max(weights / bandwidth, 2.0 * batch * gates * padded * spec.hidden / (0.8 * target.flops)) + 3e-10 * (gates + 1) * batch * padded * 8 / target.vl
+    step = (
+        max(weights / bandwidth, 2.0 * batch * gates * padded * spec.hidden / (0.8 * target.flops))
+        + 3e-10 * (gates + 1) * batch * padded * 8 / target.vl
+    )
     kind = spec.kind
-    return [Choice("recurrent.h", f"{kind}, panels of {width} units", macros, lambda w: pack_recurrent(w, kind, target.vl), 0,
-                   4 * (3 if kind == "lstm" else 2) * batch * padded, steps * step)]
+    return [
+        Choice(
+            "recurrent.h",
+            f"{kind}, panels of {width} units",
+            macros,
+            lambda w: pack_recurrent(w, kind, target.vl),
+            0,
+            4 * (3 if kind == "lstm" else 2) * batch * padded,
+            steps * step,
+        )
+    ]
