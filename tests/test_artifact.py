@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from neve import artifact as module
 from neve.artifact import Artifact, Binary, Example, load, open_module, save, unpack
@@ -215,6 +218,44 @@ def test_files_of_a_stranger_are_refused(path: Path, change: Any, message: str, 
     path.write_bytes(data)
     with pytest.raises(ArtifactError, match=message):
         load(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def _places(data: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything in a JSON value."""
+    items = list(data.items()) if isinstance(data, dict) else list(enumerate(data)) if isinstance(data, list) else []
+    return [place for key, value in items for place in [(data, key), *_places(value)]]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), honest=st.booleans())
+def test_any_manifest_is_read_or_refused(path: Path, data: st.DataObject, honest: bool) -> None:
+    def change(members: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        container, key = data.draw(st.sampled_from(_places(manifest)))
+        container[key] = data.draw(JSON)
+
+    with contextlib.suppress(ArtifactError):
+        module._read(memoryview(_repacked(path, change, honest)), -1, False)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
+def test_any_directory_but_the_right_one_is_refused(path: Path, changes: list[tuple[float, bytes]]) -> None:
+    good = path.read_bytes()
+    start = _directory(path)[0]
+    bad = bytearray(good)
+    for share, value in changes:
+        at = start + int(share * (len(good) - start - len(value)))
+        bad[at : at + len(value)] = value
+    assume(bad != good)
+    with pytest.raises(ArtifactError):
+        module._read(memoryview(bad), -1, False)
 
 
 def test_members_must_be_those_of_the_manifest(path: Path, no_dlopen: None) -> None:

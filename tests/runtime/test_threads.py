@@ -10,7 +10,7 @@ import pytest
 
 from neve.build.toolchain import build
 from neve.runtime.loader import Module, open_library
-from tests.handmade import affine
+from tests.handmade import affine, counter
 
 N = 100_000
 X = np.arange(N, dtype=np.float32)
@@ -69,6 +69,20 @@ def test_modules_on_several_threads_share_a_pool() -> None:
     for worker in workers:
         worker.join()
     assert wrong == [0]
+
+
+def test_clones_run_at_once_each_with_its_own_state() -> None:
+    source = counter()
+    first = open_library(build(source).path, source.signature, source.weights, 1)
+    clones = [first.clone() for _ in range(4)]
+    adds = [
+        threading.Thread(target=lambda m=m, n=n: [m.add(np.array(n)) for _ in range(200)]) for n, m in enumerate(clones)
+    ]
+    for add in adds:
+        add.start()
+    for add in adds:
+        add.join()
+    assert [int(m.state["total"]) for m in (first, *clones)] == [5, 5, 205, 405, 605]
 
 
 @pytest.mark.parametrize("busy", [False, True])
