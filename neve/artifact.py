@@ -172,7 +172,7 @@ def unpack(artifact: Artifact, folder: str | Path) -> list[Path]:
     if not artifact.sources:
         raise ArtifactError(f"{artifact.name} was saved without its source")
     written = []
-    files: dict[str, str | memoryview] = {"neve.h": HEADER.read_text(), **artifact.sources}
+    files: dict[str, str | memoryview] = {"neve.h": HEADER.read_text(encoding="utf-8"), **artifact.sources}
     files[f"{artifact.name}.weights"] = artifact.weights.data
     for name, data in files.items():
         path = folder / name

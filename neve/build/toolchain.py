@@ -66,6 +66,7 @@ TRIPLES = {
 }
 SUFFIXES = {"linux": ".so", "android": ".so", "macos": ".dylib", "ios": ".dylib", "windows": ".dll", "none": ".wasm"}
 FORMATS = {"linux": "elf", "android": "elf", "macos": "macho", "ios": "macho", "windows": "coff", "none": "wasm"}
+_POOL = "host/threads.c"
 
 Progress = Callable[[int, int, str], None]
 
@@ -154,20 +155,21 @@ def build(
     compiler = compiler or find_compiler(target)
     cache = cache or default_cache()
     flags = [*compile_flags(compiler, target), *extra]
-    files = {"neve.h": HEADER.read_text(), **source.files}
+    files = {"neve.h": HEADER.read_text(encoding="utf-8"), **source.files}
     if f"{source.name}.c" not in files:
         raise BuildError(f"the source of {source.name} has no {source.name}.c, only {', '.join(sorted(files))}")
     parts = (units or 2 * processors()) if "NEVE_UNITS" in files[f"{source.name}.c"] else 1
-    pool = THREADS.read_text() if _has_threads(target) else ""
+    if _has_threads(target, compiler):
+        files[_POOL] = THREADS.read_text(encoding="utf-8")
     text = [part for name in sorted(files) for part in (name, files[name])]
-    key = digest("library 1", str(compiler), *compiler.command, target.name, str(parts), *flags, pool, *text)
+    key = digest("library 1", str(compiler), *compiler.command, target.name, str(parts), *flags, *text)
     name = source.name + SUFFIXES[target.os]
     with cache.lock(key):
         found = cache.get(key, name)
         if found is not None:
             return Library(found, target, str(compiler), 0)
         start = time.perf_counter()
-        with _folder(files, pool) as folder:
+        with _folder(files) as folder:
             made = _Build(compiler, target, flags, folder, cache, progress).library(source.name, parts, name)
             kind = machine(made.read_bytes())
             if kind != (FORMATS[target.os], target.arch):
@@ -178,7 +180,7 @@ def build(
 
 def compile_object(source: Source, target: Target, compiler: Compiler, out: Path, extra: Sequence[str] = ()) -> Path:
     """Compiles a source to one object file, for programs that link it themselves and for tests."""
-    with _folder({"neve.h": HEADER.read_text(), **source.files}, "") as folder:
+    with _folder({"neve.h": HEADER.read_text(encoding="utf-8"), **source.files}) as folder:
         job = _Build(compiler, target, [*compile_flags(compiler, target), *extra], folder, None, None)
         shutil.copyfile(job.compile(f"{source.name}.c", "model.o", []), out)
     return out
@@ -214,9 +216,7 @@ class _Build:
         jobs = [(f"{name}.c", f"unit{i}.o", [f"-DNEVE_UNIT={i}", f"-DNEVE_UNITS={units}"]) for i in range(units)]
         if units == 1:
             jobs = [(f"{name}.c", "unit0.o", [])]
-        threads = (
-            [(f"{name}.c.threads/threads.c", "threads.o", ["-I.", "-pthread"])] if _has_threads(self.target) else []
-        )
+        threads = [(_POOL, "threads.o", ["-I.", "-pthread"])] if _has_threads(self.target, self.compiler) else []
         total = len(jobs) + len(threads) + 1
         objects: list[Path] = []
         with ThreadPoolExecutor(max_workers=processors()) as pool:
@@ -235,7 +235,7 @@ class _Build:
         return made
 
     def compile(self, file: str, out: str, more: list[str]) -> Path:
-        flags = [f for f in self.flags if not (out == "threads.o" and f in ("-ffreestanding", *STRICT))]
+        flags = [f for f in self.flags if f != "-ffreestanding" or file != _POOL]
         self.run([*self.compiler.command, *flags, *more, "-c", file, "-o", out])
         return self.folder / out
 
@@ -253,7 +253,7 @@ class _Build:
         elif system in ("macos", "ios"):
             flags += [
                 f"-Wl,-install_name,@rpath/{out}",
-                *(["-Wl,-undefined,dynamic_lookup"] if _has_threads(self.target) else []),
+                *(["-Wl,-undefined,dynamic_lookup"] if _has_threads(self.target, self.compiler) else []),
             ]
         elif system == "windows":
             (self.folder / "entry.c").write_text(
@@ -303,7 +303,7 @@ class _Build:
 
 
 @contextmanager
-def _folder(files: dict[str, str], pool: str) -> Iterator[Path]:
+def _folder(files: dict[str, str]) -> Iterator[Path]:
     """A temporary folder with the files in it."""
     try:
         temporary = tempfile.TemporaryDirectory(prefix="neve-build-")
@@ -317,19 +317,15 @@ def _folder(files: dict[str, str], pool: str) -> Iterator[Path]:
                 if not path.is_relative_to(folder.resolve()):
                     raise BuildError(f"the source has a file outside its folder: {file!r}")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-                if pool and file.endswith(".c"):
-                    path = folder / f"{file}.threads" / "threads.c"
-                    path.parent.mkdir()
-                    path.write_text(pool)
+                path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise refused(error, folder) from error
         yield folder
 
 
-def _has_threads(target: Target) -> bool:
-    """Whether the pool is linked in: where code for this target is run by the loader, on systems with POSIX threads."""
-    return target.os != "windows" and _same_family(target)
+def _has_threads(target: Target, compiler: Compiler) -> bool:
+    """Whether the pool is linked in: where Python runs on POSIX threads and the compiler has the system's headers."""
+    return target.os in ("linux", "macos") and (compiler.kind == "zig" or _same_family(target))
 
 
 def _same_family(target: Target) -> bool:
