@@ -23,6 +23,19 @@ NEVE_INLINE uint16_t sf_to_b(float f)
     return (uint16_t)((u.i + 0x7fffu + ((u.i >> 16) & 1)) >> 16);
 }
 
+#if (defined(__F16C__) && (defined(__clang__) || __GNUC__ >= 12)) || defined(__aarch64__)
+NEVE_INLINE float sh_to_f(uint16_t h)
+{
+    union { uint16_t i; _Float16 f; } u = {h};
+    return (float)u.f;
+}
+
+NEVE_INLINE uint16_t sf_to_h(float f)
+{
+    union { _Float16 f; uint16_t i; } u = {(_Float16)f};
+    return u.i;
+}
+#else
 /* The exponent is moved by a multiplication, which also makes denormals right. */
 NEVE_INLINE float sh_to_f(uint16_t h)
 {
@@ -52,5 +65,6 @@ NEVE_INLINE uint16_t sf_to_h(float f)
     u.i += 0xfffu + ((u.i >> 13) & 1);
     return (uint16_t)(sign | ((u.i - 0x38000000) >> 13));
 }
+#endif
 
 #endif

@@ -567,6 +567,8 @@ NEVE_FN double sd_acosh(double x)
 {
     union {double f; uint64_t i;} u = {.f = x};
     unsigned e = u.i >> 52 & 0x7ff;
+    if (!(x >= 1))
+        return __builtin_nan("");
     if (e < 0x3ff + 1)
         return sd_log1p(x-1 + __builtin_sqrt((x-1)*(x-1)+2*(x-1)));
     if (e < 0x3ff + 26)
