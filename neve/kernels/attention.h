@@ -12,6 +12,8 @@
  *   ATT_CAUSAL                                 1: query q sees keys 0..q + ATT_OFFSET
  *   ATT_OFFSET
  *   ATT_BLOCK                                  queries at a time, 1..128: their scores should stay in L2
+ *   ATT_ROWS                                   bit r set if a tile of r rows is called (attention.py's tile_rows), so that the others
+ *                                              need not be compiled: they trap; default all
  *
  * scratch bytes a thread: KN(scratch)(s), or attention.py's bound; shared: none.
  * Rows all of whose keys are masked (-inf) give 0, as eager's safe softmax; NaN scores give NaN.
@@ -19,6 +21,9 @@
  * The keys of a head are packed once into panels of 2 VL columns, the values into panels of 2 VL (or VL) columns. Per block: scores,
  * softmax over rows without normalising, values times the reciprocal sum. Threads share (b, h, block).
  */
+#ifndef ATT_ROWS
+#define ATT_ROWS 126
+#endif
 #define ATT_KN(x) KN(x)
 #define ATT_CAT2(a, b) a##b
 #define ATT_CAT(a, b) ATT_CAT2(a, b)
@@ -395,3 +400,4 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef ATT_CAUSAL
 #undef ATT_OFFSET
 #undef ATT_BLOCK
+#undef ATT_ROWS

@@ -6,6 +6,8 @@
 /* sc[r][0..2 VL) = sum over d of q[r][d] kp[d][0..2 VL). */
 NEVE_NOINLINE void ATT_KN(ATT_CAT(scores_, ATT_R))(const float *q, const float *kp, float *sc, int64_t stride)
 {
+    if (!((ATT_ROWS) >> ATT_R & 1))
+        __builtin_trap();
     vf acc[ATT_R][2];
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++)
@@ -31,6 +33,8 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(scores_, ATT_R))(const float *q, const float *
 NEVE_NOINLINE void ATT_KN(ATT_CAT(ATT_CAT(values_, ATT_NV), ATT_R))(void *const *p, const int64_t *s, const float *w, int64_t stride, const float *vp, int64_t terms,
                                                                     const float *inv, int64_t b, int64_t h, int64_t row, int64_t column, int64_t width)
 {
+    if (!((ATT_ROWS) >> ATT_R & 1))
+        __builtin_trap();
     vf acc[ATT_R][ATT_NV];
     (void)p, (void)s, (void)b, (void)h;
     NEVE_UNROLL

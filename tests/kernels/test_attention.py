@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neve.build.target import AVX2, AVX512, X86_64
-from neve.plan.templates.attention import AttentionSpec, Mask, Strides, candidates, scratch_bytes
+from neve.plan.templates.attention import AttentionSpec, Mask, Strides, candidates, scratch_bytes, tile_rows
 from tests.kernels import harness
 
 TARGETS = {"avx2": AVX2, "avx512": AVX512, "generic": X86_64}
@@ -141,7 +141,7 @@ def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
     macros = dict(choice.macros)
     scratch = choice.scratch
     if c.block:
-        macros["ATT_BLOCK"] = c.block
+        macros |= {"ATT_BLOCK": c.block, "ATT_ROWS": tile_rows(c.spec().queries, c.block)}
         scratch = scratch_bytes(c.sk, c.d, c.dv, c.block, TARGETS[isa].vl)
     lines = "\n".join(f"#define {k} {v}" for k, v in macros.items())
     return TEMPLATE.format(

@@ -86,6 +86,19 @@ def scratch_bytes(keys: int, dim: int, value_dim: int, block: int, vl: int) -> i
     return 4 * (padded * (dim + -(-value_dim // panel) * panel) + block * (padded + 16 + dim + 1))
 
 
+def tile_rows(queries: Size, block: int) -> int:
+    """The rows of the tiles that attention.h calls for so many queries, as a bit mask: it cuts blocks, and those tiles, evenly."""
+    if isinstance(queries, str):
+        return 0b1111110
+    blocks = max(1, -(-queries // block))
+    mask = 0
+    for n in {(i + 1) * queries // blocks - i * queries // blocks for i in range(blocks)}:
+        groups = -(-n // 6)
+        for g in range(groups):
+            mask |= 1 << ((g + 1) * n // groups - g * n // groups)
+    return mask
+
+
 def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
     """The choices for spec, the best first: blocks whose scores fill about half of L2, then a half and twice as large ones."""
     keys = spec.keys if isinstance(spec.keys, int) else spec.keys_bound
@@ -126,6 +139,7 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
             ("ATT_CAUSAL", int(spec.causal)),
             ("ATT_OFFSET", spec.offset),
             ("ATT_BLOCK", block),
+            ("ATT_ROWS", tile_rows(spec.queries, block)),
         )
         passes = -(-queries // block)
         streaming = 4.0 * batch * spec.heads * passes * keys * (spec.dim + spec.value_dim) / target.bandwidth * 0.2
