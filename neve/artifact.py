@@ -68,7 +68,8 @@ class Example:
 @dataclass(frozen=True)
 class Artifact:
     """All that a `.neve` file holds. libraries is by target name, examples by method; measured holds tolerance and
-    errors as they were found when it was made, log what the passes did; extra is anything more (JSON)."""
+    errors as they were found when it was made, log what the passes did; extra is anything more (JSON).
+    """
 
     name: str
     signature: dict[str, Any]

@@ -44,7 +44,8 @@ def missing_symbols(objects: Iterable[Path]) -> list[str]:
 
 def _symbols(data: bytes) -> Iterable[tuple[str, int, int]]:
     """(name, section index with 0 for undefined, binding with 0 for local) of each named symbol of a 64-bit ELF
-    object."""
+    object.
+    """
     (table,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]

@@ -3,7 +3,8 @@
     build(source, compiler=find_compiler(native(), "gcc"), extra=FLAGS)
     subprocess.run([sys.executable, …], env={**os.environ, **environment(compiler)})
 
-In that process any access beyond a tensor, the weights or the context, and any undefined arithmetic, ends it with a report.
+There any access beyond a tensor, the weights or the context, and any undefined arithmetic, ends the process with a
+report.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit
 
 
 def environment(compiler: Compiler) -> dict[str, str]:
-    """What the process that loads such a library must have in its environment; BuildError if gcc has no sanitizers here.
+    """What the process that loads such a library needs in its environment; BuildError if gcc has no sanitizers.
 
     Memory that Python and torch never give back is not reported.
     """
     paths = []
     for name in ("libasan.so", "libubsan.so"):
-        told = subprocess.run([*compiler.command, f"-print-file-name={name}"], capture_output=True, text=True)
+        told = subprocess.run(
+            [*compiler.command, f"-print-file-name={name}"], capture_output=True, text=True, check=False
+        )
         path = told.stdout.strip()
         if told.returncode or not Path(path).is_absolute():
             raise BuildError(f"{compiler} has no {name}: install gcc with its sanitizers")

@@ -57,7 +57,8 @@ FEATURES: dict[str, tuple[str, ...]] = {
 
 def parse_target(name: str) -> Target:
     """The target of a name such as "native", "x86_64-avx2", "aarch64-android", "wasm32"; BuildError if there is
-    none."""
+    none.
+    """
     if name == "native":
         return native()
     base, system = name, "linux"
@@ -73,7 +74,7 @@ def parse_target(name: str) -> Target:
     target = BASES[base]
     if base == "wasm32" or system == "linux":
         return target
-    if system in ("ios", "android") and target.isa in ("avx512",):
+    if system in ("ios", "android") and target.isa == "avx512":
         raise BuildError(
             f"target {name!r}: no {system} device has AVX-512; wanted aarch64-{system} or x86_64-avx2-{system}"
         )

@@ -86,7 +86,8 @@ class Compiler:
 @dataclass(frozen=True)
 class Library:
     """A built shared library: where it is, for which target, by which compiler, in how many seconds (0 from the
-    cache)."""
+    cache).
+    """
 
     path: Path
     target: Target
@@ -100,7 +101,8 @@ class Library:
 
 def find_compiler(target: Target, wanted: str | None = None) -> Compiler:
     """The compiler for a target: wanted ("gcc", "clang", "zig" or a command line), else $NEVE_CC, else the best one
-    found."""
+    found.
+    """
     asked = wanted or os.environ.get("NEVE_CC")
     if asked:
         found = _probe(asked)
@@ -275,7 +277,13 @@ class _Build:
     def run(self, command: Sequence[str]) -> None:
         try:
             done = subprocess.run(
-                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, errors="replace"
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
             )
         except OSError as error:
             raise BuildError(f"cannot start {command[0]}: {error.strerror}; set NEVE_CC to a C compiler") from error
@@ -363,7 +371,7 @@ def _probe(asked: str) -> Compiler | None:
 
 def _output(command: Sequence[str]) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

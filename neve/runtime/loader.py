@@ -46,7 +46,8 @@ class Method:
 
 class StateView(MutableMapping[str, Any]):
     """A module's state by name: reading gives a numpy copy, assigning takes an array or tensor of its dtype and
-    shape."""
+    shape.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -52,7 +52,8 @@ class Struct:
 
 def register_class(name: str, build: Build, fields: Fields | None = None) -> None:
     """Makes outputs whose tree names this class real objects: build gets the fields, `fields` takes an argument
-    apart."""
+    apart.
+    """
     _CLASSES[name] = (build, fields or vars)
 
 

@@ -182,7 +182,7 @@ def test_the_library_needs_no_other(cache: Cache) -> None:
     if native().os != "linux":
         pytest.skip("ELF only")
     path = build(affine(), cache=cache).path
-    told = subprocess.run(["readelf", "-d", path], capture_output=True, text=True)
+    told = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=False)
     if told.returncode:
         pytest.skip("no readelf here")
     assert "NEEDED" not in told.stdout

@@ -177,7 +177,7 @@ def test_objects_are_rebuilt_or_stand_ins() -> None:
     assert repr(out).startswith("Up(total=")
     with pytest.raises(AttributeError, match="only total, pair"):
         out.nothing  # noqa: B018
-    register_class("made.Up", lambda fields: tuple(fields))
+    register_class("made.Up", tuple)
     try:
         assert module.peek() == ("total", "pair")
     finally:
@@ -267,5 +267,7 @@ s = affine()
 print(open_library(build(s).path, s.signature, s.weights)(np.ones(8, np.float32))[0])
 assert not {"torch", "sympy"} & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
     assert done.stdout == "3.0\n", done.stderr
