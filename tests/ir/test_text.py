@@ -148,6 +148,15 @@ def test_declared_constants_must_fit_their_arrays() -> None:
             parse_program(text, arrays)
 
 
+def test_values_that_python_calls_equal_are_told_apart() -> None:
+    assert len({exact(v) for v in (0.0, -0.0, 0, False, (0.0,), (-0.0,), (0,))}) == 7
+    assert exact(math.nan) == exact(float("nan"))
+    b = GraphBuilder()
+    x = b.input("x", TensorType((2,), f32))
+    pad = b(make("constant_pad", pads=((1, 1),), value=-0.0), x)
+    assert "value=-0.0" in print_graph(b.build([pad]))
+
+
 def test_attributes_may_not_be_arbitrary_objects() -> None:
     with pytest.raises(TypeError):
         attribute_text(object())

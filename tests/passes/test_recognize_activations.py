@@ -92,9 +92,10 @@ def test_near_misses_stay() -> None:
             b.op("div", y, b.op("add", b.num(1.0), b.op("exp", b.op("neg", x)))),
             b.op("div", b.op("mul", y, b.op("clamp", b.op("add", x, b.num(3.0)), min=0.0, max=6.0)), b.num(6.0)),
             b.op("div", b.op("mul", x, b.op("clamp", b.op("add", x, b.num(3.0)), min=0.0, max=5.0)), b.num(6.0)),
+            b.op("div", b.op("clamp", b.op("add", x, b.num(2.0)), min=0.0, max=6.0), b.num(6.0)),
         ][form]
 
-    for form in range(9):
+    for form in range(10):
         check(PASS, lambda b: build(b, form), None)  # noqa: B023
 
 
