@@ -30,7 +30,7 @@ print(opened(dynamic)(np.ones((3, 7), np.float32), 2.0)[0], int(opened(counter).
 CHANGES = {
     "": "3.0\n14.0 6\n",
     'affine.files["affine.c"] = affine.files["affine.c"].replace("i++) y[i]", "i++) y[i + 1]")': "heap-buffer-overflow",
-    'c = counter.files; c["counter.c"] = c["counter.c"].replace("= total +", "= total * (1LL << 62) * 4 +")': "overflow",
+    'f = counter.files; f["counter.c"] = f["counter.c"].replace("= total +", "= total * (1LL << 62) +")': "overflow",
 }
 
 
