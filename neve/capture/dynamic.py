@@ -1,6 +1,8 @@
-"""Dynamic dims: the user's specification over the arguments; names for symbols; examples that torch.export can generalise."""
+"""Dynamic dims: the user's specification of the arguments; names of symbols; examples that can be generalised."""
+
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +12,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 
-def widen(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """Arguments in which no dynamic dim is 1, since torch.export takes a size of 1 as fixed: such axes are repeated twice."""
+def widen(
+    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Arguments in which no dynamic dim is 1, which torch.export would take as fixed: such axes are repeated twice."""
     if not dynamic:
         return args, dict(kwargs), dynamic
     specs = _by_argument(names, args, kwargs, dynamic)
@@ -20,11 +24,33 @@ def widen(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     return wide_args, wide_kwargs, dynamic
 
 
+def for_export(forward: Any, args: tuple[Any, ...], dynamic: Any) -> Any:
+    """The specification as torch.export wants it: for *args a tuple in its place, which may be left out here."""
+    kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
+    if not isinstance(dynamic, (tuple, list)) or inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return dynamic
+    start = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    flat = len(dynamic) == len(args) and not (len(dynamic) == start + 1 and _nested(dynamic[start]))
+    return (*dynamic[:start], tuple(dynamic[start:])) if flat else dynamic
+
+
+def _nested(spec: Any) -> bool:
+    """Whether a specification is a tuple of those of tensors rather than of one tensor's axes."""
+    return isinstance(spec, (tuple, list)) and any(isinstance(s, (Mapping, tuple, list)) for s in spec)
+
+
 def _by_argument(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> list[Any]:
     """The specification of each positional and each keyword argument."""
     if isinstance(dynamic, Mapping):
-        return [dynamic.get(n) for n in list(names)[:len(args)]] + [dynamic.get(k) for k in kwargs]
+        return [dynamic.get(n) for n in list(names)[: len(args)]] + [dynamic.get(k) for k in kwargs]
     given = list(dynamic) if isinstance(dynamic, (tuple, list)) else []
+    if (
+        given
+        and isinstance(given[-1], (tuple, list))
+        and len(given) - 1 + len(given[-1]) == len(args)
+        and len(given) <= len(names) < len(args) + 1
+    ):
+        given = [*given[:-1], *given[-1]]  # the specifications of *args
     return given + [None] * (len(args) + len(kwargs) - len(given))
 
 
@@ -57,14 +83,20 @@ def _widen(value: Any, spec: Any) -> Any:
     for tensor, s in _pairs(value, spec):
         repeats = [1] * tensor.dim()
         for axis, d in _axes(tensor, s).items():
-            if _is_dynamic(d) and tensor.shape[axis] == 1 and getattr(d, "min", 0) <= 2 <= (getattr(d, "max", None) or 2):
+            if (
+                _is_dynamic(d)
+                and tensor.shape[axis] == 1
+                and getattr(d, "min", 0) <= 2 <= (getattr(d, "max", None) or 2)
+            ):
                 repeats[axis] = 2
         if any(r > 1 for r in repeats):
             replaced[id(tensor)] = tensor.repeat(repeats)
     return pytree.tree_map(lambda x: replaced.get(id(x), x), value) if replaced else value
 
 
-def named_symbols(program: Any, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> dict[sympy.Symbol, str]:
+def named_symbols(
+    program: Any, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
+) -> dict[sympy.Symbol, str]:
     """torch's symbol → the name of the user's Dim."""
     found: dict[sympy.Symbol, str] = {}
     if not dynamic:

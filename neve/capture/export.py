@@ -1,4 +1,5 @@
 """`capture`: a model and example inputs → Program, through torch.export."""
+
 from __future__ import annotations
 
 import inspect
@@ -18,14 +19,16 @@ from neve.capture import diagnose, guards, trees
 from neve.capture.aten import decompositions
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
-from neve.capture.dynamic import named_symbols, widen
-from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
+from neve.capture.dynamic import for_export, named_symbols, widen
+from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
-from neve.ir.graph import GraphBuilder, Method, Program, StateVar, Value
-from neve.ops.control import ReadState, WriteState
+from neve.ir.graph import GraphBuilder, Method, Program, Value
+from neve.ops.control import WriteState
 
-MUTATIONS = frozenset({OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)})
+MUTATIONS = frozenset(
+    {OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)}
+)
 LIFTED = frozenset({InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR})
 
 
@@ -44,16 +47,27 @@ class Exported:
     mutated: dict[str, str] = field(default_factory=dict)
 
 
-def capture(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
-            methods: Mapping[str, Any] | None = None) -> Program:
+def capture(
+    model: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    methods: Mapping[str, Any] | None = None,
+) -> Program:
     """The Program of an nn.Module (in evaluation mode), an ExportedProgram or a path to a .pt2 file.
 
-    args, kwargs: example inputs of forward; dynamic_shapes as for torch.export (an example size of 1 in a dynamic dim is fine).
-    methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all share
-    constants and state. The constants share memory with the model: do not train it before the Program is compiled. The model
-    itself is left as it was. Raises CaptureError with every reason.
+    args, kwargs: example inputs of forward; dynamic_shapes as for torch.export (an example size of 1 in a
+    dynamic dim is fine).
+    methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all
+    share constants and state. The constants share memory with the model: do not train it before the Program is
+    compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
-    exported = [_load(model, args, kwargs)] if not isinstance(model, nn.Module) else list(_export_all(model, args, kwargs, dynamic_shapes, methods))
+    exported = (
+        [_load(model, args, kwargs)]
+        if not isinstance(model, nn.Module)
+        else list(_export_all(model, args, kwargs, dynamic_shapes, methods))
+    )
     if not isinstance(model, nn.Module) and methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
     return build(exported)
@@ -80,7 +94,9 @@ def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         if not path.endswith(".pt2"):
-            raise CaptureError(f"{path}: only .pt2 files (torch.export.save) can be captured; TorchScript archives are not supported yet")
+            raise CaptureError(
+                f"{path}: only .pt2 files (torch.export.save) can be captured, TorchScript archives cannot yet"
+            )
         try:
             model = torch.export.load(path)
         except Exception as error:
@@ -88,29 +104,42 @@ def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
     if not isinstance(model, torch.export.ExportedProgram):
-        raise CaptureError(f"a {type(model).__name__} is no model: pass an nn.Module, an ExportedProgram or the path of a .pt2 file")
+        raise CaptureError(
+            f"a {type(model).__name__} is no model: pass an nn.Module, an ExportedProgram or the path of a .pt2 file"
+        )
     example = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
     return Exported("forward", model, *example, example=example)
 
 
-def _export_all(model: nn.Module, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any,
-                methods: Mapping[str, Any] | None) -> Iterator[Exported]:
+def _export_all(
+    model: nn.Module,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    dynamic_shapes: Any,
+    methods: Mapping[str, Any] | None,
+) -> Iterator[Exported]:
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
-    wanted: dict[str, Any] = {} if args is None and methods else {
-        "forward": {"args": tuple(args or ()), "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
+    wanted: dict[str, Any] = (
+        {}
+        if args is None and methods
+        else {"forward": {"args": tuple(args or ()), "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
+    )
     wanted |= dict(methods or {})
     for name, spec in wanted.items():
         spec = dict(spec) if isinstance(spec, Mapping) else {"args": tuple(spec)}
-        yield _export(model, name, tuple(spec.get("args", ())), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes"))
+        yield _export(
+            model, name, tuple(spec.get("args", ())), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
+        )
 
 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
     if not callable(getattr(model, name, None)):
         raise CaptureError(f"the model has no method {name!r}")
     root: nn.Module = model if name == "forward" else _MethodModule(model, name)
-    names = [p for p in inspect.signature(root.forward).parameters]
+    names = list(inspect.signature(root.forward).parameters)
     example = (args, kwargs)
+    dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     with evaluation(model), watch_attributes(root) as writes, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -182,12 +211,20 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         elif spec.kind is OutputKind.USER_OUTPUT:
             out_leaves.append(_output(walk, spec.arg, value, outputs))
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-            reasons.append(f"the argument {spec.target!r} is written in place: let forward return the new value instead (x = x + 1, not x += 1)")
+            reasons.append(
+                f"the argument {spec.target!r} is written in place: return the new value (x = x + 1, not x += 1)"
+            )
         else:
             reasons.append(f"an output of kind {spec.kind.name} is not supported")
     in_tree = _in_tree(e, leaves)
     graph = b.build(outputs)
-    return Method(graph, in_tree, trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)), (None,) * len(graph.inputs), _examples(e, leaves))
+    return Method(
+        graph,
+        in_tree,
+        trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
+        (None,) * len(graph.inputs),
+        _examples(e, leaves),
+    )
 
 
 def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[str, Any], list[trees.Tree]]:
@@ -205,7 +242,9 @@ def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[s
         elif spec.kind in LIFTED:
             values[spec.arg.name] = None
         else:
-            walk.reasons.append(f"the input {getattr(spec.arg, 'name', spec)!r} ({spec.kind.name.lower()}) is not supported")
+            walk.reasons.append(
+                f"the input {getattr(spec.arg, 'name', spec)!r} ({spec.kind.name.lower()}) is not supported"
+            )
             leaves.append(_constant(None))
             values[spec.arg.name] = None
     for spec in e.program.graph_signature.input_specs:
@@ -262,7 +301,7 @@ def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
     tree = trees.tree_of(e.program.call_spec.in_spec, iter(leaves))
     args, kwargs = tree["tuple"]
     args = args["tuple"] if "tuple" in args else args["list"]
-    return {"args": args, "kwargs": kwargs["dict"], "names": list(e.names)[:len(args)]}
+    return {"args": args, "kwargs": kwargs["dict"], "names": list(e.names)[: len(args)]}
 
 
 def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:
@@ -275,4 +314,4 @@ def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarr
     return (tuple(to_numpy(x, copy=True) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf),)
 
 
-__all__ = ["capture", "build", "evaluation", "Exported", "StateVar", "ReadState", "MethodSymbols"]
+__all__ = ["Exported", "build", "capture", "evaluation"]
