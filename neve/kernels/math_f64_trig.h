@@ -782,7 +782,7 @@ NEVE_FN double sd_pow(double x, double y)
     r = (z*t1)/(t1-2.0) - (w + z*w);
     z = 1.0 - (r-z);
     j = nd_high(z);
-    j += n<<20;
+    j += (int32_t)((uint32_t)n << 20);
     if ((j>>20) <= 0)
         z = nd_scale(z,n);
     else
