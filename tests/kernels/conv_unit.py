@@ -1,21 +1,23 @@
-"""Convolution problems: inputs, a float64 reference, and the C source of a kernel instance that stores channels-last."""
+"""Convolution problems: inputs, a float64 reference, and the C source of a kernel instance."""
+
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from neve.build.target import AVX2, Target
 from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ConvSpec
+from neve.plan.templates.conv_spec import ConvSpec, Size
 
 HEAD = '#include "rt.h"\n#include "vec.h"\n'
 STORE = """
-static inline __attribute__((always_inline)) float *{name}_at(void *const *p, const int64_t *s, int64_t n, int64_t oh, int64_t ow, int64_t oc)
+NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t n, int64_t oh, int64_t ow, int64_t oc)
 {{ (void)s; return (float *)p[2] + ((n * ({oh}) + oh) * ({ow}) + ow) * {oc} + oc; }}
-static inline __attribute__((always_inline, unused)) void {name}_put(void *const *p, const int64_t *s, vf v, int64_t n, int64_t oh, int64_t ow, int64_t oc)
+NEVE_INLINE void {name}_put(void *const *p, const int64_t *s, vf v, int64_t n, int64_t oh, int64_t ow, int64_t oc)
 {{ float *to = {name}_at(p, s, n, oh, ow, oc); vstore(to, {sum}); }}
-static inline __attribute__((always_inline, unused)) void {name}_put_n(void *const *p, const int64_t *s, vf v, int cnt, int64_t n, int64_t oh, int64_t ow, int64_t oc)
+NEVE_INLINE void {name}_put_n(void *const *p, const int64_t *s, vf v, int cnt,
+                             int64_t n, int64_t oh, int64_t ow, int64_t oc)
 {{ float *to = {name}_at(p, s, n, oh, ow, oc); vstore_n(to, {sum_n}, cnt); }}
 #define KN(x) {name}_##x
 #define K_STORE(v, n, oh, ow, oc) {name}_put(p, s, v, n, oh, ow, oc)
@@ -52,19 +54,23 @@ class Problem:
         """s[]: batch, height, width, output height and width."""
         return (self.batch, self.height, self.width, *self.out())
 
-    def spec(self, symbolic_batch: bool = False) -> ConvSpec:
+    def spec(self) -> ConvSpec:
         """What the templates are asked for."""
-        c, h, w = self.channels, self.height, self.width
-        pixel = c + self.gap
-        strides: tuple[int | str, ...] = (c * h * w, h * w, w, 1) if self.planar else (h * w * pixel, 1, w * pixel, pixel)
-        oh, ow = self.out()
-        spec = ConvSpec(self.batch, c, h, w, self.out_channels, oh, ow, self.kernel, strides, self.stride,  # type: ignore[arg-type]
-                        self.padding[:2], self.dilation, self.groups)
-        if self.symbolic:
-            names = (f"(s[1] * s[2] * {c})", "(s[1] * s[2])", "s[2]", 1) if self.planar else (
-                f"(s[1] * s[2] * {pixel})", 1, f"(s[2] * {pixel})", pixel)
-            return replace(spec, batch="s[0]", height="s[1]", width="s[2]", out_height="s[3]", out_width="s[4]", strides=names)
-        return replace(spec, batch="s[0]") if symbolic_batch else spec
+        c, pixel = self.channels, self.channels + self.gap
+        sizes: tuple[Size, ...] = ("s[0]", "s[1]", "s[2]", "s[3]", "s[4]") if self.symbolic else self.sizes()
+        n, h, w, oh, ow = sizes
+
+        def product(*factors: Size) -> Size:
+            text = "(" + " * ".join(map(str, factors)) + ")"
+            return text if self.symbolic else int(np.prod([int(f) for f in factors]))
+
+        strides: tuple[Size, Size, Size, Size] = (product(h, w, pixel), 1, product(w, pixel), pixel)
+        if self.planar:
+            strides = (product(h, w, c), product(h, w), w, 1)
+        return ConvSpec(
+            n, c, h, w, self.out_channels, oh, ow, self.kernel, strides,
+            self.stride, self.padding[:2], self.dilation, self.groups,
+        )  # fmt: skip
 
     def arrays(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """x, logically (N, C, H, W) but laid out as the problem says, and the torch weight."""
@@ -88,15 +94,21 @@ def reference(problem: Problem, x: np.ndarray, weight: np.ndarray) -> np.ndarray
     taps = weight.astype(np.float64).reshape(g, -1, c // g, *problem.kernel)
     for i in range(problem.kernel[0]):
         for j in range(problem.kernel[1]):
-            part = padded[:, :, i * dh:i * dh + (oh - 1) * sh + 1:sh, j * dw:j * dw + (ow - 1) * sw + 1:sw]
+            part = padded[:, :, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
             out += np.einsum("ngchw,goc->nhwgo", part.reshape(n, g, c // g, oh, ow), taps[..., i, j])
     return out.reshape(n, oh, ow, problem.out_channels)
 
 
 def source(name: str, spec: ConvSpec, choice: Choice, accumulate: bool = False) -> str:
-    """The instance `name_run`, which stores to p[2] (with accumulate it adds to it, so that a second store would show)."""
-    text = STORE.format(name=name, oh=spec.out_height, ow=spec.out_width, oc=spec.out_channels,
-                        sum="vload(to) + v" if accumulate else "v", sum_n="vload_n(to, cnt) + v" if accumulate else "v")
+    """The instance `name_run`, which stores to p[2] (with accumulate it adds, so that a second store would show)."""
+    text = STORE.format(
+        name=name,
+        oh=spec.out_height,
+        ow=spec.out_width,
+        oc=spec.out_channels,
+        sum="vload(to) + v" if accumulate else "v",
+        sum_n="vload_n(to, cnt) + v" if accumulate else "v",
+    )
     defines = "".join(f"#define {key} {value}\n" for key, value in choice.macros)
     return f'{text}{defines}#include "{choice.header}"\n'
 

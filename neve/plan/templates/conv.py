@@ -1,4 +1,5 @@
 """Choice of a convolution kernel: direct over row pointers, direct from planar input, Winograd, or depthwise."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -10,7 +11,16 @@ from neve.plan.templates import depthwise, winograd
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.conv_spec import ConvSpec, align, guess, pack_panels, weight_seconds
 
-__all__ = ["ConvSpec", "candidates", "direct", "direct_scratch", "pack_direct", "pack_planar", "planar", "planar_scratch"]
+__all__ = [
+    "ConvSpec",
+    "candidates",
+    "direct",
+    "direct_scratch",
+    "pack_direct",
+    "pack_planar",
+    "planar",
+    "planar_scratch",
+]
 
 DIRECT_EFFICIENCY = 0.93
 # its weights are 1.8 to 9 times as large, and its rounding errors ten times: a small gain is none
@@ -21,7 +31,7 @@ PLANAR_BYTES = 192 * 1024
 
 
 def candidates(spec: ConvSpec, target: Target) -> list[Choice]:
-    """Ways to run spec on target, the fastest by the cost model first; none if the input would have to be transposed."""
+    """Ways to run spec on target, the fastest by the cost model first; none if the input must be transposed before."""
     if spec.depthwise:
         choices = [depthwise.choice(spec, target)] if spec.strides[1] == 1 else []
     elif spec.strides[1] == 1:
@@ -41,8 +51,13 @@ def tile_rows(target: Target) -> int:
 
 def direct(spec: ConvSpec, target: Target) -> Choice:
     """conv.h: channel stride 1, anything else."""
-    rows = int(spec.groups == 1 and spec.dilation[1] == 1 and spec.channels < 64 and spec.strides[3] == spec.channels
-               and spec.kernel[1] > 1)
+    rows = int(
+        spec.groups == 1
+        and spec.dilation[1] == 1
+        and spec.channels < 64
+        and spec.strides[3] == spec.channels
+        and spec.kernel[1] > 1
+    )
     vl, mr = target.vl, tile_rows(target)
     depth, columns = spec.depth, spec.out_channels // spec.groups
     pixels = spec.pixels()
@@ -61,14 +76,22 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     return Choice(
         header="conv.h",
         label=f"direct {spec.kernel[0]}x{spec.kernel[1]} {mr}x{PANEL_VECTORS * vl}, blocks of {block}",
-        macros=(*spec.macros(), ("CONV_NV", PANEL_VECTORS), ("CONV_MR", mr), ("CONV_MB", block), ("CONV_ROWS", rows),
-                ("CONV_SPLIT_OC", split)),
+        macros=(
+            *spec.macros(),
+            ("CONV_NV", PANEL_VECTORS),
+            ("CONV_MR", mr),
+            ("CONV_MB", block),
+            ("CONV_ROWS", rows),
+            ("CONV_SPLIT_OC", split),
+        ),
         pack=partial(pack_direct, groups=spec.groups, panel=PANEL_VECTORS * vl, lanes=vl),
-        scratch=direct_scratch(spec, block, bool(rows)), cost=cost)
+        scratch=direct_scratch(spec, block, bool(rows)),
+        cost=cost,
+    )
 
 
 def direct_scratch(spec: ConvSpec, block: int, rows: bool) -> int:
-    """Bytes: zeros for a tap in the padding, pointers of a block, and with `rows` copies of the kernel rows that padding cuts."""
+    """Bytes: zeros for a tap in the padding, a block's pointers, and with `rows` copies of rows cut by the padding."""
     taps = spec.kernel[0] * (1 if rows else spec.kernel[1])
     run = spec.channels * spec.kernel[1] if rows else spec.channels
     return align(4 * run) + align(block * taps * POINTER) + (4 * block * spec.kernel[0] * run if rows else 0)
@@ -77,7 +100,9 @@ def direct_scratch(spec: ConvSpec, block: int, rows: bool) -> int:
 def pack_direct(weight: np.ndarray, groups: int, panel: int, lanes: int) -> np.ndarray:
     """(OC, IC/groups, KH, KW) as conv.h reads it: per group column panels of [kh][kw][ic]."""
     parts = np.split(weight, groups)
-    return np.concatenate([pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts])
+    return np.concatenate(
+        [pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts]
+    )
 
 
 # --- direct, any strides, few channels -------------------------------------------------------------------------------
@@ -107,10 +132,18 @@ def planar(spec: ConvSpec, target: Target) -> Choice:
     return Choice(
         header="conv_planar.h",
         label=f"direct planar {kh}x{kw} {mr}x{PANEL_VECTORS * vl}, blocks of {height}x{width}",
-        macros=(*spec.macros(), ("CONV_NV", PANEL_VECTORS), ("CONV_MR", mr), ("CONV_RB", height), ("CONV_WB", width),
-                ("CONV_INPLACE", inplace)),
+        macros=(
+            *spec.macros(),
+            ("CONV_NV", PANEL_VECTORS),
+            ("CONV_MR", mr),
+            ("CONV_RB", height),
+            ("CONV_WB", width),
+            ("CONV_INPLACE", inplace),
+        ),
         pack=partial(pack_planar, panel=PANEL_VECTORS * vl, lanes=vl),
-        scratch=planar_scratch(spec, height, width, bool(inplace)), cost=flops / (DIRECT_EFFICIENCY * target.flops))
+        scratch=planar_scratch(spec, height, width, bool(inplace)),
+        cost=flops / (DIRECT_EFFICIENCY * target.flops),
+    )
 
 
 def planar_scratch(spec: ConvSpec, height: int, width: int, inplace: bool) -> int:

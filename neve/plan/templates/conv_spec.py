@@ -1,4 +1,5 @@
 """What the convolution templates are asked for, and what they share: contract macros and weight panels."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ MEMORY_BANDWIDTH = 15e9
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """A 2-D convolution of x (batch, channels, height, width) with torch weights (out_channels, channels / groups, *kernel).
+    """A 2-D convolution of x (batch, channels, height, width) with weights (out_channels, channels / groups, *kernel).
 
-    Sizes and strides (of x, in elements, in the order n, c, h, w) may be C expressions in s[] where they are Size. padding
-    is (top, left); what is padded at the bottom and at the right follows from the output sizes.
+    Sizes and strides (of x, in elements, in the order n, c, h, w) may be C expressions in s[] where they are Size.
+    padding is (top, left); what is padded at the bottom and at the right follows from the output sizes. ValueError if
+    the groups do not divide the channels.
     """
 
     batch: Size
@@ -37,9 +39,11 @@ class ConvSpec:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: D105
         if self.groups < 1 or self.channels % self.groups or self.out_channels % self.groups:
-            raise ValueError(f"{self.groups} groups must divide {self.channels} input and {self.out_channels} output channels")
+            raise ValueError(
+                f"{self.groups} groups must divide {self.channels} input and {self.out_channels} output channels"
+            )
 
     @property
     def depthwise(self) -> bool:
@@ -58,13 +62,28 @@ class ConvSpec:
     def macros(self) -> Macros:
         """The contract macros that all the convolution templates have."""
         n, c, h, w = self.strides
-        return (("CONV_N", self.batch), ("CONV_C", self.channels), ("CONV_H", self.height), ("CONV_W", self.width),
-                ("CONV_XN", n), ("CONV_XC", c), ("CONV_XH", h), ("CONV_XW", w),
-                ("CONV_OC", self.out_channels), ("CONV_OH", self.out_height), ("CONV_OW", self.out_width),
-                ("CONV_KH", self.kernel[0]), ("CONV_KW", self.kernel[1]),
-                ("CONV_SH", self.stride[0]), ("CONV_SW", self.stride[1]),
-                ("CONV_DH", self.dilation[0]), ("CONV_DW", self.dilation[1]),
-                ("CONV_PT", self.padding[0]), ("CONV_PL", self.padding[1]), ("CONV_G", self.groups))
+        return (
+            ("CONV_N", self.batch),
+            ("CONV_C", self.channels),
+            ("CONV_H", self.height),
+            ("CONV_W", self.width),
+            ("CONV_XN", n),
+            ("CONV_XC", c),
+            ("CONV_XH", h),
+            ("CONV_XW", w),
+            ("CONV_OC", self.out_channels),
+            ("CONV_OH", self.out_height),
+            ("CONV_OW", self.out_width),
+            ("CONV_KH", self.kernel[0]),
+            ("CONV_KW", self.kernel[1]),
+            ("CONV_SH", self.stride[0]),
+            ("CONV_SW", self.stride[1]),
+            ("CONV_DH", self.dilation[0]),
+            ("CONV_DW", self.dilation[1]),
+            ("CONV_PT", self.padding[0]),
+            ("CONV_PL", self.padding[1]),
+            ("CONV_G", self.groups),
+        )
 
 
 def guess(size: Size, assumed: int) -> int:
@@ -73,7 +92,7 @@ def guess(size: Size, assumed: int) -> int:
 
 
 def weight_seconds(size: int, passes: int, target: Target) -> float:
-    """Time to read `size` bytes of weights `passes` times: first from memory (a network's weights exceed the caches), then from cache."""
+    """Time to read `size` bytes of weights: first from memory (a network's exceed the caches), then from cache."""
     return size / min(MEMORY_BANDWIDTH, target.bandwidth) + (passes - 1) * size / target.bandwidth
 
 
@@ -83,10 +102,10 @@ def align(size: int) -> int:
 
 
 def pack_panels(matrix: np.ndarray, panel: int, lanes: int) -> np.ndarray:
-    """A (K, N) matrix as consecutive column panels [k][panel]; the last holds only whole vectors of what is left, zero-filled."""
+    """A (K, N) matrix as column panels [k][panel]; the last holds the vectors that are left, zero-filled."""
     depth, columns = matrix.shape
     full = columns // panel
-    head = matrix[:, :full * panel].reshape(depth, full, panel).transpose(1, 0, 2).reshape(-1)
-    rest = matrix[:, full * panel:]
+    head = matrix[:, : full * panel].reshape(depth, full, panel).transpose(1, 0, 2).reshape(-1)
+    rest = matrix[:, full * panel :]
     tail = np.pad(rest, ((0, 0), (0, -rest.shape[1] % lanes))).reshape(-1)
     return np.concatenate([head, tail]).astype(np.float32)

@@ -1,4 +1,5 @@
 """Depthwise convolution: the choice of its register tile, and its weights."""
+
 from __future__ import annotations
 
 from functools import partial
@@ -26,9 +27,12 @@ def choice(spec: ConvSpec, target: Target) -> Choice:
     seconds = _cycles(spec, rows, cols) * vectors * guess(spec.batch, 1) * 4 * vl / target.flops
     size = 4 * spec.pixels() * spec.out_channels * (1 + spec.stride[0] * spec.stride[1])
     return Choice(
-        header="depthwise.h", label=f"depthwise {kh}x{kw} {rows}x{cols}, chunks of {chunk} vectors",
+        header="depthwise.h",
+        label=f"depthwise {kh}x{kw} {rows}x{cols}, chunks of {chunk} vectors",
         macros=(*spec.macros(), ("CONV_MR", rows), ("CONV_RW", cols), ("CONV_CB", chunk)),
-        pack=partial(pack, lanes=vl), cost=max(seconds, size / target.bandwidth))
+        pack=partial(pack, lanes=vl),
+        cost=max(seconds, size / target.bandwidth),
+    )
 
 
 def _tiles(spec: ConvSpec, target: Target) -> list[tuple[int, int]]:
@@ -50,7 +54,12 @@ def _cycles(spec: ConvSpec, rows: int, cols: int) -> float:
     total = 0.0
     for count, high in ((height // rows, rows), (height % rows, 1)):
         inputs = ((high - 1) * sh + kh) * min((cols - 1) * sw + kw, cols * kw)
-        tile = max(high * cols * kh * kw / 2, (inputs + high * cols * kh * kw / 2) / 2) + 4 + 1.5 * high * cols + 0.5 * inputs
+        tile = (
+            max(high * cols * kh * kw / 2, (inputs + high * cols * kh * kw / 2) / 2)
+            + 4
+            + 1.5 * high * cols
+            + 0.5 * inputs
+        )
         total += count * -(-width // cols) * tile
     return total
 

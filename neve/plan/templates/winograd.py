@@ -1,4 +1,5 @@
-"""Winograd convolution F(m, r), also polyphase and along one dimension: where it applies, its blocks, its weights G g G'."""
+"""Winograd convolution F(m, r), also polyphase and along one dimension: where it applies, its blocks, its weights."""
+
 from __future__ import annotations
 
 import math
@@ -38,23 +39,28 @@ class _Blocks:
     target: Target
 
     def seconds(self, block: int) -> float:
-        """Products and weights overlap; the weights come from memory for the first block and from cache for the others."""
+        """Products and weights overlap; the first block has its weights from memory, the others from cache."""
         blocks = -(-self.tiles // block)
         each = self.tiles / blocks
         heights = -(-each // self.rows)
         panels = self.oc / (PANEL_VECTORS * self.target.vl)
         # below five rows the latency of the multiply-adds shows
-        cycles = self.points * panels * heights * (self.depth * max(each / heights, 4.4) * PANEL_VECTORS / 2 + TILE_CYCLES)
+        cycles = (
+            self.points * panels * heights * (self.depth * max(each / heights, 4.4) * PANEL_VECTORS / 2 + TILE_CYCLES)
+        )
         compute = cycles * FLOPS_PER_CYCLE_AND_LANE * self.target.vl / self.target.flops
         weights = 4 * self.points * self.depth * self.oc
         matrices = 4 * self.points * each * (self.ic + self.oc)
         overflow = OVERFLOW * max(0.0, matrices - ROOM * self.target.l2) / self.target.bandwidth
-        return (max(compute, weights / min(MEMORY_BANDWIDTH, self.target.bandwidth))
-                + (blocks - 1) * max(compute, weights / self.target.bandwidth) + blocks * overflow)
+        return (
+            max(compute, weights / min(MEMORY_BANDWIDTH, self.target.bandwidth))
+            + (blocks - 1) * max(compute, weights / self.target.bandwidth)
+            + blocks * overflow
+        )
 
 
 def choices(spec: ConvSpec, target: Target) -> list[Choice]:
-    """The forms of winograd.h that fit spec: kernels k x k or 1 x k with stride 1 or 2, given channels enough to pay for transforms."""
+    """The forms of winograd.h that fit spec: kernels k x k or 1 x k, stride 1 or 2, channels enough."""
     (kh, kw), (sh, sw) = spec.kernel, spec.stride
     if spec.groups != 1 or spec.dilation != (1, 1) or spec.out_channels < target.vl or sw > 2:
         return []
@@ -74,7 +80,11 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
     mr = max(1, min(8, (target.registers - PANEL_VECTORS - 2) // PANEL_VECTORS))
     m, points, depth = _outputs(spec, n), _points(spec, n), _phases(spec) * spec.channels
     ic, oc = _up(depth, vl), _up(spec.out_channels, vl)
-    down = guess(spec.out_height, ASSUMED_SPATIAL) if spec.kernel[0] == 1 else -(-guess(spec.out_height, ASSUMED_SPATIAL) // m)
+    down = (
+        guess(spec.out_height, ASSUMED_SPATIAL)
+        if spec.kernel[0] == 1
+        else -(-guess(spec.out_height, ASSUMED_SPATIAL) // m)
+    )
     tiles = max(1, guess(spec.batch, 1)) * down * -(-guess(spec.out_width, ASSUMED_SPATIAL) // m)
     weight_bytes = 4 * points * depth * oc
     layout = _Blocks(tiles, points, depth, ic, oc, mr, target)
@@ -82,14 +92,29 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
     line = -(-guess(spec.out_width, ASSUMED_SPATIAL) // m) if planar else tiles
     block = min((-(-line // blocks) for blocks in range(1, max(2, line // (2 * mr) + 1))), key=layout.seconds)
     split = int(weight_bytes > 4 * points * tiles * ic and tiles < FEW_TILES and not planar)
-    transforms = points * tiles * (TRANSFORM_CYCLES[0] * ic + TRANSFORM_CYCLES[1] * oc) * FLOPS_PER_CYCLE_AND_LANE / target.flops
+    transforms = (
+        points * tiles * (TRANSFORM_CYCLES[0] * ic + TRANSFORM_CYCLES[1] * oc) * FLOPS_PER_CYCLE_AND_LANE / target.flops
+    )
     cost = layout.seconds(block) + transforms
     private, shared = scratch(spec, target, n, block, bool(split))
     return Choice(
-        header="winograd.h", label=f"winograd F({m},{n + 1 - m}) {mr}x{PANEL_VECTORS * vl}, blocks of {block} tiles",
-        macros=(*spec.macros(), ("CONV_NV", PANEL_VECTORS), ("CONV_MR", mr), ("WINO_N", n), ("WINO_M", m), ("WINO_T", block),
-                ("WINO_PLANAR", int(planar)), ("CONV_SPLIT_OC", split)),
-        pack=partial(pack, stride=spec.stride, n=n, panel=PANEL_VECTORS * vl, lanes=vl), scratch=private, shared=shared, cost=cost)
+        header="winograd.h",
+        label=f"winograd F({m},{n + 1 - m}) {mr}x{PANEL_VECTORS * vl}, blocks of {block} tiles",
+        macros=(
+            *spec.macros(),
+            ("CONV_NV", PANEL_VECTORS),
+            ("CONV_MR", mr),
+            ("WINO_N", n),
+            ("WINO_M", m),
+            ("WINO_T", block),
+            ("WINO_PLANAR", int(planar)),
+            ("CONV_SPLIT_OC", split),
+        ),
+        pack=partial(pack, stride=spec.stride, n=n, panel=PANEL_VECTORS * vl, lanes=vl),
+        scratch=private,
+        shared=shared,
+        cost=cost,
+    )
 
 
 def _up(size: int, lanes: int) -> int:
@@ -109,7 +134,7 @@ def _phases(spec: ConvSpec) -> int:
 
 
 def scratch(spec: ConvSpec, target: Target, n: int, block: int, split: bool) -> tuple[int, int]:
-    """Bytes (a thread, shared): zeros or a band of gathered input, and both matrices of a block; with `split` the inputs' is shared."""
+    """Bytes (a thread, shared): zeros or a gathered band, and a block's matrices; the inputs' is shared if `split`."""
     points, m = _points(spec, n), _outputs(spec, n)
     ic, oc = _up(_phases(spec) * spec.channels, target.vl), _up(spec.out_channels, target.vl)
     zeros = _up(spec.channels, target.vl) if spec.strides[1] == 1 else points // n * (block * m + n - m) * ic
@@ -120,19 +145,23 @@ def scratch(spec: ConvSpec, target: Target, n: int, block: int, split: bool) -> 
 def kernel_transform(n: int, taps: int) -> np.ndarray:
     """G, (n x taps), in float64, for the n points that winograd.h evaluates at, the last of them infinity."""
     a, b = math.sqrt(0.5), math.sqrt(2.0)
-    points = {4: ((0.0, 1.0), (1.0, 0.5), (-1.0, 0.5)),
-              6: ((0.0, 1.0), (a, -2 / 3), (-a, -2 / 3), (b, 1 / 6), (-b, 1 / 6))}[n]
-    finite = [[scale * x ** power for power in range(taps)] for x, scale in points]
+    points = {
+        4: ((0.0, 1.0), (1.0, 0.5), (-1.0, 0.5)),
+        6: ((0.0, 1.0), (a, -2 / 3), (-a, -2 / 3), (b, 1 / 6), (-b, 1 / 6)),
+    }[n]
+    finite = [[scale * x**power for power in range(taps)] for x, scale in points]
     return np.array([*finite, [0.0] * (taps - 1) + [1.0]])
 
 
 def pack(weight: np.ndarray, stride: tuple[int, int], n: int, panel: int, lanes: int) -> np.ndarray:
-    """(OC, IC, KH, KW) as winograd.h reads it: for each point the column panels of G g G' of every phase, computed in float64."""
+    """(OC, IC, KH, KW) as winograd.h reads it: for each point panels of G g G' of all phases, computed in float64."""
     oc, ic, kh, kw = weight.shape
     down, across = 1 if kh == 1 else stride[0], stride[1]
     tall, wide = -(-kh // down), -(-kw // across)
     padded = np.pad(weight.astype(np.float64), ((0, 0), (0, 0), (0, tall * down - kh), (0, wide * across - kw)))
     phases = padded.reshape(oc, ic, tall, down, wide, across)
     vertical = np.ones((1, 1)) if kh == 1 else kernel_transform(n, tall)
-    points = np.einsum("pr,ocratb,qt->pqabco", vertical, phases, kernel_transform(n, wide), optimize=True).astype(np.float32)
+    points = np.einsum("pr,ocratb,qt->pqabco", vertical, phases, kernel_transform(n, wide), optimize=True).astype(
+        np.float32
+    )
     return np.concatenate([pack_panels(matrix, panel, lanes) for matrix in points.reshape(-1, down * across * ic, oc)])
