@@ -17,6 +17,8 @@ from neve.ops.checks import check, check_same_dtype, exact, finish, less, wide, 
 from neve.ops.samples import data, sample
 
 Pairs = tuple[tuple[int, int], ...]
+Run = tuple[int, int, int]
+"""First phase, number of phases, taps of each."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,67 @@ class ConvTranspose(Op):
         return (with_bias(full[(slice(None), slice(None), *cut)], bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Loops over the inputs that reach each output; without dilation only over the taps of its phase."""
+        """float32 over one or two axes without dilation: template Conv, see `phases`; else loops."""
         x, w, *bias = inputs
-        return (finish(b, self.loops(b, x, w), x.dtype, bias, axis=1),)
+        (out,) = self.infer(x.type, w.type)
+        if x.dtype is not DType.float32 or len(self.stride) > 2 or max(self.dilation) > 1 or 0 in out.shape:
+            return (finish(b, self.loops(b, x, w), x.dtype, bias, axis=1),)
+        if len(self.stride) == 2:
+            return (finish(b, self.phases(b, x, w), x.dtype, bias, axis=1),)
+        flat = ConvTranspose((1, *self.stride), (0, *self.padding), (0, *self.output_padding), (1, 1), self.groups)
+        x2, w2 = (view(b, t, (*t.shape[:2], 1, t.shape[2]), lambda i, j, _, k: (i, j, k)) for t in (x, w))
+        y = flat.phases(b, x2, w2)
+        return (finish(b, view(b, y, out.shape, lambda i, j, k: (i, j, 0, k)), x.dtype, bias, axis=1),)
+
+    def phases(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Outputs with equal (position + padding) mod stride see the same taps: those taps are a plain convolution.
+
+        Phases with equally many taps, at most two runs an axis, are the channels of one convolution of stride 1.
+        """
+        (out,) = self.infer(x.type, w.type)
+        runs = [phase_runs(int(k), s) for k, s in zip(w.shape[2:], self.stride, strict=True)]
+        parts = [(pair, *self.phase(b, x, w, out, pair)) for pair in itertools.product(*runs)]
+        opg = Index.of(w.shape[1])
+
+        def element(n: Index, o: Index, *p: Index) -> Expr:
+            y = zero(x.dtype)
+            for pair, conv, start in parts:
+                q = [i + pad for i, pad in zip(p, self.padding, strict=True)]
+                at = [i % s - run[0] for i, s, run in zip(q, self.stride, pair, strict=True)]
+                channel = (o // opg * pair[0][1] + at[0]) * pair[1][1] + at[1]
+                place = [i // s - u for i, s, u in zip(q, self.stride, start, strict=True)]
+                inside = [(i, Index.of(run[1])) for i, run in zip(at, pair, strict=True)]
+                y = guard(inside, conv(n, channel * opg + o % opg, *place), y)
+            return y
+
+        return b.compute(out.shape, out.dtype, element)
+
+    def phase(
+        self, b: Builder, x: Tensor, w: Tensor, out: TensorType, pair: Sequence[Run]
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """The convolution for a run of phases an axis, channels (group, phases, OC / groups); its first q // stride."""
+        (f0, n0, taps0), (f1, n1, taps1) = pair
+        s0, s1 = self.stride
+        opg, cpg = w.shape[1], w.shape[0] // self.groups
+        shape = (dim(self.groups * n0 * n1 * opg), cpg, taps0, taps1)
+
+        def weight(oc: Index, c: Index, i: Index, j: Index) -> tuple[Index, ...]:
+            at = oc // opg % (n0 * n1)
+            tap0 = at // n1 + f0 + (taps0 - 1 - i) * s0
+            tap1 = at % n1 + f1 + (taps1 - 1 - j) * s1
+            return oc // (opg * n0 * n1) * cpg + c, oc % opg, tap0, tap1
+
+        padding, start = [], []
+        for (_, _, taps), s, pad, more, k in zip(
+            pair, self.stride, self.padding, self.output_padding, w.shape[2:], strict=True
+        ):
+            before = max(taps - 1 - pad // s, 0)
+            padding.append((before, max((k - 1 + more - pad) // s, 0)))
+            start.append(taps - 1 - before)
+        conv = Conv((1, 1), tuple(padding), (1, 1), self.groups)
+        taps_of = view(b, w, shape, weight)
+        (y,) = b.template(conv, (x, taps_of), conv.infer(x.type, taps_of.type))
+        return y, tuple(start)
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """Without bias, in the type that x's is computed in."""
@@ -251,6 +311,12 @@ class ConvTranspose(Op):
         yield from (problem(cls(*attributes), x, w, bias) for attributes, x, w, bias in TRANSPOSED)
         for dtype in (DType.float64, DType.float16, DType.int64):
             yield problem(cls((2, 1), (1, 0), (1, 0), (1, 1)), (1, 3, 5, 4), (3, 4, 3, 2), True, dtype)
+
+
+def phase_runs(kernel: int, stride: int) -> list[Run]:
+    """Runs of phases along an axis that have equally many taps, but for those that have none."""
+    whole, rest = divmod(kernel, stride)
+    return [run for run in ((0, rest, whole + 1), (rest, stride - rest, whole)) if run[1] and run[2]]
 
 
 def check_conv(op: Op, rank: int, types: tuple[TensorType, ...]) -> tuple[TensorType, TensorType]:
