@@ -1,8 +1,9 @@
-"""The table: ATen overload → builder. Every overload in it is kept by capture; torch's decompositions reduce all others.
+"""The table: ATen overload → builder. Capture keeps every overload in it; torch's decompositions reduce all others.
 
 A builder takes the Context and the node's arguments (tensors as Values, sizes as dims, the rest as Python has it) and
 returns a Value, a tuple of them (None for a result that no one may use), or what an argument may be.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

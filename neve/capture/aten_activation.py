@@ -1,4 +1,5 @@
 """Builders of activation functions and clamps."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """Builders of the ops that check something and give nothing, and of numbers read from tensors."""
+
 from __future__ import annotations
 
 from typing import Any

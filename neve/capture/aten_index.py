@@ -1,4 +1,5 @@
 """Builders of reads and writes at positions that are data."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,11 +12,26 @@ from neve.ir.types import DType
 from neve.ops.index import Embedding, Gather, IndexSelect, IndexTensors
 from neve.ops.scatter import IndexPut, MaskedScatter, Scatter
 
-REDUCTIONS = {"sum": "sum", "prod": "prod", "mean": "mean", "amax": "amax", "amin": "amin", "add": "sum", "multiply": "prod"}
+REDUCTIONS = {
+    "sum": "sum",
+    "prod": "prod",
+    "mean": "mean",
+    "amax": "amax",
+    "amin": "amin",
+    "add": "sum",
+    "multiply": "prod",
+}
 
 
 @aten("embedding")
-def embedding(c: Context, weight: Value, indices: Value, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False) -> Value:
+def embedding(
+    c: Context,
+    weight: Value,
+    indices: Value,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Value:
     return c(Embedding(), weight, indices)
 
 
@@ -33,7 +49,9 @@ def _positions(c: Context, indices: Sequence[Value | None]) -> tuple[tuple[int, 
     axes = tuple(i for i, v in enumerate(indices) if v is not None)
     tensors = [v for v in indices if v is not None]
     if any(v.dtype in (DType.bool, DType.uint8) for v in tensors):
-        raise Refusal("indexing with a mask gives a shape that depends on data: use torch.where, or masked_fill for writes")
+        raise Refusal(
+            "indexing with a mask gives a shape that depends on data: use torch.where, or masked_fill for writes"
+        )
     return axes, [c.cast(v, DType.int64) for v in tensors]
 
 
@@ -44,8 +62,16 @@ def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
 
 
 @aten("index_put", "_unsafe_index_put")
-def index_put(c: Context, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False, unsafe: bool = False) -> Value:
-    if len(indices) == 1 and indices[0] is not None and indices[0].dtype is DType.bool and not values.shape and not accumulate:
+def index_put(
+    c: Context, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False, unsafe: bool = False
+) -> Value:
+    if (
+        len(indices) == 1
+        and indices[0] is not None
+        and indices[0].dtype is DType.bool
+        and not values.shape
+        and not accumulate
+    ):
         mask = c.reshape(indices[0], (*indices[0].shape, *(1,) * (len(x.shape) - len(indices[0].shape))))
         return c("where", c.expand(mask, x.shape), c.cast(values, x.dtype), x)
     axes, tensors = _positions(c, indices)
@@ -74,7 +100,9 @@ def scatter_with(c: Context, x: Value, axis: int, index: Value, src: Any, *, red
 
 
 @aten("scatter_reduce.two")
-def scatter_reduce(c: Context, x: Value, axis: int, index: Value, src: Value, reduce: str, *, include_self: bool = True) -> Value:
+def scatter_reduce(
+    c: Context, x: Value, axis: int, index: Value, src: Value, reduce: str, *, include_self: bool = True
+) -> Value:
     return c(Scatter(_along(c, x, axis), REDUCTIONS[reduce], include_self), x, index, src)
 
 

@@ -1,4 +1,5 @@
 """Builders of convolutions, matrix products, normalisations and softmax."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,24 +27,49 @@ def spread(value: Ints, n: int) -> tuple[int, ...]:
 
 
 @aten("convolution")
-def convolution(c: Context, x: Value, w: Value, bias: Value | None, stride: Ints, padding: Ints, dilation: Ints, transposed: bool,
-                output_padding: Ints, groups: int) -> Value:
+def convolution(
+    c: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    transposed: bool,
+    output_padding: Ints,
+    groups: int,
+) -> Value:
     n = len(w.shape) - 2
     stride, padding, dilation, output_padding = (spread(v, n) for v in (stride, padding, dilation, output_padding))
-    op = (ConvTranspose(stride, padding, output_padding, dilation, groups) if transposed
-          else Conv(stride, tuple((p, p) for p in padding), dilation, groups))
+    op = (
+        ConvTranspose(stride, padding, output_padding, dilation, groups)
+        if transposed
+        else Conv(stride, tuple((p, p) for p in padding), dilation, groups)
+    )
     return c(op, x, w, *((bias,) if bias is not None else ()))
 
 
 @aten("conv1d.padding", "conv2d.padding", "conv3d.padding")
-def conv_padding(c: Context, x: Value, w: Value, bias: Value | None = None, stride: Ints = 1, padding: str = "valid", dilation: Ints = 1,
-                 groups: int = 1) -> Value:
+def conv_padding(
+    c: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None = None,
+    stride: Ints = 1,
+    padding: str = "valid",
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Value:
     n = len(w.shape) - 2
     stride, dilation = spread(stride, n), spread(dilation, n)
     total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, w.shape[2:], strict=True)]
     batched = len(x.shape) == n + 2
-    y = c(Conv(stride, tuple((t // 2, t - t // 2) for t in total), dilation, groups), x if batched else c.unsqueeze(x, 0), w,
-          *((bias,) if bias is not None else ()))
+    y = c(
+        Conv(stride, tuple((t // 2, t - t // 2) for t in total), dilation, groups),
+        x if batched else c.unsqueeze(x, 0),
+        w,
+        *((bias,) if bias is not None else ()),
+    )
     return y if batched else c.reshape(y, y.shape[1:])
 
 
@@ -90,10 +116,10 @@ def _sum(c: Context, bias: Value, product: Value, beta: Any, alpha: Any) -> Valu
     return c("add", product, bias)
 
 
-
-
 @aten("_native_batch_norm_legit_no_training")
-def batch_norm(c: Context, x: Value, w: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float) -> tuple[Any, ...]:
+def batch_norm(
+    c: Context, x: Value, w: Value | None, b: Value | None, mean: Value, var: Value, momentum: float, eps: float
+) -> tuple[Any, ...]:
     dtype = mean.dtype if mean.dtype is not x.dtype else x.dtype
     w = c.full(1, dtype, mean.shape) if w is None else c.cast(w, dtype)
     b = c.full(0, dtype, mean.shape) if b is None else c.cast(b, dtype)
@@ -102,30 +128,66 @@ def batch_norm(c: Context, x: Value, w: Value | None, b: Value | None, mean: Val
 
 
 @aten("layer_norm")
-def layer_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None = None, b: Value | None = None, eps: float = 1e-5,
-               cudnn_enable: bool = True) -> Value:
+def layer_norm(
+    c: Context,
+    x: Value,
+    shape: Sequence[Any],
+    w: Value | None = None,
+    b: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Value:
     return _affine(c, LayerNorm(len(shape), eps), x, w, b)
 
 
 @aten("native_layer_norm")
-def native_layer_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None, b: Value | None, eps: float) -> tuple[Any, ...]:
+def native_layer_norm(
+    c: Context, x: Value, shape: Sequence[Any], w: Value | None, b: Value | None, eps: float
+) -> tuple[Any, ...]:
     return layer_norm(c, x, shape, w, b, eps), None, None
 
 
 @aten("group_norm")
-def group_norm(c: Context, x: Value, groups: int, w: Value | None = None, b: Value | None = None, eps: float = 1e-5, cudnn_enabled: bool = True) -> Value:
+def group_norm(
+    c: Context,
+    x: Value,
+    groups: int,
+    w: Value | None = None,
+    b: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Value:
     return _affine(c, GroupNorm(groups, eps), x, w, b)
 
 
 @aten("native_group_norm")
-def native_group_norm(c: Context, x: Value, w: Value | None, b: Value | None, n: Any, channels: Any, positions: Any, groups: int,
-                      eps: float) -> tuple[Any, ...]:
+def native_group_norm(
+    c: Context,
+    x: Value,
+    w: Value | None,
+    b: Value | None,
+    n: Any,
+    channels: Any,
+    positions: Any,
+    groups: int,
+    eps: float,
+) -> tuple[Any, ...]:
     return group_norm(c, x, groups, w, b, eps), None, None
 
 
 @aten("instance_norm")
-def instance_norm(c: Context, x: Value, w: Value | None, b: Value | None, mean: Value | None, var: Value | None, use_input_stats: bool,
-                  momentum: float, eps: float, cudnn_enabled: bool) -> Value:
+def instance_norm(
+    c: Context,
+    x: Value,
+    w: Value | None,
+    b: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
     if not use_input_stats:
         assert mean is not None and var is not None
         return batch_norm(c, x, w, b, mean, var, momentum, eps)[0]  # type: ignore[no-any-return]
@@ -145,7 +207,7 @@ def rms_norm(c: Context, x: Value, shape: Sequence[Any], w: Value | None = None,
 
 
 def _affine(c: Context, op: LayerNorm | GroupNorm, x: Value, w: Value | None, b: Value | None) -> Value:
-    """op with the parameters there are; a bias alone gets a weight of ones. Parameters of another dtype are computed in the wider one."""
+    """op with the parameters there are; a bias alone gets a weight of ones. Their dtype is computed in."""
     given = [v for v in (w, b) if v is not None]
     dtype = next((v.dtype for v in given if v.dtype is not x.dtype), x.dtype)
     if w is None and b is not None:

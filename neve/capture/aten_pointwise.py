@@ -1,4 +1,5 @@
 """Builders of the pointwise ops."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -9,13 +10,18 @@ from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.elementary import Polygamma
 
-UNARY = ("exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh rsqrt sqrt "
-         "lgamma digamma erfinv i0 sinc reciprocal special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtr:ndtr special_ndtri:ndtri "
-         "special_log_ndtr:log_ndtr")
+UNARY = (
+    "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh "
+    "rsqrt sqrt lgamma digamma "
+    "erfinv i0 sinc reciprocal special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtr:ndtr "
+    "special_ndtri:ndtri special_log_ndtr:log_ndtr"
+)
 SAME = "neg abs sign sgn:sign"
 ROUNDING = "floor ceil trunc"
 BINARY = "mul.Tensor maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
-FLOAT_BINARY = "atan2 hypot copysign.Tensor nextafter xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
+FLOAT_BINARY = (
+    "atan2 hypot copysign.Tensor nextafter xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
+)
 COMPARISONS = "eq ne lt le gt ge"
 
 
@@ -80,8 +86,17 @@ def bitwise_not(c: Context, x: Value) -> Value:
     return c("bitwise_not", x)
 
 
-@aten("bitwise_and.Scalar", "bitwise_or.Scalar", "bitwise_xor.Scalar", "bitwise_left_shift.Tensor", "bitwise_right_shift.Tensor",
-      "bitwise_left_shift.Tensor_Scalar", "bitwise_right_shift.Tensor_Scalar", "bitwise_left_shift.Scalar_Tensor", "bitwise_right_shift.Scalar_Tensor")
+@aten(
+    "bitwise_and.Scalar",
+    "bitwise_or.Scalar",
+    "bitwise_xor.Scalar",
+    "bitwise_left_shift.Tensor",
+    "bitwise_right_shift.Tensor",
+    "bitwise_left_shift.Tensor_Scalar",
+    "bitwise_right_shift.Tensor_Scalar",
+    "bitwise_left_shift.Scalar_Tensor",
+    "bitwise_right_shift.Scalar_Tensor",
+)
 def bitwise(c: Context, x: Any, y: Any) -> Value:
     dtype = c.out.dtype
     return c(c.node.target.overloadpacket.__name__, c.tensor(x, dtype), c.tensor(y, dtype))
@@ -248,7 +263,9 @@ def identity(c: Context, x: Value, memory_format: Any = None) -> Value:
 @aten("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def dropout(c: Context, x: Value, p: float, train: bool) -> Value:
     if train and p > 0:
-        raise Refusal("dropout in training mode is random: use self.training for its flag (the model is captured in evaluation mode)")
+        raise Refusal(
+            "dropout in training mode is random: use self.training for its flag (capture is in evaluation mode)"
+        )
     return x
 
 

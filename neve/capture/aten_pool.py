@@ -1,7 +1,7 @@
 """Builders of pooling, resampling and image sampling."""
+
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from neve.capture.aten import aten
@@ -25,41 +25,66 @@ def _windows(c: Context, kernel: Ints, stride: Ints | None, *rest: Ints) -> tupl
     return (kernel, spread(stride, n) if stride else kernel, *(spread(r, n) for r in rest))
 
 
-
-
 @aten("max_pool1d", "max_pool2d", "max_pool3d")
-def max_pool(c: Context, x: Value, kernel: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1, ceil_mode: bool = False) -> Value:
+def max_pool(
+    c: Context,
+    x: Value,
+    kernel: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+) -> Value:
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     return c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
 
 
 @aten("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d_with_indices")
-def max_pool_indices(c: Context, x: Value, kernel: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
-                     ceil_mode: bool = False) -> tuple[Value | None, ...]:
+def max_pool_indices(
+    c: Context,
+    x: Value,
+    kernel: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+) -> tuple[Value | None, ...]:
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     value = c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
     return value, c(MaxPoolIndices(kernel, stride, padding, dilation, ceil_mode), x) if c.used(1) else None
 
 
 @aten("avg_pool1d", "avg_pool2d", "avg_pool3d")
-def avg_pool(c: Context, x: Value, kernel: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
-             count_include_pad: bool = True, divisor_override: int | None = None) -> Value:
+def avg_pool(
+    c: Context,
+    x: Value,
+    kernel: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
     kernel, stride, padding = _windows(c, kernel, stride, padding)
     return c(AvgPool(kernel, stride, padding, ceil_mode, count_include_pad, divisor_override), x)
 
 
-@aten("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+@aten(
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
+)
 def adaptive_avg_pool(c: Context, x: Value, output: Any) -> Value:
-    return c(AdaptiveAvgPool(c.out.shape[-_spatial(c):]), x)
+    return c(AdaptiveAvgPool(c.out.shape[-_spatial(c) :]), x)
 
 
 @aten("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(c: Context, x: Value, output: Any) -> tuple[Value | None, ...]:
-    output = c.out.shape[-_spatial(c):]
+    output = c.out.shape[-_spatial(c) :]
     return c(AdaptiveMaxPool(output), x), c(AdaptiveMaxPoolIndices(output), x) if c.used(1) else None
 
 
-def _resize(c: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[float | None, ...]]:
+def _resize(
+    c: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], tuple[float | None, ...]]:
     """Output sizes and scale arguments of an upsample op; args are what follows the input (and align_corners)."""
     n = _spatial(c)
     scales = args[1:]
@@ -73,15 +98,33 @@ def _resize(c: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
     return c.out.shape[-n:], scales if any(s is not None for s in scales) else ()
 
 
-@aten("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec",
-      "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "_upsample_nearest_exact1d.vec",
-      "_upsample_nearest_exact2d.vec", "_upsample_nearest_exact3d.vec")
+@aten(
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+    "upsample_nearest1d.vec",
+    "upsample_nearest2d.vec",
+    "upsample_nearest3d.vec",
+    "_upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d",
+    "_upsample_nearest_exact1d.vec",
+    "_upsample_nearest_exact2d.vec",
+    "_upsample_nearest_exact3d.vec",
+)
 def upsample_nearest(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
     output, scales = _resize(c, args, kwargs)
     return c(UpsampleNearest(output, scales, "exact" in c.node.target.overloadpacket.__name__), x)
 
 
-@aten("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
+@aten(
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_trilinear3d",
+    "upsample_linear1d.vec",
+    "upsample_bilinear2d.vec",
+    "upsample_trilinear3d.vec",
+)
 def upsample_linear(c: Context, x: Value, size: Any, align_corners: bool, *args: Any, **kwargs: Any) -> Value:
     output, scales = _resize(c, (size, *args), kwargs)
     return c(UpsampleLinear(output, align_corners, scales), x)
@@ -95,4 +138,10 @@ def upsample_bicubic(c: Context, x: Value, size: Any, align_corners: bool, *args
 
 @aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def grid_sampler(c: Context, x: Value, grid: Value, mode: int, padding_mode: int, align_corners: bool) -> Value:
-    return c(GridSample(("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding_mode], align_corners), x, grid)
+    return c(
+        GridSample(
+            ("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding_mode], align_corners
+        ),
+        x,
+        grid,
+    )

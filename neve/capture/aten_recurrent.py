@@ -1,4 +1,5 @@
 """Builders of recurrent layers: torch's stacks of layers and directions as single ones."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -33,9 +34,20 @@ def rnn_relu(c: Context, x: Value, h0: Value, params: Sequence[Value], *flags: A
     return _stack(c, x, (h0,), params, lambda reverse: Rnn(reverse, "relu"), *flags)
 
 
-def _stack(c: Context, x: Value, states: tuple[Value, ...], params: Sequence[Value], cell: Callable[[bool], Recurrent], has_biases: bool,
-           layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> tuple[Value, ...]:
-    """All layers and directions: (y, last states…), the states stacked as torch does: layer · directions + direction."""
+def _stack(
+    c: Context,
+    x: Value,
+    states: tuple[Value, ...],
+    params: Sequence[Value],
+    cell: Callable[[bool], Recurrent],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Value, ...]:
+    """Layers and directions: (y, last states…), the states stacked as torch does (layer · directions + direction)."""
     if dropout and train and layers > 1:
         raise Refusal("dropout between recurrent layers in training mode is random")
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
@@ -45,7 +57,7 @@ def _stack(c: Context, x: Value, states: tuple[Value, ...], params: Sequence[Val
         outs = []
         for direction in range(directions):
             k = layer * directions + direction
-            weights = list(params[k * each:(k + 1) * each])
+            weights = list(params[k * each : (k + 1) * each])
             if not has_biases:
                 weights += [c.full(0, x.dtype, weights[0].shape[:1])] * 2
             out, *ends = c.emit(cell(bool(direction)), y, *weights, *(c.select(s, 0, k) for s in states))

@@ -1,4 +1,5 @@
 """Builders of reductions and scans."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -84,7 +85,16 @@ def _position(c: Context, kind: Any, x: Value, axis: int | None, keepdim: bool) 
 
 
 @aten("var", "var.dim", "var.correction")
-def var(c: Context, x: Value, axes: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None, dim: Any = None) -> Value:
+def var(
+    c: Context,
+    x: Value,
+    axes: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+    dim: Any = None,
+) -> Value:
     if isinstance(axes, bool):
         axes, unbiased = None, axes
     free = correction if correction is not None else 1 if unbiased else 0
@@ -108,7 +118,9 @@ def var_mean(c: Context, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, Va
 
 
 @aten("linalg_vector_norm")
-def vector_norm(c: Context, x: Value, ord: Any = 2, axes: Axes = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+def vector_norm(
+    c: Context, x: Value, ord: Any = 2, axes: Axes = None, keepdim: bool = False, *, dtype: Any = None
+) -> Value:
     x = c.cast(x, c.out.dtype)
     return c(reduce.VectorNorm(c.axes(axes, len(x.shape)), keepdim if x.shape else False, float(ord)), x)
 

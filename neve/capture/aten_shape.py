@@ -1,4 +1,5 @@
 """Builders of views, joins, pads and writes into parts of a tensor."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -17,15 +18,34 @@ from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
 END = 2**62
 
 
-@aten("view", "reshape", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze", "squeeze.dim", "squeeze.dims", "flatten.using_ints", "view_copy",
-      "unsqueeze_copy", "squeeze_copy", "squeeze_copy.dim", "squeeze_copy.dims", "unflatten.int")
+@aten(
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "_reshape_alias",
+    "unsqueeze",
+    "squeeze",
+    "squeeze.dim",
+    "squeeze.dims",
+    "flatten.using_ints",
+    "view_copy",
+    "unsqueeze_copy",
+    "squeeze_copy",
+    "squeeze_copy.dim",
+    "squeeze_copy.dims",
+    "unflatten.int",
+)
 def reshape(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
     return c.reshape(x, c.out.shape)
 
 
 @aten("view.dtype")
 def view_dtype(c: Context, x: Value, dtype: Any) -> Value:
-    return x if c.out.dtype is x.dtype else c.refuse("the reinterpretation of a tensor's bits as another dtype is not supported")
+    return (
+        x
+        if c.out.dtype is x.dtype
+        else c.refuse("the reinterpretation of a tensor's bits as another dtype is not supported")
+    )
 
 
 @aten("expand", "expand_copy", "broadcast_to")
@@ -74,7 +94,9 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
         return dim(at)
     low, gap = c.symbols.range(sympy.sympify(at)), c.symbols.range(sympy.sympify(size - at))
     if low is None or gap is None or low[0] < 0 or gap[0] < 0:
-        raise Refusal(f"a slice at {at} of an axis of size {size}: whether it is inside depends on the size; declare the size's range")
+        raise Refusal(
+            f"a slice at {at} of an axis of size {size}: inside or not depends on the size; declare the size's range"
+        )
     return dim(at)
 
 
@@ -98,7 +120,9 @@ def _index(c: Context, size: Dim, index: Any) -> Dim:
         index = dim(size + index)
     low, gap = c.symbols.range(sympy.sympify(index)), c.symbols.range(sympy.sympify(size - index))
     if low is None or gap is None or low[0] < 0 or gap[0] < 1:
-        raise Refusal(f"the index {index} of an axis of size {size}: whether it is inside depends on the size; declare the size's range")
+        raise Refusal(
+            f"the index {index} of an axis of size {size}: inside or not depends on the size; declare the size's range"
+        )
     return dim(index)
 
 
@@ -113,8 +137,16 @@ def unbind(c: Context, x: Value, axis: int = 0) -> tuple[Value, ...]:
     return tuple(c.select(x, axis, i) for i in range(_static(x.shape[axis])))
 
 
-@aten("split.Tensor", "split_with_sizes", "chunk", "split_with_sizes_copy", "split_copy.Tensor", "unsafe_split.Tensor", "unsafe_split_with_sizes",
-      "unsafe_chunk")
+@aten(
+    "split.Tensor",
+    "split_with_sizes",
+    "chunk",
+    "split_with_sizes_copy",
+    "split_copy.Tensor",
+    "unsafe_split.Tensor",
+    "unsafe_split_with_sizes",
+    "unsafe_chunk",
+)
 def split(c: Context, x: Value, sizes: Any, axis: int = 0, **kwargs: Any) -> tuple[Value, ...]:
     axis = c.axis(kwargs.get("dim", axis), len(x.shape))
     parts, at = [], 0
@@ -216,19 +248,37 @@ def triu(c: Context, x: Value, diagonal: int = 0) -> Value:
 
 
 @aten("diagonal", "diagonal_copy")
-def diagonal(c: Context, x: Value, offset: int = 0, a: int = 0, b: int = 1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+def diagonal(
+    c: Context, x: Value, offset: int = 0, a: int = 0, b: int = 1, *, dim1: int | None = None, dim2: int | None = None
+) -> Value:
     rank = len(x.shape)
     return c(Diagonal(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x)
 
 
 @aten("diagonal_scatter")
-def diagonal_scatter(c: Context, x: Value, src: Value, offset: int = 0, a: int = 0, b: int = 1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+def diagonal_scatter(
+    c: Context,
+    x: Value,
+    src: Value,
+    offset: int = 0,
+    a: int = 0,
+    b: int = 1,
+    *,
+    dim1: int | None = None,
+    dim2: int | None = None,
+) -> Value:
     rank = len(x.shape)
-    return c(DiagonalScatter(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x, c.cast(src, x.dtype))
+    return c(
+        DiagonalScatter(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank),
+        x,
+        c.cast(src, x.dtype),
+    )
 
 
 @aten("diag_embed")
-def diag_embed(c: Context, x: Value, offset: int = 0, a: int = -2, b: int = -1, *, dim1: int | None = None, dim2: int | None = None) -> Value:
+def diag_embed(
+    c: Context, x: Value, offset: int = 0, a: int = -2, b: int = -1, *, dim1: int | None = None, dim2: int | None = None
+) -> Value:
     rank = len(x.shape) + 1
     return c(DiagEmbed(offset, (a if dim1 is None else dim1) % rank, (b if dim2 is None else dim2) % rank), x)
 
@@ -250,7 +300,9 @@ def as_strided(c: Context, x: Value, size: Sequence[Any], stride: Sequence[Any],
 
 
 @aten("slice_scatter")
-def slice_scatter(c: Context, x: Value, src: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+def slice_scatter(
+    c: Context, x: Value, src: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1
+) -> Value:
     axis = c.axis(axis, len(x.shape))
     low, high = bounds(c, x.shape[axis], start, stop)
     src = c.expand(c.cast(src, x.dtype), Slice(axis, low, high, step).infer(x.type)[0].shape)
@@ -261,5 +313,5 @@ def slice_scatter(c: Context, x: Value, src: Value, axis: int = 0, start: Any = 
 def select_scatter(c: Context, x: Value, src: Value, axis: int, index: Any) -> Value:
     axis = c.axis(axis, len(x.shape))
     at = _index(c, x.shape[axis], index)
-    src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1:])
+    src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1 :])
     return c(SliceScatter(axis, at, dim(at + 1), 1), x, c.unsqueeze(src, axis))

@@ -1,4 +1,5 @@
 """Builders of ordering: sort, topk, median, search."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +12,9 @@ from neve.ops.sort import Kthvalue, Median, Mode, Searchsorted, Sort, TopK
 
 
 @aten("sort", "sort.stable")
-def sort(c: Context, x: Value, axis: int = -1, descending: bool = False, *, stable: bool | None = None, **kwargs: Any) -> tuple[Value, ...]:
+def sort(
+    c: Context, x: Value, axis: int = -1, descending: bool = False, *, stable: bool | None = None, **kwargs: Any
+) -> tuple[Value, ...]:
     return c.emit(Sort(c.axis(kwargs.get("dim", axis), len(x.shape)), descending), x)
 
 
@@ -45,8 +48,16 @@ def mode(c: Context, x: Value, axis: int = -1, keepdim: bool = False) -> tuple[V
 
 
 @aten("searchsorted.Tensor", "searchsorted.Scalar")
-def searchsorted(c: Context, ordered: Value, values: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,
-                 sorter: Value | None = None) -> Value:
+def searchsorted(
+    c: Context,
+    ordered: Value,
+    values: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Value | None = None,
+) -> Value:
     if sorter is not None:
         raise Refusal("searchsorted with a sorter")
     return _search(c, ordered, values, out_int32, right or side == "right")

@@ -1,4 +1,5 @@
 """Builders of the ops that make tensors from nothing."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,8 +13,21 @@ from neve.ir.types import DType, dim, dims
 from neve.ops.source import Arange
 
 
-@aten("full", "new_full", "full_like", "scalar_tensor", "zeros", "ones", "new_zeros", "new_ones", "zeros_like", "ones_like", "fill.Scalar", "fill.Tensor",
-      "zero")
+@aten(
+    "full",
+    "new_full",
+    "full_like",
+    "scalar_tensor",
+    "zeros",
+    "ones",
+    "new_zeros",
+    "new_ones",
+    "zeros_like",
+    "ones_like",
+    "fill.Scalar",
+    "fill.Tensor",
+    "zero",
+)
 def full(c: Context, *args: Any, **kwargs: Any) -> Value:
     name, out = c.node.target.overloadpacket.__name__, c.out
     value = 0 if "zero" in name else 1 if "ones" in name else _fill_value(name, args, kwargs)

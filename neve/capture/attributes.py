@@ -1,4 +1,5 @@
 """Python attributes that a model writes while it runs: torch.export drops such writes, so they have to be refused."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ def watch_attributes(root: nn.Module) -> Iterator[list[str]]:
     The comparison is made as root's forward returns, since torch.export restores most attributes afterwards; containers
     that are changed in place are restored here.
     """
-    before = {path: (m, {k: (v, _fingerprint(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)}) for path, m in root.named_modules()}
+    before = {
+        path: (m, {k: (v, _fingerprint(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)})
+        for path, m in root.named_modules()
+    }
     reasons: list[str] = []
 
     def compare(*_: Any) -> None:
@@ -54,11 +58,17 @@ def _fingerprint(value: Any, depth: int = DEPTH) -> Any:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return (type(value).__name__, repr(value))
     if depth and isinstance(value, dict):
-        return ("dict", [(repr(k) if isinstance(k, (str, int)) else id(k), _fingerprint(v, depth - 1)) for k, v in value.items()])
+        return (
+            "dict",
+            [(repr(k) if isinstance(k, (str, int)) else id(k), _fingerprint(v, depth - 1)) for k, v in value.items()],
+        )
     if depth and isinstance(value, (list, tuple)):
         return (type(value).__name__, [_fingerprint(v, depth - 1) for v in value])
     if depth and isinstance(value, (set, frozenset)):
-        return (type(value).__name__, sorted(repr(v) if isinstance(v, (str, int, float)) else str(id(v)) for v in value))
+        return (
+            type(value).__name__,
+            sorted(repr(v) if isinstance(v, (str, int, float)) else str(id(v)) for v in value),
+        )
     return (type(value).__name__, id(value))
 
 
@@ -75,8 +85,13 @@ def _restored(value: Any, content: Any) -> Any:
 
 
 def _reason(path: str, name: str, old: Any, new: Any) -> str:
-    mend = "register it as a buffer and write it in place" if isinstance(new, torch.Tensor) else "pass it as an argument and return it, or compute it anew"
-    return f"forward writes the attribute self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)}), which would be lost: {mend}"
+    mend = (
+        "register it as a buffer and write it in place"
+        if isinstance(new, torch.Tensor)
+        else "pass it as an argument and return it, or compute it anew"
+    )
+    what = f"self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)})"
+    return f"forward writes the attribute {what}, which would be lost: {mend}"
 
 
 def _show(value: Any) -> str:

@@ -1,4 +1,5 @@
 """Parameters, buffers and lifted tensors as constants and state variables, deduplicated by storage."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -23,7 +24,7 @@ def to_numpy(tensor: torch.Tensor, copy: bool = False) -> np.ndarray:
 
 
 class Constants:
-    """The tensors of a Program: equal storage, place and type is one ConstTensor, or one StateVar if a method writes it."""
+    """The tensors of a Program: equal storage, place and type is one ConstTensor, or StateVar if a method writes it."""
 
     def __init__(self) -> None:
         self._constants: dict[Key, ConstTensor] = {}
@@ -46,15 +47,23 @@ class Constants:
 
     def value(self, b: GraphBuilder, tensor: torch.Tensor, name: str) -> Value:
         """The tensor in a graph: a read of state, or a constant. Raises ValueError if it cannot be one."""
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.layout is not torch.strided or tensor.is_quantized:
-            raise ValueError(f"a {type(tensor).__name__} ({tensor.layout}, {tensor.dtype}) is not supported as a weight")
+        if (
+            type(tensor) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+            or tensor.layout is not torch.strided
+            or tensor.is_quantized
+        ):
+            raise ValueError(
+                f"a {type(tensor).__name__} ({tensor.layout}, {tensor.dtype}) is not supported as a weight"
+            )
         if tensor.device.type == "meta":
             raise ValueError("the weight is on the meta device and has no data")
         key, hint = _key(tensor), _identifier(name)
         if key in self._states:
             return b(ReadState(self._states[key]), name=hint)
         if _storage(tensor) in self._written:
-            raise ValueError(f"shares memory with {self._states[self._written[_storage(tensor)]].name}, which the model writes")
+            raise ValueError(
+                f"shares memory with {self._states[self._written[_storage(tensor)]].name}, which the model writes"
+            )
         if key not in self._constants:
             array = to_numpy(tensor).view()
             array.flags.writeable = False

@@ -1,4 +1,5 @@
 """What the builders of the ATen table work with: emitting ops, constants, casts, torch's type promotion."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -79,15 +80,18 @@ class Context:
 
     def used(self, i: int) -> bool:
         """Whether result i of the node has a use."""
-        return any(u.target.__name__ == "getitem" and u.args[1] == i and u.users for u in self.node.users
-                   if hasattr(u.target, "__name__")) or any(getattr(u.target, "__name__", "") != "getitem" for u in self.node.users)
+        return any(
+            u.target.__name__ == "getitem" and u.args[1] == i and u.users
+            for u in self.node.users
+            if hasattr(u.target, "__name__")
+        ) or any(getattr(u.target, "__name__", "") != "getitem" for u in self.node.users)
 
     # Values.
 
     def cast(self, v: Value, dtype: DType) -> Value:
         return v if v.dtype is dtype else self(Cast(dtype), v)
 
-    def full(self, value: float | int | bool, dtype: DType, shape: Sequence[Dim] = ()) -> Value:
+    def full(self, value: float | bool, dtype: DType, shape: Sequence[Dim] = ()) -> Value:
         value = bool(value) if dtype is DType.bool else int(value) if dtype.is_int else float(value)
         return self(Full(tuple(shape), value, dtype))
 
@@ -134,7 +138,7 @@ class Context:
         return self(Slice(axis, start, stop, step), v)
 
     def select(self, v: Value, axis: int, index: Any) -> Value:
-        return self.reshape(self.slice(v, axis, index, index + 1), v.shape[:axis] + v.shape[axis + 1:])
+        return self.reshape(self.slice(v, axis, index, index + 1), v.shape[:axis] + v.shape[axis + 1 :])
 
     def unsqueeze(self, v: Value, axis: int) -> Value:
         return self.reshape(v, (*v.shape[:axis], 1, *v.shape[axis:]))
@@ -151,8 +155,14 @@ class Context:
 
 
 def _integral(x: sympy.Expr) -> bool:
-    return not any(isinstance(f, sympy.Rational) and not f.is_Integer or isinstance(f, sympy.Pow) and f.exp.is_negative
-                   for f in sympy.preorder_traversal(sympy.expand(x)) if not isinstance(f, sympy.floor)) or x.func is sympy.floor
+    return (
+        not any(
+            (isinstance(f, sympy.Rational) and not f.is_Integer) or (isinstance(f, sympy.Pow) and f.exp.is_negative)
+            for f in sympy.preorder_traversal(sympy.expand(x))
+            if not isinstance(f, sympy.floor)
+        )
+        or x.func is sympy.floor
+    )
 
 
 @cache

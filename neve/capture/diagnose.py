@@ -1,4 +1,5 @@
 """Where a node comes from, and what to tell the user when a model cannot be captured."""
+
 from __future__ import annotations
 
 import inspect
@@ -16,7 +17,11 @@ from neve.ir.graph import Origin
 
 SHOWN = 5
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n?\s*([^\n]*)')
-INTERNAL = (os.path.dirname(inspect.__file__) + os.sep + "inspect.py", os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)
+INTERNAL = (
+    os.path.dirname(inspect.__file__) + os.sep + "inspect.py",
+    os.path.dirname(torch.__file__) + os.sep,
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+)
 
 
 def op_name(target: Any) -> str:
@@ -68,11 +73,13 @@ def unsupported(graph: fx.Graph, table: Mapping[Any, Any], reasons: list[str], s
     """Add a reason for every op of graph that has no builder, with the places that use it."""
     places: dict[Any, list[fx.Node]] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.target not in table:
-            if not isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)):
-                places.setdefault(node.target, []).append(node)
+        known = not isinstance(node.target, torch._ops.OpOverload) or node.target in table
+        if not known and not isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            places.setdefault(node.target, []).append(node)
     for target, nodes in places.items():
-        where = "".join(f"\n      {text}" for text in dict.fromkeys(at(n, strip).strip() for n in nodes[:SHOWN]) if text)
+        where = "".join(
+            f"\n      {text}" for text in dict.fromkeys(at(n, strip).strip() for n in nodes[:SHOWN]) if text
+        )
         more = f"\n      and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
         reasons.append(f"{op_name(target)} is not supported{_why(target)}{where}{more}")
 
@@ -94,7 +101,7 @@ def export_error(error: BaseException) -> CaptureError:
     """What torch.export raised, as: what, where in the user's source, and what to do."""
     text = str(error)
     for wanted, explain in _EXPLANATIONS:
-        if re.search(wanted, f"{type(error).__name__}: {text}", re.S):
+        if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
             what = explain(text)
             break
     else:
@@ -120,18 +127,38 @@ def first_lines(text: str, n: int = 3) -> str:
 
 
 def _data_dependent(text: str) -> str:
-    return ("Python control flow depends on the values of a tensor, which are unknown while capturing; use torch.where, or torch.cond "
-            "and torch.while_loop with a function for each branch")
+    return (
+        "Python control flow depends on the values of a tensor, which are unknown while capturing; "
+        "use torch.where, or torch.cond"
+        " "
+        "and torch.while_loop with a function for each branch"
+    )
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    (r"ConstraintViolation|Constraints violated", lambda t: "the declared dynamic sizes do not fit the model: " + _constraints(t)),
-    (r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent", _data_dependent),
-    (r"Dynamo does not know how to trace|Unsupported:", lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t)),
-    (r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type", lambda t:
-        f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; pass tensors in tuples, lists or dicts"),
-    (r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional", lambda t:
-        f"the example arguments do not fit forward: {first_lines(t)}"),
+    (
+        r"ConstraintViolation|Constraints violated",
+        lambda t: "the declared dynamic sizes do not fit the model: " + _constraints(t),
+    ),
+    (
+        r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
+        _data_dependent,
+    ),
+    (
+        r"Dynamo does not know how to trace|Unsupported:",
+        lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t),
+    ),
+    (
+        r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type",
+        lambda t: (
+            f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; "
+            "pass tensors in tuples, lists or dicts"
+        ),
+    ),
+    (
+        r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional",
+        lambda t: f"the example arguments do not fit forward: {first_lines(t)}",
+    ),
 )
 
 

@@ -1,4 +1,5 @@
 """What torch.export assumed of symbolic sizes: proved from their ranges, or else a reason to refuse."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
     """A reason for every assumption about sizes that does not follow from their declared ranges."""
     env = _shape_env(program)
-    for guard in (env.guards if env is not None else ()):
+    for guard in env.guards if env is not None else ():
         relation = env.replace(guard.expr)
         if not symbols.knows(relation.free_symbols):
             continue
@@ -46,12 +47,15 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
 
 
 def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]:
-    """e at a few sizes; None where it has no value."""
-    for at in points(e.free_symbols, symbols.ranges):
-        try:
-            yield e.subs(at)
-        except ZeroDivisionError:
-            yield None
+    """The values of e at a few sizes; None where it has none."""
+    return (_value(e, at) for at in points(e.free_symbols, symbols.ranges))
+
+
+def _value(e: sympy.Expr, at: dict[sympy.Symbol, int]) -> sympy.Expr | None:
+    try:
+        return e.subs(at)
+    except ZeroDivisionError:
+        return None
 
 
 def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) -> bool | None:
@@ -61,7 +65,13 @@ def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) ->
     if bounds is None:
         return None
     low, high = bounds
-    decisions = {sympy.Ne: low > 0 or high < 0, sympy.Ge: low >= 0, sympy.Gt: low > 0, sympy.Le: high <= 0, sympy.Lt: high < 0}
+    decisions = {
+        sympy.Ne: low > 0 or high < 0,
+        sympy.Ge: low >= 0,
+        sympy.Gt: low > 0,
+        sympy.Le: high <= 0,
+        sympy.Lt: high < 0,
+    }
     return True if decisions.get(relation.func) else None
 
 
@@ -71,7 +81,7 @@ def _check(relation: Any, symbols: MethodSymbols) -> str | None:
         return None
     left, right = (symbols.rational(side) for side in getattr(relation, "args", (relation, 0))[:2])
     text = relation.func(left, right, evaluate=False)
-    return f"the model is right only where {text}: declare the sizes so (for instance torch.export.Dim with min and max, or 2 * Dim)"
+    return f"the model is right only where {text}: declare the sizes so (torch.export.Dim with min and max, or 2 * Dim)"
 
 
 def _all(parts: list[bool | None]) -> bool | None:

@@ -1,4 +1,5 @@
 """Sizes: torch's symbolic expressions as plain sympy ones in renamed symbols, with the range of each symbol."""
+
 from __future__ import annotations
 
 import keyword
@@ -14,7 +15,33 @@ FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
 REMAINDERS = frozenset({"Mod", "PythonMod"})
 TRANSPARENT = frozenset({"ToFloat", "Identity"})
 TRUNCATIONS = frozenset({"TruncToInt", "FloorToInt"})
-RESERVED = frozenset("int float char double long short void const static if else for while do return switch case break register p s i th NAME".split())
+RESERVED = frozenset(
+    {
+        "int",
+        "float",
+        "char",
+        "double",
+        "long",
+        "short",
+        "void",
+        "const",
+        "static",
+        "if",
+        "else",
+        "for",
+        "while",
+        "do",
+        "return",
+        "switch",
+        "case",
+        "break",
+        "register",
+        "p",
+        "s",
+        "i",
+        "th",
+    }
+)
 
 
 class UnsupportedSize(ValueError):
@@ -33,7 +60,7 @@ class Symbols:
         self._anonymous = 0
 
     def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> MethodSymbols:
-        """The symbols of one exported method; constraints as ExportedProgram.range_constraints, named: torch symbol → the user's name."""
+        """The symbols of a method; constraints: its range_constraints; named: torch symbol → the user's name."""
         return MethodSymbols(self, constraints, named)
 
     def define(self, wanted: str | None, range: Range) -> sympy.Symbol:
@@ -136,7 +163,7 @@ class MethodSymbols:
 
 
 def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """Inclusive bounds of e, tight where every symbol occurs with one sign; infinities where unbounded, None where unknown."""
+    """Inclusive bounds of e, tight where every symbol occurs with one sign; inf if unbounded, None if unknown."""
     low: Any = 0
     high: Any = 0
     for term in sympy.Add.make_args(sympy.expand(e)):
@@ -196,7 +223,7 @@ def _sympy(size: Any) -> sympy.Expr:
 
 
 def _is_integer_form(e: sympy.Expr) -> bool:
-    """Whether index arithmetic can hold e: a polynomial with integer coefficients over symbols, floors and remainders."""
+    """Whether index arithmetic can hold e: an integer polynomial over symbols, floors and remainders."""
     for term in sympy.Add.make_args(sympy.expand(e)):
         for f in sympy.Mul.make_args(term):
             if f.is_Integer or isinstance(f, (sympy.Symbol, sympy.floor, sympy.Mod)):
@@ -211,4 +238,7 @@ def _range(constraint: Any) -> Range:
     if constraint is None:
         return Range()
     low, high = constraint.lower, constraint.upper
-    return Range(max(0, int(low)) if low.is_Integer else 0, int(high) if getattr(high, "is_Integer", False) and high < 2**62 else None)
+    return Range(
+        max(0, int(low)) if low.is_Integer else 0,
+        int(high) if getattr(high, "is_Integer", False) and high < 2**62 else None,
+    )

@@ -1,10 +1,12 @@
 """How Python arguments and results are made of tensors, as plain JSON.
 
-A tree is {"leaf": i} (graph input or output i; with "as": "int", "float" or "bool" a 0-d tensor that is returned as that Python
-type) | {"none": true} | {"const": number or string} | {"tuple": [tree, …]} | {"list": [tree, …]} | {"dict": {key: tree, …}} |
-{"object": {"class": "pkg.Class", "fields": {name: tree, …}}}. An in_tree is {"args": [tree, …], "kwargs": {name: tree, …},
-"names": [parameter name of each positional argument, …]}.
+A tree is one of
+  {"leaf": i}: graph input or output i; with "as": "int", "float" or "bool" a 0-d tensor returned as that Python type,
+  {"none": true}, {"const": number or string}, {"tuple": [tree, …]}, {"list": [tree, …]}, {"dict": {key: tree, …}},
+  {"object": {"class": "pkg.Class", "fields": {name: tree, …}}}.
+An in_tree is {"args": [tree, …], "kwargs": {name: tree, …}, "names": [parameter name of each positional argument, …]}.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,12 +20,15 @@ Tree = dict[str, Any]
 
 
 def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
-    """The tree of a torch pytree spec, its leaves taken from `leaves` in order. Raises CaptureError on an unknown container."""
+    """The tree of a torch pytree spec, leaves taken in order. Raises CaptureError on an unknown container."""
     if spec.is_leaf():
         return next(leaves)
     kind, context = spec.type, spec.context
-    children = [tree_of(c, leaves) for c in spec.children()] if callable(getattr(spec, "children", None)) else [
-        tree_of(c, leaves) for c in spec.children_specs]
+    children = (
+        [tree_of(c, leaves) for c in spec.children()]
+        if callable(getattr(spec, "children", None))
+        else [tree_of(c, leaves) for c in spec.children_specs]
+    )
     if kind is tuple or kind is list:
         return {kind.__name__: children}
     if kind in (dict, OrderedDict, defaultdict):
@@ -33,8 +38,10 @@ def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
         return {"dict": dict(zip(keys, children, strict=True))}
     names = _field_names(kind, context, len(children))
     if names is None:
-        raise CaptureError(f"a {kind.__module__}.{kind.__qualname__} among the arguments or results: return tensors in tuples, lists, dicts, "
-                           "named tuples or dataclasses")
+        raise CaptureError(
+            f"a {kind.__module__}.{kind.__qualname__} among the arguments or results: tensors may be in "
+            "tuples, lists, dicts, named tuples or dataclasses"
+        )
     present, absent = names
     fields = dict(zip(present, children, strict=True)) | {k: {"none": True} for k in absent}
     return {"object": {"class": f"{kind.__module__}.{kind.__qualname__}", "fields": fields}}
@@ -46,12 +53,13 @@ def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[s
         return list(context._fields), []
     if hasattr(kind, "_fields") and len(kind._fields) == count:
         return list(kind._fields), []
-    if isinstance(context, (list, tuple)) and len(context) == 2 and all(isinstance(c, (list, tuple)) for c in context):
-        if dataclasses.is_dataclass(kind) and len(context[0]) == count:
-            return list(context[0]), list(context[1])
-    if isinstance(context, (list, tuple)) and len(context) == count and all(isinstance(c, str) for c in context):
-        if dataclasses.is_dataclass(kind) or hasattr(kind, "to_tuple"):
-            return list(context), []
+    if not isinstance(context, (list, tuple)):
+        return None
+    fields = dataclasses.is_dataclass(kind)
+    if fields and len(context) == 2 and all(isinstance(c, (list, tuple)) for c in context) and len(context[0]) == count:
+        return list(context[0]), list(context[1])
+    if (fields or hasattr(kind, "to_tuple")) and len(context) == count and all(isinstance(c, str) for c in context):
+        return list(context), []
     return None
 
 

@@ -1,4 +1,5 @@
 """The walk over an exported ATen graph: each node through its builder, its result checked against what torch says."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +20,21 @@ from neve.ops.control import If, While
 from neve.ops.source import SizeOf
 
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-ASSERTING = frozenset({torch.ops.aten._assert_scalar.default, torch.ops.aten.sym_constrain_range.default,
-                       torch.ops.aten.sym_constrain_range_for_size.default})
+ASSERTING = frozenset(
+    {
+        torch.ops.aten._assert_scalar.default,
+        torch.ops.aten.sym_constrain_range.default,
+        torch.ops.aten.sym_constrain_range_for_size.default,
+    }
+)
 
 
 class Walk:
-    """Builds a Graph from one fx graph. reasons collects everything that cannot be captured; the walk goes on after each."""
+    """Builds a Graph from one fx graph. reasons collects all that cannot be captured; the walk goes on after each."""
 
-    def __init__(self, gm: fx.GraphModule, builder: GraphBuilder, symbols: MethodSymbols, reasons: list[str], strip: str = "") -> None:
+    def __init__(
+        self, gm: fx.GraphModule, builder: GraphBuilder, symbols: MethodSymbols, reasons: list[str], strip: str = ""
+    ) -> None:
         self.gm, self.b, self.symbols, self.reasons, self.strip = gm, builder, symbols, reasons, strip
         self.c = Context(builder, symbols)
         self.env: dict[fx.Node, Any] = {}
@@ -81,7 +89,9 @@ class Walk:
         target, val = node.target, node.meta.get("val")
         if target in table():
             return table()[target](self.c, *self.arg(list(node.args)), **self.arg(node.kwargs))
-        if isinstance(val, SYMBOLIC) or (isinstance(val, (int, float, bool)) and not isinstance(target, torch._ops.OpOverload)):
+        if isinstance(val, SYMBOLIC) or (
+            isinstance(val, (int, float, bool)) and not isinstance(target, torch._ops.OpOverload)
+        ):
             return self._size(val)
         if getattr(target, "__name__", "") == "getitem":
             source, index = self.arg(node.args[0]), node.args[1]
@@ -90,7 +100,7 @@ class Walk:
             return source[index]
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher_order(node)
-        raise _Known()
+        raise _Known
 
     def _size(self, val: Any) -> Any:
         """A Python number computed from sizes."""
@@ -123,7 +133,7 @@ class Walk:
             cond, body, carried, extra = args
             values = [self.c.tensor(x, _dtype(x)) for x in (*carried, *extra)]
             graphs = self._branch(cond, values), self._branch(body, values, keep=len(carried))
-            return self.c.emit(While(*graphs), *values)[:len(carried)]
+            return self.c.emit(While(*graphs), *values)[: len(carried)]
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "hints_wrapper"):
             return self._inline(node, args)
         raise Refusal("this higher-order operator is not supported")
@@ -146,7 +156,7 @@ class Walk:
         at = next(i for i, a in enumerate(args) if isinstance(a, fx.GraphModule))
         if "autocast" in str(node.target) and args[2] is not False and any(args[:at]) and args[2]:
             raise Refusal("autocast inside the model is not supported: cast the model itself")
-        gm, operands = args[at], args[at + 1:]
+        gm, operands = args[at], args[at + 1 :]
         walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         return tuple(walk.run(dict(zip(names, operands, strict=True))))
@@ -154,7 +164,7 @@ class Walk:
     # What torch says.
 
     def _check(self, node: fx.Node, result: Any) -> None:
-        """Raise CaptureError unless the built values are of the types that torch gives: a mistake in the table must never pass."""
+        """Raise CaptureError unless the values have torch's types: a mistake in the table must not pass."""
         val = node.meta.get("val")
         got = result if isinstance(result, (tuple, list)) else (result,)
         wanted = val if isinstance(val, (tuple, list)) else (val,)
@@ -162,7 +172,10 @@ class Walk:
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)
                 if g.type != t and not self.agree(g.type, t):
-                    raise CaptureError(f"internal: {node.format_node()} was built as {g.type}, torch says {t}{diagnose.at(node, self.strip)}")
+                    raise CaptureError(
+                        f"internal: {node.format_node()} is built as {g.type}, torch says {t}"
+                        f"{diagnose.at(node, self.strip)}"
+                    )
 
     def agree(self, a: TensorType, b: TensorType) -> bool:
         if a.dtype is not b.dtype or a.rank != b.rank:

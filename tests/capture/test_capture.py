@@ -1,4 +1,5 @@
 """Capture against eager: structure of arguments, state, control flow, dynamic sizes, and what has to be refused."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -24,7 +25,12 @@ def run(program: Program, *inputs: torch.Tensor, method: str = "forward", state:
 
 def close(got: np.ndarray, wanted: torch.Tensor) -> None:
     assert got.shape == tuple(wanted.shape)
-    np.testing.assert_allclose(got, wanted.detach().numpy(), rtol=1e-5, atol=1e-5 * max(1.0, float(wanted.abs().max())) if wanted.numel() else 0)
+    np.testing.assert_allclose(
+        got,
+        wanted.detach().numpy(),
+        rtol=1e-5,
+        atol=1e-5 * max(1.0, float(wanted.abs().max())) if wanted.numel() else 0,
+    )
 
 
 class Net(nn.Module):
@@ -46,7 +52,7 @@ class Net(nn.Module):
 def test_dynamic_batch_from_an_example_of_one() -> None:
     model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 3))
     program = capture(model, (torch.randn(1, 8),), dynamic_shapes=({0: Dim("batch", min=1, max=64)},))
-    (symbol, limits), = program.symbols.items()
+    ((symbol, limits),) = program.symbols.items()
     assert (symbol.name, limits.min, limits.max) == ("batch", 1, 64)
     assert program.methods["forward"].examples[0][0].shape == (1, 8)
     model.eval()
@@ -65,7 +71,9 @@ def test_training_flags_and_parameters_stay() -> None:
 
 
 def test_two_dynamic_sizes_with_arithmetic() -> None:
-    model = Net(lambda self, x: (x.reshape(x.shape[0], -1, 2).sum(2) * x.shape[1] + x.shape[0] / x.shape[1], x.shape[0] * 2)).eval()
+    model = Net(
+        lambda self, x: (x.reshape(x.shape[0], -1, 2).sum(2) * x.shape[1] + x.shape[0] / x.shape[1], x.shape[0] * 2)
+    ).eval()
     program = capture(model, (torch.randn(3, 4),), dynamic_shapes=(({0: Dim("n"), 1: 2 * Dim("half", min=1)},),))
     for shape in ((1, 2), (5, 6), (2, 10)):
         x = torch.randn(shape)
@@ -77,8 +85,12 @@ def test_two_dynamic_sizes_with_arithmetic() -> None:
 
 
 def test_an_assumption_about_sizes_is_refused_with_the_mend() -> None:
-    with pytest.raises(CaptureError, match="Dim|size"):
-        capture(Net(lambda self, x: x.reshape(x.shape[0] // 2, 2, -1)), (torch.randn(4, 3),), dynamic_shapes=(({0: Dim.AUTO},),))
+    with pytest.raises(CaptureError, match=r"Dim|size"):
+        capture(
+            Net(lambda self, x: x.reshape(x.shape[0] // 2, 2, -1)),
+            (torch.randn(4, 3),),
+            dynamic_shapes=(({0: Dim.AUTO},),),
+        )
 
 
 def test_state_is_shared_by_methods() -> None:
@@ -98,9 +110,9 @@ def test_state_is_shared_by_methods() -> None:
     program = capture(Counter(), (torch.ones(2),), methods={"peek": (torch.ones(1),)})
     state: dict[Any, Any] = {}
     run(program, torch.tensor([1.0, 2.0]), state=state)
-    out, = run(program, torch.tensor([1.0, 2.0]), state=state)
+    (out,) = run(program, torch.tensor([1.0, 2.0]), state=state)
     np.testing.assert_array_equal(out, [2, 4])
-    out, = run(program, torch.tensor([10.0]), method="peek", state=state)
+    (out,) = run(program, torch.tensor([10.0]), method="peek", state=state)
     np.testing.assert_array_equal(out, [21, 41])
     from neve.ir.walk import constants, states
 
@@ -126,7 +138,12 @@ def test_trees() -> None:
     args = (torch.ones(2), (torch.ones(2), {"b": torch.full((2,), 2.0)}), None, 3)
     program = capture(Net(forward), args)
     m = program.methods["forward"]
-    assert m.in_tree["args"] == [{"leaf": 0}, {"tuple": [{"leaf": 1}, {"dict": {"b": {"leaf": 2}}}]}, {"none": True}, {"const": 3}]
+    assert m.in_tree["args"] == [
+        {"leaf": 0},
+        {"tuple": [{"leaf": 1}, {"dict": {"b": {"leaf": 2}}}]},
+        {"none": True},
+        {"const": 3},
+    ]
     out = m.out_tree["dict"]
     assert list(out) == ["sum", "same", "none", "k", "nested"]
     assert out["none"] == {"none": True} and out["k"] == {"const": 3}
@@ -195,21 +212,27 @@ def refused(model: nn.Module, *args: Any, **kw: Any) -> list[str]:
 
 
 def test_every_unsupported_op_is_listed_at_once() -> None:
-    reasons = refused(Net(lambda self, x: torch.fft.fft(x).real + torch.rand_like(x) + torch.linalg.qr(x)[0]), torch.randn(3, 3))
+    reasons = refused(
+        Net(lambda self, x: torch.fft.fft(x).real + torch.rand_like(x) + torch.linalg.qr(x)[0]), torch.randn(3, 3)
+    )
     text = "\n".join(reasons)
     assert "fft" in text and "random" in text and "qr" in text
     assert "test_capture.py:" in text
 
 
-@pytest.mark.parametrize(("forward", "wanted"), [
-    (lambda self, x: x if x.sum() > 0 else -x, "control flow"),
-    (lambda self, x: torch.nonzero(x), "depends on the values"),
-    (lambda self, x: x[x > 0], "depend"),
-    (lambda self, x: x.add_(1), "in place"),
-    (lambda self, x: torch.nn.functional.dropout(x), "random"),
-    (lambda self, x: torch.complex(x, x).abs(), "complex"),
-    (lambda self, x: torch.bernoulli(x.sigmoid()), "random"),
-], ids=["branch", "nonzero", "mask", "input", "dropout", "complex", "bernoulli"])
+@pytest.mark.parametrize(
+    ("forward", "wanted"),
+    [
+        (lambda self, x: x if x.sum() > 0 else -x, "control flow"),
+        (lambda self, x: torch.nonzero(x), "depends on the values"),
+        (lambda self, x: x[x > 0], "depend"),
+        (lambda self, x: x.add_(1), "in place"),
+        (lambda self, x: torch.nn.functional.dropout(x), "random"),
+        (lambda self, x: torch.complex(x, x).abs(), "complex"),
+        (lambda self, x: torch.bernoulli(x.sigmoid()), "random"),
+    ],
+    ids=["branch", "nonzero", "mask", "input", "dropout", "complex", "bernoulli"],
+)
 def test_refusals_say_why(forward: Any, wanted: str) -> None:
     assert wanted in "\n".join(refused(Net(forward), torch.randn(3)))
 
@@ -232,8 +255,8 @@ def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
         capture(3)
     with pytest.raises(CaptureError, match="TorchScript"):
         capture(str(tmp_path / "m.pt"))
+    (tmp_path / "m.pt2").write_bytes(b"nonsense")
     with pytest.raises(CaptureError, match="cannot be loaded"):
-        (tmp_path / "m.pt2").write_bytes(b"nonsense")
         capture(tmp_path / "m.pt2")
 
 

@@ -1,5 +1,8 @@
-"""How the sweeps run a model: by the reference interpreter, or compiled. A backend takes (model, args, kwargs) and gives a function
-of the flat tensors among them."""
+"""How the sweeps run a model: by the reference interpreter, or compiled.
+
+A backend takes (model, args, kwargs) and gives a function of the flat tensors among them.
+"""
+
 from __future__ import annotations
 
 import sys
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from neve.capture.constants import to_numpy
 from neve.capture.export import capture
@@ -32,9 +36,24 @@ def interpret(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     return call
 
 
-BACKENDS: dict[str, Backend] = {"interpret": interpret}
+def compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+    """By `neve.compile`, without its own comparison with the original."""
+    from neve.api import compile as compile_
+
+    module = compile_(model, args, kwargs, threads=1, verify=False)
+    leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+
+    def call(tensors: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
+        given = iter(tensors)
+        a, k = pytree.tree_unflatten([next(given) if isinstance(x, torch.Tensor) else x for x in leaves], spec)
+        return [to_numpy(t) for t in pytree.tree_leaves(module(*a, **k)) if isinstance(t, torch.Tensor)]
+
+    return call
+
+
+BACKENDS: dict[str, Backend] = {"interpret": interpret, "compiled": compiled}
 
 
 def hide_unusable_packages() -> None:
-    """torchaudio may be installed as another package's dependency, yet not load with this torch: nothing here needs it."""
+    """torchaudio may be installed for another package, yet not load with this torch: nothing here needs it."""
     sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]

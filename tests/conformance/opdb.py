@@ -6,9 +6,10 @@ Every entry with float32 among its dtypes is run on all its forward samples that
   wrong     a result differs: the one unforgivable class,
   crashed   anything else was raised, or the process died,
   hung      no answer within the time limit.
-Tolerance: 1e-5 of the sample's largest finite output; where eager's own float32 result is further than half of that from its
-float64 result, twice eager's distance. Integer and bool results, NaN and Inf have to be equal.
+Tolerance: 1e-5 of the sample's largest finite output; where eager's own float32 result is further than half of that
+from its float64 result, twice eager's distance. Integer and bool results, NaN and Inf have to be equal.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,16 +39,34 @@ def title(opinfo: Any) -> str:
     return f"{opinfo.name}.{opinfo.variant_test_name}" if opinfo.variant_test_name else str(opinfo.name)
 
 
-def sweep(wanted: list[str], backend: str, workers: int, timeout: float, progress: bool = True) -> dict[str, dict[str, Any]]:
-    """name → {"class", "detail", "samples", "seconds"} for every wanted entry."""
+def sweep(
+    wanted: list[str],
+    backend: str = "interpret",
+    *,
+    limit: int = 0,
+    workers: int = 2,
+    timeout: float = 240.0,
+    log: Path | None = None,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """name → {"class", "detail", "samples", "seconds"} for every wanted entry.
+
+    limit: at most so many samples of an entry, evenly spread (0: all). log: see `run_all`.
+    """
     results: dict[str, dict[str, Any]] = {}
     start = time.time()
-    for name, result in run_all("tests.conformance.opdb_worker", [backend], wanted, workers, timeout):
+    args = [backend, str(limit)]
+    for name, result in run_all("tests.conformance.opdb_worker", args, wanted, workers, timeout, log):
         results[name] = result
         if progress:
             counts = Counter(r["class"] for r in results.values())
             summary = " ".join(f"{k} {counts[k]}" for k in ORDER if counts[k])
-            print(f"\r{len(results)}/{len(wanted)}  {time.time() - start:.0f} s  {summary}   ", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{len(results)}/{len(wanted)}  {time.time() - start:.0f} s  {summary}   ",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
     if progress:
         print(file=sys.stderr)
     return results
@@ -58,19 +77,38 @@ def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     for name, r in sorted(results.items(), key=lambda item: (ORDER.index(item[1]["class"]), item[0])):
         yield f"{r['class']:8} {r['samples']:5} {name:45} {r['detail']}".rstrip()
     counts = Counter(r["class"] for r in results.values())
-    yield "  ".join(f"{k}: {counts[k]}" for k in ORDER) + f"  of {len(results)} entries, {sum(r['samples'] for r in results.values())} samples"
+    yield (
+        "  ".join(f"{k}: {counts[k]}" for k in ORDER)
+        + f"  of {len(results)} entries, {sum(r['samples'] for r in results.values())} samples"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="entries to run (default: all)")
     parser.add_argument("--backend", choices=("interpret", "compiled"), default="interpret")
+    parser.add_argument("--limit", type=int, default=0, help="at most so many samples of each entry")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds for an entry")
-    parser.add_argument("--update-floor", action="store_true", help="write the entries that are right to opdb_floor.json")
+    parser.add_argument(
+        "--update-floor", action="store_true", help="write the entries that are right to opdb_floor.json"
+    )
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help="file to which results are added as they come; a sweep that was stopped goes on from it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     args = parser.parse_args()
-    results = sweep(args.names or names(), args.backend, args.workers, args.timeout)
+    results = sweep(
+        args.names or names(),
+        args.backend,
+        limit=args.limit,
+        workers=args.workers,
+        timeout=args.timeout,
+        log=args.log,
+        progress=True,
+    )
     print(json.dumps(results, indent=1) if args.json else "\n".join(table(results)))
     if args.update_floor:
         floor = json.loads(FLOOR.read_text()) if FLOOR.exists() else {}

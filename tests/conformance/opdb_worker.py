@@ -1,4 +1,5 @@
 """One process of the op_db sweep: reads entry names, answers each with its class."""
+
 from __future__ import annotations
 
 import json
@@ -38,7 +39,9 @@ class Case:
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors among the results."""
         rest = iter(tensors)
-        args, kwargs = pytree.tree_unflatten([next(rest) if isinstance(x, torch.Tensor) else x for x in self.leaves], self.spec)
+        args, kwargs = pytree.tree_unflatten(
+            [next(rest) if isinstance(x, torch.Tensor) else x for x in self.leaves], self.spec
+        )
         return [x for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
 
 
@@ -53,12 +56,18 @@ class Cases(nn.Module):
         results, at = [], 0
         for case in self.cases:
             n = len(case.tensors)
-            results += case(*tensors[at:at + n])
+            results += case(*tensors[at : at + n])
             at += n
         return results
 
 
-def cases(name: str) -> Iterator[Case]:
+def cases(name: str, limit: int = 0) -> list[Case]:
+    """The entry's samples; if limit, so many of them, evenly spread."""
+    found = list(_all_cases(name))
+    return found if not limit or len(found) <= limit else [found[i * len(found) // limit] for i in range(limit)]
+
+
+def _all_cases(name: str) -> Iterator[Case]:
     from torch.testing._internal.common_methods_invocations import op_db
 
     from tests.conformance.opdb import title
@@ -73,23 +82,27 @@ def cases(name: str) -> Iterator[Case]:
 class Entry:
     """The outcome of one entry's samples."""
 
-    def __init__(self, name: str, backend: Backend) -> None:
-        self.name, self.backend = name, backend
+    def __init__(self, name: str, backend: Backend, limit: int) -> None:
+        self.name, self.backend, self.limit = name, backend, limit
         self.count, self.not_exported = 0, 0
         self.found: dict[str, str] = {}
         self.refused = self.passed = 0
 
     def run(self) -> dict[str, Any]:
-        todo = [c for c in cases(self.name) if self._eager_works(c)]
+        todo = [c for c in cases(self.name, self.limit) if self._eager_works(c)]
         for i in range(0, len(todo), CHUNK):
-            self._chunk(todo[i:i + CHUNK])
+            self._chunk(todo[i : i + CHUNK])
             if self.refused >= GIVE_UP and not self.passed:
                 break
         kind = next((k for k in ("wrong", "crashed", "refused") if k in self.found), "right")
         if kind == "right" and not self.passed:
             kind, self.found["refused"] = "refused", "torch.export takes none of its samples"
         detail = self.found.get(kind, "")
-        more = f" ({self.not_exported} samples that torch.export refuses left out)" if self.not_exported and kind == "right" else ""
+        more = (
+            f" ({self.not_exported} samples that torch.export refuses left out)"
+            if self.not_exported and kind == "right"
+            else ""
+        )
         return {"class": kind, "detail": (detail + more)[:300], "samples": self.count}
 
     def _eager_works(self, case: Case) -> bool:
@@ -132,7 +145,9 @@ class Entry:
             self.found.setdefault("refused", error.reasons[0].split("\n")[0].split("  (")[0])
         else:
             self.count += 1
-            self.found.setdefault("crashed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            self.found.setdefault(
+                "crashed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            )
 
     def _compare(self, case: Case, got: Sequence[np.ndarray]) -> int:
         """Note a difference between eager and the first of got; returns how many belong to this case."""
@@ -174,12 +189,16 @@ def agree(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
     if got.dtype.kind != "f":
         return bool(got.dtype == wanted.dtype and np.array_equal(got, wanted))
     finite = np.isfinite(wanted)
-    if not np.array_equal(finite, np.isfinite(got)) or not np.array_equal(got[~finite], wanted[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(got)) or not np.array_equal(
+        got[~finite], wanted[~finite], equal_nan=True
+    ):
         return False
     if not finite.any():
         return True
     with np.errstate(all="ignore"):
-        return bool(np.abs(got[finite].astype(np.float64) - wanted[finite]).max() <= tolerance * np.abs(wanted[finite]).max())
+        return bool(
+            np.abs(got[finite].astype(np.float64) - wanted[finite]).max() <= tolerance * np.abs(wanted[finite]).max()
+        )
 
 
 def difference(got: np.ndarray, wanted: np.ndarray) -> str:
@@ -199,9 +218,9 @@ def main() -> None:
     backend = BACKENDS[sys.argv[1]]
     for line in sys.stdin:
         torch.manual_seed(0)
-        np.random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - op_db draws from it
         try:
-            answer = Entry(line.strip(), backend).run()
+            answer = Entry(line.strip(), backend, int(sys.argv[2])).run()
         except Exception as error:
             answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:300], "samples": 0}
         answers.write(json.dumps(answer) + "\n")

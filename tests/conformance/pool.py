@@ -1,4 +1,5 @@
 """Worker processes that answer one line of JSON for each line they read; one that dies or hangs is replaced."""
+
 from __future__ import annotations
 
 import json
@@ -17,8 +18,14 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     def __init__(self, module: str, args: Sequence[str]) -> None:
         env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", PYTHONPATH=str(ROOT))
-        self.process = subprocess.Popen([sys.executable, "-m", module, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        cwd=ROOT, env=env)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=env,
+        )
         self.task: str | None = None
         self.started = 0.0
 
@@ -33,8 +40,25 @@ class Worker:
         self.process.wait()
 
 
-def run_all(module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(task, answer) as they come. The answer to a task that kills its worker, or takes over `timeout` seconds, is made up here."""
+def run_all(
+    module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float, log: Path | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(task, answer) as they come; made up here for a task that kills its worker or takes over `timeout` seconds.
+
+    Answers that log (JSON lines) has already come first and are not computed again; new ones are added to it.
+    """
+    known = dict(json.loads(line) for line in log.read_text().splitlines()) if log is not None and log.exists() else {}
+    yield from ((t, known[t]) for t in tasks if t in known)
+    for task, answer in _answers(module, args, [t for t in tasks if t not in known], workers, timeout):
+        if log is not None:
+            with log.open("a") as file:
+                file.write(json.dumps([task, answer]) + "\n")
+        yield task, answer
+
+
+def _answers(
+    module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
     todo = list(reversed(tasks))
     busy: list[Worker] = []
     try:
@@ -75,5 +99,10 @@ def _answer(worker: Worker, timeout: float) -> tuple[dict[str, Any], bool]:
     line = worker.process.stdout.readline()
     if not line:
         code = worker.process.wait()
-        return {"class": "crashed", "detail": f"the process ended with code {code}", "samples": 0, "seconds": seconds}, False
+        return {
+            "class": "crashed",
+            "detail": f"the process ended with code {code}",
+            "samples": 0,
+            "seconds": seconds,
+        }, False
     return dict(json.loads(line), seconds=seconds), True

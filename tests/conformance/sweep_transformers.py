@@ -1,9 +1,10 @@
-"""Architectures of transformers through neve: `python -m tests.conformance.sweep_transformers [--backend compiled] [names …]`.
+"""Architectures of transformers through neve: `python -m tests.conformance.sweep_transformers [--backend compiled] …`.
 
-Each has a tiny random configuration with redrawn weights (see `architectures`) and is run on two different inputs. Classes as in
-`opdb`; "absent" is one that the installed transformers does not have or cannot run eagerly. Right: every float result within
-1e-4 of its largest value, every other equal.
+Each has a tiny random configuration with redrawn weights (see `architectures`) and is run on two different inputs.
+Classes as in `opdb`; "absent" is one that the installed transformers does not have or cannot run eagerly. Right: every
+float result within 1e-4 of its largest value, every other equal.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import sys
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from tests.conformance.pool import run_all
@@ -26,7 +28,8 @@ def check(name: str, backend: str) -> dict[str, Any]:
     from torch.utils import _pytree as pytree
 
     from neve.errors import CaptureError
-    from tests.conformance.architectures import ARCHITECTURES, build
+    from tests.conformance.architecture import build
+    from tests.conformance.architectures import ARCHITECTURES
     from tests.conformance.backends import BACKENDS
     from tests.conformance.opdb_worker import agree, difference, numpy
 
@@ -35,7 +38,10 @@ def check(name: str, backend: str) -> dict[str, Any]:
         model = build(a)
         inputs = [a.inputs(torch.Generator().manual_seed(seed)) for seed in (1, 2)]
         with torch.no_grad():
-            wanted = [[numpy(t) for t in pytree.tree_leaves(model(**i, **a.call)) if isinstance(t, torch.Tensor)] for i in inputs]
+            wanted = [
+                [numpy(t) for t in pytree.tree_leaves(model(**i, **a.call)) if isinstance(t, torch.Tensor)]
+                for i in inputs
+            ]
     except Exception as error:
         return {"class": "absent", "detail": f"{type(error).__name__}: {error}"[:200], "error": 0.0}
     try:
@@ -48,7 +54,11 @@ def check(name: str, backend: str) -> dict[str, Any]:
     for got, eager in zip(results, wanted, strict=True):
         for g, w in zip(got, eager, strict=True):
             if g.shape != w.shape or not agree(g, w, TOLERANCE):
-                return {"class": "wrong", "detail": difference(g, w) if g.shape == w.shape else f"shape {g.shape}, eager has {w.shape}", "error": 1.0}
+                return {
+                    "class": "wrong",
+                    "detail": difference(g, w) if g.shape == w.shape else f"shape {g.shape}, eager has {w.shape}",
+                    "error": 1.0,
+                }
             if w.dtype.kind == "f" and w.size:
                 worst = max(worst, float(abs(g - w).max() / max(abs(w).max(), 1e-30)))
     return {"class": "right", "detail": f"error {worst:.1e}", "error": worst}
@@ -81,6 +91,11 @@ def main() -> int:
     parser.add_argument("--backend", default="interpret", choices=("interpret", "compiled"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=240.0)
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help="file to which results are added as they come; a sweep that was stopped goes on from it",
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -91,9 +106,21 @@ def main() -> int:
 
     wanted = args.names or [a.name for a in ARCHITECTURES]
     results: dict[str, Any] = {}
-    for name, r in run_all("tests.conformance.sweep_transformers", ["--serve", "--backend", args.backend], wanted, args.workers, args.timeout):
+    for name, r in run_all(
+        "tests.conformance.sweep_transformers",
+        ["--serve", "--backend", args.backend],
+        wanted,
+        args.workers,
+        args.timeout,
+        args.log,
+    ):
         results[name] = r
-        print(f"\r{len(results)}/{len(wanted)} {dict(Counter(x['class'] for x in results.values()))}   ", end="", file=sys.stderr, flush=True)
+        print(
+            f"\r{len(results)}/{len(wanted)} {dict(Counter(x['class'] for x in results.values()))}   ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
     print(file=sys.stderr)
     if args.json:
         print(json.dumps(results, indent=1))
