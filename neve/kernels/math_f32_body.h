@@ -95,6 +95,22 @@ NEVE_HOT T F(log10)(T a)
     return F(log_edges)(a, FMA(e, K(0.301030010f), FMA(r, K(0.434294492f), low)));
 }
 
+/* log(1 + m) for m in -1/4..1/2. */
+NEVE_HOT T F(log1p_poly)(T m)
+{
+    T r = FMA(FMA(FMA(K(-3.130733222e-02f), m, K(8.018419147e-02f)), m, K(-1.059167907e-01f)), m, K(1.140750796e-01f));
+    r = FMA(FMA(FMA(r, m, K(-1.249841899e-01f)), m, K(1.426717490e-01f)), m, K(-1.666528285e-01f));
+    r = FMA(FMA(FMA(FMA(r, m, K(2.000044137e-01f)), m, K(-2.500003874e-01f)), m, K(3.333333135e-01f)), m, K(-0.5f));
+    return FMA(r, m * m, m);
+}
+
+/* log(1 + e) for e in 0..1. */
+NEVE_HOT T F(log1p_unit)(T e)
+{
+    I big = LT(K(0.5f), e);
+    return F(log1p_poly)(SEL(big, FMA(e, K(0.5f), K(-0.5f)), e)) + SEL(big, K(0.693147182f), K(0.0f));
+}
+
 /* 1 ulp. After N. Juffa: the scaled argument is formed without rounding. */
 NEVE_HOT T F(log1p)(T a)
 {
@@ -102,10 +118,7 @@ NEVE_HOT T F(log1p)(T a)
     I ie = WRAP_SUB(BITS(u), KI(0x3f400000)) & (int32_t)0xff800000u;
     T s = FLT(WRAP_SUB(BITS(K(4.0f)), ie));
     T m = FLT(WRAP_SUB(BITS(a), ie)) + FMA(K(0.25f), s, K(-1.0f));
-    T r = FMA(FMA(FMA(K(-3.130733222e-02f), m, K(8.018419147e-02f)), m, K(-1.059167907e-01f)), m, K(1.140750796e-01f));
-    r = FMA(FMA(FMA(r, m, K(-1.249841899e-01f)), m, K(1.426717490e-01f)), m, K(-1.666528285e-01f));
-    r = FMA(FMA(FMA(FMA(r, m, K(2.000044137e-01f)), m, K(-2.500003874e-01f)), m, K(3.333333135e-01f)), m, K(-0.5f));
-    r = FMA(r, m * m, m);
+    T r = F(log1p_poly)(m);
     r = SIGN_OF(a, FMA(TO_F(ie) * K(1.1920929e-07f), K(0.693147182f), r));
     r = SEL(LT(a, K(__builtin_inff())), r, a + a);
     r = SEL(LT(a, K(-1.0f)), K(__builtin_nanf("")), r);
@@ -189,14 +202,14 @@ NEVE_FN T F(erfc)(T x)
 /* log(1 + exp(x)), 2 ulp: what torch computes below its threshold. */
 NEVE_FN T F(softplus)(T x)
 {
-    T r = F(log1p)(F(exp)(-ABS(x)));
+    T r = F(log1p_unit)(F(exp)(-ABS(x)));
     return MAXF(K(0.0f), x) + r;
 }
 
 /* log(sigmoid(x)), 2 ulp. */
 NEVE_FN T F(logsigmoid)(T x)
 {
-    T r = F(log1p)(F(exp)(-ABS(x)));
+    T r = F(log1p_unit)(F(exp)(-ABS(x)));
     return MINF(K(0.0f), x) - r;
 }
 
