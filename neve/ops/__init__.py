@@ -22,10 +22,11 @@ from neve.ops import (
     shape,
     sort,
     source,
+    special,
     upsample,
 )
 
 __all__ = [
     "activation", "attention", "cast", "control", "conv", "elementary", "image", "index", "matmul", "norm", "overwrite", "pad", "pointwise", "pool", "prepacked", "recurrent",
-    "reduce", "scan", "scatter", "shape", "sort", "source", "upsample",
+    "reduce", "scan", "scatter", "shape", "sort", "source", "special", "upsample",
 ]

@@ -112,7 +112,8 @@ def test_form(kernel: Kernel, number: int) -> None:
     if out.dtype.kind != "f":
         np.testing.assert_array_equal(out, want)
         return
-    rounding = 2e-9 if name in ("trigamma", "polygamma") and dtype is DType.float64 else ROUNDINGS[dtype.value]
-    np.testing.assert_allclose(out, want, rtol=rounding, atol=rounding / 4)
+    rough = {"trigamma": 2e-9, "polygamma": 2e-9, "airy_ai": 1e-9} if dtype is DType.float64 else {}
+    rounding = rough.get(name, ROUNDINGS[dtype.value])
+    np.testing.assert_allclose(out, want, rtol=rounding, atol=rounding / 4 * (16 if "polynomial" in name else 1))
     if name in ("copysign", "neg", "abs", "add", "mul", "floor", "ceil", "trunc", "round", "fmod"):
         np.testing.assert_array_equal(np.signbit(out[want == want]), np.signbit(want[want == want]))
