@@ -24,25 +24,25 @@ _CLAMPS = (Relu, Clamp, Maximum, Minimum)
 def fuse(node: Node, rw: Rewriter) -> Value | None:
     if not isinstance(node.op, _CLAMPS) or node.output.dtype is DType.bool:
         return None
-    steps: list[tuple[bool, float]] = []
+    found_steps: list[tuple[bool, float]] = []
     v, links = node.output, 0
     at: Node | None = node
     while at is not None and isinstance(at.op, _CLAMPS) and (at is node or rw.uses(v) == 1):
-        found = _steps(at, rw)
+        found = steps(at, rw)
         if found is None:
             break
         v, more = found
-        steps.extend(more)
+        found_steps.extend(more)
         links += 1
         at = rw.producer(v)
-    if not steps or any(math.isnan(b) for _, b in steps):
+    if not found_steps or any(math.isnan(b) for _, b in found_steps):
         return None
-    if {math.copysign(1, b) for _, b in steps if b == 0 and isinstance(b, float)} == {1.0, -1.0}:
+    if {math.copysign(1, b) for _, b in found_steps if b == 0 and isinstance(b, float)} == {1.0, -1.0}:
         return rw.miss("the bounds are zeros of both signs")
-    return _emit(node, v, *_interval(steps, node.output.dtype), links, rw)
+    return _emit(node, v, *interval(found_steps, node.output.dtype), links, rw)
 
 
-def _steps(node: Node, rw: Rewriter) -> tuple[Value, list[tuple[bool, float]]] | None:
+def steps(node: Node, rw: Rewriter) -> tuple[Value, list[tuple[bool, float]]] | None:
     """x and the (is maximum, bound) steps on it, last first, if the node leaves x's shape."""
     op = node.op
     if isinstance(op, Relu):
@@ -57,11 +57,11 @@ def _steps(node: Node, rw: Rewriter) -> tuple[Value, list[tuple[bool, float]]] |
     return None
 
 
-def _interval(steps: list[tuple[bool, float]], dtype: DType) -> tuple[float | None, float | None]:
-    """lo and hi of all the steps, None where a bound does nothing."""
+def interval(chain: list[tuple[bool, float]], dtype: DType) -> tuple[float | None, float | None]:
+    """lo and hi of all the steps of a chain, last first; None where a bound does nothing."""
     low, high = _extremes(dtype)
     lo, hi = low, high
-    for is_max, c in reversed(steps):
+    for is_max, c in reversed(chain):
         lo, hi = (max(lo, c), max(hi, c)) if is_max else (min(lo, c), min(hi, c))
     return (None if lo == low else lo), (None if hi == high else hi)
 

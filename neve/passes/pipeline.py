@@ -19,8 +19,12 @@ from neve.passes import (
     fold_batch_norm,
     fold_constants,
     fold_pad,
+    fold_ranges,
     fuse_clamps,
+    fuse_prepacked_clamps,
     index_to_view,
+    insert_prepack,
+    linear_on_views,
     matmul_to_linear,
     merge_common_subexpressions,
     merge_equal_constants,
@@ -46,9 +50,11 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
     remove_dead_code.PASS,
     Repeat((
         fold_constants.PASS,
+        fold_ranges.PASS,
         remove_identities.PASS,
         merge_common_subexpressions.PASS,
         index_to_view.PASS,
+        linear_on_views.PASS,
         compose_views.PASS,
         drop_expands.PASS,
         cancel_transposes.PASS,
@@ -79,16 +85,29 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
 )
 
 
+PREPACK: tuple[Pass | ProgramPass | Repeat, ...] = (
+    insert_prepack.PASS,
+    Repeat((
+        merge_common_subexpressions.PASS,
+        fold_constants.PASS,
+        fuse_prepacked_clamps.PASS,
+    )),
+    merge_equal_constants.PASS,
+)
+"""Run after the pipeline where packed parameters and fused clamps should be visible in the graph."""
+
+
 def passes() -> Iterator[Pass | ProgramPass]:
     """Every pass of the pipeline, in order."""
-    for entry in PIPELINE:
+    for entry in PIPELINE + PREPACK:
         yield from entry.passes if isinstance(entry, Repeat) else (entry,)
 
 
-def optimize(program: Program, optimize_numerics: bool = True, disable: Collection[str] = ()) -> tuple[Program, Log]:
+def optimize(program: Program, optimize_numerics: bool = True, disable: Collection[str] = (), *,
+             prepack: bool = False) -> tuple[Program, Log]:
     """program with the pipeline applied to every method, verified after each pass, and the log of what was done and declined.
 
-    optimize_numerics=False runs only passes that are EXACT; disable names passes to leave out.
+    optimize_numerics=False runs only passes that are EXACT; disable names passes to leave out; prepack adds PREPACK.
     Raises ValueError for a name that is not in the pipeline, VerifyError (a defect of the pass that it names) for a malformed result.
     """
     unknown = set(disable) - {p.name for p in passes()}
@@ -97,7 +116,7 @@ def optimize(program: Program, optimize_numerics: bool = True, disable: Collecti
     allowed = (Exactness.EXACT, Exactness.ROUNDING) if optimize_numerics else (Exactness.EXACT,)
     run = _Run(Log())
     verify_program(program, run.verified)
-    for entry in PIPELINE:
+    for entry in PIPELINE + (PREPACK if prepack else ()):
         for _ in range(MAX_ROUNDS if isinstance(entry, Repeat) else 1):
             before = program
             for p in entry.passes if isinstance(entry, Repeat) else (entry,):

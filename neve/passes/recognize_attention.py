@@ -20,6 +20,7 @@ from neve.ops.matmul import MatMul
 from neve.ops.norm import Softmax
 from neve.ops.shape import Expand, Permute, Reshape
 from neve.passes.match import Product, has_shape, product
+from neve.passes.ranges import Count, count
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
 
 
@@ -130,6 +131,8 @@ def constant_mask(node: Node, rw: Rewriter) -> Value | None:
     value = rw.scalar(mask)
     if value is True or (value == 0 and mask.dtype is not DType.bool):
         return rw.emit(node.op, *node.inputs[:3])
+    if _is_lower_triangle(mask, node, rw):
+        return rw.emit(replace(node.op, is_causal=True), *node.inputs[:3])
     array = rw.array(mask)
     if array is None or array.ndim < 2 or array.size == 0:
         return None
@@ -141,6 +144,16 @@ def constant_mask(node: Node, rw: Rewriter) -> Value | None:
     scores = (node.inputs[0].shape[-2], node.inputs[1].shape[-2])
     causal = array.shape[-2:] == scores and bool((seen == np.tri(*array.shape[-2:]).astype(bool)).all())
     return rw.emit(replace(node.op, is_causal=True), *node.inputs[:3]) if causal else None
+
+
+def _is_lower_triangle(mask: Value, node: Node, rw: Rewriter) -> bool:
+    """Whether mask[…, i, j] is j ≤ i for ranges i and j over queries and keys, of sizes that may be symbolic."""
+    n = rw.producer(mask)
+    if n is None or n.op.name not in ("le", "ge"):
+        return False
+    j, i = (count(v, rw) for v in (n.inputs if n.op.name == "le" else n.inputs[::-1]))
+    scores = (node.inputs[0].shape[-2], node.inputs[1].shape[-2])
+    return j == Count(0, 1, -1) and i == Count(0, 1, -2) and all(same(a, b) for a, b in zip(mask.shape[-2:], scores, strict=True))
 
 
 _BLOCKED = -1e30
