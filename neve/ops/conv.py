@@ -14,11 +14,19 @@ from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, view
 from neve.ir.types import Dim, DType, TensorType, dim, same
 from neve.ops.base import Op, Sample
 from neve.ops.checks import check, check_same_dtype, exact, finish, less, wide, windows
+from neve.ops.conv_lower import (
+    Run,
+    batch_to_depth,
+    depth_to_batch,
+    phase_padding,
+    phase_runs,
+    phase_weight,
+    with_height,
+    without_height,
+)
 from neve.ops.samples import data, sample
 
 Pairs = tuple[tuple[int, int], ...]
-Run = tuple[int, int, int]
-"""First phase, number of phases, taps of each."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +103,33 @@ class Conv(Op):
         return (with_bias(out.reshape(n, oc, *size), bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32 over one or two axes: template Conv over two axes on x and w, then the bias; else loops."""
+        """float32: template Conv over two axes on x and w, then the bias; else loops."""
         x, w, *bias = inputs
         (out,) = self.infer(x.type, w.type)
-        if x.dtype is not DType.float32 or len(self.stride) == 3:
-            y = self.loops(b, x, w)
-        elif len(self.stride) == 2:
-            (y,) = b.template(self, (x, w), (out,))
-        else:
-            y = self.lower_1d(b, x, w, out)
+        if x.dtype is not DType.float32:
+            return (finish(b, self.loops(b, x, w), out.dtype, bias, axis=1),)
+        y = (self.line, self.plane, self.volume)[len(self.stride) - 1](b, x, w)
         return (finish(b, y, out.dtype, bias, axis=1),)
 
-    def lower_1d(self, b: Builder, x: Tensor, w: Tensor, out: TensorType) -> Tensor:
+    def plane(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        return b.template(self, (x, w), self.infer(x.type, w.type))[0]
+
+    def line(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """As a convolution over images of height 1."""
-        n, oc, size = out.shape
+        (out,) = self.infer(x.type, w.type)
         conv = Conv((1, *self.stride), ((0, 0), *self.padding), (1, *self.dilation), self.groups)
-        x2, w2 = (view(b, t, (*t.shape[:2], 1, t.shape[2]), lambda i, j, _, k: (i, j, k)) for t in (x, w))
-        (y,) = b.template(conv, (x2, w2), (out.with_shape((n, oc, 1, size)),))
-        return view(b, y, out.shape, lambda i, j, k: (i, j, 0, k))
+        return without_height(b, conv.plane(b, with_height(b, x), with_height(b, w)), out.shape)
+
+    def volume(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """As a convolution of the slices that each output slice sees."""
+        (out,) = self.infer(x.type, w.type)
+        oc, per, taps, *kernel = w.shape
+        assert isinstance(taps, int)
+        conv = Conv(self.stride[1:], self.padding[1:], self.dilation[1:], self.groups)
+        s, d, before = self.stride[0], self.dilation[0], self.padding[0][0]
+        slices = depth_to_batch(b, x, out.shape[2], taps, lambda z, k: (z * s + k * d - before, []))
+        w2 = view(b, w, (oc, dim(per * taps), *kernel), lambda o, c, *k: (o, c // taps, c % taps, *k))
+        return batch_to_depth(b, conv.plane(b, slices, w2), out)
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """Without a template and without bias, in the type that x's is computed in: what a plan falls back to."""
@@ -210,26 +227,25 @@ class ConvTranspose(Op):
         return (with_bias(full[(slice(None), slice(None), *cut)], bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32 over one or two axes without dilation: template Conv, see `phases`; else loops."""
+        """float32 without dilation: template Conv, see `plane`; else loops."""
         x, w, *bias = inputs
         (out,) = self.infer(x.type, w.type)
-        if x.dtype is not DType.float32 or len(self.stride) > 2 or max(self.dilation) > 1 or 0 in out.shape:
+        if x.dtype is not DType.float32 or max(self.dilation[-2:]) > 1 or 0 in out.shape:
             return (finish(b, self.loops(b, x, w), x.dtype, bias, axis=1),)
-        if len(self.stride) == 2:
-            return (finish(b, self.phases(b, x, w), x.dtype, bias, axis=1),)
-        flat = ConvTranspose((1, *self.stride), (0, *self.padding), (0, *self.output_padding), (1, 1), self.groups)
-        x2, w2 = (view(b, t, (*t.shape[:2], 1, t.shape[2]), lambda i, j, _, k: (i, j, k)) for t in (x, w))
-        y = flat.phases(b, x2, w2)
-        return (finish(b, view(b, y, out.shape, lambda i, j, k: (i, j, 0, k)), x.dtype, bias, axis=1),)
+        y = (self.line, self.plane, self.volume)[len(self.stride) - 1](b, x, w)
+        return (finish(b, y, x.dtype, bias, axis=1),)
 
-    def phases(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+    def plane(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """Outputs with equal (position + padding) mod stride see the same taps: those taps are a plain convolution.
 
         Phases with equally many taps, at most two runs an axis, are the channels of one convolution of stride 1.
         """
         (out,) = self.infer(x.type, w.type)
-        runs = [phase_runs(int(k), s) for k, s in zip(w.shape[2:], self.stride, strict=True)]
-        parts = [(pair, *self.phase(b, x, w, out, pair)) for pair in itertools.product(*runs)]
+        kernel = [int(k) for k in w.shape[2:]]
+        parts = [
+            (pair, *self.phase(b, x, w, pair))
+            for pair in itertools.product(*(phase_runs(k, s) for k, s in zip(kernel, self.stride, strict=True)))
+        ]
         opg = Index.of(w.shape[1])
 
         def element(n: Index, o: Index, *p: Index) -> Expr:
@@ -245,32 +261,34 @@ class ConvTranspose(Op):
 
         return b.compute(out.shape, out.dtype, element)
 
-    def phase(
-        self, b: Builder, x: Tensor, w: Tensor, out: TensorType, pair: Sequence[Run]
-    ) -> tuple[Tensor, tuple[int, ...]]:
-        """The convolution for a run of phases an axis, channels (group, phases, OC / groups); its first q // stride."""
-        (f0, n0, taps0), (f1, n1, taps1) = pair
-        s0, s1 = self.stride
-        opg, cpg = w.shape[1], w.shape[0] // self.groups
-        shape = (dim(self.groups * n0 * n1 * opg), cpg, taps0, taps1)
+    def phase(self, b: Builder, x: Tensor, w: Tensor, pair: Sequence[Run]) -> tuple[Tensor, list[int]]:
+        """The convolution for a run of phases an axis, and where it starts, see `phase_padding`."""
+        axes = zip(pair, w.shape[2:], self.stride, self.padding, self.output_padding, strict=True)
+        paddings, start = zip(*(phase_padding(run[2], int(k), s, p, o) for run, k, s, p, o in axes), strict=True)
+        conv = Conv((1, 1), paddings, (1, 1), self.groups)
+        return conv.plane(b, x, phase_weight(b, w, self.groups, self.stride, pair)), list(start)
 
-        def weight(oc: Index, c: Index, i: Index, j: Index) -> tuple[Index, ...]:
-            at = oc // opg % (n0 * n1)
-            tap0 = at // n1 + f0 + (taps0 - 1 - i) * s0
-            tap1 = at % n1 + f1 + (taps1 - 1 - j) * s1
-            return oc // (opg * n0 * n1) * cpg + c, oc % opg, tap0, tap1
+    def line(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Over images of height 1."""
+        (out,) = self.infer(x.type, w.type)
+        conv = ConvTranspose((1, *self.stride), (0, *self.padding), (0, *self.output_padding), (1, 1), self.groups)
+        return without_height(b, conv.plane(b, with_height(b, x), with_height(b, w)), out.shape)
 
-        padding, start = [], []
-        for (_, _, taps), s, pad, more, k in zip(
-            pair, self.stride, self.padding, self.output_padding, w.shape[2:], strict=True
-        ):
-            before = max(taps - 1 - pad // s, 0)
-            padding.append((before, max((k - 1 + more - pad) // s, 0)))
-            start.append(taps - 1 - before)
-        conv = Conv((1, 1), tuple(padding), (1, 1), self.groups)
-        taps_of = view(b, w, shape, weight)
-        (y,) = b.template(conv, (x, taps_of), conv.infer(x.type, taps_of.type))
-        return y, tuple(start)
+    def volume(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Over the slices that reach each output slice."""
+        (out,) = self.infer(x.type, w.type)
+        c, opg, taps, *kernel = w.shape
+        assert isinstance(taps, int)
+        conv = ConvTranspose(self.stride[1:], self.padding[1:], self.output_padding[1:], self.dilation[1:], self.groups)
+        s, d, pad = self.stride[0], self.dilation[0], self.padding[0]
+
+        def source(z: Index, k: Index) -> tuple[Index, list[tuple[Index, Index]]]:
+            q = z + pad - k * d
+            return q // s, [(q % s, Index.of(1))]
+
+        slices = depth_to_batch(b, x, out.shape[2], taps, source)
+        w2 = view(b, w, (dim(c * taps), opg, *kernel), lambda c, o, *k: (c // taps, o, c % taps, *k))
+        return batch_to_depth(b, conv.plane(b, slices, w2), out)
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """Without bias, in the type that x's is computed in."""
@@ -311,12 +329,6 @@ class ConvTranspose(Op):
         yield from (problem(cls(*attributes), x, w, bias) for attributes, x, w, bias in TRANSPOSED)
         for dtype in (DType.float64, DType.float16, DType.int64):
             yield problem(cls((2, 1), (1, 0), (1, 0), (1, 1)), (1, 3, 5, 4), (3, 4, 3, 2), True, dtype)
-
-
-def phase_runs(kernel: int, stride: int) -> list[Run]:
-    """Runs of phases along an axis that have equally many taps, but for those that have none."""
-    whole, rest = divmod(kernel, stride)
-    return [run for run in ((0, rest, whole + 1), (rest, stride - rest, whole)) if run[1] and run[2]]
 
 
 def check_conv(op: Op, rank: int, types: tuple[TensorType, ...]) -> tuple[TensorType, TensorType]:
