@@ -48,6 +48,7 @@ def table() -> dict[Any, Builder]:
         aten_shape,
         aten_sort,
         aten_source,
+        aten_special,
     )
 
     return TABLE

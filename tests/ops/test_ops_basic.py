@@ -35,11 +35,11 @@ ULPS = {"sum": 32, "mean": 32, "var": 64, "linalg_vector_norm": 32, "logsumexp":
         "digamma": 32, "lgamma": 32, "i0": 16, "i0e": 16, "i1": 16, "i1e": 16, "log_ndtr": 16, "ndtri": 16, "zeta": 16, "polygamma": 32, "sinc": 16, "igamma": 64, "igammac": 64}
 """Roundings allowed; 4 where nothing is said."""
 ABSOLUTE = {"sum": 32, "cumsum": 32, "var": 16, "gelu": 4, "gelu_tanh": 4, "logaddexp": 4, "logaddexp2": 4, "digamma": 4, "lgamma": 4, "sinc": 4, "ndtr": 4,
-            "polygamma": 4, "logcumsumexp": 4, "log_ndtr": 1, "igamma": 16, "igammac": 16, "spherical_bessel_j0": 4, "bessel_j0": 8, "bessel_j1": 8,
-            "bessel_y0": 8, "bessel_y1": 8} | {n: 64 for n in NAMES if "polynomial" in n}
+            "polygamma": 4, "logcumsumexp": 4, "log_ndtr": 1, "igamma": 16, "igammac": 16, "spherical_bessel_j0": 4, "bessel_j0": 32, "bessel_j1": 32,
+            "bessel_y0": 32, "bessel_y1": 32} | {n: 64 for n in NAMES if "polynomial" in n}
 """Roundings of 1 allowed besides, where terms cancel."""
 
-ROUGH = {"polygamma": 2e-9, "airy_ai": 2e-6, "erfcx": 1e-12} | {f"bessel_{n}": 1e-8 for n in ("j0", "j1", "y0", "y1")}
+ROUGH = {"polygamma": 2e-9, "airy_ai": 2e-6, "erfcx": 1e-12} | {f"bessel_{n}": 4e-7 for n in ("j0", "j1", "y0", "y1")}
 """What torch itself is good for in float64."""
 
 
