@@ -25,7 +25,7 @@ def without_height(b: Builder, t: Tensor, shape: Sequence[Dim]) -> Tensor:
 
 
 def depth_to_batch(b: Builder, x: Tensor, depths: Dim, taps: int, source: Depth) -> Tensor:
-    """x (N, C, D, H, W) as (N · depths, C · taps, H, W): for each output depth the slices that it sees, 0 if missing."""
+    """x (N, C, D, H, W) as (N · depths, C · taps, H, W): for each output depth the slices it sees, 0 if missing."""
     n, c, d, *plane = x.shape
     shape = (dim(n * depths), dim(c * taps), *plane)
 
