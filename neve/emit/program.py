@@ -190,7 +190,8 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
         f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)", "{",
-        "    neve_call *const call = arg;", f"    char *const ctx = (char *)call->ctx;",
+        "    neve_call *const call = arg;", f"    if (tid >= {layout.threads}) return;", f"    nt = nt > {layout.threads} ? {layout.threads} : nt;",
+        f"    char *const ctx = (char *)call->ctx;",
         f"    const {symbol}_io *const io = call->io;",
         "    const char *const w = call->ctx->weights;", f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
         "    const int64_t *const s = call->s;",
@@ -200,9 +201,9 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
         f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)", "{",
         f"    if (!ctx || ctx->magic != {magic}) return NEVE_NOT_READY;", "    if (!io) return NEVE_BAD_POINTER;",
         f"    neve_call call = {{ctx, io, p, {{0}}, 0, NEVE_OK}};", f"   {fill}" if fill else "", *checks,
-        f"    call.arena = {arena};", "    if (!p || p->threads < 2) {", f"        {symbol}_body(&call, 0, 1);", "        return call.code;",
-        "    }", "    neve_parallel some = *p;", f"    if (some.threads > {layout.threads}) some.threads = {layout.threads};",
-        "    call.p = p;", f"    some.run(some.host, {symbol}_body, &call);", "    return call.code;", "}", ""]
+        f"    call.arena = {arena};",
+        "    if (p && p->threads > 1)", f"        p->run(p->host, {symbol}_body, &call);", "    else", f"        {symbol}_body(&call, 0, 1);",
+        "    return call.code;", "}", ""]
 
 
 def _numel(shape: tuple[Dim, ...]) -> Index:
@@ -289,4 +290,4 @@ def _signature(name: str, written: Mapping[str, tuple[Method, MethodWriter, list
             "raises": writer.messages,
         }
     state = [{"name": s.name, "dtype": s.dtype.value, "shape": list(s.init.shape), "offset": at} for s, at in layout.states.items()]
-    return {"abi": 1, "name": name, "methods": methods, "state": state, "context_size": layout.size, "weights_size": unit.weights.size}
+    return {"abi": 1, "name": name, "threads": layout.threads, "methods": methods, "state": state, "context_size": layout.size, "weights_size": unit.weights.size}

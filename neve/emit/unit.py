@@ -363,8 +363,8 @@ def _row_bytes(b: Buffer) -> int:
 def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
     """A constant in its memory form (bfloat16 as its bits)."""
     if dtype is DType.bfloat16:
-        return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return np.ascontiguousarray(array, dtype.numpy)
+        return (np.asarray(array, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16)
+    return np.asarray(array, dtype.numpy, order="C")
 
 
 def header_closure(names: set[str]) -> dict[str, str]:
