@@ -79,12 +79,14 @@ def check(problems: tuple[Problem, ...], headers: tuple[str, ...], compiler: str
         x, weight = problem.arrays()
         want = reference(problem, x, weight)
         got = run(kernels[name], problem, choice, x, weight, 1)
-        bound = 2e-5 * float(np.abs(want).max(initial=1e-30))
+        bound = BOUND * float(np.abs(want).max(initial=1e-30))
         np.testing.assert_allclose(got, want, rtol=0, atol=bound, err_msg=f"{problem} {choice.label}")
         for threads in (2, 3):
             assert (run(kernels[name], problem, choice, x, weight, threads) == got).all(), (threads, problem, choice)
 
 
+# of the largest output; direct sums of 2304 terms reach 2e-6, F(5, 2) 4e-6
+BOUND = 8e-6
 GROUPS = {
     "direct": (DIRECT, ("conv.h",)),
     "winograd": (WINOGRAD, ("winograd.h",)),
