@@ -1,4 +1,5 @@
 """The reference interpreter: node by node through `Op.eval`, in numpy. What it gives is what a graph means."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -18,24 +19,35 @@ if TYPE_CHECKING:
 Sizes = Mapping[sympy.Symbol, int]
 
 
-def interpret(graph: Graph, inputs: Sequence[Any], state: MutableMapping[StateVar, np.ndarray] | None = None,
-              sizes: Sizes | None = None) -> tuple[np.ndarray, ...]:
+def interpret(
+    graph: Graph,
+    inputs: Sequence[Any],
+    state: MutableMapping[StateVar, np.ndarray] | None = None,
+    sizes: Sizes | None = None,
+) -> tuple[np.ndarray, ...]:
     """The outputs for inputs (anything np.asarray takes, of the input's dtype; a bfloat16 one as float32).
 
-    state holds the current content of state variables and is updated; one that is missing starts from its initial content.
-    sizes gives values of symbols that no input's shape determines.
-    Raises ValueError if the inputs do not fit the graph's, TypeError on a wrong dtype, AssertionError if an op's result is not
-    of the type that it inferred, ModelError where the graph raises.
+    state holds the current content of state variables and is updated; one that is missing starts from its initial
+    content. sizes gives values of symbols that no input's shape determines.
+    Raises ValueError if the inputs do not fit the graph's, TypeError on a wrong dtype, AssertionError if an op's
+    result is not of the type that it inferred, ModelError where the graph raises.
     """
     arrays = [np.asarray(a) for a in inputs]
     bound = bind_sizes(graph.inputs, [a.shape for a in arrays], sizes)
     for v, a in zip(graph.inputs, arrays, strict=True):
         if a.dtype != v.dtype.numpy:
             raise TypeError(f"input %{v.name} is {v.dtype}, got an array of {a.dtype}")
-    return _run(graph, [round_to(a, v.dtype) for v, a in zip(graph.inputs, arrays, strict=True)], {} if state is None else state, bound)
+    return _run(
+        graph,
+        [round_to(a, v.dtype) for v, a in zip(graph.inputs, arrays, strict=True)],
+        {} if state is None else state,
+        bound,
+    )
 
 
-def bind_sizes(values: Sequence[Value], shapes: Sequence[tuple[int, ...]], sizes: Sizes | None = None) -> dict[sympy.Symbol, int]:
+def bind_sizes(
+    values: Sequence[Value], shapes: Sequence[tuple[int, ...]], sizes: Sizes | None = None
+) -> dict[sympy.Symbol, int]:
     """The symbols' values that make the types of values fit shapes, beginning with sizes.
 
     Plain symbols are taken first; then dims that are linear in one unknown symbol are solved.
@@ -85,19 +97,25 @@ def _where(sizes: Sizes) -> str:
 
 
 def evaluate(op: Op, inputs: Sequence[np.ndarray], dtypes: Sequence[DType]) -> tuple[np.ndarray, ...]:
-    """op.eval on arrays, rounded to the output dtypes; half types are computed in float32. op has no symbolic attributes."""
+    """op.eval on arrays, rounded to the output dtypes; half types are computed in float32. op has no symbolic
+    attributes.
+    """
     outs = op.eval(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in inputs))
     return tuple(round_to(np.asarray(o), d) for o, d in zip(outs, dtypes, strict=True))
 
 
-def _run(graph: Graph, inputs: Sequence[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes) -> tuple[np.ndarray, ...]:
+def _run(
+    graph: Graph, inputs: Sequence[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes
+) -> tuple[np.ndarray, ...]:
     env: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
     last = {v: n for n in graph.nodes for v in n.inputs}
     keep = set(graph.outputs)
     for node in graph.nodes:
         outs = _step(node, [env[v] for v in node.inputs], state, sizes)
         for v, a in zip(node.outputs, outs, strict=True):
-            assert a.shape == tuple(_size(d, sizes) for d in v.shape), f"%{v.name}: {v.type} = {node.op.name}: eval gave shape {a.shape}"
+            assert a.shape == tuple(_size(d, sizes) for d in v.shape), (
+                f"%{v.name}: {v.type} = {node.op.name}: eval gave shape {a.shape}"
+            )
             env[v] = a
         for v in set(node.inputs):
             if last[v] is node and v not in keep:
@@ -105,7 +123,9 @@ def _run(graph: Graph, inputs: Sequence[np.ndarray], state: MutableMapping[State
     return tuple(env[v] for v in graph.outputs)
 
 
-def _step(node: Node, inputs: list[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes) -> tuple[np.ndarray, ...]:
+def _step(
+    node: Node, inputs: list[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes
+) -> tuple[np.ndarray, ...]:
     op: Any = node.op
     dtypes = [v.dtype for v in node.outputs]
     if op.name == "if":

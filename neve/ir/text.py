@@ -11,9 +11,10 @@
       return %y
     }
 
-A node is one line, but for graphs in its attributes, which follow indented. Attributes at their default are left out. Names that
-are no identifiers are quoted as in JSON. The content of constants and states is not in the text.
+A node is one line, but for graphs in its attributes, which follow indented. Attributes at their default are left out.
+Names that are no identifiers are quoted as in JSON. The content of constants and states is not in the text.
 """
+
 from __future__ import annotations
 
 import enum
@@ -34,7 +35,23 @@ from neve.ir.walk import constants, states
 if TYPE_CHECKING:
     from neve.ops.base import Op
 
-RESERVED = frozenset(("True", "False", "None", "inf", "nan", "floor", "ceiling", "Mod", "Max", "Min", "graph", "return", *DType.__members__))
+RESERVED = frozenset(
+    (
+        "True",
+        "False",
+        "None",
+        "inf",
+        "nan",
+        "floor",
+        "ceiling",
+        "Mod",
+        "Max",
+        "Min",
+        "graph",
+        "return",
+        *DType.__members__,
+    )
+)
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+")
 
 Names = Mapping[Any, str]
@@ -54,19 +71,26 @@ def print_program(program: Program) -> str:
     names = constant_names(program)
     head = []
     if program.symbols:
-        head.append("symbols " + ", ".join(f"{s}: {r.min}..{'' if r.max is None else r.max}" for s, r in program.symbols.items()))
+        head.append(
+            "symbols "
+            + ", ".join(f"{s}: {r.min}..{'' if r.max is None else r.max}" for s, r in program.symbols.items())
+        )
     head += [f"const {_name('@', names[c])}: {type_text(c.type)}" for c in constants(program)]
     head += [f"state {_name('$', names[s])}: {type_text(s.type)}" for s in states(program)]
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
         about = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}
         about_text = json.dumps({k: v for k, v in about.items() if v}, ensure_ascii=True)
-        blocks.append(f"method {json.dumps(name) if not name.isidentifier() else name} {about_text}\n{print_graph(m.graph, names)}")
+        blocks.append(
+            f"method {name if name.isidentifier() else json.dumps(name)} {about_text}\n{print_graph(m.graph, names)}"
+        )
     return "\n\n".join(blocks) + "\n"
 
 
 def constant_names(program: Program) -> dict[ConstTensor | StateVar, str]:
-    """The name of every constant and state variable in the program's text: its own, with a suffix where two would be equal."""
+    """The name of every constant and state variable in the program's text: its own, with a suffix where two would be
+    equal.
+    """
     named: dict[ConstTensor | StateVar, str] = {}
     for group in (constants(program), states(program)):
         own = {c.name for c in group}
@@ -113,7 +137,8 @@ def _graph_lines(graph: Graph, names: Names) -> Iterator[str]:
 def _head(n: Node, names: Names) -> str:
     outs = ", ".join(map(_typed, n.outputs)) + " = " if n.outputs else ""
     attributes = ", ".join(f"{k}={attribute_text(v, names)}" for k, v in shown_attributes(n.op))
-    return f"{outs}{n.op.name}({', '.join(_name('%', v.name) for v in n.inputs)}){f' {{{attributes}}}' if attributes else ''}"
+    inputs = ", ".join(_name("%", v.name) for v in n.inputs)
+    return f"{outs}{n.op.name}({inputs})" + (f" {{{attributes}}}" if attributes else "")
 
 
 def _comment(origin: Origin) -> str:
@@ -140,7 +165,9 @@ def shown_attributes(op: Op) -> list[tuple[str, Any]]:
 
 
 def exact(value: Any) -> Any:
-    """A hashable key that is equal for attribute values that mean the same: tells -0.0 from 0.0, 1 from 1.0 and True; nan equals nan."""
+    """A hashable key that is equal for attribute values that mean the same: tells -0.0 from 0.0, 1 from 1.0 and True;
+    nan equals nan.
+    """
     if isinstance(value, tuple):
         return ("tuple", *(exact(x) for x in value))
     if isinstance(value, (float, np.floating)):

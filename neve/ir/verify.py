@@ -1,4 +1,5 @@
 """Checks what every stage relies on: names, order of definition, types, effects. Run after every pass."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ CONTEXT = 5
 
 
 class VerifyError(Exception):
-    """A graph is malformed: a defect of the stage that made it. The message shows the node, its origin and its neighbours."""
+    """A graph is malformed: a defect of the stage that made it. The message shows the node, its origin and its
+    neighbours.
+    """
 
 
 def verify(graph: Graph, known: set[Node] | None = None, where: str = "") -> None:
-    """Raise VerifyError, saying where, unless names are unique, uses follow definitions and types are what the ops infer.
+    """Raise VerifyError, saying where, unless names are unique, uses follow definitions and types are what the ops
+    infer.
 
     known holds nodes whose types were checked before; they are not inferred again, and those checked now are added.
     """
@@ -30,7 +34,11 @@ def verify(graph: Graph, known: set[Node] | None = None, where: str = "") -> Non
         if node not in known:
             _check_types(graph, i, node, where)
         for name, g in subgraphs(node.op):
-            verify(g, known, f"{where}{'.' if where else ''}%{node.outputs[0].name if node.outputs else node.op.name}.{name}")
+            verify(
+                g,
+                known,
+                f"{where}{'.' if where else ''}%{node.outputs[0].name if node.outputs else node.op.name}.{name}",
+            )
         known.add(node)
         _define(graph, node.outputs, names, defined, i, where)
     for v in graph.outputs:
@@ -43,10 +51,14 @@ def verify_program(program: Program, known: set[Node] | None = None) -> None:
     for name, method in program.methods.items():
         verify(method.graph, known, name)
         if method.scalars and len(method.scalars) != len(method.graph.inputs):
-            raise VerifyError(f"{name}: {len(method.graph.inputs)} inputs, but {len(method.scalars)} entries in scalars")
+            raise VerifyError(
+                f"{name}: {len(method.graph.inputs)} inputs, but {len(method.scalars)} entries in scalars"
+            )
 
 
-def _define(graph: Graph, values: tuple[Value, ...], names: set[str], defined: set[Value], index: int | None, where: str) -> None:
+def _define(
+    graph: Graph, values: tuple[Value, ...], names: set[str], defined: set[Value], index: int | None, where: str
+) -> None:
     for v in values:
         if v in defined:
             raise VerifyError(_message(graph, index, f"%{v.name} is defined twice", where))
@@ -68,7 +80,11 @@ def _check_types(graph: Graph, index: int, node: Node, where: str) -> None:
 
 def same_type(a: TensorType, b: TensorType) -> bool:
     """Whether two types are equal for all values of their symbols."""
-    return a.dtype is b.dtype and len(a.shape) == len(b.shape) and all(same(x, y) for x, y in zip(a.shape, b.shape, strict=True))
+    return (
+        a.dtype is b.dtype
+        and len(a.shape) == len(b.shape)
+        and all(same(x, y) for x, y in zip(a.shape, b.shape, strict=True))
+    )
 
 
 def _list(types: tuple[TensorType, ...]) -> str:

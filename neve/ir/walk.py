@@ -1,4 +1,7 @@
-"""Questions about an op that passes, verifier and interpreter share: the graphs inside it, its effects, its attributes."""
+"""Questions about an op that passes, verifier and interpreter share: the graphs inside it, its effects, its
+attributes.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -42,8 +45,11 @@ def has_effect(op: Op) -> bool:
 
 def touches_state(op: Op) -> bool:
     """Whether op's result depends on when it runs: an effect, or a read of state that a write may precede."""
-    return op.effect or any(isinstance(getattr(op, f.name), StateVar) for f in fields(op)) or any(
-        touches_state(n.op) for _, g in subgraphs(op) for n in g.nodes)
+    return (
+        op.effect
+        or any(isinstance(getattr(op, f.name), StateVar) for f in fields(op))
+        or any(touches_state(n.op) for _, g in subgraphs(op) for n in g.nodes)
+    )
 
 
 def map_attributes(op: Op, f: Callable[[Any], Any]) -> Op:

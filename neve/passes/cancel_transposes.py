@@ -1,9 +1,11 @@
-"""permute(f(permute⁻¹(x), …)) = f(x, …) for pointwise f: a transposition and its inverse around pointwise ops disappear.
+"""permute(f(permute⁻¹(x), …)) = f(x, …) for pointwise f: a transposition and its inverse around pointwise ops
+disappear.
 
-Every other operand of f is a number, a value permuted the same way, or a constant (which is permuted at compile time). f's result
-must have no other use. Also through chains of pointwise ops, one link a round.
+Every other operand of f is a number, a value permuted the same way, or a constant (which is permuted at compile
+time). f's result must have no other use. Also through chains of pointwise ops, one link a round.
 Exactness: EXACT: the same numbers are computed, elsewhere.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
@@ -30,7 +32,12 @@ def cancel(node: Node, rw: Rewriter) -> Value | None:
 
 def _is_inverse(v: Value, op: Permute, rw: Rewriter) -> bool:
     n = rw.producer(v)
-    return n is not None and isinstance(n.op, Permute) and len(n.op.dims) == len(op.dims) and [n.op.dims[d] for d in op.dims] == list(range(len(op.dims)))
+    return (
+        n is not None
+        and isinstance(n.op, Permute)
+        and len(n.op.dims) == len(op.dims)
+        and [n.op.dims[d] for d in op.dims] == list(range(len(op.dims)))
+    )
 
 
 def _leads_to_inverse(v: Value, op: Permute, rw: Rewriter, depth: int = 6) -> bool:

@@ -1,10 +1,11 @@
 """Chains of views become one view.
 
-reshape∘reshape, permute∘permute, expand∘expand, slice∘slice of one axis; a permutation that moves only axes of size 1 is a reshape;
-permute∘reshape∘permute where the reshape only adds or drops axes of size 1 is one permutation and a reshape; a slice of a cat that
-lies in one part is a slice of that part; a cat of adjoining slices of one tensor is one slice; cat of cats on one axis is one cat.
-Exactness: EXACT: elements only move.
+reshape∘reshape, permute∘permute, expand∘expand, slice∘slice of one axis; a permutation that moves only axes of size 1
+is a reshape; permute∘reshape∘permute where the reshape only adds or drops axes of size 1 is one permutation and a
+reshape; a slice of a cat that lies in one part is a slice of that part; a cat of adjoining slices of one tensor is
+one slice; cat of cats on one axis is one cat. Exactness: EXACT: elements only move.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
@@ -37,7 +38,9 @@ def permutes(node: Node, rw: Rewriter) -> Value | None:
 
 
 def permute_reshape_permute(node: Node, rw: Rewriter) -> Value | None:
-    """permute(reshape(permute(x))) with a reshape that adds or drops 1s: reshape(permute(x)), and no permutation where they cancel."""
+    """permute(reshape(permute(x))) with a reshape that adds or drops 1s: reshape(permute(x)), and no permutation
+    where they cancel.
+    """
     if not isinstance(node.op, Permute):
         return None
     middle = rw.op(node.inputs[0], "reshape")
@@ -57,7 +60,9 @@ def permute_reshape_permute(node: Node, rw: Rewriter) -> Value | None:
 
 
 def real_axes(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> dict[int, int] | None:
-    """new axis → old axis for the axes that are not 1, if a reshape from old to new only adds or drops 1s; else None."""
+    """new axis → old axis for the axes that are not 1, if a reshape from old to new only adds or drops 1s; else
+    None.
+    """
     a = [i for i, d in enumerate(old) if d != 1]
     b = [i for i, d in enumerate(new) if d != 1]
     if len(a) != len(b) or not all(same(old[i], new[j]) for i, j in zip(a, b, strict=True)):

@@ -1,9 +1,10 @@
 """linear(x, w1, b1), linear(x, w2, b2), … = slices of linear(x, [w1; w2; …], [b1; b2; …]).
 
-Done where x has few rows (at most ROWS), so that streaming one large weight beats several small ones, and where every result is
-only viewed or attended, so that no epilogue is lost. Weights and biases are constants; a missing bias counts as zeros.
-Exactness: EXACT: every output is the same sum of the same products.
+Done where x has few rows (at most ROWS), so that streaming one large weight beats several small ones, and where every
+result is only viewed or attended, so that no epilogue is lost. Weights and biases are constants; a missing bias
+counts as zeros. Exactness: EXACT: every output is the same sum of the same products.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -28,7 +29,12 @@ def run(graph: Graph, log: Log) -> Graph:
     for n in graph.nodes:
         if isinstance(n.op, Linear) and all(_constant(v, producers) is not None for v in n.inputs[1:]):
             by_input.setdefault(n.inputs[0], []).append(n)
-    merged = {n.output: group for group in by_input.values() if len(group) > 1 and _profitable(group, users, graph, log) for n in group}
+    merged = {
+        n.output: group
+        for group in by_input.values()
+        if len(group) > 1 and _profitable(group, users, graph, log)
+        for n in group
+    }
     made: dict[Value, Value] = {}
 
     def concat(node: Node, rw: Rewriter) -> Value | None:
@@ -37,8 +43,12 @@ def run(graph: Graph, log: Log) -> Graph:
             return None
         if group[0].output not in made:
             made[group[0].output] = _emit(group, node, producers, rw)
-        start = sum(int(n.inputs[1].shape[0]) for n in group[:group.index(next(n for n in group if n.output is node.output))])
-        return rw.emit(Slice(node.output.type.rank - 1, start, start + int(node.inputs[1].shape[0])), made[group[0].output])
+        start = sum(
+            int(n.inputs[1].shape[0]) for n in group[: group.index(next(n for n in group if n.output is node.output))]
+        )
+        return rw.emit(
+            Slice(node.output.type.rank - 1, start, start + int(node.inputs[1].shape[0])), made[group[0].output]
+        )
 
     return rewrite(graph, log, concat)
 
@@ -53,7 +63,9 @@ def _profitable(group: Sequence[Node], users: dict[Value, list[Node]], graph: Gr
     if not isinstance(rows, int) or rows > ROWS:
         log.miss(f"{len(group)} linears share an input of {rows} rows: enough work each", group[0].origin)
         return False
-    if not all(isinstance(u.op, (Reshape, Permute, Slice, Attention)) for n in group for u in users[n.output]) or any(n.output in graph.outputs for n in group):
+    if not all(isinstance(u.op, (Reshape, Permute, Slice, Attention)) for n in group for u in users[n.output]) or any(
+        n.output in graph.outputs for n in group
+    ):
         log.miss("linears share an input, but what follows fuses with each", group[0].origin)
         return False
     return True
@@ -61,7 +73,9 @@ def _profitable(group: Sequence[Node], users: dict[Value, list[Node]], graph: Gr
 
 def _emit(group: Sequence[Node], node: Node, producers: dict[Value, Node], rw: Rewriter) -> Value:
     weights = [_constant(n.inputs[1], producers) for n in group]
-    biases = [_constant(n.inputs[2], producers) if len(n.inputs) == 3 else np.zeros(int(n.inputs[1].shape[0])) for n in group]
+    biases = [
+        _constant(n.inputs[2], producers) if len(n.inputs) == 3 else np.zeros(int(n.inputs[1].shape[0])) for n in group
+    ]
     dtype, name = node.output.dtype, group[0].inputs[1].name
     inputs = [node.inputs[0], rw.constant(np.concatenate([w for w in weights if w is not None]), dtype, name)]
     if any(len(n.inputs) == 3 for n in group):

@@ -1,8 +1,9 @@
 """x / c = x · (1/c) for a constant c whose reciprocal is a normal number.
 
-Division is ten times slower than multiplication in vector units. Exactness: ROUNDING (at most 1.5 ulp instead of 0.5); where every c is
-a power of two nothing changes, and `divide_by_powers_of_two` does it EXACTly.
+Division is ten times slower than multiplication in vector units. Exactness: ROUNDING (at most 1.5 ulp instead of
+0.5); where every c is a power of two nothing changes, and `divide_by_powers_of_two` does it EXACTly.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -28,7 +29,13 @@ def _reciprocal(node: Node, rw: Rewriter, exact: bool) -> Value | None:
         return None
     if exact and not (np.frexp(array)[0] == np.copysign(0.5, array)).all():
         return None
-    return rw.emit(Mul(), x, rw.number(inverse.item(), dtype) if array.size == 1 and array.ndim == 0 else rw.constant(inverse, dtype, below.name))
+    return rw.emit(
+        Mul(),
+        x,
+        rw.number(inverse.item(), dtype)
+        if array.size == 1 and array.ndim == 0
+        else rw.constant(inverse, dtype, below.name),
+    )
 
 
 def powers_of_two(node: Node, rw: Rewriter) -> Value | None:

@@ -1,9 +1,11 @@
-"""pointwise(expand(x), y) = pointwise(x, y) where y alone gives the result its shape; so for matmul's leading dims and attention's mask.
+"""pointwise(expand(x), y) = pointwise(x, y) where y alone gives the result its shape; so for matmul's leading dims
+and attention's mask.
 
-An op that broadcasts by itself needs no expanded operand. If every operand is expanded, the op runs on the small ones and its
-result is expanded.
+An op that broadcasts by itself needs no expanded operand. If every operand is expanded, the op runs on the small ones
+and its result is expanded.
 Exactness: EXACT.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
@@ -57,7 +59,7 @@ def _one_by_one(node: Node, small: list[Value], rw: Rewriter) -> Value | None:
     """As many operands unexpanded as the shape allows."""
     inputs = list(node.inputs)
     for i, v in enumerate(small):
-        trial = [*inputs[:i], v, *inputs[i + 1:]]
+        trial = [*inputs[:i], v, *inputs[i + 1 :]]
         if v is not inputs[i] and same_type(node.op.infer(*(t.type for t in trial))[0], node.output.type):
             inputs = trial
     return rw.emit(node.op, *inputs) if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)) else None

@@ -1,7 +1,9 @@
-"""batch_norm(x) = x·s + t with s = weight / √(var + eps), t = bias − mean·s constants: two pointwise ops that fuse with their neighbours.
+"""batch_norm(x) = x·s + t with s = weight / √(var + eps), t = bias − mean·s constants: two pointwise ops that fuse
+with their neighbours.
 
 Exactness: ROUNDING. Parameters that are not constant, or whose factors are not finite, are left alone.
 """
+
 from __future__ import annotations
 
 import numpy as np

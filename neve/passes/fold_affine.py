@@ -1,10 +1,11 @@
 """Arithmetic with a constant a channel goes into the weights of the convolution, conv_transpose or linear before it.
 
-op(x, w, b) + c = op(x, w, b + c); − c likewise; c − op(x, w, b) = op(x, −w, c − b); · c = op(x, w·c, b·c); / c = op(x, w/c, b/c).
-c is a number, or constant and varying along the output channels alone (aligned as broadcasting aligns it), and leaves the
-shape as it is. Declined if op's result has another use.
+op(x, w, b) + c = op(x, w, b + c); − c likewise; c − op(x, w, b) = op(x, −w, c − b); · c = op(x, w·c, b·c); / c =
+op(x, w/c, b/c). c is a number, or constant and varying along the output channels alone (aligned as broadcasting
+aligns it), and leaves the shape as it is. Declined if op's result has another use.
 Exactness: ROUNDING (computed in float64, rounded once).
 """
+
 from __future__ import annotations
 
 import numpy as np

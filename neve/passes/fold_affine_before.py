@@ -1,9 +1,10 @@
 """A multiplication or addition of constants a channel before a convolution or linear goes into its weights.
 
-op(x·s + t, w, b) = op(x, w·s, b + Σ w·t) with s, t along w's input channels; for convolutions t must be 0 where there is padding,
-since zeros are padded after the addition. Declined if the product has another use.
+op(x·s + t, w, b) = op(x, w·s, b + Σ w·t) with s, t along w's input channels; for convolutions t must be 0 where there
+is padding, since zeros are padded after the addition. Declined if the product has another use.
 Exactness: ROUNDING (computed in float64, rounded once).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -52,8 +53,13 @@ def _fold(node: Node, before: Node, source: Value, c: np.ndarray, rw: Rewriter) 
         if isinstance(node.op, Conv) and any(p for pair in node.op.padding for p in pair):
             return rw.miss("zeros are padded after the addition")
         product = wide
-        new_bias = bias + (1 if before.op.name == "add" else -1) * (wide * by_channel).sum(axis=tuple(range(1, wide.ndim)))
-    if not (np.isfinite(product.astype(w.dtype.numpy)).all() and np.isfinite(np.asarray(new_bias).astype(w.dtype.numpy)).all()):
+        new_bias = bias + (1 if before.op.name == "add" else -1) * (wide * by_channel).sum(
+            axis=tuple(range(1, wide.ndim))
+        )
+    if not (
+        np.isfinite(product.astype(w.dtype.numpy)).all()
+        and np.isfinite(np.asarray(new_bias).astype(w.dtype.numpy)).all()
+    ):
         return rw.miss("the new weights are not finite")
     new_w = w if product is wide else rw.constant(product, w.dtype, w.name)
     inputs = [source, new_w]

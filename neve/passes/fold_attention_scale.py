@@ -1,7 +1,9 @@
-"""scaled_dot_product_attention(q·c, k·d, v, scale=s) = …(q, k, v, scale=s·c·d) for numbers c, d: one multiplication that the kernel does anyway.
+"""scaled_dot_product_attention(q·c, k·d, v, scale=s) = …(q, k, v, scale=s·c·d) for numbers c, d: one multiplication
+that the kernel does anyway.
 
 scale None is 1/√D and needs a static D. Exactness: ROUNDING. Declined where the scaled q or k has another use.
 """
+
 from __future__ import annotations
 
 import math

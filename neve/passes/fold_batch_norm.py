@@ -1,10 +1,12 @@
-"""batch_norm(op(x, w, b)) = op(x, w·s, (b − mean)·s + bias) with s = weight / √(var + eps), for convolution, conv_transpose and linear.
+"""batch_norm(op(x, w, b)) = op(x, w·s, (b − mean)·s + bias) with s = weight / √(var + eps), for convolution,
+conv_transpose and linear.
 
-The statistics are constants, b counts as 0 if there is none. Each call gets its own weights, so sharing one weight between a
-normalised and a bare call is right. Declined: op's result has another use (it would be computed twice), statistics that are no
-constants, a linear of rank > 2 (its channels are the last axis, the norm's the second).
+The statistics are constants, b counts as 0 if there is none. Each call gets its own weights, so sharing one weight
+between a normalised and a bare call is right. Declined: op's result has another use (it would be computed twice),
+statistics that are no constants, a linear of rank > 2 (its channels are the last axis, the norm's the second).
 Exactness: ROUNDING (computed in float64, rounded once).
 """
+
 from __future__ import annotations
 
 import numpy as np

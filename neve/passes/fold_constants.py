@@ -1,9 +1,10 @@
 """op(constants) is evaluated at compile time by `Op.eval`; `if` on a constant is its branch.
 
-Values that are one number everywhere stay fills (also of symbolic shape) and fold through views, casts and pointwise ops.
-Expansions of constants are never stored. A result of more than LIMIT bytes is stored only if its constant inputs are as large.
-Exactness: EXACT. Effects, state and loops are never evaluated.
+Values that are one number everywhere stay fills (also of symbolic shape) and fold through views, casts and pointwise
+ops. Expansions of constants are never stored. A result of more than LIMIT bytes is stored only if its constant inputs
+are as large. Exactness: EXACT. Effects, state and loops are never evaluated.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -63,8 +64,12 @@ def fold(node: Node, rw: Rewriter) -> tuple[Value, ...] | None:
 
 
 def _foldable(node: Node) -> bool:
-    return (not touches_state(node.op) and not any(subgraphs(node.op)) and not attribute_symbols(node.op)
-            and all(v.type.is_static for v in node.outputs))
+    return (
+        not touches_state(node.op)
+        and not any(subgraphs(node.op))
+        and not attribute_symbols(node.op)
+        and all(v.type.is_static for v in node.outputs)
+    )
 
 
 def known(v: Value, rw: Rewriter, depth: int = 4) -> np.ndarray | None:

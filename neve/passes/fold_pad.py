@@ -3,6 +3,7 @@
 Declined: a pad value other than 0, negative pads (they cut), pads of batch or channels, symbolic pads.
 Exactness: EXACT: the same zeros are multiplied.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,8 +1,9 @@
 """Integer sums of ranges that are one number everywhere are that number, also where sizes are symbolic.
 
-(start + i) − (start' + i) = start − start'; running sums of zeros are zeros. Such are the masks of packed sequences where no
-sequence is packed. Exactness: EXACT (integers that do not overflow int64).
+(start + i) − (start' + i) = start − start'; running sums of zeros are zeros. Such are the masks of packed sequences
+where no sequence is packed. Exactness: EXACT (integers that do not overflow int64).
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value

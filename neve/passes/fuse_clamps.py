@@ -1,10 +1,13 @@
-"""Chains of relu, clamp, maximum and minimum with numbers become one clamp: y = min(max(x, lo), hi); or relu, if that is what is left.
+"""Chains of relu, clamp, maximum and minimum with numbers become one clamp: y = min(max(x, lo), hi); or relu, if that
+is what is left.
 
-With [lo, hi] so far, max(y, c) = min(max(x, max(lo, c)), max(hi, c)) and min(y, d) = min(max(x, min(lo, d)), min(hi, d)): each
-inner bound is clamped into the outer interval, which is right for disjoint intervals too, where the result is one number.
-A bound that no value of the type passes (±∞, the extremes of integers) is dropped.
-Exactness: EXACT; NaN stays NaN. Bounds that are zeros of both signs are left alone; which of −0 and 0 is the larger one is open, as in torch.
+With [lo, hi] so far, max(y, c) = min(max(x, max(lo, c)), max(hi, c)) and min(y, d) = min(max(x, min(lo, d)), min(hi,
+d)): each inner bound is clamped into the outer interval, which is right for disjoint intervals too, where the result
+is one number. A bound that no value of the type passes (±∞, the extremes of integers) is dropped.
+Exactness: EXACT; NaN stays NaN. Bounds that are zeros of both signs are left alone; which of −0 and 0 is the larger
+one is open, as in torch.
 """
+
 from __future__ import annotations
 
 import math

@@ -3,9 +3,11 @@
 The bounds that the op has are clamped into the clamp's, as in `fuse_clamps`. Exactness: EXACT; NaN stays NaN.
 Declined: the unclamped result has another use.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from neve.ir.graph import Node, Value
 from neve.ops.activation import Clamp, Relu
@@ -22,12 +24,15 @@ def fuse(node: Node, rw: Rewriter) -> Value | None:
         return None
     if rw.uses(node.inputs[0]) != 1:
         return rw.miss(f"{inner.op.name} output is shared")
-    own = [(is_max, bound) for is_max, bound in ((False, inner.op.maximum), (True, inner.op.minimum)) if bound is not None]
+    own = [
+        (is_max, bound) for is_max, bound in ((False, inner.op.maximum), (True, inner.op.minimum)) if bound is not None
+    ]
     found = steps(node, rw)
     if found is None:
         return None
-    lo, hi = interval([*found[1], *own], node.output.dtype)
-    return rw.emit(replace(inner.op, minimum=lo, maximum=hi), *inner.inputs)
+    bounds: dict[str, Any] = {}
+    bounds["minimum"], bounds["maximum"] = interval([*found[1], *own], node.output.dtype)
+    return rw.emit(replace(inner.op, **bounds), *inner.inputs)
 
 
 PASS = rules_pass("fuse_prepacked_clamps", Exactness.EXACT, fuse)

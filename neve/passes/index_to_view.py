@@ -1,8 +1,10 @@
-"""x[i, j, …] by index tensors that are numbers or whole ranges, each along an axis of its own, is a slice, permutation and reshape of x.
+"""x[i, j, …] by index tensors that are numbers or whole ranges, each along an axis of its own, is a slice,
+permutation and reshape of x.
 
 x[0, arange(n)] with n the axis's size is x's row 0: the form in which attention masks are built.
 Exactness: EXACT: elements only move. Declined: numbers out of range, ranges that are not the whole axis.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -45,7 +47,7 @@ def whole_range(v: Value, size: object, rw: Rewriter) -> int | None:
     if n is None or v.dtype is DType.bool:
         return None
     if isinstance(n.op, Arange):
-        return 0 if n.op.start == 0 and n.op.step == 1 and same(n.op.length, size) else None  # type: ignore[arg-type]
+        return 0 if n.op.start == 0 and n.op.step == 1 and same(n.op.length, size) else None
     if isinstance(n.op, Reshape):
         inner = whole_range(n.inputs[0], size, rw)
         axes = real_axes(n.inputs[0].shape, v.shape)

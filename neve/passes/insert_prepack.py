@@ -1,8 +1,10 @@
 """op(x, w, b) = prepacked_op(x, *prepack(w, b)) for convolution, conv_transpose and linear with constant parameters.
 
-prepack is evaluated by `fold_constants`, so a weight that two calls share is packed once. Exactness: EXACT. Not part of the
-default pipeline: the plan packs weights by itself; this is the form that a user of optimize_for_mobile expects to see.
+prepack is evaluated by `fold_constants`, so a weight that two calls share is packed once. Exactness: EXACT. Not part
+of the default pipeline: the plan packs weights by itself; this is the form that a user of optimize_for_mobile expects
+to see.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value

@@ -1,8 +1,10 @@
-"""linear(reshape(x), w, b) = reshape(linear(x, w, b)) where the reshape leaves the last axis: a linear takes any leading axes.
+"""linear(reshape(x), w, b) = reshape(linear(x, w, b)) where the reshape leaves the last axis: a linear takes any
+leading axes.
 
 So reshapes to a matrix and back vanish, and what follows fuses with the linear.
 Exactness: EXACT: the same sums of the same products.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value

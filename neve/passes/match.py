@@ -1,4 +1,7 @@
-"""Helpers to match arithmetic: products flattened into factors, sums with a number, values with casts that change nothing looked through."""
+"""Helpers to match arithmetic: products flattened into factors, sums with a number, values with casts that change
+nothing looked through.
+"""
+
 from __future__ import annotations
 
 import math
@@ -28,7 +31,9 @@ class Product:
 
 
 def product(v: Value, rw: Rewriter, depth: int = 5, root: bool = True) -> Product:
-    """v as a product of what cannot be split further: through mul, division by numbers, neg. Values used elsewhere are not split."""
+    """v as a product of what cannot be split further: through mul, division by numbers, neg. Values used elsewhere
+    are not split.
+    """
     n = rw.producer(v)
     number = rw.scalar(v)
     if number is not None and v.dtype.is_float:

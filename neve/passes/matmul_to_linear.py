@@ -1,8 +1,10 @@
-"""matmul(x, b) = linear(x, bᵀ) where b is a constant of rank 2, or a transpose of a matrix: the form whose weights are packed.
+"""matmul(x, b) = linear(x, bᵀ) where b is a constant of rank 2, or a transpose of a matrix: the form whose weights
+are packed.
 
 A constant b of higher rank whose leading sizes are 1 counts as rank 2 if that leaves the result's shape.
 Exactness: EXACT: the same products, summed over the same axis.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,8 +1,9 @@
 """Two nodes with the same op, attributes and inputs give the same values: the second is replaced by the first.
 
-add, mul, eq, ne and the logical and bitwise ops commute bit for bit (but for a NaN's payload); maximum and minimum do not (±0).
-Exactness: EXACT. Effects, state and control flow are never merged.
+add, mul, eq, ne and the logical and bitwise ops commute bit for bit (but for a NaN's payload); maximum and minimum do
+not (±0). Exactness: EXACT. Effects, state and control flow are never merged.
 """
+
 from __future__ import annotations
 
 from dataclasses import fields
@@ -13,7 +14,9 @@ from neve.ir.text import exact
 from neve.ir.walk import map_subgraphs, subgraphs, touches_state
 from neve.passes.rewrite import Exactness, Log, Pass
 
-COMMUTATIVE = frozenset(("add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"))
+COMMUTATIVE = frozenset(
+    ("add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor")
+)
 
 
 def run(graph: Graph, log: Log) -> Graph:

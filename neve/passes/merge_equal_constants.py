@@ -1,7 +1,9 @@
-"""Constants of equal type and bits, of any method, become one: tied weights are stored once, whatever was folded into them.
+"""Constants of equal type and bits, of any method, become one: tied weights are stored once, whatever was folded into
+them.
 
 Exactness: EXACT.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -50,7 +52,11 @@ def _replaced(graph: Graph, same: dict[ConstTensor, ConstTensor]) -> Graph:
         op = map_subgraphs(n.op, lambda g: _replaced(g, same))
         op = map_attributes(op, lambda v: same.get(v, v) if isinstance(v, ConstTensor) else v)
         nodes.append(n if op is n.op else Node(op, n.inputs, n.outputs, n.origin))
-    return graph if all(a is b for a, b in zip(nodes, graph.nodes, strict=True)) else Graph(graph.inputs, tuple(nodes), graph.outputs)
+    return (
+        graph
+        if all(a is b for a, b in zip(nodes, graph.nodes, strict=True))
+        else Graph(graph.inputs, tuple(nodes), graph.outputs)
+    )
 
 
 PASS = ProgramPass("merge_equal_constants", Exactness.EXACT, run)

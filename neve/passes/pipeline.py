@@ -1,4 +1,5 @@
 """The optimizer: one list of passes, read top to bottom."""
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
@@ -48,50 +49,56 @@ class Repeat:
 
 PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
     remove_dead_code.PASS,
-    Repeat((
-        fold_constants.PASS,
-        fold_ranges.PASS,
-        remove_identities.PASS,
-        merge_common_subexpressions.PASS,
-        index_to_view.PASS,
-        linear_on_views.PASS,
-        compose_views.PASS,
-        drop_expands.PASS,
-        cancel_transposes.PASS,
-        divide_by_constants.EXACT,
-        matmul_to_linear.PASS,
-        fuse_clamps.PASS,
-        fold_pad.PASS,
-        recognize_norms.PASS,
-        recognize_attention.PASS,
-        recognize_activations.PASS,
-        fold_attention_scale.PASS,
-        fold_batch_norm.PASS,
-        fold_affine.PASS,
-        fold_affine_before.PASS,
-    )),
-    Repeat((
-        expand_batch_norm.PASS,
-        fold_affine.PASS,
-        fold_affine_before.PASS,
-        divide_by_constants.PASS,
-        concat_linears.PASS,
-        fold_constants.PASS,
-        remove_identities.PASS,
-        merge_common_subexpressions.PASS,
-        compose_views.PASS,
-    )),
+    Repeat(
+        (
+            fold_constants.PASS,
+            fold_ranges.PASS,
+            remove_identities.PASS,
+            merge_common_subexpressions.PASS,
+            index_to_view.PASS,
+            linear_on_views.PASS,
+            compose_views.PASS,
+            drop_expands.PASS,
+            cancel_transposes.PASS,
+            divide_by_constants.EXACT,
+            matmul_to_linear.PASS,
+            fuse_clamps.PASS,
+            fold_pad.PASS,
+            recognize_norms.PASS,
+            recognize_attention.PASS,
+            recognize_activations.PASS,
+            fold_attention_scale.PASS,
+            fold_batch_norm.PASS,
+            fold_affine.PASS,
+            fold_affine_before.PASS,
+        )
+    ),
+    Repeat(
+        (
+            expand_batch_norm.PASS,
+            fold_affine.PASS,
+            fold_affine_before.PASS,
+            divide_by_constants.PASS,
+            concat_linears.PASS,
+            fold_constants.PASS,
+            remove_identities.PASS,
+            merge_common_subexpressions.PASS,
+            compose_views.PASS,
+        )
+    ),
     merge_equal_constants.PASS,
 )
 
 
 PREPACK: tuple[Pass | ProgramPass | Repeat, ...] = (
     insert_prepack.PASS,
-    Repeat((
-        merge_common_subexpressions.PASS,
-        fold_constants.PASS,
-        fuse_prepacked_clamps.PASS,
-    )),
+    Repeat(
+        (
+            merge_common_subexpressions.PASS,
+            fold_constants.PASS,
+            fuse_prepacked_clamps.PASS,
+        )
+    ),
     merge_equal_constants.PASS,
 )
 """Run after the pipeline where packed parameters and fused clamps should be visible in the graph."""
@@ -103,16 +110,21 @@ def passes() -> Iterator[Pass | ProgramPass]:
         yield from entry.passes if isinstance(entry, Repeat) else (entry,)
 
 
-def optimize(program: Program, optimize_numerics: bool = True, disable: Collection[str] = (), *,
-             prepack: bool = False) -> tuple[Program, Log]:
-    """program with the pipeline applied to every method, verified after each pass, and the log of what was done and declined.
+def optimize(
+    program: Program, optimize_numerics: bool = True, disable: Collection[str] = (), *, prepack: bool = False
+) -> tuple[Program, Log]:
+    """program with the pipeline applied to every method, verified after each pass, and the log of what was done and
+    declined.
 
     optimize_numerics=False runs only passes that are EXACT; disable names passes to leave out; prepack adds PREPACK.
-    Raises ValueError for a name that is not in the pipeline, VerifyError (a defect of the pass that it names) for a malformed result.
+    Raises ValueError for a name that is not in the pipeline, VerifyError (a defect of the pass that it names) for a
+    malformed result.
     """
     unknown = set(disable) - {p.name for p in passes()}
     if unknown:
-        raise ValueError(f"no such pass: {', '.join(sorted(unknown))} (there are {', '.join(p.name for p in passes())})")
+        raise ValueError(
+            f"no such pass: {', '.join(sorted(unknown))} (there are {', '.join(p.name for p in passes())})"
+        )
     allowed = (Exactness.EXACT, Exactness.ROUNDING) if optimize_numerics else (Exactness.EXACT,)
     run = _Run(Log())
     verify_program(program, run.verified)
@@ -137,7 +149,9 @@ class _Run:
 
     def apply(self, p: Pass | ProgramPass, program: Program) -> Program:
         self.log.current = p.name
-        new = p.run(program, self.log) if isinstance(p, ProgramPass) else program.map(lambda graph: self.graph(p, graph))
+        new = (
+            p.run(program, self.log) if isinstance(p, ProgramPass) else program.map(lambda graph: self.graph(p, graph))
+        )
         if new is not program:
             try:
                 verify_program(new, self.verified)

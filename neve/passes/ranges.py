@@ -1,4 +1,7 @@
-"""Integer values that count along one axis, v[…, i, …] = start + step · i, with sizes that may be symbolic: what masks are computed from."""
+"""Integer values that count along one axis, v[…, i, …] = start + step · i, with sizes that may be symbolic: what
+masks are computed from.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

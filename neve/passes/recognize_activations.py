@@ -6,6 +6,7 @@ clamp(x + 3, 0, 6)/6 = hardsigmoid(x); x·clamp(x + 3, 0, 6)/6 = x·hardsigmoid(
 Numbers in any order and place within the product; they must agree with the formula's to 2e-6.
 Exactness: ROUNDING. The parts must have no other use.
 """
+
 from __future__ import annotations
 
 import math
@@ -52,7 +53,11 @@ def _quotient(node: Node, rw: Rewriter) -> Value | None:
         return None
     a, below = node.inputs
     plus = plus_number(below, rw)
-    exp = rw.op(plus[0], "exp") if plus is not None and plus[1] == 1 and rw.uses(below) == 1 and rw.uses(plus[0]) == 1 else None
+    exp = (
+        rw.op(plus[0], "exp")
+        if plus is not None and plus[1] == 1 and rw.uses(below) == 1 and rw.uses(plus[0]) == 1
+        else None
+    )
     negated = rw.op(exp.inputs[0], "neg") if exp is not None else None
     if negated is None:
         return None
@@ -76,7 +81,14 @@ def _match(f: Value, p: Product, rw: Rewriter) -> tuple[Op, Value] | None:
         return (Hardswish(), n.inputs[0]) if p.without(f, n.inputs[0]) == () else None
     plus = plus_number(f, rw)
     rest = p.without(f)
-    if plus is None or plus[1] != 1 or rest is None or len(rest) != 1 or not near(p.number, 0.5) or rw.uses(plus[0]) != 1:
+    if (
+        plus is None
+        or plus[1] != 1
+        or rest is None
+        or len(rest) != 1
+        or not near(p.number, 0.5)
+        or rw.uses(plus[0]) != 1
+    ):
         return None
     inner, (x,) = rw.producer(plus[0]), rest
     if inner is None:

@@ -1,10 +1,12 @@
 """softmax(scale · q kᵀ + mask) v = scaled_dot_product_attention(q, k, v, mask), the scale as an attribute.
 
-The scale is a number that multiplies or divides q, kᵀ or the scores; the mask is added, of the scores' type. The scores must have
-no other use. Keys and values whose heads are repeated (reshape, expand, reshape) are read in place with enable_gqa.
-A mask that is constant and lets everything pass goes; one that is the lower triangle becomes is_causal.
-Exactness: ROUNDING. Declined: a mask that might hold −∞ in a whole row (NaN when spelled out, zeros in attention), other softmax axes.
+The scale is a number that multiplies or divides q, kᵀ or the scores; the mask is added, of the scores' type. The
+scores must have no other use. Keys and values whose heads are repeated (reshape, expand, reshape) are read in place
+with enable_gqa. A mask that is constant and lets everything pass goes; one that is the lower triangle becomes
+is_causal. Exactness: ROUNDING. Declined: a mask that might hold −∞ in a whole row (NaN when spelled out, zeros in
+attention), other softmax axes.
 """
+
 from __future__ import annotations
 
 import math
@@ -93,7 +95,23 @@ def finite(v: Value, rw: Rewriter, depth: int = 12) -> bool:
     value = rw.scalar(v)
     if value is not None:
         return math.isfinite(value)
-    if n.op.name in ("where", "add", "sub", "mul", "minimum", "maximum", "clamp", "neg", "reshape", "expand", "slice", "permute", "cat", "tril", "triu"):
+    if n.op.name in (
+        "where",
+        "add",
+        "sub",
+        "mul",
+        "minimum",
+        "maximum",
+        "clamp",
+        "neg",
+        "reshape",
+        "expand",
+        "slice",
+        "permute",
+        "cat",
+        "tril",
+        "triu",
+    ):
         return all(finite(x, rw, depth - 1) for x in n.inputs)
     return isinstance(n.op, Cast) and (finite(n.inputs[0], rw, depth - 1))
 
@@ -113,7 +131,13 @@ def _unrepeated(x: Value, rw: Rewriter) -> Value | None:
     outer = rw.producer(x)
     expand = rw.producer(outer.inputs[0]) if outer is not None and isinstance(outer.op, Reshape) else None
     inner = rw.producer(expand.inputs[0]) if expand is not None and isinstance(expand.op, Expand) else None
-    if expand is None or inner is None or x.type.rank != 4 or not isinstance(inner.op, Reshape) or len(expand.output.shape) != 5:
+    if (
+        expand is None
+        or inner is None
+        or x.type.rank != 4
+        or not isinstance(inner.op, Reshape)
+        or len(expand.output.shape) != 5
+    ):
         return None
     b, h, n, s, d = expand.output.shape
     source = inner.inputs[0]
@@ -153,7 +177,11 @@ def _is_lower_triangle(mask: Value, node: Node, rw: Rewriter) -> bool:
         return False
     j, i = (count(v, rw) for v in (n.inputs if n.op.name == "le" else n.inputs[::-1]))
     scores = (node.inputs[0].shape[-2], node.inputs[1].shape[-2])
-    return j == Count(0, 1, -1) and i == Count(0, 1, -2) and all(same(a, b) for a, b in zip(mask.shape[-2:], scores, strict=True))
+    return (
+        j == Count(0, 1, -1)
+        and i == Count(0, 1, -2)
+        and all(same(a, b) for a, b in zip(mask.shape[-2:], scores, strict=True))
+    )
 
 
 _BLOCKED = -1e30

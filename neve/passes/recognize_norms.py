@@ -1,10 +1,11 @@
 """Normalisations spelled out become one op.
 
-exp(x − amax(x)) / Σ exp(x − amax(x)) = softmax(x); d = x − mean(x): d / √(mean(d²) + eps) = layer_norm(x), the variance also as `var`;
-x / √(mean(x²) + eps) = rms_norm(x), each also with · rsqrt(…); a multiplication by a weight (and an addition of a bias) of the
-normalised shape goes into the op. Statistics are over the last axes, keepdim.
+exp(x − amax(x)) / Σ exp(x − amax(x)) = softmax(x); d = x − mean(x): d / √(mean(d²) + eps) = layer_norm(x), the
+variance also as `var`; x / √(mean(x²) + eps) = rms_norm(x), each also with · rsqrt(…); a multiplication by a weight
+(and an addition of a bias) of the normalised shape goes into the op. Statistics are over the last axes, keepdim.
 Exactness: ROUNDING. Declined: a softmax without its maximum (it overflows where softmax does not).
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
@@ -26,7 +27,14 @@ def softmax(node: Node, rw: Rewriter) -> Value | None:
     top = rw.producer(sub.inputs[1]) if sub is not None else None
     if len(op.dims) != 1 or not op.keepdim:
         return None
-    if sub is None or top is None or not isinstance(top.op, Amax) or top.op.dims != op.dims or not top.op.keepdim or top.inputs[0] is not sub.inputs[0]:
+    if (
+        sub is None
+        or top is None
+        or not isinstance(top.op, Amax)
+        or top.op.dims != op.dims
+        or not top.op.keepdim
+        or top.inputs[0] is not sub.inputs[0]
+    ):
         return rw.miss("softmax without subtracting the maximum")
     return rw.emit(Softmax(op.dims[0]), sub.inputs[0])
 
@@ -70,7 +78,13 @@ def _centered(d: Value, dims: tuple[int, ...], rw: Rewriter) -> Value | None:
     """x if d is x − mean(x)."""
     n = rw.op(d, "sub")
     mean = rw.producer(n.inputs[1]) if n is not None else None
-    if n is None or mean is None or not isinstance(mean.op, Mean) or not mean.op.keepdim or sorted(mean.op.dims) != sorted(dims):
+    if (
+        n is None
+        or mean is None
+        or not isinstance(mean.op, Mean)
+        or not mean.op.keepdim
+        or sorted(mean.op.dims) != sorted(dims)
+    ):
         return None
     return n.inputs[0] if mean.inputs[0] is n.inputs[0] else None
 
@@ -84,7 +98,7 @@ def weight(node: Node, rw: Rewriter) -> Value | None:
         w = node.inputs[1 - i]
         if n is None or not isinstance(n.op, (LayerNorm, RmsNorm)) or rw.uses(node.inputs[i]) != 1:
             continue
-        shape = n.output.shape[n.output.type.rank - n.op.rank:]
+        shape = n.output.shape[n.output.type.rank - n.op.rank :]
         if not has_shape(w, shape):
             continue
         if node.op.name == "mul" and len(n.inputs) == 1:

@@ -1,7 +1,9 @@
-"""A node none of whose outputs is used, and that has no effect, is removed; so are outputs and operands of `if` that nobody uses.
+"""A node none of whose outputs is used, and that has no effect, is removed; so are outputs and operands of `if` that
+nobody uses.
 
 Exactness: EXACT. Reading state is no effect here: a read that nobody uses goes.
 """
+
 from __future__ import annotations
 
 from neve.ir.graph import Graph, Node, Value
@@ -39,7 +41,12 @@ def _prune_if(node: Node, live: set[Value]) -> Node:
     if len(outs) == len(node.outputs) and len(ins) == len(op.then.inputs):
         return node
     then, orelse = (Graph(tuple(g.inputs[i] for i in ins), g.nodes, g.outputs) for g in branches)
-    return Node(If(then, orelse), (node.inputs[0], *(node.inputs[1 + i] for i in ins)), tuple(node.outputs[i] for i in outs), node.origin)
+    return Node(
+        If(then, orelse),
+        (node.inputs[0], *(node.inputs[1 + i] for i in ins)),
+        tuple(node.outputs[i] for i in outs),
+        node.origin,
+    )
 
 
 PASS = Pass("remove_dead_code", Exactness.EXACT, run)

@@ -1,10 +1,12 @@
 """Nodes that give back their input are removed, and pairs that undo each other.
 
-reshape, permute, slice, expand, cast, pad, flip, repeat, cat that change nothing; x·1, x/1, x − 0, x + (−0) (x + 0 for integers: for
-floats it turns −0 into 0); and, or, xor with their neutral element, and for integers and bool products and masks that are constant; where(p, x, x), where on a known p; maximum(x, x), minimum(x, x); −(−x), !(!x); cast to a type that holds
-every value of the first and on, as one cast.
-Exactness: EXACT, NaN, infinities and signed zeros included.
+reshape, permute, slice, expand, cast, pad, flip, repeat, cat that change nothing; x·1, x/1, x − 0, x + (−0) (x + 0
+for integers: for floats it turns −0 into 0); and, or, xor with their neutral element, and for integers and bool
+products and masks that are constant; where(p, x, x), where on a known p; maximum(x, x), minimum(x, x); −(−x), !(!x);
+cast to a type that holds every value of the first and on, as one cast. Exactness: EXACT, NaN, infinities and signed
+zeros included.
 """
+
 from __future__ import annotations
 
 import math
@@ -20,8 +22,14 @@ from neve.ops.source import Full
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
 
 _BITS = {DType.float64: (11, 53), DType.float32: (8, 24), DType.float16: (5, 11), DType.bfloat16: (8, 8)}
-_RANGE = {DType.bool: (0, 1), DType.uint8: (0, 2**8 - 1), **{
-    d: (-(2 ** (8 * d.size - 1)), 2 ** (8 * d.size - 1) - 1) for d in (DType.int8, DType.int16, DType.int32, DType.int64)}}
+_RANGE = {
+    DType.bool: (0, 1),
+    DType.uint8: (0, 2**8 - 1),
+    **{
+        d: (-(2 ** (8 * d.size - 1)), 2 ** (8 * d.size - 1) - 1)
+        for d in (DType.int8, DType.int16, DType.int32, DType.int64)
+    },
+}
 
 
 def holds(a: DType, b: DType) -> bool:
@@ -101,14 +109,26 @@ def _is_neutral(name: str, value: float, dtype: DType) -> bool:
     return value == _NEUTRAL[name]
 
 
-_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "logical_and": 1, "logical_or": 0, "logical_xor": 0, "bitwise_and": -1, "bitwise_or": 0,
-            "bitwise_xor": 0}
+_NEUTRAL = {
+    "add": 0,
+    "sub": 0,
+    "mul": 1,
+    "div": 1,
+    "logical_and": 1,
+    "logical_or": 0,
+    "logical_xor": 0,
+    "bitwise_and": -1,
+    "bitwise_or": 0,
+    "bitwise_xor": 0,
+}
 
 
 def _is_absorbing(name: str, value: float, dtype: DType) -> bool:
     """Whether op(x, value) is value for every x; integers and bool."""
     if dtype is DType.bool:
-        return (name in ("mul", "logical_and", "bitwise_and") and not value) or (name in ("add", "logical_or", "bitwise_or") and bool(value))
+        return (name in ("mul", "logical_and", "bitwise_and") and not value) or (
+            name in ("add", "logical_or", "bitwise_or") and bool(value)
+        )
     return value == {"mul": 0, "bitwise_and": 0, "bitwise_or": -1}.get(name)
 
 

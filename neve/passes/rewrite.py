@@ -1,4 +1,7 @@
-"""What passes are made of: exactness, the log of rewrites and misses, and the rewriter that applies local rules to a graph."""
+"""What passes are made of: exactness, the log of rewrites and misses, and the rewriter that applies local rules to a
+graph.
+"""
+
 from __future__ import annotations
 
 import enum
@@ -37,7 +40,9 @@ class Entry:
     miss: bool = False
 
     def __str__(self) -> str:
-        return f"{self.pass_name}: {'declined: ' if self.miss else ''}{self.text}" + (f"  ({self.origin})" if str(self.origin) else "")
+        return f"{self.pass_name}: {'declined: ' if self.miss else ''}{self.text}" + (
+            f"  ({self.origin})" if str(self.origin) else ""
+        )
 
 
 @dataclass
@@ -91,9 +96,11 @@ Rule = Callable[[Node, "Rewriter"], "Value | tuple[Value, ...] | None"]
 
 
 def rewrite(graph: Graph, log: Log, *rules: Rule) -> Graph:
-    """graph, and the graphs in it, with every node offered once to the rules in order; the same object if nothing changed.
+    """graph, and the graphs in it, with every node offered once to the rules in order; the same object if nothing
+    changed.
 
-    What the rewrites leave without a use is gone. Rules see nodes whose inputs are rewritten already, so chains collapse in one go.
+    What the rewrites leave without a use is gone. Rules see nodes whose inputs are rewritten already, so chains
+    collapse in one go.
     """
     return Rewriter(graph, log).run(rules)
 
@@ -162,7 +169,9 @@ class Rewriter:
         return None
 
     def scalar(self, v: Value) -> Any:
-        """The Python number that every element of v is, as rounded to its dtype; None if that is not known. Shapes may be symbolic."""
+        """The Python number that every element of v is, as rounded to its dtype; None if that is not known. Shapes
+        may be symbolic.
+        """
         n = self._producer.get(v)
         if n is not None and isinstance(n.op, Full):
             return round_to(np.asarray(n.op.value), v.dtype).item()

@@ -1,4 +1,7 @@
-"""Helpers for passes that change the weights of convolutions and linears: y = op(x, w, b) ↦ scale·y + shift a channel, as new w and b."""
+"""Helpers for passes that change the weights of convolutions and linears: y = op(x, w, b) ↦ scale·y + shift a
+channel, as new w and b.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -31,7 +34,9 @@ def channels(node: Node) -> int:
 
 
 def per_channel(operand: Value, x: Value, out: Value, axis: int, rw: Rewriter) -> np.ndarray | None:
-    """operand's content as float64 of shape (channels,), if it is constant, varies along x's axis at most, and leaves x's shape alone."""
+    """operand's content as float64 of shape (channels,), if it is constant, varies along x's axis at most, and leaves
+    x's shape alone.
+    """
     if not same_type(x.type, out.type) or not isinstance(x.shape[axis], int):
         return None
     value = rw.scalar(operand)
@@ -72,7 +77,9 @@ def rescaled(node: Node, scale: np.ndarray | None, shift: np.ndarray | None, rw:
         return None
     if bias is None and not rounded.any():
         return rw.emit(node.op, node.inputs[0], new_w)
-    return rw.emit(node.op, node.inputs[0], new_w, rw.constant(total, w.dtype, bias.name if bias is not None else f"{w.name}.bias"))
+    return rw.emit(
+        node.op, node.inputs[0], new_w, rw.constant(total, w.dtype, bias.name if bias is not None else f"{w.name}.bias")
+    )
 
 
 def _scaled_weight(node: Node, scale: np.ndarray, rw: Rewriter) -> Value | None:

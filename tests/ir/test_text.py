@@ -1,4 +1,5 @@
 """Printing and parsing are inverse, and parsing refuses what is malformed, with its line."""
+
 from __future__ import annotations
 
 import math
@@ -28,7 +29,7 @@ def full(value: object, dtype: DType = f32, shape: tuple[object, ...] = ()) -> O
 
 def same_graph(a: Graph, b: Graph) -> None:
     """Assert that two graphs are equal but for the identity of values, bit for bit in their attributes."""
-    names = {x: y for x, y in zip(a.values(), b.values(), strict=True)}
+    names = dict(zip(a.values(), b.values(), strict=True))
     assert [(v.name, v.type) for v in a.values()] == [(v.name, v.type) for v in b.values()]
     assert [names[v] for v in a.outputs] == list(b.outputs)
     for m, n in zip(a.nodes, b.nodes, strict=True):
@@ -75,11 +76,17 @@ def sample_graph() -> Graph:
 def test_graph_round_trip() -> None:
     graph = sample_graph()
     text = print_graph(graph)
-    tables = {"layer1.weight": graph.nodes[0].op.tensor}, {n.op.var.name: n.op.var for n in graph.nodes if n.op.name == "read_state"}  # type: ignore[attr-defined]
+    tables = (
+        {"layer1.weight": graph.nodes[0].op.tensor},
+        {n.op.var.name: n.op.var for n in graph.nodes if n.op.name == "read_state"},
+    )  # type: ignore[attr-defined]
     again = parse_graph(text, *tables)
     same_graph(graph, again)
     assert print_graph(again) == text
-    assert "convolution(%x, %constant) {stride=(2, 2), padding=((0, 1), (1, 1)), dilation=(1, 1)}  # layer1.0.conv  model.py:12" in text
+    assert (
+        "convolution(%x, %constant) {stride=(2, 2), padding=((0, 1), (1, 1)), dilation=(1, 1)}"
+        "  # layer1.0.conv  model.py:12" in text
+    )
 
 
 def test_program_round_trip_with_equal_constant_names() -> None:
@@ -90,8 +97,10 @@ def test_program_round_trip_with_equal_constant_names() -> None:
         c = b(make("constant", tensor=ConstTensor("w", np.full(2, value, np.float32), f32)))
         graphs.append(b.build([b(make("add"), x, c)]))
     tree = {"kind": "tuple", "children": [1, None, "é", -2.5]}
-    program = Program({"forward": Method(graphs[0], tree, {"out": True}, (None,)), "en code": Method(graphs[1], scalars=("float",))},
-                      {s0: Range(1, 8), s1: Range(2)})
+    program = Program(
+        {"forward": Method(graphs[0], tree, {"out": True}, (None,)), "en code": Method(graphs[1], scalars=("float",))},
+        {s0: Range(1, 8), s1: Range(2)},
+    )
     text = print_program(program)
     arrays = {name: c.array for c, name in constant_names(program).items()}
     assert sorted(arrays) == ["w", "w_1"]
@@ -104,30 +113,45 @@ def test_program_round_trip_with_equal_constant_names() -> None:
         np.testing.assert_array_equal(node.op.tensor.array, program.methods[name].graph.nodes[0].op.tensor.array)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("text, line, reason", [
-    ("graph(%x: float32[2]) {\n  %y: float32[2] = nope(%x)\n  return %y\n}", 2, "no op nope"),
-    ("graph(%x: float32[2]) {\n  %y: float32[3] = neg(%x)\n  return %y\n}", 2, "neg gives float32"),
-    ("graph(%x: float32[2]) {\n\n  %y: float32[2] = neg(%z)\n  return %y\n}", 3, "%z is not defined"),
-    ("graph(%x: float32[2]) {\n  %x: float32[2] = neg(%x)\n  return %x\n}", 2, "defined twice"),
-    ("graph(%x: float32[2]) {\n  %y: float32[2] = neg(%y)\n  return %y\n}", 2, "%y is not defined"),
-    ("graph(%x: float32[2]) {\n  return %x\n", 3, "expected '}'"),
-    ("graph(%x: float33[2]) {\n  return %x\n}", 1, "no element type float33"),
-    ("graph(%x: float32[-2]) {\n  return %x\n}", 1, "not a size"),
-    ("graph(%x: float32[2]) {\n  return %x\n} extra", 3, "expected the end"),
-    ("graph() {\n  %c: float32[2] = constant() {tensor=@w}\n  return %c\n}", 2, "@w is not in the table"),
-    ("graph() {\n  %c: float32[] = full() {shape=(), value=__import__('os'), dtype=float32}\n  return %c\n}", 2, "unexpected"),
-    ("graph() {\n  %c: float32[] = full() {shape=(), value=1.0, dtype=float32, __class__=1}\n  return %c\n}", 2, "no attribute __class__"),
-    ("graph() {\n  %c: float32[] = full() {shape=(), value=1.0, value=1.0, dtype=float32}\n  return %c\n}", 2, "value twice"),
-    ("graph() {\n  %c: float32[] = full() {shape=()}\n  return %c\n}", 2, "full lacks value"),
-    ("graph() {\n  %c: int64[] = size() {value=s0**999999999}\n  return %c\n}", 2, "a power is"),
-    ("graph() {\n  %c: int64[] = size() {value=9999999999999999999999}\n  return %c\n}", 2, "too large"),
-    ("graph() {\n  %c: int64[] = size() {value=" + "(" * 5000 + "\n", 2, "nested too deeply"),
-    ("graph() {\n  %c: int64[] = size() {value=" + "-" * 5000 + "1}\n", 2, "nested too deeply"),
-    ("graph() {\n  %c: int64[] = size() {value=s0/0}\n  return %c\n}", 2, "not a size"),
-    ("graph() {\n  %c: int64[] = size() {value=Mod(s0, 0)}\n  return %c\n}", 2, "remainder by zero"),
-    ('graph() {\n  %c: int64[] = size() {value="text"}\n  return %c\n}\x00', 4, "unexpected"),
-    ("", 1, "expected 'graph'"),
-])
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("graph(%x: float32[2]) {\n  %y: float32[2] = nope(%x)\n  return %y\n}", 2, "no op nope"),
+        ("graph(%x: float32[2]) {\n  %y: float32[3] = neg(%x)\n  return %y\n}", 2, "neg gives float32"),
+        ("graph(%x: float32[2]) {\n\n  %y: float32[2] = neg(%z)\n  return %y\n}", 3, "%z is not defined"),
+        ("graph(%x: float32[2]) {\n  %x: float32[2] = neg(%x)\n  return %x\n}", 2, "defined twice"),
+        ("graph(%x: float32[2]) {\n  %y: float32[2] = neg(%y)\n  return %y\n}", 2, "%y is not defined"),
+        ("graph(%x: float32[2]) {\n  return %x\n", 3, "expected '}'"),
+        ("graph(%x: float33[2]) {\n  return %x\n}", 1, "no element type float33"),
+        ("graph(%x: float32[-2]) {\n  return %x\n}", 1, "not a size"),
+        ("graph(%x: float32[2]) {\n  return %x\n} extra", 3, "expected the end"),
+        ("graph() {\n  %c: float32[2] = constant() {tensor=@w}\n  return %c\n}", 2, "@w is not in the table"),
+        (
+            "graph() {\n  %c: float32[] = full() {shape=(), value=__import__('os'), dtype=float32}\n  return %c\n}",
+            2,
+            "unexpected",
+        ),
+        (
+            "graph() {\n  %c: float32[] = full() {shape=(), value=1.0, dtype=float32, __class__=1}\n  return %c\n}",
+            2,
+            "no attribute __class__",
+        ),
+        (
+            "graph() {\n  %c: float32[] = full() {shape=(), value=1.0, value=1.0, dtype=float32}\n  return %c\n}",
+            2,
+            "value twice",
+        ),
+        ("graph() {\n  %c: float32[] = full() {shape=()}\n  return %c\n}", 2, "full lacks value"),
+        ("graph() {\n  %c: int64[] = size() {value=s0**999999999}\n  return %c\n}", 2, "a power is"),
+        ("graph() {\n  %c: int64[] = size() {value=9999999999999999999999}\n  return %c\n}", 2, "too large"),
+        ("graph() {\n  %c: int64[] = size() {value=" + "(" * 5000 + "\n", 2, "nested too deeply"),
+        ("graph() {\n  %c: int64[] = size() {value=" + "-" * 5000 + "1}\n", 2, "nested too deeply"),
+        ("graph() {\n  %c: int64[] = size() {value=s0/0}\n  return %c\n}", 2, "not a size"),
+        ("graph() {\n  %c: int64[] = size() {value=Mod(s0, 0)}\n  return %c\n}", 2, "remainder by zero"),
+        ('graph() {\n  %c: int64[] = size() {value="text"}\n  return %c\n}\x00', 4, "unexpected"),
+        ("", 1, "expected 'graph'"),
+    ],
+)
 def test_malformed_text_is_refused_with_its_line(text: str, line: int, reason: str) -> None:
     with pytest.raises(TextError) as e:
         parse_graph(text)
@@ -141,7 +165,8 @@ def test_products_of_sums_do_not_explode() -> None:
 
 
 def test_declared_constants_must_fit_their_arrays() -> None:
-    text = "const @w: float32[2]\nmethod forward {}\ngraph() {\n  %c: float32[2] = constant() {tensor=@w}\n  return %c\n}\n"
+    head = "const @w: float32[2]\nmethod forward {}\n"
+    text = head + "graph() {\n  %c: float32[2] = constant() {tensor=@w}\n  return %c\n}\n"
     assert parse_program(text, {"w": np.zeros(2, np.float32)}).methods["forward"].graph.outputs[0].shape == (2,)
     for arrays in ({}, {"w": np.zeros(3, np.float32)}, {"w": np.zeros(2, np.float64)}):
         with pytest.raises(TextError, match="line 1: @w"):

@@ -1,4 +1,5 @@
 """verify finds each kind of malformed graph and shows where."""
+
 from __future__ import annotations
 
 import pytest
@@ -76,10 +77,18 @@ def nested() -> Graph:
     return Graph((p, x), (Node(op_classes()["if"](then=inner, orelse=inner), (p, x), (Value("r", t),)),), ())
 
 
-@pytest.mark.parametrize("graph, reason", [
-    (broken_order, "%v1 is used before its definition"), (equal_names, "the name %x is not unique"), (defined_twice, "%y is defined twice"),
-    (lost_output, "the output %y is not defined"), (bad_inputs, "add does not take these inputs"), (wrong_dtype, "the types should be float32[2]"),
-    (nested, "%x is used before its definition, or has none  (in forward.%r.then)")])
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (broken_order, "%v1 is used before its definition"),
+        (equal_names, "the name %x is not unique"),
+        (defined_twice, "%y is defined twice"),
+        (lost_output, "the output %y is not defined"),
+        (bad_inputs, "add does not take these inputs"),
+        (wrong_dtype, "the types should be float32[2]"),
+        (nested, "%x is used before its definition, or has none  (in forward.%r.then)"),
+    ],
+)
 def test_each_defect_is_found(graph: object, reason: str) -> None:
     with pytest.raises(VerifyError) as e:
         verify(graph(), where="forward")  # type: ignore[operator]

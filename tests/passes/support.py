@@ -1,4 +1,7 @@
-"""Running one pass on a small graph, and comparing what it meant before with what it means after, at the pass's exactness."""
+"""Running one pass on a small graph, and comparing what it meant before with what it means after, at the pass's
+exactness.
+"""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -92,8 +95,14 @@ def close(a: np.ndarray, b: np.ndarray, dtype: DType) -> bool:
     return bool((np.abs(a[finite].astype(np.float64) - b[finite]) <= ULPS * EPS[dtype] * max(top, 1e-6)).all())
 
 
-def assert_same_meaning(before: Graph, after: Graph, exactness: Exactness, sizes: Mapping[sympy.Symbol, int] | None = None,
-                        edges: bool = True, inputs: Sequence[Any] | None = None) -> None:
+def assert_same_meaning(
+    before: Graph,
+    after: Graph,
+    exactness: Exactness,
+    sizes: Mapping[sympy.Symbol, int] | None = None,
+    edges: bool = True,
+    inputs: Sequence[Any] | None = None,
+) -> None:
     """Interpret both on random inputs, with and without NaN, infinities and zeros of both signs."""
     verify(after)
     assert [v.type for v in before.outputs] == [v.type for v in after.outputs]
@@ -111,10 +120,13 @@ def apply(p: Pass, graph: Graph) -> tuple[Graph, Log]:
     return (graph if new is graph else remove_dead_code(new, Log())), log
 
 
-def check(p: Pass, build: Callable[[Build], Any], expected: Mapping[str, int] | None, miss: str | None = None, **options: Any) -> Graph:
+def check(
+    p: Pass, build: Callable[[Build], Any], expected: Mapping[str, int] | None, miss: str | None = None, **options: Any
+) -> Graph:
     """Build a graph, run the pass, and compare meanings; expected None: the same object comes back.
 
-    Otherwise expected is the ops (without sources) that are left, and the pass leaves its own result alone. miss: a reason that the log must hold.
+    Otherwise expected is the ops (without sources) that are left, and the pass leaves its own result alone. miss: a
+    reason that the log must hold.
     """
     b = Build()
     outputs = build(b)

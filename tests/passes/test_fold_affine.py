@@ -20,7 +20,9 @@ def result(b: Build, kind: str, dtype: object = None) -> Value:
 
 
 @pytest.mark.parametrize("kind", ["conv", "transposed", "linear"])
-@pytest.mark.parametrize("name, swapped", [("add", 0), ("add", 1), ("sub", 0), ("sub", 1), ("mul", 0), ("mul", 1), ("div", 0)])
+@pytest.mark.parametrize(
+    ("name", "swapped"), [("add", 0), ("add", 1), ("sub", 0), ("sub", 1), ("mul", 0), ("mul", 1), ("div", 0)]
+)
 @pytest.mark.parametrize("number", [True, False])
 def test_arithmetic_with_constants_a_channel(kind: str, name: str, swapped: int, number: bool) -> None:
     def build(b: Build) -> object:
@@ -28,7 +30,12 @@ def test_arithmetic_with_constants_a_channel(kind: str, name: str, swapped: int,
         c = b.num(-1.5) if number else b.rand(*((6,) if kind == "linear" else (6, 1, 1)), seed=7, low=0.5)
         return b.op(name, *((c, y) if swapped else (y, c)))
 
-    check(PASS, build, {kind if kind == "linear" else "convolution" if kind == "conv" else "conv_transpose": 1}, edges=False)
+    check(
+        PASS,
+        build,
+        {kind if kind == "linear" else "convolution" if kind == "conv" else "conv_transpose": 1},
+        edges=False,
+    )
 
 
 def test_chains_collapse() -> None:
@@ -40,8 +47,20 @@ def test_chains_collapse() -> None:
     check(PASS, build, {"convolution": 1}, edges=False)
 
 
-@pytest.mark.parametrize("kind, shape", [("conv", (6,)), ("conv", (1, 6)), ("conv", (6, 1)), ("conv", (2, 1, 1, 1)), ("conv", (5, 1, 6, 1, 1)),
-                                         ("linear", (6, 1)), ("linear", (2, 1, 1)), ("linear", (2, 6, 6)), ("linear", (3, 1, 1, 6))])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("conv", (6,)),
+        ("conv", (1, 6)),
+        ("conv", (6, 1)),
+        ("conv", (2, 1, 1, 1)),
+        ("conv", (5, 1, 6, 1, 1)),
+        ("linear", (6, 1)),
+        ("linear", (2, 1, 1)),
+        ("linear", (2, 6, 6)),
+        ("linear", (3, 1, 1, 6)),
+    ],
+)
 def test_constants_that_align_to_another_axis_or_add_one_stay(kind: str, shape: tuple[int, ...]) -> None:
     def build(b: Build) -> object:
         y = conv(b, b.x(2, 4, 13, 13), b.rand(6, 4, 3, 3)) if kind == "conv" else result(b, kind)

@@ -8,7 +8,16 @@ from tests.passes.support import Build, check
 
 def conv(b: Build, name: str, padding: int, groups: int, shape: tuple[int, ...] = (4, 1, 1)) -> object:
     x = b.op(name, b.x(2, 4, 6, 6), b.rand(*shape, low=0.5))
-    return b.op("convolution", x, b.rand(6, 4 // groups, 3, 3), b.rand(6), stride=(1, 1), padding=((padding, padding),) * 2, dilation=(1, 1), groups=groups)
+    return b.op(
+        "convolution",
+        x,
+        b.rand(6, 4 // groups, 3, 3),
+        b.rand(6),
+        stride=(1, 1),
+        padding=((padding, padding),) * 2,
+        dilation=(1, 1),
+        groups=groups,
+    )
 
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
@@ -24,7 +33,12 @@ def test_padding_forbids_additions_not_multiplications() -> None:
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
 def test_linear(name: str) -> None:
-    check(PASS, lambda b: b.op("linear", b.op(name, b.x(2, 3, 4), b.rand(4, low=0.5)), b.rand(5, 4)), {"linear": 1}, edges=False)
+    check(
+        PASS,
+        lambda b: b.op("linear", b.op(name, b.x(2, 3, 4), b.rand(4, low=0.5)), b.rand(5, 4)),
+        {"linear": 1},
+        edges=False,
+    )
 
 
 def test_near_misses() -> None:

@@ -22,7 +22,12 @@ def test_numbers_on_q_and_k_join_the_scale() -> None:
 def test_near_misses() -> None:
     def build(b: Build, form: int) -> object:
         x = b.x(2, 5, 8)
-        q = [b.op("mul", x, b.x(8)), b.op("mul", x, b.num(0.0)), b.op("add", x, b.num(2.0)), b.op("mul", b.x(5, 8), b.num(2.0, shape=(2, 5, 8)))][form]
+        q = [
+            b.op("mul", x, b.x(8)),
+            b.op("mul", x, b.num(0.0)),
+            b.op("add", x, b.num(2.0)),
+            b.op("mul", b.x(5, 8), b.num(2.0, shape=(2, 5, 8))),
+        ][form]
         return b.op(ATTENTION, q, b.x(2, 7, 8), b.x(2, 7, 8))
 
     for form in (0, 2, 3):

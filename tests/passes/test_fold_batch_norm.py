@@ -19,15 +19,30 @@ def norm(b: Build, x: Value, c: int, seed: int = 9, dtype: DType = f32) -> Value
 
 def conv(b: Build, x: Value, w: Value, *bias: Value, groups: int = 1) -> Value:
     rank = x.type.rank - 2
-    return b.op("convolution", x, w, *bias, stride=(2,) * rank, padding=((1, 0),) * rank, dilation=(1,) * rank, groups=groups)
+    return b.op(
+        "convolution", x, w, *bias, stride=(2,) * rank, padding=((1, 0),) * rank, dilation=(1,) * rank, groups=groups
+    )
 
 
 def transposed(b: Build, x: Value, w: Value, *bias: Value, groups: int = 1) -> Value:
-    return b.op("conv_transpose", x, w, *bias, stride=(2, 1), padding=(1, 0), output_padding=(1, 0), dilation=(1, 1), groups=groups)
+    return b.op(
+        "conv_transpose",
+        x,
+        w,
+        *bias,
+        stride=(2, 1),
+        padding=(1, 0),
+        output_padding=(1, 0),
+        dilation=(1, 1),
+        groups=groups,
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape, kernel, groups", [((s0, 4, 9), (6, 4, 3), 1), ((s0, 4, 7, 8), (6, 2, 3, 2), 2), ((s0, 4, 4, 5, 5), (4, 1, 2, 3, 3), 4)])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "groups"),
+    [((s0, 4, 9), (6, 4, 3), 1), ((s0, 4, 7, 8), (6, 2, 3, 2), 2), ((s0, 4, 4, 5, 5), (4, 1, 2, 3, 3), 4)],
+)
 def test_convolutions(shape: tuple[object, ...], kernel: tuple[int, ...], groups: int, bias: bool) -> None:
     def build(b: Build) -> object:
         more = [b.rand(kernel[0], seed=2)] if bias else []
@@ -47,7 +62,9 @@ def test_transposed_convolutions_scale_their_own_axis(groups: int, bias: bool) -
 
 
 def test_linear_of_rank_two() -> None:
-    check(PASS, lambda b: norm(b, b.op("linear", b.x(s0, 4), b.rand(5, 4)), 5), {"linear": 1}, sizes={s0: 3}, edges=False)
+    check(
+        PASS, lambda b: norm(b, b.op("linear", b.x(s0, 4), b.rand(5, 4)), 5), {"linear": 1}, sizes={s0: 3}, edges=False
+    )
 
 
 def test_linear_of_higher_rank_is_declined_also_where_sizes_agree() -> None:
@@ -55,7 +72,12 @@ def test_linear_of_higher_rank_is_declined_also_where_sizes_agree() -> None:
 
 
 def test_two_norms_in_a_row_both_fold() -> None:
-    check(PASS, lambda b: norm(b, norm(b, conv(b, b.x(1, 4, 7, 7), b.rand(6, 4, 3, 3)), 6), 6, seed=5), {"convolution": 1}, edges=False)
+    check(
+        PASS,
+        lambda b: norm(b, norm(b, conv(b, b.x(1, 4, 7, 7), b.rand(6, 4, 3, 3)), 6), 6, seed=5),
+        {"convolution": 1},
+        edges=False,
+    )
 
 
 def test_a_shared_result_is_declined() -> None:
@@ -94,7 +116,12 @@ def test_what_is_not_constant_is_declined() -> None:
 
 @pytest.mark.parametrize("dtype", [f16, bf16])
 def test_half_types_keep_their_dtype(dtype: DType) -> None:
-    graph = check(PASS, lambda b: norm(b, conv(b, b.x(1, 4, 7, 7, dtype=dtype), b.rand(6, 4, 3, 3, dtype=dtype)), 6, dtype=dtype), {"convolution": 1}, edges=False)
+    graph = check(
+        PASS,
+        lambda b: norm(b, conv(b, b.x(1, 4, 7, 7, dtype=dtype), b.rand(6, 4, 3, 3, dtype=dtype)), 6, dtype=dtype),
+        {"convolution": 1},
+        edges=False,
+    )
     assert all(v.dtype is dtype for v in graph.nodes[-1].inputs)
 
 

@@ -17,7 +17,11 @@ def test_a_chain_of_constants_is_one_constant() -> None:
 
 
 def test_half_constants_round_at_every_op() -> None:
-    check(PASS, lambda b: b.op("add", b.x(3, dtype=f16), b.op("mul", b.rand(3, dtype=f16), b.rand(3, seed=1, dtype=f16))), {"add": 1})
+    check(
+        PASS,
+        lambda b: b.op("add", b.x(3, dtype=f16), b.op("mul", b.rand(3, dtype=f16), b.rand(3, seed=1, dtype=f16))),
+        {"add": 1},
+    )
 
 
 def test_numbers_stay_fills_also_of_symbolic_shape() -> None:
@@ -38,8 +42,17 @@ def test_equal_elements_become_a_fill_zeros_of_both_signs_do_not() -> None:
 
 
 def test_ranges_and_expansions_are_seen_through_but_not_stored() -> None:
-    graph = check(PASS, lambda b: b.op("mul", b.x(5, 4, dtype=i64), b.op("add", b.op("expand", b.op("arange", start=0, step=1, length=4, dtype=i64), shape=(5, 4)),
-                                                         b.num(1, i64))), {"mul": 1})
+    graph = check(
+        PASS,
+        lambda b: b.op(
+            "mul",
+            b.x(5, 4, dtype=i64),
+            b.op(
+                "add", b.op("expand", b.op("arange", start=0, step=1, length=4, dtype=i64), shape=(5, 4)), b.num(1, i64)
+            ),
+        ),
+        {"mul": 1},
+    )
     assert max(n.output.type.numel for n in graph.nodes) == 20
     check(PASS, lambda b: b.op("mul", b.x(5, 4), b.op("expand", b.rand(1, 4), shape=(5, 4))), None)
 
@@ -73,14 +86,18 @@ def branch(name: str) -> Graph:
     return b.build([b.op("add", b.op(name, b.x(2)), b.op("exp", b.num(0.5)))])
 
 
-@pytest.mark.parametrize("value, left", [(True, "neg"), (False, "abs")])
+@pytest.mark.parametrize(("value", "left"), [(True, "neg"), (False, "abs")])
 def test_if_on_a_known_predicate_is_its_branch(value: bool, left: str) -> None:
     def build(b: Build) -> object:
-        return b.op("if", b.op("logical_not", b.num(not value, boolean)), b.x(2), then=branch("neg"), orelse=branch("abs"))
+        return b.op(
+            "if", b.op("logical_not", b.num(not value, boolean)), b.x(2), then=branch("neg"), orelse=branch("abs")
+        )
 
     check(PASS, build, {left: 1, "add": 1})
 
 
 def test_graphs_inside_are_folded() -> None:
-    graph = check(PASS, lambda b: b.op("if", b.x(dtype=boolean), b.x(2), then=branch("neg"), orelse=branch("abs")), {"if": 1})
+    graph = check(
+        PASS, lambda b: b.op("if", b.x(dtype=boolean), b.x(2), then=branch("neg"), orelse=branch("abs")), {"if": 1}
+    )
     assert [n.op.name for n in graph.nodes[0].op.then.nodes].count("exp") == 0  # type: ignore[attr-defined]

@@ -38,14 +38,19 @@ def test_relu6_and_relu_from_maximum_and_minimum() -> None:
 def test_bounds_that_bound_nothing_go() -> None:
     check(PASS, lambda b: b.op("maximum", b.x(30), b.num(-math.inf)), {})
     check(PASS, lambda b: b.op("maximum", b.op("minimum", b.x(30), b.num(math.inf)), b.num(0.0)), {"relu": 1})
-    check(PASS, lambda b: b.op("maximum", b.x(30, dtype=i64), b.num(-2**63, i64)), {})
+    check(PASS, lambda b: b.op("maximum", b.x(30, dtype=i64), b.num(-(2**63), i64)), {})
 
 
 def test_near_misses() -> None:
     check(PASS, lambda b: b.op("maximum", b.x(30), b.x(30)), None)
     check(PASS, lambda b: b.op("maximum", b.x(3), b.num(0.0, shape=(2, 3))), None)
     check(PASS, lambda b: b.op("maximum", b.x(30), b.num(math.nan)), None)
-    check(PASS, lambda b: b.op("maximum", b.op("maximum", b.x(30), b.num(0.0)), b.num(-0.0)), {"relu": 1, "maximum": 1}, miss="zeros of both signs")
+    check(
+        PASS,
+        lambda b: b.op("maximum", b.op("maximum", b.x(30), b.num(0.0)), b.num(-0.0)),
+        {"relu": 1, "maximum": 1},
+        miss="zeros of both signs",
+    )
     check(PASS, lambda b: b.op("relu", b.x(30)), None)
 
 
@@ -59,7 +64,11 @@ def test_an_inner_clamp_with_another_use_stays() -> None:
 
 @pytest.mark.parametrize("dtype", [f16, bf16])
 def test_bounds_of_half_types_are_rounded_as_they_were(dtype: object) -> None:
-    check(PASS, lambda b: b.op("minimum", b.op("maximum", b.x(30, dtype=dtype), b.num(0.1, dtype)), b.num(0.3, dtype)), {"clamp": 1})  # type: ignore[arg-type]
+    check(
+        PASS,
+        lambda b: b.op("minimum", b.op("maximum", b.x(30, dtype=dtype), b.num(0.1, dtype)), b.num(0.3, dtype)),
+        {"clamp": 1},
+    )  # type: ignore[arg-type]
 
 
 KINDS = st.tuples(st.sampled_from(["relu", "clamp", "maximum", "minimum"]), st.integers(-3, 3), st.integers(-3, 3))
@@ -74,7 +83,11 @@ def test_any_chain_means_the_same(chain: list[tuple[str, int, int]], dtype: obje
         v = step(b, v, kind, *((lo, hi) if dtype is i64 else (float(lo), float(hi))))
     graph = b.build([v])
     new, _ = apply(PASS, graph)
-    values = np.arange(-7, 8) if dtype is i64 else np.array([*np.arange(-6, 6) / 2, math.inf, -math.inf, math.nan], np.float32)
+    values = (
+        np.arange(-7, 8)
+        if dtype is i64
+        else np.array([*np.arange(-6, 6) / 2, math.inf, -math.inf, math.nan], np.float32)
+    )
     assert sum(ops(new).values()) <= 1
     assert_same_meaning(graph, new, Exactness.EXACT, inputs=[values])
     del x

@@ -27,25 +27,31 @@ def left(build: object, **options: object) -> set[str]:
     return set(ops(new)) - {"arange"}
 
 
-@pytest.mark.parametrize("build, sizes", [
-    (lambda b: views(b, b.x(1, 5), (0, 1), b.num(0, i64, (1, 1, 1, 1)), count(b, 5, 1, 1, 1, 5)), {}),
-    (lambda b: views(b, b.x(s0, s1), (0, 1), count(b, s0, s0, 1, 1, 1), count(b, s1, 1, 1, 1, s1)), {s0: 2, s1: 3}),
-    (lambda b: views(b, b.x(s0, s1), (0, 1), count(b, s0, s0), count(b, s1, s1, 1)), {s0: 2, s1: 3}),
-    (lambda b: views(b, b.x(4, 3, 6), (1,), count(b, 3, 3, 1)), {}),
-    (lambda b: views(b, b.x(4, 3, 6), (0, 2), b.num(-1, i64), count(b, 6, 6, 1)), {}),
-    (lambda b: views(b, b.x(4, 3), (0, 1), b.num(2, i64, (5, 1)), b.const([0, 1, 2], i64)), {}),
-])
+@pytest.mark.parametrize(
+    ("build", "sizes"),
+    [
+        (lambda b: views(b, b.x(1, 5), (0, 1), b.num(0, i64, (1, 1, 1, 1)), count(b, 5, 1, 1, 1, 5)), {}),
+        (lambda b: views(b, b.x(s0, s1), (0, 1), count(b, s0, s0, 1, 1, 1), count(b, s1, 1, 1, 1, s1)), {s0: 2, s1: 3}),
+        (lambda b: views(b, b.x(s0, s1), (0, 1), count(b, s0, s0), count(b, s1, s1, 1)), {s0: 2, s1: 3}),
+        (lambda b: views(b, b.x(4, 3, 6), (1,), count(b, 3, 3, 1)), {}),
+        (lambda b: views(b, b.x(4, 3, 6), (0, 2), b.num(-1, i64), count(b, 6, 6, 1)), {}),
+        (lambda b: views(b, b.x(4, 3), (0, 1), b.num(2, i64, (5, 1)), b.const([0, 1, 2], i64)), {}),
+    ],
+)
 def test_whole_ranges_and_numbers_are_views(build: object, sizes: dict[object, int]) -> None:
     assert left(build, sizes=sizes) <= {"slice", "permute", "reshape", "expand"}
 
 
-@pytest.mark.parametrize("build", [
-    lambda b: views(b, b.x(6), (0,), count(b, 5, 5)),
-    lambda b: views(b, b.x(6), (0,), count(b, 6, 6, start=1)),
-    lambda b: views(b, b.x(3, 3), (0, 1), count(b, 3, 3), count(b, 3, 3)),
-    lambda b: views(b, b.x(3), (0,), b.const([0, 2, 1], i64)),
-    lambda b: views(b, b.x(s0, 3), (0,), b.num(0, i64, (1,))),
-    lambda b: views(b, b.x(4, 3), (0,), b.op("cast", b.op("cast", b.x(2), dtype=i64), dtype=i64)),
-])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda b: views(b, b.x(6), (0,), count(b, 5, 5)),
+        lambda b: views(b, b.x(6), (0,), count(b, 6, 6, start=1)),
+        lambda b: views(b, b.x(3, 3), (0, 1), count(b, 3, 3), count(b, 3, 3)),
+        lambda b: views(b, b.x(3), (0,), b.const([0, 2, 1], i64)),
+        lambda b: views(b, b.x(s0, 3), (0,), b.num(0, i64, (1,))),
+        lambda b: views(b, b.x(4, 3), (0,), b.op("cast", b.op("cast", b.x(2), dtype=i64), dtype=i64)),
+    ],
+)
 def test_anything_else_stays(build: object) -> None:
     check(PASS, build, None)  # type: ignore[arg-type]

@@ -8,8 +8,13 @@ s0 = symbol("s0")
 
 
 def test_reshapes_of_leading_axes_move_behind() -> None:
-    check(PASS, lambda b: b.op("linear", b.op("reshape", b.x(s0, 3, 4), shape=(s0 * 3, 4)), b.rand(5, 4), b.rand(5)), {"linear": 1, "reshape": 1},
-          sizes={s0: 2}, edges=False)
+    check(
+        PASS,
+        lambda b: b.op("linear", b.op("reshape", b.x(s0, 3, 4), shape=(s0 * 3, 4)), b.rand(5, 4), b.rand(5)),
+        {"linear": 1, "reshape": 1},
+        sizes={s0: 2},
+        edges=False,
+    )
 
 
 def test_near_misses() -> None:

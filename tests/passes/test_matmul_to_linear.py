@@ -13,7 +13,9 @@ def test_constant_right_sides() -> None:
 
 
 def test_a_transposed_matrix_need_not_be_constant() -> None:
-    check(PASS, lambda b: b.op("matmul", b.x(3, 4), b.op("permute", b.x(5, 4), dims=(1, 0))), {"linear": 1}, edges=False)
+    check(
+        PASS, lambda b: b.op("matmul", b.x(3, 4), b.op("permute", b.x(5, 4), dims=(1, 0))), {"linear": 1}, edges=False
+    )
 
 
 def test_near_misses() -> None:

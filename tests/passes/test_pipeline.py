@@ -1,4 +1,7 @@
-"""The whole pipeline: random graphs mean the same before and after, at the exactness asked for; options; speed; verification."""
+"""The whole pipeline: random graphs mean the same before and after, at the exactness asked for; options; speed;
+verification.
+"""
+
 from __future__ import annotations
 
 import time
@@ -85,7 +88,11 @@ class Random:
         return self.b.op("cat", *(parts if self.integer(0, 1) else parts[::-1]), axis=2)
 
     def expanded(self) -> Value:
-        x = self.b.op("expand", self.weight(4, 1), shape=(4, 6)) if self.integer(0, 1) else self.b.op("expand", self.b.x(1, 1, 6), shape=(1, 4, 6))
+        x = (
+            self.b.op("expand", self.weight(4, 1), shape=(4, 6))
+            if self.integer(0, 1)
+            else self.b.op("expand", self.b.x(1, 1, 6), shape=(1, 4, 6))
+        )
         return self.b.op("mul", self.pick(), x)
 
     def linear(self) -> Value:
@@ -98,31 +105,56 @@ class Random:
     def convolution(self) -> Value:
         x = self.b.op("constant_pad", self.pick(), pads=((0, 0), (0, 0), (1, 1)))
         groups = self.draw(st.sampled_from([1, 2, 4]))
-        return self.b.op("convolution", x, self.weight(4, 4 // groups, 3), stride=(1,), padding=((0, 0),), dilation=(1,), groups=groups)  # type: ignore[operator]
+        return self.b.op(
+            "convolution",
+            x,
+            self.weight(4, 4 // groups, 3),
+            stride=(1,),
+            padding=((0, 0),),
+            dilation=(1,),
+            groups=groups,
+        )  # type: ignore[operator]
 
     def batch_norm(self) -> Value:
         parameters = [self.b.op("abs", self.weight(4)) for _ in range(3)]
-        return self.b.op("batch_norm", self.pick(), *parameters, self.b.op("add", self.b.op("abs", self.weight(4)), self.b.num(0.5)))
+        return self.b.op(
+            "batch_norm", self.pick(), *parameters, self.b.op("add", self.b.op("abs", self.weight(4)), self.b.num(0.5))
+        )
 
     def gelu(self) -> Value:
         x = self.pick()
-        return self.b.op("mul", self.b.op("mul", x, self.b.num(0.5)), self.b.op("add", self.b.op("erf", self.b.op("div", x, self.b.num(2**0.5))), self.b.num(1.0)))
+        return self.b.op(
+            "mul",
+            self.b.op("mul", x, self.b.num(0.5)),
+            self.b.op("add", self.b.op("erf", self.b.op("div", x, self.b.num(2**0.5))), self.b.num(1.0)),
+        )
 
     def norm(self) -> Value:
         x = self.pick()
         mean = self.b.op("mean", self.b.op("mul", x, x), dims=(2,), keepdim=True)
-        return self.b.op("mul", self.weight(6), self.b.op("mul", x, self.b.op("rsqrt", self.b.op("add", mean, self.b.num(0.1)))))
+        return self.b.op(
+            "mul", self.weight(6), self.b.op("mul", x, self.b.op("rsqrt", self.b.op("add", mean, self.b.num(0.1))))
+        )
 
     def attention(self) -> Value:
         q, k = self.pick(), self.pick()
         if q.shape[0] != k.shape[0]:
             k = q
-        p = self.b.op("softmax", self.b.op("div", self.b.op("matmul", q, self.b.op("permute", k, dims=(0, 2, 1))), self.b.num(2.0)), dim=2)
+        p = self.b.op(
+            "softmax",
+            self.b.op("div", self.b.op("matmul", q, self.b.op("permute", k, dims=(0, 2, 1))), self.b.num(2.0)),
+            dim=2,
+        )
         return self.b.op("matmul", p, k)
 
     def masked(self) -> Value:
         mask = self.b.op("cast", self.b.op("gt", self.pick(), self.b.num(0.5)), dtype=i64)
-        return self.b.op("where", self.b.op("cast", self.b.op("mul", mask, self.b.num(1, i64)), dtype=boolean), self.pick(), self.number())
+        return self.b.op(
+            "where",
+            self.b.op("cast", self.b.op("mul", mask, self.b.num(1, i64)), dtype=boolean),
+            self.pick(),
+            self.number(),
+        )
 
     EXACT_STEPS = (unary, with_number, with_constant, binary, clamp, there_and_back, reshaped, sliced, expanded, masked)
     STEPS = (*EXACT_STEPS, linear, matmul, convolution, batch_norm, gelu, norm, attention)

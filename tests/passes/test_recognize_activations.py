@@ -21,13 +21,16 @@ def erf_part(b: Build, x: Value, divide: bool = True) -> Value:
     return b.op("add", b.op("erf", inner), b.num(1.0)) if divide else b.op("add", b.num(1.0), b.op("erf", inner))
 
 
-@pytest.mark.parametrize("form", [
-    lambda b, x: chain(b, x, b.num(0.5), erf_part(b, x)),
-    lambda b, x: chain(b, b.num(0.5), x, erf_part(b, x, divide=False)),
-    lambda b, x: b.op("mul", x, b.op("mul", b.num(0.5), erf_part(b, x))),
-    lambda b, x: b.op("div", b.op("mul", x, erf_part(b, x)), b.num(2.0)),
-    lambda b, x: b.op("mul", b.op("mul", erf_part(b, x), x), b.num(0.5)),
-])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda b, x: chain(b, x, b.num(0.5), erf_part(b, x)),
+        lambda b, x: chain(b, b.num(0.5), x, erf_part(b, x, divide=False)),
+        lambda b, x: b.op("mul", x, b.op("mul", b.num(0.5), erf_part(b, x))),
+        lambda b, x: b.op("div", b.op("mul", x, erf_part(b, x)), b.num(2.0)),
+        lambda b, x: b.op("mul", b.op("mul", erf_part(b, x), x), b.num(0.5)),
+    ],
+)
 def test_gelu(form: object) -> None:
     check(PASS, lambda b: form(b, b.x(40)), {"gelu": 1}, edges=False)  # type: ignore[operator]
 
@@ -35,9 +38,15 @@ def test_gelu(form: object) -> None:
 def tanh_part(b: Build, x: Value, form: int) -> Value:
     square = b.op("mul", x, x)
     if form == 0:
-        inner = b.op("mul", b.num(math.sqrt(2 / math.pi)), b.op("add", x, b.op("mul", b.num(0.044715), b.op("mul", square, x))))
+        inner = b.op(
+            "mul", b.num(math.sqrt(2 / math.pi)), b.op("add", x, b.op("mul", b.num(0.044715), b.op("mul", square, x)))
+        )
     elif form == 1:
-        inner = b.op("mul", b.op("add", b.op("mul", b.op("pow", x, b.num(3.0)), b.num(0.044715)), x), b.num(math.sqrt(2 / math.pi)))
+        inner = b.op(
+            "mul",
+            b.op("add", b.op("mul", b.op("pow", x, b.num(3.0)), b.num(0.044715)), x),
+            b.num(math.sqrt(2 / math.pi)),
+        )
     else:
         inner = chain(b, x, b.num(0.7978845608), b.op("add", b.num(1.0), chain(b, b.num(0.044715), x, x)))
     return b.op("add", b.num(1.0), b.op("tanh", inner))
@@ -72,8 +81,12 @@ def test_hardswish_and_hardsigmoid() -> None:
 
     def build(b: Build, form: int) -> object:
         x = b.x(40)
-        return [b.op("div", b.op("mul", x, six(b, x)), b.num(6.0)), b.op("mul", x, b.op("div", six(b, x), b.num(6.0))),
-                b.op("mul", x, b.op("hardsigmoid", x)), b.op("div", six(b, x), b.num(6.0))][form]
+        return [
+            b.op("div", b.op("mul", x, six(b, x)), b.num(6.0)),
+            b.op("mul", x, b.op("div", six(b, x), b.num(6.0))),
+            b.op("mul", x, b.op("hardsigmoid", x)),
+            b.op("div", six(b, x), b.num(6.0)),
+        ][form]
 
     for form, left in enumerate(("hardswish", "hardswish", "hardswish", "hardsigmoid")):
         check(PASS, lambda b: build(b, form), {left: 1}, edges=False)  # noqa: B023

@@ -14,7 +14,9 @@ s0, s1 = symbol("s0"), symbol("s1")
 ATTENTION = "scaled_dot_product_attention"
 
 
-def scores(b: Build, scale: str, lead: tuple[object, ...] = (2, 3), queries: object = 5, keys: object = 7) -> tuple[Value, Value]:
+def scores(
+    b: Build, scale: str, lead: tuple[object, ...] = (2, 3), queries: object = 5, keys: object = 7
+) -> tuple[Value, Value]:
     """(scaled scores, v)."""
     q, k, v = b.x(*lead, queries, 8), b.x(*lead, keys, 8), b.x(*lead, keys, 6)
     n = len(lead)
@@ -43,13 +45,21 @@ def test_scales(scale: str, lead: tuple[int, ...]) -> None:
 
 
 def test_symbolic_sizes() -> None:
-    check(PASS, lambda b: attend(b, *scores(b, "mul", (s0, 2), s1, s1)), {ATTENTION: 1, "permute": 2}, edges=False, sizes={s0: 2, s1: 4})
+    check(
+        PASS,
+        lambda b: attend(b, *scores(b, "mul", (s0, 2), s1, s1)),
+        {ATTENTION: 1, "permute": 2},
+        edges=False,
+        sizes={s0: 2, s1: 4},
+    )
 
 
 def test_masks_that_are_finite() -> None:
     def from_integers(b: Build) -> object:
         s, v = scores(b, "div")
-        mask = b.op("mul", b.op("sub", b.num(1.0), b.op("cast", b.x(2, 1, 1, 7, dtype=i64), dtype=s.dtype)), b.num(-100.0))
+        mask = b.op(
+            "mul", b.op("sub", b.num(1.0), b.op("cast", b.x(2, 1, 1, 7, dtype=i64), dtype=s.dtype)), b.num(-100.0)
+        )
         return attend(b, b.op("add", s, mask), v)
 
     def from_where(b: Build) -> object:
@@ -119,7 +129,9 @@ def repeated(b: Build, x: Value, n: int, interleaved: bool = True) -> Value:
     batch, heads, length, size = x.shape
     at = (batch, heads, 1, length, size) if interleaved else (batch, 1, heads, length, size)
     wide = (batch, heads, n, length, size) if interleaved else (batch, n, heads, length, size)
-    return b.op("reshape", b.op("expand", b.op("reshape", x, shape=at), shape=wide), shape=(batch, heads * n, length, size))
+    return b.op(
+        "reshape", b.op("expand", b.op("reshape", x, shape=at), shape=wide), shape=(batch, heads * n, length, size)
+    )
 
 
 def test_repeated_heads() -> None:

@@ -9,17 +9,36 @@ from tests.passes.support import Build, bf16, boolean, check, f16, f32, f64, i32
 s0 = symbol("s0")
 
 
-@pytest.mark.parametrize("name, attributes", [
-    ("reshape", {"shape": (s0, 4)}), ("permute", {"dims": (0, 1)}), ("expand", {"shape": (s0, 4)}), ("slice", {"axis": 1, "start": 0, "stop": 4}),
-    ("slice", {"axis": 0, "start": 0, "stop": s0}), ("cast", {"dtype": f32}), ("constant_pad", {"pads": ((0, 0), (0, 0))}),
-    ("repeat", {"repeats": (1, 1)}), ("flip", {"dims": ()}), ("cat", {"axis": 0})])
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("reshape", {"shape": (s0, 4)}),
+        ("permute", {"dims": (0, 1)}),
+        ("expand", {"shape": (s0, 4)}),
+        ("slice", {"axis": 1, "start": 0, "stop": 4}),
+        ("slice", {"axis": 0, "start": 0, "stop": s0}),
+        ("cast", {"dtype": f32}),
+        ("constant_pad", {"pads": ((0, 0), (0, 0))}),
+        ("repeat", {"repeats": (1, 1)}),
+        ("flip", {"dims": ()}),
+        ("cat", {"axis": 0}),
+    ],
+)
 def test_views_that_do_nothing_go(name: str, attributes: dict[str, object]) -> None:
     check(PASS, lambda b: b.op(name, b.x(s0, 4), **attributes), {}, sizes={s0: 3})
 
 
-@pytest.mark.parametrize("name, attributes", [
-    ("reshape", {"shape": (4, 4, 1)}), ("permute", {"dims": (1, 0)}), ("slice", {"axis": 1, "start": 1, "stop": 4}), ("flip", {"dims": (0,)}),
-    ("constant_pad", {"pads": ((1, -1), (0, 0))}), ("cast", {"dtype": f16})])
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("reshape", {"shape": (4, 4, 1)}),
+        ("permute", {"dims": (1, 0)}),
+        ("slice", {"axis": 1, "start": 1, "stop": 4}),
+        ("flip", {"dims": (0,)}),
+        ("constant_pad", {"pads": ((1, -1), (0, 0))}),
+        ("cast", {"dtype": f16}),
+    ],
+)
 def test_views_that_do_something_stay(name: str, attributes: dict[str, object]) -> None:
     check(PASS, lambda b: b.op(name, b.x(4, 4), **attributes), None)
 
@@ -28,12 +47,12 @@ def test_empty_parts_of_a_cat_go() -> None:
     check(PASS, lambda b: b.op("cat", b.x(2, 3), b.x(0, 3), b.x(1, 3), axis=0), {"cat": 1})
 
 
-@pytest.mark.parametrize("name, value", [("add", -0.0), ("sub", 0.0), ("mul", 1.0), ("div", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("add", -0.0), ("sub", 0.0), ("mul", 1.0), ("div", 1.0)])
 def test_neutral_numbers_go(name: str, value: float) -> None:
     check(PASS, lambda b: b.op(name, b.x(50), b.num(value)), {})
 
 
-@pytest.mark.parametrize("name, value", [("add", 0.0), ("sub", -0.0), ("mul", 0.0), ("mul", -1.0)])
+@pytest.mark.parametrize(("name", "value"), [("add", 0.0), ("sub", -0.0), ("mul", 0.0), ("mul", -1.0)])
 def test_numbers_that_change_signed_zeros_or_nan_stay(name: str, value: float) -> None:
     check(PASS, lambda b: b.op(name, b.x(50), b.num(value)), None)
 
@@ -73,9 +92,24 @@ def test_twice_is_once_or_nothing() -> None:
     check(PASS, lambda b: b.op("maximum", *[b.x(9)] * 2), {})
 
 
-@pytest.mark.parametrize("types, left", [((f32, f64, f32), 0), ((f16, f32, f16), 0), ((bf16, f32, bf16), 0), ((f16, f64, f32), 1), ((f64, f32, f64), 2),
-                                         ((f16, bf16, f16), 2), ((i32, i64, f32), 1), ((i64, f64, i64), 2), ((i32, f64, i32), 0), ((boolean, i64, f32), 1),
-                                         ((f32, f64, i64), 2), ((DType.uint8, DType.int8, i64), 2), ((i32, f32, i32), 2)])
+@pytest.mark.parametrize(
+    ("types", "left"),
+    [
+        ((f32, f64, f32), 0),
+        ((f16, f32, f16), 0),
+        ((bf16, f32, bf16), 0),
+        ((f16, f64, f32), 1),
+        ((f64, f32, f64), 2),
+        ((f16, bf16, f16), 2),
+        ((i32, i64, f32), 1),
+        ((i64, f64, i64), 2),
+        ((i32, f64, i32), 0),
+        ((boolean, i64, f32), 1),
+        ((f32, f64, i64), 2),
+        ((DType.uint8, DType.int8, i64), 2),
+        ((i32, f32, i32), 2),
+    ],
+)
 def test_casts_merge_only_through_types_that_hold_everything(types: tuple[DType, DType, DType], left: int) -> None:
     def build(b: Build) -> object:
         return b.op("cast", b.op("cast", b.x(40, dtype=types[0]), dtype=types[1]), dtype=types[2])
@@ -84,5 +118,11 @@ def test_casts_merge_only_through_types_that_hold_everything(types: tuple[DType,
 
 
 def test_holds() -> None:
-    assert holds(i32, f64) and not holds(i64, f64) and not holds(f16, bf16) and not holds(bf16, f16) and holds(DType.uint8, f16)
+    assert (
+        holds(i32, f64)
+        and not holds(i64, f64)
+        and not holds(f16, bf16)
+        and not holds(bf16, f16)
+        and holds(DType.uint8, f16)
+    )
     assert not holds(DType.int16, f16) and holds(DType.int16, f32) and holds(boolean, DType.int8)
