@@ -243,7 +243,7 @@ class NestWriter:
             scope.close(f"for (int64_t {v.name} = {begin}; {v.name} + {self.lanes} <= {end}; {v.name} += {self.lanes})", inner)
         if not whole:
             tail = scope.child(v)
-            start = f"{begin} + ({end} - {begin}) / {self.lanes} * {self.lanes}" if begin != "0" else f"{end} / {self.lanes} * {self.lanes}"
+            start = f"{begin} + ({end} - {begin}) / {self.lanes} * {self.lanes}" if begin != "0" else f"({end}) / {self.lanes} * {self.lanes}"
             tail.add(f"const int64_t {v.name} = {start}, left = {end} - {v.name};")
             e.partial = "left"
             body = tail.child()
