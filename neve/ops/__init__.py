@@ -1,4 +1,5 @@
 """The ops; importing this package fills `neve.ops.base.REGISTRY`."""
+
 from neve.ops import (
     activation,
     attention,
@@ -27,6 +28,28 @@ from neve.ops import (
 )
 
 __all__ = [
-    "activation", "attention", "cast", "control", "conv", "elementary", "image", "index", "matmul", "norm", "overwrite", "pad", "pointwise", "pool", "prepacked", "recurrent",
-    "reduce", "scan", "scatter", "shape", "sort", "source", "special", "upsample",
+    "activation",
+    "attention",
+    "cast",
+    "control",
+    "conv",
+    "elementary",
+    "image",
+    "index",
+    "matmul",
+    "norm",
+    "overwrite",
+    "pad",
+    "pointwise",
+    "pool",
+    "prepacked",
+    "recurrent",
+    "reduce",
+    "scan",
+    "scatter",
+    "shape",
+    "sort",
+    "source",
+    "special",
+    "upsample",
 ]

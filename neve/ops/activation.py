@@ -1,4 +1,7 @@
-"""Activations: pointwise ops of one float tensor (relu and clamp also of integers), with their constants as attributes."""
+"""Activations: pointwise ops of one float tensor (relu and clamp also of integers), with their constants as
+attributes.
+"""
+
 from __future__ import annotations
 
 import math
@@ -16,15 +19,17 @@ from neve.ops.pointwise import Pointwise, pointwise
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
 
 
 Gelu = pointwise("gelu", 1, ref.f64(lambda x: x * 0.5 * ref.erfc(-x / math.sqrt(2))))
-GeluTanh = pointwise("gelu_tanh", 1, ref.f64(lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))))
+GeluTanh = pointwise(
+    "gelu_tanh", 1, ref.f64(lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+)
 Silu = pointwise("silu", 1, ref.f64(lambda x: x * _sigmoid(x)))
 Mish = pointwise("mish", 1, ref.f64(lambda x: x * np.tanh(_softplus(x))))
 
@@ -52,7 +57,9 @@ class Relu(Pointwise):
 
 @dataclass(frozen=True)
 class Clamp(Pointwise):
-    """min(max(x, min), max), NaN staying; either bound may be None. Also relu6 and hardtanh. Bounds of integers must be ints."""
+    """min(max(x, min), max), NaN staying; either bound may be None. Also relu6 and hardtanh. Bounds of integers must
+    be ints.
+    """
 
     name = "clamp"
     arity = 1

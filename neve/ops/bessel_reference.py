@@ -1,4 +1,7 @@
-"""Bessel, Airy and incomplete gamma functions and polynomials for `eval`: power series in 120-digit decimals, beyond 40 asymptotic ones."""
+"""Bessel, Airy and incomplete gamma functions and polynomials for `eval`: power series in 80-digit decimals, beyond
+40 asymptotic ones.
+"""
+
 from __future__ import annotations
 
 import math
@@ -9,14 +12,16 @@ import numpy as np
 
 from neve.ops.special_reference import elementwise, erfc, f64
 
-DIGITS, LIMIT = 120, 40.0
-EULER = Decimal("0.5772156649015328606065120900824024310421593359399235988057672348848677267776646709369470632917467495")
+DIGITS, LIMIT = 80, 40.0
+EULER = Decimal(
+    "0.5772156649015328606065120900824024310421593359399235988057672348848677267776646709369470632917467495"
+)
 
 
 def _series(order: int, x: float, sign: int) -> tuple[Decimal, Decimal]:
     """(J or I of order 0 or 1, the part of Y or K without logarithm) at x; sign is -1 for J and Y, 1 for I and K."""
     half = Decimal(x) / 2
-    term, first, second, k = half ** order, Decimal(0), Decimal(0), 0
+    term, first, second, k = half**order, Decimal(0), Decimal(0), 0
     harmonic = Decimal(0), sum((1 / Decimal(i) for i in range(1, order + 1)), Decimal(0))
     while k < 12 or abs(term) > Decimal(10) ** -DIGITS:
         first += term
@@ -104,19 +109,20 @@ def airy_ai(x: float) -> float:
     if math.isinf(x) or x != x:
         return math.nan
     if x > 40:
-        zeta = 2 / 3 * x ** 1.5
-        return math.exp(-zeta) / (2 * math.sqrt(math.pi) * x ** 0.25) * (1 - 5 / (72 * zeta) + 385 / (10368 * zeta ** 2))
+        zeta = 2 / 3 * x**1.5
+        series = 1 - 5 / (72 * zeta) + 385 / (10368 * zeta**2)
+        return float(math.exp(-zeta) / (2 * math.sqrt(math.pi) * x**0.25) * series)
     if x < -40:
         zeta = 2 / 3 * (-x) ** 1.5
-        p, q = 1 - 385 / (10368 * zeta ** 2), 5 / (72 * zeta) - 85085 / (2239488 * zeta ** 3)
+        p, q = 1 - 385 / (10368 * zeta**2), 5 / (72 * zeta) - 85085 / (2239488 * zeta**3)
         t = zeta + math.pi / 4
-        return (math.sin(t) * p - math.cos(t) * q) / (math.sqrt(math.pi) * (-x) ** 0.25)
+        return float((math.sin(t) * p - math.cos(t) * q) / (math.sqrt(math.pi) * (-x) ** 0.25))
     with localcontext() as c:
         c.prec = DIGITS
         d = Decimal(x)
         even, odd, f, g, k = Decimal(1), d, Decimal(1), d, 3
         while k < 30 or abs(even) + abs(odd) > Decimal(10) ** -DIGITS:
-            even, odd = even * d ** 3 / (k * (k - 1)), odd * d ** 3 / (k * (k + 1))
+            even, odd = even * d**3 / (k * (k - 1)), odd * d**3 / (k * (k + 1))
             f, g, k = f + even, g + odd, k + 3
         c1 = Decimal("0.35502805388781723926006318600418317639797917419917752405833265104")
         c2 = Decimal("0.25881940379280679840518356018920396347909113835493458221000181386")
@@ -127,7 +133,7 @@ def airy_ai(x: float) -> float:
 def erfcx(x: np.ndarray) -> np.ndarray:
     y = 1 / (x * x)
     far = (1 - y / 2 * (1 - 3 * y / 2 * (1 - 5 * y / 2 * (1 - 7 * y / 2)))) / (x * math.sqrt(math.pi))
-    return np.where(x < 25, np.exp(x * x) * erfc(x), far)
+    return np.asarray(np.where(x < 25, np.exp(x * x) * erfc(x), far))
 
 
 @f64
@@ -147,7 +153,9 @@ def _lower_gamma(a: float, x: float) -> Decimal:
 
 
 def igamma(upper: bool) -> Callable[..., np.ndarray]:
-    """The regularized incomplete gamma function: by the lower one's power series; the whole integral ends far beyond a."""
+    """The regularized incomplete gamma function: by the lower one's power series; the whole integral ends far beyond
+    a.
+    """
 
     @elementwise
     def apply(a: float, x: float) -> float:
@@ -167,7 +175,9 @@ def igamma(upper: bool) -> Callable[..., np.ndarray]:
     return apply
 
 
-def polynomial(first: Callable[[float], float], following: Callable[[float, float, float, float], float]) -> Callable[..., np.ndarray]:
+def polynomial(
+    first: Callable[[float], float], following: Callable[[float, float, float, float], float]
+) -> Callable[..., np.ndarray]:
     """p(0) = 1, p(1) = first(x), p(k + 1) = following(x, k, p(k), p(k - 1)), at a degree that is truncated."""
 
     @elementwise

@@ -1,4 +1,5 @@
 """Elementary and special functions of one or two floats; references compute in float64."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from neve.ops.pointwise import Pointwise, pointwise
 INF = float("inf")
 
 
-def _function(name: str, f: Callable[..., Any], low: float = -4.0, high: float = 4.0, arity: int = 1) -> type[Pointwise]:
+def _function(
+    name: str, f: Callable[..., Any], low: float = -4.0, high: float = 4.0, arity: int = 1
+) -> type[Pointwise]:
     return pointwise(name, arity, ref.f64(f), domain=(low, high))
 
 
@@ -107,7 +110,12 @@ class _Logaddexp(Pointwise):
         one = const(1.0, x.dtype)
         terms = call("exp", call("sub", low, top)) if exp == "exp" else call("exp2", call("sub", low, top))
         sum_ = call("log1p", terms) if log == "log1p" else call("log2", call("add", one, terms))
-        return call("where", call("eq", x, y), call("add", x, const(LOG2 if exp == "exp" else 1.0, x.dtype)), call("add", top, sum_))
+        return call(
+            "where",
+            call("eq", x, y),
+            call("add", x, const(LOG2 if exp == "exp" else 1.0, x.dtype)),
+            call("add", top, sum_),
+        )
 
 
 LOG2 = 0.6931471805599453
@@ -129,5 +137,3 @@ class Logaddexp2(_Logaddexp):
     name = "logaddexp2"
     function = staticmethod(ref.f64(np.logaddexp2))
     functions = ("exp2", "log2")
-
-

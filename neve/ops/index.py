@@ -1,4 +1,7 @@
-"""Reads at positions that are data. Compiled code clamps positions into the axis, where eager would raise; `eval` raises IndexError."""
+"""Reads at positions that are data. Compiled code clamps positions into the axis, where eager would raise; `eval`
+raises IndexError.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +19,9 @@ from neve.ops.shape import check_axes, positive
 
 
 def position(e: Expr, size: Dim, wrap: bool = False) -> Index:
-    """The integer e as a position in an axis of that size: negative ones count from the end if wrap; out of range is clamped into it."""
+    """The integer e as a position in an axis of that size: negative ones count from the end if wrap; out of range is
+    clamped into it.
+    """
     e = cast(e, DType.int64)
     n, last = (FromIndex(Index.of(size) - k, DType.int64) for k in (0, 1))
     if wrap:
@@ -74,12 +79,16 @@ class Embedding(Op):
             yield Sample(cls(), (data((7, 5)), data(shape, DType.int64, low=0, high=6)))
         yield Sample(cls(), (data((7, 5)), data((3,), DType.int32, low=0, high=6)))
         for dtype in FLOATS:
-            yield sample(cls(), data((7, 5), dtype), data((3,), DType.int64, low=0, high=6), dtypes=[dtype, DType.int64])
+            yield sample(
+                cls(), data((7, 5), dtype), data((3,), DType.int64, low=0, high=6), dtypes=[dtype, DType.int64]
+            )
 
 
 @dataclass(frozen=True)
 class Gather(Op):
-    """x, index of the same rank → out[i, j, …] = x with its index along dim replaced by index[i, j, …]; 0-d counts as 1-d."""
+    """x, index of the same rank → out[i, j, …] = x with its index along dim replaced by index[i, j, …]; 0-d counts as
+    1-d.
+    """
 
     name = "gather"
     dim: int
@@ -89,7 +98,9 @@ class Gather(Op):
         check_indices(self, index)
         check_axes(self, max(x.rank, 1), self.dim)
         if max(x.rank, 1) != max(index.rank, 1) or not all(
-                a == self.dim or positive_difference(d, e) for a, (d, e) in enumerate(zip(x.shape, index.shape, strict=False))):
+            a == self.dim or positive_difference(d, e)
+            for a, (d, e) in enumerate(zip(x.shape, index.shape, strict=False))
+        ):
             raise ValueError(f"gather along {self.dim} of {x} by {index}")
         check_some(self, x.shape[self.dim] if x.rank else 1, index.shape)
         return (x.with_shape(index.shape),)
@@ -97,7 +108,7 @@ class Gather(Op):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         x, index = np.atleast_1d(inputs[0]), np.atleast_1d(inputs[1])
         index = check_range(index, x.shape[self.dim])
-        at = list(np.indices(index.shape, sparse=True))
+        at: list[np.ndarray] = list(np.indices(index.shape, sparse=True))
         at[self.dim] = index
         return (x[tuple(at)].reshape(inputs[1].shape),)
 
@@ -115,7 +126,15 @@ class Gather(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, index, dim in (((3, 4), (3, 7), 1), ((3, 4), (2, 4), 0), ((2, 3, 4), (2, 5, 1), 1), ((), (), 0), ((5,), (0,), 0), ((), (3,), 0), ((4,), (), 0)):
+        for shape, index, dim in (
+            ((3, 4), (3, 7), 1),
+            ((3, 4), (2, 4), 0),
+            ((2, 3, 4), (2, 5, 1), 1),
+            ((), (), 0),
+            ((5,), (0,), 0),
+            ((), (3,), 0),
+            ((4,), (), 0),
+        ):
             high = shape[dim] - 1 if shape else 0
             yield Sample(cls(dim), (data(shape), data(index, DType.int64, low=0, high=high)))
 
@@ -140,7 +159,7 @@ class IndexSelect(Op):
             raise ValueError(f"index_select along {self.dim} of {x} by {index}")
         if not x.rank:
             return (x,)
-        out = x.with_shape((*x.shape[:self.dim], index.numel, *x.shape[self.dim + 1:]))
+        out = x.with_shape((*x.shape[: self.dim], index.numel, *x.shape[self.dim + 1 :]))
         check_some(self, x.shape[self.dim], out.shape)
         return (out,)
 
@@ -164,12 +183,23 @@ class IndexSelect(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, index, dim in (((3, 4), (7,), 1), ((3, 4), (2,), 0), ((2, 3, 4), (), 2), ((), (), 0), ((), (1,), 0), ((5, 2), (0,), 0)):
+        for shape, index, dim in (
+            ((3, 4), (7,), 1),
+            ((3, 4), (2,), 0),
+            ((2, 3, 4), (), 2),
+            ((), (), 0),
+            ((), (1,), 0),
+            ((5, 2), (0,), 0),
+        ):
             yield Sample(cls(dim), (data(shape), data(index, DType.int64, low=0, high=shape[dim] - 1 if shape else 0)))
 
 
-def indexed_shape(op: Op, x: TensorType, axes: tuple[int, ...], indices: Sequence[TensorType]) -> tuple[tuple[Dim, ...], int, int]:
-    """(shape of x[indices at axes], where the broadcast index shape begins in it, its rank), by numpy's and torch's rules."""
+def indexed_shape(
+    op: Op, x: TensorType, axes: tuple[int, ...], indices: Sequence[TensorType]
+) -> tuple[tuple[Dim, ...], int, int]:
+    """(shape of x[indices at axes], where the broadcast index shape begins in it, its rank), by numpy's and torch's
+    rules.
+    """
     check_indices(op, *indices)
     check_axes(op, x.rank, *axes)
     if len(axes) != len(indices) or not axes or list(axes) != sorted(axes):
@@ -190,7 +220,8 @@ def numpy_key(x: np.ndarray, axes: tuple[int, ...], indices: Sequence[np.ndarray
 
 @dataclass(frozen=True)
 class IndexTensors(Op):
-    """x[…] with an integer tensor at each of the (ascending) axes: x, one index tensor an axis. Negative positions count from the end.
+    """x[…] with an integer tensor at each of the (ascending) axes: x, one index tensor an axis. Negative positions
+    count from the end.
 
     The index tensors' broadcast shape replaces the axes where they are adjacent, else it comes first.
     """
@@ -213,9 +244,11 @@ class IndexTensors(Op):
         shape, first, rank = indexed_shape(self, x.type, self.axes, [t.type for t in indices])
 
         def element(*i: Index) -> Expr:
-            where_ = i[first:first + rank]
-            rest = iter((*i[:first], *i[first + rank:]))
-            picked = {a: position(t.broadcast(where_), x.shape[a], wrap=True) for a, t in zip(self.axes, indices, strict=True)}
+            where_ = i[first : first + rank]
+            rest = iter((*i[:first], *i[first + rank :]))
+            picked = {
+                a: position(t.broadcast(where_), x.shape[a], wrap=True) for a, t in zip(self.axes, indices, strict=True)
+            }
             return x(*(picked[a] if a in picked else next(rest) for a in range(len(x.shape))))
 
         return (b.compute(shape, x.dtype, element),)
@@ -227,10 +260,22 @@ class IndexTensors(Op):
 
 
 INDEXINGS: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...]], ...] = (
-    ((5,), (0,), ((3,),)), ((3, 4), (1,), ((2, 2),)), ((3, 4, 5), (1, 2), ((2, 1), (3,))), ((3, 4, 5), (0, 2), ((6,), (6,))), ((3, 4, 5, 2), (1, 3), ((2,), ())),
-    ((3, 4), (0, 1), ((), ())), ((3, 4), (0,), ((0,),)), ((2, 3, 4), (0, 1, 2), ((4,), (1,), (4,))))
+    ((5,), (0,), ((3,),)),
+    ((3, 4), (1,), ((2, 2),)),
+    ((3, 4, 5), (1, 2), ((2, 1), (3,))),
+    ((3, 4, 5), (0, 2), ((6,), (6,))),
+    ((3, 4, 5, 2), (1, 3), ((2,), ())),
+    ((3, 4), (0, 1), ((), ())),
+    ((3, 4), (0,), ((0,),)),
+    ((2, 3, 4), (0, 1, 2), ((4,), (1,), (4,))),
+)
 
 
-def index_tensors(shape: tuple[int, ...], axes: tuple[int, ...], index: tuple[tuple[int, ...], ...]) -> list[np.ndarray]:
+def index_tensors(
+    shape: tuple[int, ...], axes: tuple[int, ...], index: tuple[tuple[int, ...], ...]
+) -> list[np.ndarray]:
     """Index tensors in range, also negative, for samples."""
-    return [data(s, DType.int64, seed=k, low=-shape[a], high=shape[a] - 1) for k, (a, s) in enumerate(zip(axes, index, strict=True))]
+    return [
+        data(s, DType.int64, seed=k, low=-shape[a], high=shape[a] - 1)
+        for k, (a, s) in enumerate(zip(axes, index, strict=True))
+    ]

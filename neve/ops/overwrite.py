@@ -1,4 +1,5 @@
 """Functional writes into views: the first input with the second in place of a slice or a diagonal."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -16,7 +17,11 @@ from neve.ops.shape import Diagonal, Slice, check_axes
 
 
 def _same_type(op: Op, want: TensorType, got: TensorType) -> None:
-    if want.rank != got.rank or want.dtype is not got.dtype or not all(same(a, b) for a, b in zip(want.shape, got.shape, strict=True)):
+    if (
+        want.rank != got.rank
+        or want.dtype is not got.dtype
+        or not all(same(a, b) for a, b in zip(want.shape, got.shape, strict=True))
+    ):
         raise ValueError(f"{op.name} wants a source of type {want}, got {got}")
 
 
@@ -53,8 +58,13 @@ class SliceScatter(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op, n in (((5, 4), cls(0, 1, 4), 3), ((5, 4), cls(1, 1, 4, 2), 2), ((5, 8), cls(1, 1, 8, 3), 3), ((5,), cls(0, 2, 2), 0)):
-            yield Sample(op, (data(shape), data((*shape[:op.axis], n, *shape[op.axis + 1:]), seed=1)))
+        for shape, op, n in (
+            ((5, 4), cls(0, 1, 4), 3),
+            ((5, 4), cls(1, 1, 4, 2), 2),
+            ((5, 8), cls(1, 1, 8, 3), 3),
+            ((5,), cls(0, 2, 2), 0),
+        ):
+            yield Sample(op, (data(shape), data((*shape[: op.axis], n, *shape[op.axis + 1 :]), seed=1)))
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,13 @@ class DiagonalScatter(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3, 4), cls()), ((4, 3), cls(1)), ((4, 3, 2), cls(-2, 1, 0)), ((2, 5, 5), cls(0, 1, 2)), ((2, 2), cls(3))):
+        for shape, op in (
+            ((3, 4), cls()),
+            ((4, 3), cls(1)),
+            ((4, 3, 2), cls(-2, 1, 0)),
+            ((2, 5, 5), cls(0, 1, 2)),
+            ((2, 2), cls(3)),
+        ):
             x = data(shape)
             yield Sample(op, (x, data(np.diagonal(x, op.offset, op.dim1, op.dim2).shape, seed=1)))
 
@@ -136,5 +152,11 @@ class DiagEmbed(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3,), cls()), ((2, 3), cls(1, 1, 2)), ((2, 3), cls(-2, 2, 0)), ((0,), cls(1)), ((2, 3, 2), cls(0, 0, 2))):
+        for shape, op in (
+            ((3,), cls()),
+            ((2, 3), cls(1, 1, 2)),
+            ((2, 3), cls(-2, 2, 0)),
+            ((0,), cls(1)),
+            ((2, 3, 2), cls(0, 0, 2)),
+        ):
             yield Sample(op, (data(shape),))

@@ -1,4 +1,5 @@
 """Ops that put tensors together or around: cat, padding, roll, triangles, writes into slices and diagonals."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ Pads = tuple[tuple[Dim, Dim], ...]
 
 def at_axis(i: tuple[Index, ...], axis: int, k: Index) -> tuple[Index, ...]:
     """The index with its entry at axis replaced."""
-    return (*i[:axis], k, *i[axis + 1:])
+    return (*i[:axis], k, *i[axis + 1 :])
 
 
 def scalar_const(value: float | int | bool, dtype: DType) -> Expr:
@@ -39,11 +40,16 @@ class Cat(Op):
         first = types[0]
         check_axes(self, first.rank, self.axis)
         for t in types[1:]:
-            if t.dtype is not first.dtype or t.rank != first.rank or not all(
-                    a == self.axis or same(d, e) for a, (d, e) in enumerate(zip(t.shape, first.shape, strict=True))):
+            if (
+                t.dtype is not first.dtype
+                or t.rank != first.rank
+                or not all(
+                    a == self.axis or same(d, e) for a, (d, e) in enumerate(zip(t.shape, first.shape, strict=True))
+                )
+            ):
                 raise ValueError(f"cat along {self.axis} of {', '.join(map(str, types))}")
         total = sum((t.shape[self.axis] for t in types[1:]), first.shape[self.axis])
-        return (first.with_shape((*first.shape[:self.axis], total, *first.shape[self.axis + 1:])),)
+        return (first.with_shape((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :])),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         return (np.concatenate(inputs, self.axis),)
@@ -65,7 +71,13 @@ class Cat(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for axis, shapes in ((0, ((2, 3), (1, 3), (4, 3))), (1, ((2, 3), (2, 0), (2, 1))), (2, ((1, 2, 3), (1, 2, 4))), (0, ((3,),)), (0, ((0,), (0,)))):
+        for axis, shapes in (
+            (0, ((2, 3), (1, 3), (4, 3))),
+            (1, ((2, 3), (2, 0), (2, 1))),
+            (2, ((1, 2, 3), (1, 2, 4))),
+            (0, ((3,),)),
+            (0, ((0,), (0,))),
+        ):
             yield Sample(cls(axis), tuple(data(s, seed=k) for k, s in enumerate(shapes)))
 
 
@@ -105,8 +117,8 @@ class Pad(_Pad):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
-        x = x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(x.shape, self.pads, strict=True))]  # type: ignore[call-overload,type-var]
-        widths = [(max(p, 0), max(q, 0)) for p, q in self.pads]  # type: ignore[call-overload,type-var]
+        x = x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(x.shape, self.pads, strict=True))]
+        widths = [(max(p, 0), max(q, 0)) for p, q in self.pads]
         out = np.full([n + p + q for n, (p, q) in zip(x.shape, widths, strict=True)], self.value).astype(x.dtype)
         out[tuple(slice(p, p + n) for n, (p, q) in zip(x.shape, widths, strict=True))] = x
         return (out,)
@@ -125,15 +137,22 @@ class Pad(_Pad):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3, 4), cls(((0, 0), (1, 2)))), ((3, 4), cls(((2, 0), (-1, -2)), 1.5)), ((0, 2), cls(((1, 1), (0, 0)), float("-inf"))), ((), cls(())),
-                          ((3,), cls(((-1, 3),)))):
+        for shape, op in (
+            ((3, 4), cls(((0, 0), (1, 2)))),
+            ((3, 4), cls(((2, 0), (-1, -2)), 1.5)),
+            ((0, 2), cls(((1, 1), (0, 0)), float("-inf"))),
+            ((), cls(())),
+            ((3,), cls(((-1, 3),))),
+        ):
             yield Sample(op, (data(shape),))
         yield Sample(cls(((1, 1),), True), (data((3,), DType.bool),))
         yield Sample(cls(((1, 1),), 7), (data((3,), DType.int64),))
 
 
 class _Mirror(_Pad):
-    """Paddings whose every element is one of x's: `left` and `right` give the position read for one before or after x."""
+    """Paddings whose every element is one of x's: `left` and `right` give the position read for one before or after
+    x.
+    """
 
     mode: str
 
@@ -165,12 +184,17 @@ class _Mirror(_Pad):
                 outside = left if after == 0 else guard([(k - size, last)], right, left)
             return guard([(k, size)], x(*at_axis(i, axis, k)), outside)
 
-        shape = (*x.shape[:axis], dim(x.shape[axis] + before + after), *x.shape[axis + 1:])
+        shape = (*x.shape[:axis], dim(x.shape[axis] + before + after), *x.shape[axis + 1 :])
         return b.compute(shape, x.dtype, element)
 
 
 def _mirror_samples(cls: type[_Mirror]) -> Iterator[Sample]:
-    for shape, pads in (((4, 5), ((0, 0), (2, 3))), ((2, 4, 5), ((0, 0), (3, 1), (0, 4))), ((2, 3), ((0, 0), (0, 0))), ((0, 2, 3), ((0, 0), (0, 0), (1, 0)))):
+    for shape, pads in (
+        ((4, 5), ((0, 0), (2, 3))),
+        ((2, 4, 5), ((0, 0), (3, 1), (0, 4))),
+        ((2, 3), ((0, 0), (0, 0))),
+        ((0, 2, 3), ((0, 0), (0, 0), (1, 0))),
+    ):
         yield Sample(cls(pads), (data(shape),))  # type: ignore[call-arg]
 
 
@@ -259,7 +283,7 @@ class Roll(Op):
         return (x,)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.roll(inputs[0], self.shift, self.axis),)  # type: ignore[arg-type]
+        return (np.roll(inputs[0], self.shift, self.axis),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -273,7 +297,13 @@ class Roll(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((5,), cls(2, 0)), ((2, 3), cls(1, 1)), ((2, 3), cls(0, 1)), ((4, 3), cls(4, 0)), ((0, 3), cls(0, 0))):
+        for shape, op in (
+            ((5,), cls(2, 0)),
+            ((2, 3), cls(1, 1)),
+            ((2, 3), cls(0, 1)),
+            ((4, 3), cls(4, 0)),
+            ((0, 3), cls(0, 0)),
+        ):
             yield Sample(op, (data(shape),))
 
 

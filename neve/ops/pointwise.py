@@ -2,6 +2,7 @@
 
 All inputs of an op have one dtype (capture inserts casts by PyTorch's promotion rules), but for `where`'s condition.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -27,9 +28,11 @@ def wide(x: np.ndarray) -> np.ndarray:
 
 
 class Pointwise(Op):
-    """Base of the ops made by `pointwise`: name is also the scalar function's name in `neve.emit.functions`, unless `scalar` is overridden.
+    """Base of the ops made by `pointwise`: name is also the scalar function's name in `neve.emit.functions`, unless
+    `scalar` is overridden.
 
-    dtypes holds the kinds of inputs allowed ("f", "i", "b"); predicate ops give bool; domain is the range of float samples.
+    dtypes holds the kinds of inputs allowed ("f", "i", "b"); predicate ops give bool; domain is the range of float
+    samples.
     """
 
     arity: ClassVar[int]
@@ -75,12 +78,27 @@ class Pointwise(Op):
             yield from pointwise_samples(op, cls.arity, cls.dtypes, cls.domain)
 
 
-def pointwise(name: str, arity: int, function: Callable[..., Any], dtypes: str = "f", domain: tuple[float, float] = (-4.0, 4.0),
-              predicate: bool = False) -> type[Pointwise]:
+def pointwise(
+    name: str,
+    arity: int,
+    function: Callable[..., Any],
+    dtypes: str = "f",
+    domain: tuple[float, float] = (-4.0, 4.0),
+    predicate: bool = False,
+) -> type[Pointwise]:
     """An attribute-free pointwise op class; function is its numpy reference, name its scalar function's too."""
     title = "".join(part.capitalize() for part in name.split("_"))
-    body = {"name": name, "arity": arity, "function": staticmethod(function), "dtypes": dtypes, "domain": domain, "predicate": predicate,
-            "__module__": __name__, "__qualname__": title, "__doc__": f"torch.{name}."}
+    body = {
+        "name": name,
+        "arity": arity,
+        "function": staticmethod(function),
+        "dtypes": dtypes,
+        "domain": domain,
+        "predicate": predicate,
+        "__module__": __name__,
+        "__qualname__": title,
+        "__doc__": f"torch.{name}.",
+    }
     return dataclass(frozen=True)(type(title, (Pointwise,), body))
 
 
@@ -199,7 +217,9 @@ class Where(Pointwise):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         if len(types) != 3 or types[0].dtype is not DType.bool or types[1].dtype is not types[2].dtype:
-            raise ValueError(f"where wants a bool condition and two values of one dtype, got {', '.join(map(str, types))}")
+            raise ValueError(
+                f"where wants a bool condition and two values of one dtype, got {', '.join(map(str, types))}"
+            )
         return (TensorType(broadcast(*(t.shape for t in types)), types[1].dtype),)
 
     @classmethod

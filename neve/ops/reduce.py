@@ -1,7 +1,8 @@
 """Reductions over axes. `dims` are the axes reduced, none meaning none: capture spells "all" out."""
+
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +23,9 @@ def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keepdim: bool) 
     return tuple(1 if a in axes else d for a, d in enumerate(shape) if keepdim or a not in axes)
 
 
-def full_index(i: tuple[Index, ...], r: tuple[Index, ...], axes: tuple[int, ...], rank: int, keepdim: bool) -> tuple[Index, ...]:
+def full_index(
+    i: tuple[Index, ...], r: tuple[Index, ...], axes: tuple[int, ...], rank: int, keepdim: bool
+) -> tuple[Index, ...]:
     """The input's index from an output index and a position in the reduced axes, in ascending order of axes."""
     at = dict(zip(sorted(axes), r, strict=True))
     rest = iter(k for a, k in enumerate(i) if not (keepdim and a in axes))
@@ -46,22 +49,34 @@ class Reduction(Op):
     def over(self, x: Tensor) -> tuple[Dim, ...]:
         return tuple(x.shape[a] for a in sorted(self.dims))
 
-    def loop(self, b: Builder, x: Tensor, reducer: str, fn: object = None, dtype: DType | None = None) -> Tensor:
+    def loop(
+        self, b: Builder, x: Tensor, reducer: str, fn: Callable[[Expr], Expr] | None = None, dtype: DType | None = None
+    ) -> Tensor:
         """Reduces fn(element) (default: the element)."""
         shape, rank = reduced_shape(x.shape, self.dims, self.keepdim), len(x.shape)
-        element = fn if callable(fn) else (lambda e: e)
-        return b.reduce(reducer, shape, dtype or x.dtype, self.over(x), lambda i, r: element(x(*full_index(i, r, self.dims, rank, self.keepdim))))
+        element = fn or (lambda e: e)
+        return b.reduce(
+            reducer,
+            shape,
+            dtype or x.dtype,
+            self.over(x),
+            lambda i, r: element(x(*full_index(i, r, self.dims, rank, self.keepdim))),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, dims) in enumerate((((3, 40), (1,)), ((3, 40), (0,)), ((2, 3, 4, 5), (1, 3)), ((2, 3, 4), (0, 1, 2)), ((), ()), ((4, 3), ()))):
+        make: Callable[..., Op] = cls
+        plain = DType.bool if cls.kinds == "b" else DType.float32
+        shapes = (3, 40), (3, 40), (2, 3, 4, 5), (2, 3, 4), (), (4, 3)
+        for i, (shape, dims) in enumerate(zip(shapes, ((1,), (0,), (1, 3), (0, 1, 2), (), ()), strict=True)):
             for keepdim in (False, True):
-                yield Sample(cls(dims, keepdim), (data(shape, DType.bool if cls.kinds == "b" else DType.float32, seed=i),))  # type: ignore[call-arg]
-        for dtype in (FLOATS if "f" in cls.kinds else ()) + (INTS if "i" in cls.kinds else ()) + ((DType.bool,) if "b" in cls.kinds else ()):
-            yield sample(cls((1,), False), data((9, 11), dtype, seed=3, edges=True), dtypes=[dtype])  # type: ignore[call-arg]
+                yield Sample(make(dims, keepdim), (data(shape, plain, seed=i),))
+        kinds = {"f": FLOATS, "i": INTS, "b": (DType.bool,)}
+        for dtype in (d for k in cls.kinds for d in kinds[k]):
+            yield sample(make((1,), False), data((9, 11), dtype, seed=3, edges=True), dtypes=[dtype])
         if cls.name not in ("amax", "amin"):
-            yield Sample(cls((1,), False), (data((3, 0), DType.bool if cls.kinds == "b" else DType.float32),))  # type: ignore[call-arg]
-        yield Sample(cls((1,), False), (data((0, 3), DType.bool if cls.kinds == "b" else DType.float32),))  # type: ignore[call-arg]
+            yield Sample(make((1,), False), (data((3, 0), plain),))
+        yield Sample(make((1,), False), (data((0, 3), plain),))
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,11 @@ class Sum(Reduction):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         with np.errstate(all="ignore"):
-            return (np.asarray(x.sum(self.dims, np.float64 if x.dtype.kind == "f" else x.dtype, keepdims=self.keepdim)).astype(x.dtype),)
+            return (
+                np.asarray(
+                    x.sum(self.dims, np.float64 if x.dtype.kind == "f" else x.dtype, keepdims=self.keepdim)
+                ).astype(x.dtype),
+            )
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         return (self.loop(b, inputs[0], "sum"),)
@@ -116,7 +135,11 @@ class Prod(Reduction):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         with np.errstate(all="ignore"):
-            return (np.asarray(wide(x).prod(self.dims, None if x.dtype.kind == "f" else x.dtype, keepdims=self.keepdim)).astype(x.dtype),)
+            return (
+                np.asarray(
+                    wide(x).prod(self.dims, None if x.dtype.kind == "f" else x.dtype, keepdims=self.keepdim)
+                ).astype(x.dtype),
+            )
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         return (self.loop(b, inputs[0], "prod"),)
@@ -135,7 +158,7 @@ class _Extremum(Reduction):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         function = np.amax if self.reducer == "max" else np.amin
         if 0 in inputs[0].shape:
-            return (np.zeros(reduced_shape(inputs[0].shape, self.dims, self.keepdim), inputs[0].dtype),)  # type: ignore[arg-type]
+            return (np.zeros(reduced_shape(inputs[0].shape, self.dims, self.keepdim), inputs[0].dtype),)
         return (np.asarray(function(inputs[0], axis=self.dims, keepdims=self.keepdim)),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -212,7 +235,11 @@ class Var(Reduction):
         with np.errstate(all="ignore"):
             y = x.astype(np.float64)
             mean = y.sum(self.dims, keepdims=True) / np.float64(n)
-            return (np.asarray(((y - mean) ** 2).sum(self.dims, keepdims=self.keepdim) / np.float64(max(n - self.correction, 0))).astype(x.dtype),)
+            return (
+                np.asarray(
+                    ((y - mean) ** 2).sum(self.dims, keepdims=self.keepdim) / np.float64(max(n - self.correction, 0))
+                ).astype(x.dtype),
+            )
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -249,7 +276,11 @@ class VectorNorm(Reduction):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (out,) = super().infer(*types)
-        if (self.ord < 0 or self.ord == float("inf")) and any(types[0].shape[a] == 0 for a in self.dims) and 0 not in out.shape:
+        if (
+            (self.ord < 0 or self.ord == float("inf"))
+            and any(types[0].shape[a] == 0 for a in self.dims)
+            and 0 not in out.shape
+        ):
             raise ValueError(f"norm {self.ord} of no elements: {types[0]} over {self.dims}")
         return (out,)
 
@@ -257,14 +288,14 @@ class VectorNorm(Reduction):
         (x,) = inputs
         a, p = np.abs(x.astype(np.float64)), self.ord
         if a.size == 0:
-            out = np.zeros(reduced_shape(x.shape, self.dims, self.keepdim))  # type: ignore[arg-type]
+            out = np.zeros(reduced_shape(x.shape, self.dims, self.keepdim))
         elif np.isinf(p):
             out = (np.amax if p > 0 else np.amin)(a, axis=self.dims, keepdims=self.keepdim)
         elif p == 0:
             out = np.asarray((a != 0).sum(self.dims, keepdims=self.keepdim))
         else:
             with np.errstate(all="ignore"):
-                out = (a ** p).sum(self.dims, keepdims=self.keepdim) ** (1 / p)
+                out = (a**p).sum(self.dims, keepdims=self.keepdim) ** (1 / p)
         return (np.asarray(out).astype(x.dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -312,7 +343,7 @@ class LogSumExp(Reduction):
         m = np.where(np.isinf(m), 0, m)
         with np.errstate(all="ignore"):
             s = np.log(np.exp(y - m).sum(self.dims, keepdims=True)) + m
-        return (s.reshape(reduced_shape(x.shape, self.dims, self.keepdim)).astype(x.dtype),)  # type: ignore[arg-type]
+        return (s.reshape(reduced_shape(x.shape, self.dims, self.keepdim)).astype(x.dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -336,7 +367,9 @@ class LogSumExp(Reduction):
 
 
 class _ArgExtremum(Op):
-    """Position (int64) of the first extremum along `dim`, or in the whole row-major tensor if dim is None; NaN counts as the extremum."""
+    """Position (int64) of the first extremum along `dim`, or in the whole row-major tensor if dim is None; NaN counts
+    as the extremum.
+    """
 
     dim: int | None
     keepdim: bool
@@ -356,9 +389,9 @@ class _ArgExtremum(Op):
         (x,) = inputs
         (out,) = self.infer(TensorType(x.shape, DType.float32))
         if 0 in out.shape or not x.shape:
-            return (np.zeros(out.shape, np.int64),)  # type: ignore[arg-type]
+            return (np.zeros(out.shape, np.int64),)
         function = np.argmax if self.reducer == "argmax" else np.argmin
-        return (np.asarray(function(x, self.dim)).reshape(out.shape).astype(np.int64),)  # type: ignore[arg-type]
+        return (np.asarray(function(x, self.dim)).reshape(out.shape).astype(np.int64),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -366,18 +399,30 @@ class _ArgExtremum(Op):
         if not x.shape:
             return (b.compute(out.shape, out.dtype, lambda *i: scalar_const(0, DType.int64)),)
         if self.dim is None:
-            return (b.reduce(self.reducer, out.shape, out.dtype, (numel(x.shape),), lambda i, r: x(*unflat(r[0], x.shape))),)
+            return (
+                b.reduce(self.reducer, out.shape, out.dtype, (numel(x.shape),), lambda i, r: x(*unflat(r[0], x.shape))),
+            )
         axes = (self.dim,)
-        return (b.reduce(self.reducer, out.shape, out.dtype, (x.shape[self.dim],),
-                         lambda i, r: x(*full_index(i, r, axes, len(x.shape), self.keepdim))),)
+        return (
+            b.reduce(
+                self.reducer,
+                out.shape,
+                out.dtype,
+                (x.shape[self.dim],),
+                lambda i, r: x(*full_index(i, r, axes, len(x.shape), self.keepdim)),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, dim) in enumerate((((3, 40), 1), ((3, 40), 0), ((2, 3, 4), None), ((), None), ((0, 3), 1), ((5,), 0))):
+        make: Callable[..., Op] = cls
+        for i, (shape, dim) in enumerate(
+            (((3, 40), 1), ((3, 40), 0), ((2, 3, 4), None), ((), None), ((0, 3), 1), ((5,), 0))
+        ):
             for keepdim in (False, True):
-                yield Sample(cls(dim, keepdim), (data(shape, seed=i),))  # type: ignore[call-arg]
+                yield Sample(make(dim, keepdim), (data(shape, seed=i),))
         for dtype in (*FLOATS, *INTS):
-            yield sample(cls(1, False), data((9, 11), dtype, seed=3, edges=True), dtypes=[dtype])  # type: ignore[call-arg]
+            yield sample(make(1, False), data((9, 11), dtype, seed=3, edges=True), dtypes=[dtype])
 
 
 @dataclass(frozen=True)

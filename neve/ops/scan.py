@@ -1,4 +1,5 @@
 """Inclusive scans along an axis (of a 0-d tensor: axis 0, the tensor itself)."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -36,7 +37,9 @@ class _Scan(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, axis) in enumerate((((3, 40), 1), ((5, 4), 0), ((2, 3, 4), 1), ((), 0), ((3, 0), 1), ((0, 3), 1), ((1,), 0))):
+        for i, (shape, axis) in enumerate(
+            (((3, 40), 1), ((5, 4), 0), ((2, 3, 4), 1), ((), 0), ((3, 0), 1), ((0, 3), 1), ((1,), 0))
+        ):
             yield Sample(cls(axis), (data(shape, seed=i),))  # type: ignore[call-arg]
         for dtype in (FLOATS if "f" in cls.kinds else ()) + (INTS if "i" in cls.kinds else ()):
             yield sample(cls(1), data((9, 11), dtype, seed=3, edges=True), dtypes=[dtype])  # type: ignore[call-arg]
@@ -47,7 +50,11 @@ def _accumulate(function: np.ufunc, x: np.ndarray, axis: int) -> np.ndarray:
     if not x.shape:
         return x
     with np.errstate(all="ignore"):
-        return np.asarray(function.accumulate(x.astype(np.float64) if x.dtype.kind == "f" else x, axis, dtype=None if x.dtype.kind == "f" else x.dtype))
+        return np.asarray(
+            function.accumulate(
+                x.astype(np.float64) if x.dtype.kind == "f" else x, axis, dtype=None if x.dtype.kind == "f" else x.dtype
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,9 @@ class LogCumSumExp(_Scan):
 
 
 class _CumExtremum(_Scan):
-    """Running extremum, and the position of the last element equal to it (int64); NaN is the extremum from where it appears."""
+    """Running extremum, and the position of the last element equal to it (int64); NaN is the extremum from where it
+    appears.
+    """
 
     kinds = "fib"
 

@@ -1,11 +1,14 @@
-"""Writes at positions that are data. Compiled code skips positions out of range, where eager raises; `eval` raises IndexError.
+"""Writes at positions that are data. Compiled code skips positions out of range, where eager raises; `eval` raises
+IndexError.
 
 Written serially along the index: of several writes to one place the last wins.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,15 @@ from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, FromIndex, Tensor, as_index, call, cast, const, guard, where
 from neve.ir.types import Dim, DType, TensorType, broadcast, numel, same
 from neve.ops.base import Op, Sample
-from neve.ops.index import INDEXINGS, check_indices, check_range, index_tensors, indexed_shape, numpy_key, positive_difference
+from neve.ops.index import (
+    INDEXINGS,
+    check_indices,
+    check_range,
+    index_tensors,
+    indexed_shape,
+    numpy_key,
+    positive_difference,
+)
 from neve.ops.samples import FLOATS, INTS, data, sample
 from neve.ops.shape import check_axes, permuted, reshaped
 
@@ -22,8 +33,10 @@ REDUCTIONS = ("none", "sum", "prod", "amax", "amin", "mean")
 
 @dataclass(frozen=True)
 class Scatter(Op):
-    """x, index, src: x with x[…, index[i, j, …] at dim, …] = src[i, j, …] (reduce "none": aten.scatter.src) or reduced with it
-    ("sum", "prod", "amax", "amin", "mean": scatter_add, scatter_reduce). include_self: the old value takes part. src is at least as
+    """x, index, src: x with x[…, index[i, j, …] at dim, …] = src[i, j, …] (reduce "none": aten.scatter.src) or
+    reduced with it
+    ("sum", "prod", "amax", "amin", "mean": scatter_add, scatter_reduce). include_self: the old value takes part. src
+    is at least as
     large as index on each axis; 0-d tensors count as 1-d.
     """
 
@@ -36,11 +49,21 @@ class Scatter(Op):
         x, index, src = types
         check_indices(self, index)
         check_axes(self, max(x.rank, 1), self.dim)
-        if self.reduce not in REDUCTIONS or x.dtype is not src.dtype or (x.dtype is DType.bool and self.reduce not in ("none", "sum", "prod", "amax", "amin")):
+        if (
+            self.reduce not in REDUCTIONS
+            or x.dtype is not src.dtype
+            or (x.dtype is DType.bool and self.reduce not in ("none", "sum", "prod", "amax", "amin"))
+        ):
             raise ValueError(f"scatter {self.reduce} of {src} into {x}")
         ranks = {max(t.rank, 1) for t in types}
-        fits = len(ranks) == 1 and all(positive_difference(d, e) for d, e in zip(src.shape or (1,), index.shape or (1,), strict=True)) and all(
-            a == self.dim or positive_difference(d, e) for a, (d, e) in enumerate(zip(x.shape or (1,), index.shape or (1,), strict=True)))
+        fits = (
+            len(ranks) == 1
+            and all(positive_difference(d, e) for d, e in zip(src.shape or (1,), index.shape or (1,), strict=True))
+            and all(
+                a == self.dim or positive_difference(d, e)
+                for a, (d, e) in enumerate(zip(x.shape or (1,), index.shape or (1,), strict=True))
+            )
+        )
         if not fits and index.numel != 0:
             raise ValueError(f"scatter of {src} by {index} into {x} along {self.dim}")
         return (x,)
@@ -51,9 +74,9 @@ class Scatter(Op):
             return (inputs[0],)
         index = check_range(index, x.shape[self.dim])
         out = x.copy()
-        touched: dict[tuple[int, ...], list[np.generic]] = {}
+        touched: dict[tuple[int, ...], list[Any]] = {}
         for at in np.ndindex(*index.shape):
-            to = (*at[:self.dim], int(index[at]), *at[self.dim + 1:])
+            to = (*at[: self.dim], int(index[at]), *at[self.dim + 1 :])
             touched.setdefault(to, [x[to]] if self.include_self and self.reduce != "none" else []).append(src[at])
         for to, values in touched.items():
             out[to] = _fold(self.reduce, np.array(values))
@@ -78,24 +101,49 @@ class Scatter(Op):
             at = dict(zip(order, i, strict=True))
             return tuple(at[a] for a in range(len(order)))
 
-        to = b.compute(shape, DType.int64, lambda *i: guard(inside(i), cast(index(*source(i)), DType.int64), const(-1, DType.int64)))
+        to = b.compute(
+            shape,
+            DType.int64,
+            lambda *i: guard(inside(i), cast(index(*source(i)), DType.int64), const(-1, DType.int64)),
+        )
         values = b.compute(shape, x.dtype, lambda *i: guard(inside(i), src(*source(i)), _zero(x.dtype)))
         flat_x = reshaped(b, permuted(b, x, order), (lanes, x.shape[self.dim], 1))
-        out = scatter_kernel(b, flat_x, reshaped(b, to, (lanes, m)), reshaped(b, values, (lanes, m, 1)), self.reduce, self.include_self)
+        out = scatter_kernel(
+            b, flat_x, reshaped(b, to, (lanes, m)), reshaped(b, values, (lanes, m, 1)), self.reduce, self.include_self
+        )
         back = [order.index(a) for a in range(len(order))]
         return (permuted(b, reshaped(b, out, [*(x.shape[a] for a in rest), x.shape[self.dim]]), back),)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, index, src, dim) in enumerate((((5, 4), (3, 4), (3, 4), 0), ((3, 6), (2, 5), (3, 7), 1), ((2, 5, 3), (2, 4, 2), (2, 4, 3), 1), ((), (), (), 0), ((5,), (0,), (3,), 0))):
+        for i, (shape, index, src, dim) in enumerate(
+            (
+                ((5, 4), (3, 4), (3, 4), 0),
+                ((3, 6), (2, 5), (3, 7), 1),
+                ((2, 5, 3), (2, 4, 2), (2, 4, 3), 1),
+                ((), (), (), 0),
+                ((5,), (0,), (3,), 0),
+            )
+        ):
             for reduce in REDUCTIONS:
                 for include_self in (True, False) if reduce != "none" else (True,):
                     op = cls(dim, reduce, include_self)
-                    yield Sample(op, (data(shape, seed=i), _indices(index, shape[dim] if shape else 1, dim, reduce), data(src, seed=i + 1)))
+                    yield Sample(
+                        op,
+                        (
+                            data(shape, seed=i),
+                            _indices(index, shape[dim] if shape else 1, dim, reduce),
+                            data(src, seed=i + 1),
+                        ),
+                    )
         for dtype in (*FLOATS, *INTS, DType.bool):
             for reduce in REDUCTIONS:
                 if dtype is not DType.bool or reduce == "none":
-                    arrays = data((3, 6), dtype, seed=1, edges=True), _indices((3, 5), 6, 1, reduce), data((3, 5), dtype, seed=2, edges=True)
+                    arrays = (
+                        data((3, 6), dtype, seed=1, edges=True),
+                        _indices((3, 5), 6, 1, reduce),
+                        data((3, 5), dtype, seed=2, edges=True),
+                    )
                     yield sample(cls(1, reduce), *arrays, dtypes=[dtype, DType.int64, dtype])
 
 
@@ -128,14 +176,24 @@ def _fold(reduce: str, values: np.ndarray) -> np.generic:
         return total / len(values) if values.dtype.kind == "f" else total // len(values)  # type: ignore[no-any-return]
 
 
-C_TYPES = {DType.float64: "double", DType.float32: "float", DType.int64: "int64_t", DType.int32: "int32_t", DType.int16: "int16_t", DType.int8: "int8_t",
-           DType.uint8: "uint8_t", DType.bool: "uint8_t"}
+C_TYPES = {
+    DType.float64: "double",
+    DType.float32: "float",
+    DType.int64: "int64_t",
+    DType.int32: "int32_t",
+    DType.int16: "int16_t",
+    DType.int8: "int8_t",
+    DType.uint8: "uint8_t",
+    DType.bool: "uint8_t",
+}
 
 
 def scatter_kernel(b: Builder, x: Tensor, index: Tensor, src: Tensor, reduce: str, include_self: bool) -> Tensor:
-    """x (O, N, I), index (O, M) int64, src (O, M, I) → x with row index[o, m] of src reduced in; indices out of 0..N-1 are skipped."""
+    """x (O, N, I), index (O, M) int64, src (O, M, I) → x with row index[o, m] of src reduced in; indices out of
+    0..N-1 are skipped.
+    """
     if x.dtype in (DType.float16, DType.bfloat16):
-        wider = [b.compute(t.shape, DType.float32, lambda *i, t=t: cast(t(*i), DType.float32)) for t in (x, src)]  # type: ignore[misc]
+        wider = [b.compute(t.shape, DType.float32, lambda *i, t=t: cast(t(*i), DType.float32)) for t in (x, src)]
         out = scatter_kernel(b, wider[0], index, wider[1], reduce, include_self)
         return b.compute(x.shape, x.dtype, lambda *i: cast(out(*i), x.dtype))
     if reduce == "mean":
@@ -144,8 +202,17 @@ def scatter_kernel(b: Builder, x: Tensor, index: Tensor, src: Tensor, reduce: st
     how = {"none": 0, "sum": 1, "prod": 2, "amax": 3, "amin": 4}[reduce]
     if x.dtype is DType.bool:
         how = {0: 0, 1: 3, 2: 4, 3: 3, 4: 4}[how]
-    macros: dict[str, str | int | Dim] = {"T": C_TYPES[x.dtype], "OUTER": outer, "N": n, "INNER": inner, "M": index.shape[1], "REDUCE": str(how),
-                                          "INCLUDE_SELF": str(int(include_self or how == 0)), "IDENTITY": _identity(how, x.dtype), "IS_FLOAT": str(int(x.dtype.is_float))}
+    macros: dict[str, str | int | Dim] = {
+        "T": C_TYPES[x.dtype],
+        "OUTER": outer,
+        "N": n,
+        "INNER": inner,
+        "M": index.shape[1],
+        "REDUCE": str(how),
+        "INCLUDE_SELF": str(int(include_self or how == 0)),
+        "IDENTITY": _identity(how, x.dtype),
+        "IS_FLOAT": str(int(x.dtype.is_float)),
+    }
     return b.extern("scatter.h", macros, (x, index, src), (x.type,))[0]
 
 
@@ -167,7 +234,9 @@ def _mean(b: Builder, x: Tensor, index: Tensor, src: Tensor, include_self: bool)
     hits = scatter_kernel(b, zeros, index, ones, "sum", True)
 
     def element(o: Index, k: Index, i: Index) -> Expr:
-        count = call("maximum", call("add", hits(o, k, 0), const(int(include_self), DType.int64)), const(1, DType.int64))
+        count = call(
+            "maximum", call("add", hits(o, k, 0), const(int(include_self), DType.int64)), const(1, DType.int64)
+        )
         return call("div" if x.dtype.is_float else "floor_divide", total(o, k, i), cast(count, x.dtype))
 
     return b.compute(x.shape, x.dtype, element)
@@ -187,7 +256,11 @@ class IndexPut(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, indices, values = types[0], types[1:-1], types[-1]
         shape, _, _ = indexed_shape(self, x, self.axes, indices)
-        if values.dtype is not x.dtype or len(values.shape) > len(shape) or not all(same(d, e) for d, e in zip(broadcast(shape, values.shape), shape, strict=True)):
+        if (
+            values.dtype is not x.dtype
+            or len(values.shape) > len(shape)
+            or not all(same(d, e) for d, e in zip(broadcast(shape, values.shape), shape, strict=True))
+        ):
             raise ValueError(f"index_put of {values} into {x} at {shape}")
         if x.dtype is DType.bool and self.accumulate:
             raise ValueError("index_put does not accumulate bool")
@@ -211,7 +284,7 @@ class IndexPut(Op):
         rest = [a for a in range(len(x.shape)) if a not in self.axes]
         order = [*self.axes, *rest]
         places, inner = numel(x.shape[a] for a in self.axes), numel(x.shape[a] for a in rest)
-        index_shape = shape[first:first + rank]
+        index_shape = shape[first : first + rank]
 
         def to(*i: Index) -> Expr:
             at: Expr = const(0, DType.int64)
@@ -225,12 +298,18 @@ class IndexPut(Op):
             return at
 
         def value(*i: Index) -> Expr:
-            return values.broadcast((*i[rank:rank + first], *i[:rank], *i[rank + first:]))
+            return values.broadcast((*i[rank : rank + first], *i[:rank], *i[rank + first :]))
 
         rows = b.compute((*index_shape, *(x.shape[a] for a in rest)), x.dtype, value)
         m = numel(index_shape)
-        out = scatter_kernel(b, reshaped(b, permuted(b, x, order), (1, places, inner)), reshaped(b, b.compute(index_shape, DType.int64, to), (1, m)),
-                             reshaped(b, rows, (1, m, inner)), "sum" if self.accumulate else "none", True)
+        out = scatter_kernel(
+            b,
+            reshaped(b, permuted(b, x, order), (1, places, inner)),
+            reshaped(b, b.compute(index_shape, DType.int64, to), (1, m)),
+            reshaped(b, rows, (1, m, inner)),
+            "sum" if self.accumulate else "none",
+            True,
+        )
         back = [order.index(a) for a in range(len(order))]
         return (permuted(b, reshaped(b, out, [x.shape[a] for a in order]), back),)
 
@@ -241,11 +320,17 @@ class IndexPut(Op):
             x = data(shape, seed=i)
             got = x[numpy_key(x, axes, indices)].shape
             yield Sample(cls(axes, True), (x, *indices, data(got, seed=i + 1)))
-            yield Sample(cls(axes), (x, *indices, np.float32(2.5)))
+            yield Sample(cls(axes), (x, *indices, np.asarray(2.5, np.float32)))
         yield Sample(cls((0,)), (data((6, 3)), np.array([4, -1, 0]), data((3, 3), seed=1)))
         yield Sample(cls((0, 2)), (data((3, 4, 5)), np.array([1, 2]), np.array([3, -1]), data((2, 4), seed=1)))
         for dtype in (*FLOATS, *INTS):
-            yield sample(cls((0,), True), data((6, 3), dtype), np.array([4, 1, 4]), data((3, 3), dtype, seed=1), dtypes=[dtype, DType.int64, dtype])
+            yield sample(
+                cls((0,), True),
+                data((6, 3), dtype),
+                np.array([4, 1, 4]),
+                data((3, 3), dtype, seed=1),
+                dtypes=[dtype, DType.int64, dtype],
+            )
 
 
 @dataclass(frozen=True)
@@ -259,7 +344,12 @@ class MaskedScatter(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         x, mask, source = types
-        if mask.dtype is not DType.bool or source.dtype is not x.dtype or mask.rank != x.rank or not all(same(d, e) for d, e in zip(x.shape, mask.shape, strict=True)):
+        if (
+            mask.dtype is not DType.bool
+            or source.dtype is not x.dtype
+            or mask.rank != x.rank
+            or not all(same(d, e) for d, e in zip(x.shape, mask.shape, strict=True))
+        ):
             raise ValueError(f"masked_scatter of {source} into {x} by {mask}")
         if source.numel == 0 and x.numel != 0:
             raise ValueError("masked_scatter from an empty source")
@@ -270,7 +360,7 @@ class MaskedScatter(Op):
         if mask.sum() > source.size:
             raise ValueError(f"masked_scatter of {source.size} elements into {mask.sum()} places")
         out = np.ascontiguousarray(x).copy().reshape(x.shape)
-        out[mask] = source.reshape(-1)[:int(mask.sum())]
+        out[mask] = source.reshape(-1)[: int(mask.sum())]
         return (out,)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:

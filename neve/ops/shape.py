@@ -1,4 +1,7 @@
-"""Views: reshape, permute, expand, slice, flip, diagonal, unfold, strided. Axes are non-negative; sizes may be symbolic."""
+"""Views: reshape, permute, expand, slice, flip, diagonal, unfold, strided. Axes are non-negative; sizes may be
+symbolic.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +30,7 @@ def positive(d: Dim) -> bool:
 
 def strides(shape: Sequence[Dim]) -> tuple[Dim, ...]:
     """Row-major strides in elements."""
-    return tuple(numel(shape[i + 1:]) for i in range(len(shape)))
+    return tuple(numel(shape[i + 1 :]) for i in range(len(shape)))
 
 
 def flat(index: Sequence[Index], shape: Sequence[Dim]) -> Index:
@@ -46,15 +49,20 @@ def unflat(position: Index, shape: Sequence[Dim]) -> tuple[Index, ...]:
     for d in reversed(shape[1:]):
         out.append(position % Index.of(d))
         position = position // Index.of(d)
-    return tuple(reversed([*out, position][:len(shape)]))
+    return tuple(reversed([*out, position][: len(shape)]))
 
 
 def groups(old: Sequence[Dim], new: Sequence[Dim]) -> Iterator[tuple[range, range]]:
     """Runs of axes of both shapes that hold the same number of elements, as short as can be proved."""
     a = b = 0
     while a < len(old) or b < len(new):
-        i, j = next((i, j) for s in range(1, len(old) + len(new) - a - b + 1) for i in range(a, len(old) + 1) for j in [s + a + b - i]
-                    if b <= j <= len(new) and same(numel(old[a:i]), numel(new[b:j])))
+        i, j = next(
+            (i, j)
+            for s in range(1, len(old) + len(new) - a - b + 1)
+            for i in range(a, len(old) + 1)
+            for j in [s + a + b - i]
+            if b <= j <= len(new) and same(numel(old[a:i]), numel(new[b:j]))
+        )
         yield range(a, i), range(b, j)
         a, b = i, j
 
@@ -73,7 +81,7 @@ class Reshape(Op):
         return (x.with_shape(self.shape),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (inputs[0].reshape(self.shape),)  # type: ignore[arg-type]
+        return (inputs[0].reshape(self.shape),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -90,8 +98,18 @@ class Reshape(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for old, new in (((2, 3, 4), (6, 4)), ((6, 4), (2, 3, 2, 2)), ((4, 6), (3, 8)), ((), (1, 1)), ((1, 1), ()), ((3, 1, 4), (1, 12)), ((0, 3), (3, 0, 2)),
-                         ((2, 3, 4, 5), (2, 12, 5)), ((5, 6, 7), (7, 5, 6)), ((24,), (24,))):
+        for old, new in (
+            ((2, 3, 4), (6, 4)),
+            ((6, 4), (2, 3, 2, 2)),
+            ((4, 6), (3, 8)),
+            ((), (1, 1)),
+            ((1, 1), ()),
+            ((3, 1, 4), (1, 12)),
+            ((0, 3), (3, 0, 2)),
+            ((2, 3, 4, 5), (2, 12, 5)),
+            ((5, 6, 7), (7, 5, 6)),
+            ((24,), (24,)),
+        ):
             yield Sample(cls(new), (data(old),))
 
 
@@ -113,11 +131,19 @@ class Permute(Op):
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
-        return (view(b, x, [x.shape[d] for d in self.dims], lambda *i: tuple(i[self.dims.index(k)] for k in range(len(i)))),)
+        return (
+            view(b, x, [x.shape[d] for d in self.dims], lambda *i: tuple(i[self.dims.index(k)] for k in range(len(i)))),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, order in (((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ()), ((2, 0, 3, 4), (0, 2, 3, 1)), ((5,), (0,))):
+        for shape, order in (
+            ((2, 3), (1, 0)),
+            ((2, 3, 4), (2, 0, 1)),
+            ((), ()),
+            ((2, 0, 3, 4), (0, 2, 3, 1)),
+            ((5,), (0,)),
+        ):
             yield Sample(cls(order), (data(shape),))
 
 
@@ -130,13 +156,17 @@ class Expand(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
-        tail = self.shape[len(self.shape) - x.rank:]
-        if len(self.shape) < x.rank or not all(d == 1 or same(d, n) for d, n in zip(x.shape, tail, strict=True)) or not all(map(positive, self.shape)):
+        tail = self.shape[len(self.shape) - x.rank :]
+        if (
+            len(self.shape) < x.rank
+            or not all(d == 1 or same(d, n) for d, n in zip(x.shape, tail, strict=True))
+            or not all(map(positive, self.shape))
+        ):
             raise ValueError(f"cannot expand {x} to {self.shape}")
         return (x.with_shape(self.shape),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.broadcast_to(inputs[0], self.shape),)  # type: ignore[arg-type]
+        return (np.broadcast_to(inputs[0], self.shape),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -172,9 +202,14 @@ class Slice(Op):
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         check_axes(self, x.rank, self.axis)
-        if self.step < 1 or not positive(self.start) or not positive(dim(self.stop - self.start)) or not positive(dim(x.shape[self.axis] - self.stop)):
+        if (
+            self.step < 1
+            or not positive(self.start)
+            or not positive(dim(self.stop - self.start))
+            or not positive(dim(x.shape[self.axis] - self.stop))
+        ):
             raise ValueError(f"slice {self.start}:{self.stop}:{self.step} does not fit axis {self.axis} of {x}")
-        return (x.with_shape((*x.shape[:self.axis], self.length, *x.shape[self.axis + 1:])),)
+        return (x.with_shape((*x.shape[: self.axis], self.length, *x.shape[self.axis + 1 :])),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         return (inputs[0][(slice(None),) * self.axis + (slice(self.start, self.stop, self.step),)],)
@@ -183,11 +218,24 @@ class Slice(Op):
         (x,) = inputs
         (out,) = self.infer(x.type)
         start = Index.of(self.start)
-        return (view(b, x, out.shape, lambda *i: tuple(k * self.step + start if a == self.axis else k for a, k in enumerate(i))),)
+        return (
+            view(
+                b,
+                x,
+                out.shape,
+                lambda *i: tuple(k * self.step + start if a == self.axis else k for a, k in enumerate(i)),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((5, 4), cls(0, 1, 4)), ((5, 4), cls(1, 1, 4, 2)), ((5, 7), cls(1, 0, 7, 3)), ((5,), cls(0, 2, 2)), ((5, 0), cls(0, 4, 5))):
+        for shape, op in (
+            ((5, 4), cls(0, 1, 4)),
+            ((5, 4), cls(1, 1, 4, 2)),
+            ((5, 7), cls(1, 0, 7, 3)),
+            ((5,), cls(0, 2, 2)),
+            ((5, 0), cls(0, 4, 5)),
+        ):
             yield Sample(op, (data(shape),))
 
 
@@ -208,7 +256,14 @@ class Flip(Op):
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
-        return (view(b, x, x.shape, lambda *i: tuple(Index.of(x.shape[a]) - 1 - k if a in self.dims else k for a, k in enumerate(i))),)
+        return (
+            view(
+                b,
+                x,
+                x.shape,
+                lambda *i: tuple(Index.of(x.shape[a]) - 1 - k if a in self.dims else k for a, k in enumerate(i)),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -230,18 +285,33 @@ class Repeat(Op):
         return (x.with_shape(d * r for d, r in zip(x.shape, self.repeats, strict=True)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.tile(inputs[0], self.repeats),)  # type: ignore[arg-type]
+        return (np.tile(inputs[0], self.repeats),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
         (out,) = self.infer(x.type)
         if any(d == 0 for d in x.shape):
             return (view(b, x, out.shape, lambda *i: tuple(0 for _ in x.shape)),)
-        return (view(b, x, out.shape, lambda *i: tuple(k if r == 1 else k % Index.of(d) for k, d, r in zip(i, x.shape, self.repeats, strict=True))),)
+        return (
+            view(
+                b,
+                x,
+                out.shape,
+                lambda *i: tuple(
+                    k if r == 1 else k % Index.of(d) for k, d, r in zip(i, x.shape, self.repeats, strict=True)
+                ),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3, 4), cls((2, 1))), ((1, 2, 3), cls((3, 2, 2))), ((), cls(())), ((2, 3), cls((0, 2))), ((0, 3), cls((2, 2)))):
+        for shape, op in (
+            ((3, 4), cls((2, 1))),
+            ((1, 2, 3), cls((3, 2, 2))),
+            ((), cls(())),
+            ((2, 3), cls((0, 2))),
+            ((0, 3), cls((2, 2))),
+        ):
             yield Sample(op, (data(shape),))
 
 
@@ -284,7 +354,13 @@ class Diagonal(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3, 4), cls()), ((4, 3), cls(1)), ((4, 3, 2), cls(-2, 1, 0)), ((2, 5, 5), cls(0, 1, 2)), ((2, 2), cls(3))):
+        for shape, op in (
+            ((3, 4), cls()),
+            ((4, 3), cls(1)),
+            ((4, 3, 2), cls(-2, 1, 0)),
+            ((2, 5, 5), cls(0, 1, 2)),
+            ((2, 2), cls(3)),
+        ):
             yield Sample(op, (data(shape),))
 
 
@@ -306,12 +382,12 @@ class Unfold(Op):
         if not x.shape:
             return (x.with_shape((self.size,)),)
         count = ceil_div(dim(n - self.size + 1), self.step)
-        return (x.with_shape((*x.shape[:self.axis], count, *x.shape[self.axis + 1:], self.size)),)
+        return (x.with_shape((*x.shape[: self.axis], count, *x.shape[self.axis + 1 :], self.size)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         if not x.shape:
-            return (x.reshape(1)[:self.size],)
+            return (x.reshape(1)[: self.size],)
         count = (x.shape[self.axis] - self.size) // self.step + 1
         windows = [x.take(range(w * self.step, w * self.step + self.size), self.axis) for w in range(count)]
         return (np.moveaxis(np.stack(windows, self.axis), self.axis + 1, -1),)
@@ -321,11 +397,24 @@ class Unfold(Op):
         (out,) = self.infer(x.type)
         if not x.shape:
             return (view(b, x, out.shape, lambda *i: ()),)
-        return (view(b, x, out.shape, lambda *i: tuple(k * self.step + i[-1] if a == self.axis else k for a, k in enumerate(i[:-1]))),)
+        return (
+            view(
+                b,
+                x,
+                out.shape,
+                lambda *i: tuple(k * self.step + i[-1] if a == self.axis else k for a, k in enumerate(i[:-1])),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((7,), cls(0, 3, 2)), ((2, 8, 3), cls(1, 4, 4)), ((2, 5), cls(1, 5, 1)), ((), cls(0, 1, 1)), ((3, 4), cls(0, 1, 2))):
+        for shape, op in (
+            ((7,), cls(0, 3, 2)),
+            ((2, 8, 3), cls(1, 4, 4)),
+            ((2, 5), cls(1, 5, 1)),
+            ((), cls(0, 1, 1)),
+            ((3, 4), cls(0, 1, 2)),
+        ):
             yield Sample(op, (data(shape),))
 
 
@@ -366,7 +455,12 @@ class AsStrided(Op):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, op in (((3, 4), cls((2, 2), (1, 2), 1)), ((12,), cls((3, 4, 2), (4, 1, 0), 0)), ((3, 3), cls((), (), 4)), ((3, 3), cls((0, 2), (1, 1)))):
+        for shape, op in (
+            ((3, 4), cls((2, 2), (1, 2), 1)),
+            ((12,), cls((3, 4, 2), (4, 1, 0), 0)),
+            ((3, 3), cls((), (), 4)),
+            ((3, 3), cls((0, 2), (1, 1))),
+        ):
             yield Sample(op, (data(shape),))
 
 
@@ -378,5 +472,3 @@ def permuted(b: Builder, x: Tensor, order: Sequence[int]) -> Tensor:
 def reshaped(b: Builder, x: Tensor, shape: Sequence[Dim]) -> Tensor:
     """x under another shape."""
     return Reshape(dims(shape)).lower(b, x)[0]
-
-

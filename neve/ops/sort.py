@@ -1,4 +1,7 @@
-"""Sorting, selection and search along an axis. NaN counts as larger than everything, as in torch. Positions are int64."""
+"""Sorting, selection and search along an axis. NaN counts as larger than everything, as in torch. Positions are
+int64.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -72,12 +75,20 @@ class _Ordering(Op):
         if not x.shape:
             return (x, b.compute((), DType.int64, lambda: const(0, DType.int64)))
         if values.numel == 0:
-            return (b.compute(values.shape, x.dtype, lambda *i: cast(const(0, DType.int64), x.dtype)),
-                    b.compute(values.shape, DType.int64, lambda *i: const(0, DType.int64)))
+            return (
+                b.compute(values.shape, x.dtype, lambda *i: cast(const(0, DType.int64), x.dtype)),
+                b.compute(values.shape, DType.int64, lambda *i: const(0, DType.int64)),
+            )
         rows = rows_last(b, widened(b, x), self.axis)
         n, k = rows.shape[1], values.shape[self.axis]
-        macros: Macros = {"T": C_TYPES[rows.dtype], "ROWS": rows.shape[0], "N": n, "K": k, "DESCENDING": str(int(self.descending)),
-                          "IS_FLOAT": str(int(rows.dtype.is_float))}
+        macros: Macros = {
+            "T": C_TYPES[rows.dtype],
+            "ROWS": rows.shape[0],
+            "N": n,
+            "K": k,
+            "DESCENDING": str(int(self.descending)),
+            "IS_FLOAT": str(int(rows.dtype.is_float)),
+        }
         outs = (TensorType((rows.shape[0], k), rows.dtype), TensorType((rows.shape[0], k), DType.int64))
         sorted_, at = b.extern("sort.h", macros, (rows,), outs, scratch=n * (2 * rows.dtype.size + 16) + 64)
         back = [rows_back(b, t, x.shape, self.axis) for t in (sorted_, at)]
@@ -101,7 +112,9 @@ class Sort(_Ordering):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, axis) in enumerate((((3, 17), 1), ((9, 4), 0), ((2, 5, 3), 1), ((), 0), ((3, 0), 1), ((0, 3), 1), ((1,), 0), ((2, 300), 1))):
+        for i, (shape, axis) in enumerate(
+            (((3, 17), 1), ((9, 4), 0), ((2, 5, 3), 1), ((), 0), ((3, 0), 1), ((0, 3), 1), ((1,), 0), ((2, 300), 1))
+        ):
             for descending in (False, True):
                 yield Sample(cls(axis, descending), (data(shape, seed=i),))
         for dtype in (*FLOATS, *INTS, DType.bool):
@@ -126,18 +139,20 @@ class TopK(_Ordering):
         n = x.shape[self.axis] if x.rank else 1
         if not positive(self.k) or not positive(n - self.k):
             raise ValueError(f"topk of {self.k} along axis {self.axis} of {x}")
-        return x.with_shape((*x.shape[:self.axis], self.k, *x.shape[self.axis + 1:])).shape if x.rank else ()
+        return x.with_shape((*x.shape[: self.axis], self.k, *x.shape[self.axis + 1 :])).shape if x.rank else ()
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         if not x.shape:
             return (x, np.zeros((), np.int64))
-        order = order_of(x, self.axis, self.largest).astype(np.int64).take(range(self.k), self.axis)  # type: ignore[arg-type]
+        order = order_of(x, self.axis, self.largest).astype(np.int64).take(range(self.k), self.axis)
         return (np.take_along_axis(x, order, self.axis), order)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for i, (shape, axis, k) in enumerate((((3, 17), 1, 5), ((9, 4), 0, 1), ((2, 5, 3), 1, 5), ((), 0, 1), ((3, 4), 1, 0), ((2, 300), 1, 40))):
+        for i, (shape, axis, k) in enumerate(
+            (((3, 17), 1, 5), ((9, 4), 0, 1), ((2, 5, 3), 1, 5), ((), 0, 1), ((3, 4), 1, 0), ((2, 300), 1, 40))
+        ):
             for largest in (False, True):
                 yield Sample(cls(k, axis, largest), (data(shape, seed=i),))
         for dtype in (*FLOATS, *INTS):
@@ -173,7 +188,11 @@ class Kthvalue(Op):
         both = TopK(self.k, self.axis, False).lower(b, x)
 
         def pick(t: Tensor) -> Tensor:
-            return b.compute(out.shape, t.dtype, lambda *i: t(*(*i[:self.axis], Index.of(self.k - 1), *i[self.axis + int(self.keepdim):])))
+            return b.compute(
+                out.shape,
+                t.dtype,
+                lambda *i: t(*(*i[: self.axis], Index.of(self.k - 1), *i[self.axis + int(self.keepdim) :])),
+            )
 
         return tuple(pick(t) for t in both)
 
@@ -186,7 +205,7 @@ class Kthvalue(Op):
 
 def picked_shape(x: TensorType, axis: int, keepdim: bool) -> tuple[Dim, ...]:
     """x's shape without axis, or with 1 there."""
-    return (*x.shape[:axis], *((1,) if keepdim and x.rank else ()), *x.shape[axis + 1:])
+    return (*x.shape[:axis], *((1,) if keepdim and x.rank else ()), *x.shape[axis + 1 :])
 
 
 def pick_row(x: np.ndarray, axis: int, k: int, keepdim: bool) -> np.ndarray:
@@ -196,7 +215,9 @@ def pick_row(x: np.ndarray, axis: int, k: int, keepdim: bool) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Median(Op):
-    """The lower median along axis and where it is; NaN wins, or is left out if ignore_nan (nanmedian). Position of NaN: its first."""
+    """The lower median along axis and where it is; NaN wins, or is left out if ignore_nan (nanmedian). Position of
+    NaN: its first.
+    """
 
     name = "median"
     axis: int
@@ -217,12 +238,12 @@ class Median(Op):
             return (x, np.zeros((), np.int64))
         shape = picked_shape(TensorType(x.shape, DType.float32), self.axis, self.keepdim)
         if 0 in shape:
-            return (np.zeros(shape, x.dtype), np.zeros(shape, np.int64))  # type: ignore[arg-type]
+            return (np.zeros(shape, x.dtype), np.zeros(shape, np.int64))
         values, order = Sort(self.axis).eval(x)
         nans = (x != x).sum(self.axis, keepdims=True)
         valid = x.shape[self.axis] - nans
         k = np.maximum(valid - 1, 0) // 2 if self.ignore_nan else np.where(nans > 0, valid, (valid - 1) // 2)
-        return tuple(np.take_along_axis(t, k, self.axis).reshape(shape) for t in (values, order))  # type: ignore[arg-type]
+        return tuple(np.take_along_axis(t, k, self.axis).reshape(shape) for t in (values, order))
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -233,10 +254,12 @@ class Median(Op):
         n, axis, step = x.shape[self.axis], self.axis, int(self.keepdim)
 
         def at(i: tuple[Index, ...], k: Index) -> tuple[Index, ...]:
-            return (*i[:axis], k, *i[axis + step:])
+            return (*i[:axis], k, *i[axis + step :])
 
         size, one, zero, two = FromIndex(Index.of(n), DType.int64), *(const(v, DType.int64) for v in (1, 0, 2))
-        nans = b.reduce("sum", out.shape, DType.int64, (n,), lambda i, r: cast(call("isnan", x(*at(i, r[0]))), DType.int64))
+        nans = b.reduce(
+            "sum", out.shape, DType.int64, (n,), lambda i, r: cast(call("isnan", x(*at(i, r[0]))), DType.int64)
+        )
 
         def place(*i: Index) -> Index:
             valid = call("sub", size, nans(*i))
@@ -260,7 +283,9 @@ class Median(Op):
 
 @dataclass(frozen=True)
 class Mode(Op):
-    """The most frequent value along axis (of several the smallest) and the last place where it is; NaN equals nothing."""
+    """The most frequent value along axis (of several the smallest) and the last place where it is; NaN equals
+    nothing.
+    """
 
     name = "mode"
     axis: int
@@ -280,7 +305,7 @@ class Mode(Op):
             counts = [(np.count_nonzero(rows[i] == v), -v) for v in rows[i]]
             values[i] = rows[i][max(range(len(counts)), key=counts.__getitem__)]
             at[i] = np.flatnonzero(rows[i] == values[i])[-1]
-        return (values.reshape(shape), at.reshape(shape))  # type: ignore[arg-type]
+        return (values.reshape(shape), at.reshape(shape))
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -291,18 +316,27 @@ class Mode(Op):
         sorted_, order = Sort(axis).lower(b, x)
 
         def at(i: tuple[Index, ...], k: Index) -> tuple[Index, ...]:
-            return (*i[:axis], k, *i[axis + step:])
+            return (*i[:axis], k, *i[axis + step :])
 
-        counts = b.reduce("sum", x.shape, DType.int64, (n,), lambda i, r: cast(
-            call("eq", sorted_(*(r[0] if a == axis else k for a, k in enumerate(i))), sorted_(*i)), DType.int64))
+        counts = b.reduce(
+            "sum",
+            x.shape,
+            DType.int64,
+            (n,),
+            lambda i, r: cast(
+                call("eq", sorted_(*(r[0] if a == axis else k for a, k in enumerate(i))), sorted_(*i)), DType.int64
+            ),
+        )
         best = b.reduce("argmax", out.shape, DType.int64, (n,), lambda i, r: counts(*at(i, r[0])))
 
         def last(*i: Index) -> Index:
             k = as_index(best(*i), n)
             end = call("sub", call("add", best(*i), counts(*at(i, k))), const(1, DType.int64))
-            return as_index(call("maximum", call("minimum", end, FromIndex(Index.of(n) - 1, DType.int64)), const(0, DType.int64)), n)
+            return as_index(
+                call("maximum", call("minimum", end, FromIndex(Index.of(n) - 1, DType.int64)), const(0, DType.int64)), n
+            )
 
-        return tuple(b.compute(out.shape, t.dtype, lambda *i, t=t: t(*at(i, last(*i)))) for t in (sorted_, order))  # type: ignore[misc]
+        return tuple(b.compute(out.shape, t.dtype, lambda *i, t=t: t(*at(i, last(*i)))) for t in (sorted_, order))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -313,15 +347,26 @@ class Mode(Op):
 
 @dataclass(frozen=True)
 class Searchsorted(Op):
-    """sorted (…, N) or (N), values → how many of sorted are less (right: less or equal), int64, by bisection (NaN is larger than all)."""
+    """sorted (…, N) or (N), values → how many of sorted are less (right: less or equal), int64, by bisection (NaN is
+    larger than all).
+    """
 
     name = "searchsorted"
     right: bool = False
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         s, values = types
-        if s.dtype is not values.dtype or not s.rank or (s.rank > 1 and (s.rank != values.rank or not all(
-                same(d, e) for d, e in zip(s.shape[:-1], values.shape[:-1], strict=True)))):
+        if (
+            s.dtype is not values.dtype
+            or not s.rank
+            or (
+                s.rank > 1
+                and (
+                    s.rank != values.rank
+                    or not all(same(d, e) for d, e in zip(s.shape[:-1], values.shape[:-1], strict=True))
+                )
+            )
+        ):
             raise ValueError(f"searchsorted of {values} in {s}")
         return (values.with_dtype(DType.int64),)
 
@@ -341,7 +386,13 @@ class Searchsorted(Op):
             return (b.compute(values.shape, DType.int64, lambda *i: const(0, DType.int64)),)
         rows = numel(s.shape[:-1])
         columns: Dim = values.type.numel if len(s.shape) == 1 else values.shape[-1]
-        macros: Macros = {"T": C_TYPES[s.dtype], "ROWS": rows, "N": s.shape[-1], "M": columns, "RIGHT": str(int(self.right))}
+        macros: Macros = {
+            "T": C_TYPES[s.dtype],
+            "ROWS": rows,
+            "N": s.shape[-1],
+            "M": columns,
+            "RIGHT": str(int(self.right)),
+        }
         operands = (reshaped(b, s, (rows, s.shape[-1])), reshaped(b, values, (rows, columns)))
         (out,) = b.extern("searchsorted.h", macros, operands, (TensorType(dims((rows, columns)), DType.int64),))
         return (reshaped(b, out, values.shape),)

@@ -1,4 +1,5 @@
 """Ops without inputs: constants, fills, ranges, sizes. Symbolic attributes must be bound to ints before `eval`."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -59,7 +60,13 @@ class Full(Op):
         return (round_to(np.full(self.shape, self.value), self.dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        value = bool(self.value) if self.dtype is DType.bool else float(self.value) if self.dtype.is_float else int(self.value)
+        value = (
+            bool(self.value)
+            if self.dtype is DType.bool
+            else float(self.value)
+            if self.dtype.is_float
+            else int(self.value)
+        )
         return (b.compute(dims(self.shape), self.dtype, lambda *i: const(value, self.dtype)),)
 
     @classmethod
@@ -86,11 +93,13 @@ class Arange(Op):
         if self.dtype is DType.bool:
             raise ValueError("arange is not defined for bool")
         if not self.dtype.is_float and (isinstance(self.start, float) or isinstance(self.step, float)):
-            raise ValueError(f"arange of {self.dtype} wants an integer start and step, got {self.start} and {self.step}")
+            raise ValueError(
+                f"arange of {self.dtype} wants an integer start and step, got {self.start} and {self.step}"
+            )
         return (TensorType(dims((self.length,)), self.dtype),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        i = np.arange(int(self.length))  # type: ignore[arg-type]
+        i = np.arange(int(self.length))
         return (round_to(self.start + i * self.step, self.dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -99,8 +108,13 @@ class Arange(Op):
             return (b.compute(dims((self.length,)), self.dtype, lambda i: FromIndex(start + i * step, self.dtype)),)
         wide = DType.float64
         first, step_ = (const(float(v), wide) for v in (self.start, self.step))
-        return (b.compute(dims((self.length,)), self.dtype,
-                          lambda i: cast(call("add", first, call("mul", FromIndex(i, wide), step_)), self.dtype)),)
+        return (
+            b.compute(
+                dims((self.length,)),
+                self.dtype,
+                lambda i: cast(call("add", first, call("mul", FromIndex(i, wide), step_)), self.dtype),
+            ),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -124,7 +138,7 @@ class SizeOf(Op):
         return (TensorType((), DType.int64),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.asarray(int(self.value), np.int64),)  # type: ignore[arg-type]
+        return (np.asarray(int(self.value), np.int64),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         return (b.compute((), DType.int64, lambda: FromIndex(Index.of(self.value), DType.int64)),)

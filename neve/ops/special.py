@@ -1,4 +1,5 @@
 """torch.special's rarer functions; references in decimals or by definition."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,14 +22,34 @@ Erfcx = pointwise("erfcx", 1, ref.erfcx, domain=(-4, 30))
 Igamma = pointwise("igamma", 2, ref.igamma(False), domain=(0, 20))
 Igammac = pointwise("igammac", 2, ref.igamma(True), domain=(0, 20))
 FrexpMantissa = pointwise("frexp_mantissa", 1, f64(lambda x: np.frexp(x)[0]), domain=(-1e6, 1e6))
-FrexpExponent = pointwise("frexp_exponent", 1, f64(lambda x: np.where(np.isfinite(x), np.frexp(x)[1], 0)), domain=(-1e6, 1e6))
+FrexpExponent = pointwise(
+    "frexp_exponent", 1, f64(lambda x: np.where(np.isfinite(x), np.frexp(x)[1], 0)), domain=(-1e6, 1e6)
+)
 """As a float."""
 
-ChebyshevPolynomialT = pointwise("chebyshev_polynomial_t", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: 2 * x * q - p))
-ChebyshevPolynomialU = pointwise("chebyshev_polynomial_u", 2, ref.polynomial(lambda x: 2 * x, lambda x, k, q, p: 2 * x * q - p))
-ChebyshevPolynomialV = pointwise("chebyshev_polynomial_v", 2, ref.polynomial(lambda x: 2 * x - 1, lambda x, k, q, p: 2 * x * q - p))
-ChebyshevPolynomialW = pointwise("chebyshev_polynomial_w", 2, ref.polynomial(lambda x: 2 * x + 1, lambda x, k, q, p: 2 * x * q - p))
-HermitePolynomialH = pointwise("hermite_polynomial_h", 2, ref.polynomial(lambda x: 2 * x, lambda x, k, q, p: 2 * x * q - 2 * k * p))
-HermitePolynomialHe = pointwise("hermite_polynomial_he", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: x * q - k * p))
-LaguerrePolynomialL = pointwise("laguerre_polynomial_l", 2, ref.polynomial(lambda x: 1 - x, lambda x, k, q, p: ((2 * k + 1 - x) * q - k * p) / (k + 1)))
-LegendrePolynomialP = pointwise("legendre_polynomial_p", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: ((2 * k + 1) * x * q - k * p) / (k + 1)))
+ChebyshevPolynomialT = pointwise(
+    "chebyshev_polynomial_t", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: 2 * x * q - p)
+)
+ChebyshevPolynomialU = pointwise(
+    "chebyshev_polynomial_u", 2, ref.polynomial(lambda x: 2 * x, lambda x, k, q, p: 2 * x * q - p)
+)
+ChebyshevPolynomialV = pointwise(
+    "chebyshev_polynomial_v", 2, ref.polynomial(lambda x: 2 * x - 1, lambda x, k, q, p: 2 * x * q - p)
+)
+ChebyshevPolynomialW = pointwise(
+    "chebyshev_polynomial_w", 2, ref.polynomial(lambda x: 2 * x + 1, lambda x, k, q, p: 2 * x * q - p)
+)
+HermitePolynomialH = pointwise(
+    "hermite_polynomial_h", 2, ref.polynomial(lambda x: 2 * x, lambda x, k, q, p: 2 * x * q - 2 * k * p)
+)
+HermitePolynomialHe = pointwise(
+    "hermite_polynomial_he", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: x * q - k * p)
+)
+LaguerrePolynomialL = pointwise(
+    "laguerre_polynomial_l",
+    2,
+    ref.polynomial(lambda x: 1 - x, lambda x, k, q, p: ((2 * k + 1 - x) * q - k * p) / (k + 1)),
+)
+LegendrePolynomialP = pointwise(
+    "legendre_polynomial_p", 2, ref.polynomial(lambda x: x, lambda x, k, q, p: ((2 * k + 1) * x * q - k * p) / (k + 1))
+)

@@ -1,4 +1,5 @@
 """Special functions in plain numpy float64, for `eval`: independent of kernels/math.h, within about 1e-13, slow."""
+
 from __future__ import annotations
 
 import math
@@ -56,7 +57,12 @@ def digamma(x: float) -> float:
         total -= 1 / x
         x += 1
     y = 1 / (x * x)
-    return total + math.log(x) - 0.5 / x - y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y * (1 / 132 - y * 691 / 32760)))))
+    return (
+        total
+        + math.log(x)
+        - 0.5 / x
+        - y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y * (1 / 132 - y * 691 / 32760)))))
+    )
 
 
 def _erf_inverse(y: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -96,7 +102,9 @@ def log_ndtr(x: np.ndarray) -> np.ndarray:
 
 
 def _bessel_scaled(order: int, x: np.ndarray) -> np.ndarray:
-    """exp(-|x|) I_order(|x|): the trapezoid rule on its integral (exponentially exact), beyond 300 the asymptotic series."""
+    """exp(-|x|) I_order(|x|): the trapezoid rule on its integral (exponentially exact), beyond 300 the asymptotic
+    series.
+    """
     a, points = np.abs(x), 400
     total = (1 + (-1) ** order * np.exp(-2 * a)) / 2
     for k in range(1, points):
@@ -142,19 +150,19 @@ def zeta(x: float, q: float) -> float:
         return 1.0 if q == 1 else math.nan if q > 1 else math.inf
     total = 0.0
     for _ in range(12):
-        total += q ** -x
+        total += q**-x
         q += 1
     while q <= 12:
-        total += q ** -x
+        total += q**-x
         q += 1
-    power = q ** -x
+    power = q**-x
     total += power * q / (x - 1) + power / 2
     factor, term = x, power / q
     for k, bernoulli in enumerate((1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)):
         total += bernoulli * factor * term / math.factorial(2 * k + 2)
         factor *= (x + 2 * k + 1) * (x + 2 * k + 2)
         term /= q * q
-    return total
+    return float(total)
 
 
 def polygamma(n: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -165,7 +173,7 @@ def polygamma(n: int) -> Callable[[np.ndarray], np.ndarray]:
     @f64
     def apply(x: np.ndarray) -> np.ndarray:
         if n > 1:
-            return (-1) ** (n + 1) * math.factorial(n) * zeta(np.float64(n + 1), x)
+            return np.asarray((-1) ** (n + 1) * math.factorial(n) * zeta(np.float64(n + 1), x))
         mirrored = (math.pi / np.sin(math.pi * x)) ** 2 - zeta(np.float64(2), 1 - x)
         return np.where(x < 0.5, mirrored, np.where(x == np.inf, 0, zeta(np.float64(2), x)))
 

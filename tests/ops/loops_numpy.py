@@ -1,11 +1,14 @@
-"""A Builder that evaluates what `Op.lower` says at once, with numpy on grids of indices: it tests lowerings without any C but that of `extern` kernels.
+"""A Builder that evaluates what `Op.lower` says at once, with numpy on grids of indices: it tests lowerings without
+any C but that of `extern` kernels.
 
     b = NumpyBuilder({"n": 3})                     # values of size symbols
     outs = op.lower(b, *(b.tensor(x, dtype) for x in arrays))
     b.array(outs[0])
 
-A `template` is evaluated by the op's own `eval`: it tests nothing. Reads out of range raise IndexError, unless under a guard that does not hold.
+A `template` is evaluated by the op's own `eval`: it tests nothing. Reads out of range raise IndexError, unless under
+a guard that does not hold.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -28,7 +31,14 @@ EXTRA: dict[str, Callable[..., Any]] = {
     "trigamma": ref.polygamma(1),
     "polygamma": lambda n, x: np.vectorize(lambda k, v: ref.polygamma(int(k))(v), otypes=[np.float64])(n, x),
 }
-REDUCERS: dict[str, Callable[..., Any]] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "any": np.any, "all": np.all}
+REDUCERS: dict[str, Callable[..., Any]] = {
+    "sum": np.sum,
+    "prod": np.prod,
+    "max": np.max,
+    "min": np.min,
+    "any": np.any,
+    "all": np.all,
+}
 EMPTY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf, "any": False, "all": True}
 SCANS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "logaddexp": np.logaddexp}
 CELLS = 1 << 24
@@ -67,8 +77,14 @@ class NumpyBuilder:
         assert e.dtype is dtype, f"compute of {dtype} by an expression of {e.dtype}"
         return self.tensor(self._grid(e, loop, shape), dtype, shape)
 
-    def reduce(self, kind: str, shape: Sequence[Dim], dtype: DType, over: Sequence[Dim],
-               fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr]) -> Tensor:
+    def reduce(
+        self,
+        kind: str,
+        shape: Sequence[Dim],
+        dtype: DType,
+        over: Sequence[Dim],
+        fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr],
+    ) -> Tensor:
         i, r = self._variables(shape), self._variables(over)
         e = fn(i, r)
         if kind in ("argmax", "argmin"):
@@ -91,17 +107,29 @@ class NumpyBuilder:
         outs = op.eval(*(self.arrays[x] for x in inputs))
         return tuple(self.tensor(a, t.dtype, t.shape) for a, t in zip(outs, outputs, strict=True))
 
-    def extern(self, header: str, macros: Mapping[str, str | int | Dim], inputs: Sequence[Tensor], outputs: Sequence[TensorType],
-               scratch: Dim = 0) -> tuple[Tensor, ...]:
-        """Compiles the kernel, its sizes (macros that are not text) passed in s[], and runs it on one thread and on two: the bits must be the same."""
+    def extern(
+        self,
+        header: str,
+        macros: Mapping[str, str | int | Dim],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[TensorType],
+        scratch: Dim = 0,
+    ) -> tuple[Tensor, ...]:
+        """Compiles the kernel, its sizes (macros that are not text) passed in s[], and runs it on one thread and on
+        two: the bits must be the same.
+        """
         sizes = [k for k, v in macros.items() if not isinstance(v, str)]
-        defines = "".join(f"#define {k} {v if isinstance(v, str) else f's[{sizes.index(k)}]'}\n" for k, v in macros.items())
+        defines = "".join(
+            f"#define {k} {v if isinstance(v, str) else f's[{sizes.index(k)}]'}\n" for k, v in macros.items()
+        )
         kernel = load(f'#include "rt.h"\n#define KN(x) k1_##x\n{defines}#include "{header}"\n', "gcc", "k1_run")
         operands = [np.ascontiguousarray(self.arrays[x]) for x in inputs]
         runs = []
         for threads in (1, 2):
             outs = [np.full(self.shape(t.shape), 77).astype(t.dtype.numpy) for t in outputs]
-            kernel([*operands, *outs], [self.size(macros[k]) for k in sizes], threads=threads, scratch=self.size(scratch))
+            kernel(
+                [*operands, *outs], [self.size(macros[k]) for k in sizes], threads=threads, scratch=self.size(scratch)
+            )
             runs.append(outs)
         for a, b in zip(*runs, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=f"{header} differs between one and two threads")
@@ -119,7 +147,8 @@ class NumpyBuilder:
         env: dict[str, Any] = dict(self.sizes)
         for axis, (v, n) in enumerate(zip(loop, sizes, strict=True)):
             (atom,) = v.atoms()
-            env[atom.name] = np.arange(n).reshape([-1 if a == axis else 1 for a in range(len(sizes))])  # type: ignore[union-attr]
+            assert isinstance(atom, Var)
+            env[atom.name] = np.arange(n).reshape([-1 if a == axis else 1 for a in range(len(sizes))])
         with np.errstate(all="ignore"):
             return np.broadcast_to(self._value(e, env, np.asarray(True)), sizes)
 
@@ -173,7 +202,11 @@ def _function(name: str) -> Callable[..., Any]:
 def _reduced(kind: str, x: np.ndarray, dtype: DType) -> np.ndarray:
     """x reduced along its last axis; floats in float64."""
     if kind in ("argmax", "argmin"):
-        return np.asarray((np.argmax if kind == "argmax" else np.argmin)(x, -1)) if x.size else np.zeros(x.shape[:-1], np.int64)
+        return (
+            np.asarray((np.argmax if kind == "argmax" else np.argmin)(x, -1))
+            if x.size
+            else np.zeros(x.shape[:-1], np.int64)
+        )
     if x.shape[-1] == 0:
         return np.full(x.shape[:-1], EMPTY[kind])
     accumulate = x.astype(np.float64) if dtype.is_float else x

@@ -1,4 +1,5 @@
 """Every C form of the scalar functions, compiled, against the numpy function of the op of the same name."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -13,9 +14,16 @@ from neve.ops.pointwise import Pointwise, kind
 from tests.kernels.harness import Kernel, load
 from tests.ops.loops_numpy import EXTRA
 
-C = {DType.float64: "double", DType.float32: "float", DType.int64: "int64_t", DType.int32: "int32_t", DType.uint8: "uint8_t", DType.bool: "uint8_t"}
+C = {
+    DType.float64: "double",
+    DType.float32: "float",
+    DType.int64: "int64_t",
+    DType.int32: "int32_t",
+    DType.uint8: "uint8_t",
+    DType.bool: "uint8_t",
+}
 UNSIGNED = {DType.int64: "uint64_t", DType.int32: "uint32_t", DType.uint8: "uint32_t"}
-ROUNDINGS = {"float32": 8 * 2.0 ** -23, "float64": 2.0 ** -40}
+ROUNDINGS = {"float32": 8 * 2.0**-23, "float64": 2.0**-40}
 COUNT = 128
 
 
@@ -48,17 +56,29 @@ def body(number: int, name: str, dtype: DType, form: str) -> str:
     values = [("uint8_t" if name == "where" and k == 0 else C[dtype]) for k in range(arity(name))]
     if form in "vm":
         mask = [form == "m" or t == "uint8_t" for t in values]
-        lines = [f"vi a{k}; for (int j = 0; j < NEVE_VL; j++) a{k}[j] = -((({t} *)p[{k}])[i + j] != 0);" if m else f"vf a{k} = vload(({t} *)p[{k}] + i);"
-                 for k, (t, m) in enumerate(zip(values, mask, strict=True))]
+        lines = [
+            f"vi a{k}; for (int j = 0; j < NEVE_VL; j++) a{k}[j] = -((({t} *)p[{k}])[i + j] != 0);"
+            if m
+            else f"vf a{k} = vload(({t} *)p[{k}] + i);"
+            for k, (t, m) in enumerate(zip(values, mask, strict=True))
+        ]
         text = FUNCTIONS[name][form].format("a0", "a1", "a2")
-        store = f"vi r = {text}; for (int j = 0; j < NEVE_VL; j++) (({out} *)p[3])[i + j] = r[j] != 0;" if bools else f"vstore(({out} *)p[3] + i, {text});"
+        store = (
+            f"vi r = {text}; for (int j = 0; j < NEVE_VL; j++) (({out} *)p[3])[i + j] = r[j] != 0;"
+            if bools
+            else f"vstore(({out} *)p[3] + i, {text});"
+        )
         step = "NEVE_VL"
     else:
         lines = [f"{t} a{k} = (({t} *)p[{k}])[i];" for k, t in enumerate(values)]
-        text = FUNCTIONS[name][form].format("a0", "a1", "a2", T=C[dtype], U=UNSIGNED.get(dtype, "uint8_t"), B=8 * dtype.size)
+        text = FUNCTIONS[name][form].format(
+            "a0", "a1", "a2", T=C[dtype], U=UNSIGNED.get(dtype, "uint8_t"), B=8 * dtype.size
+        )
         store, step = f"(({out} *)p[3])[i] = {text};", "1"
     unused = "".join(f" (void)a{k};" for k in range(len(lines)))
-    return f"case {number}: for (int64_t i = 0; i < {COUNT}; i += {step}) {{ {' '.join(lines)}{unused} {store} }} break;"
+    return (
+        f"case {number}: for (int64_t i = 0; i < {COUNT}; i += {step}) {{ {' '.join(lines)}{unused} {store} }} break;"
+    )
 
 
 FORMS = list(forms())
@@ -68,7 +88,8 @@ FORMS = list(forms())
 def kernel() -> Kernel:
     cases = "\n".join(body(k, *f) for k, f in enumerate(FORMS))
     source = '#include "rt.h"\n#include "vec.h"\n#include "math.h"\n'
-    return load(f"{source}static void all(void *const *p, const int64_t *s, neve_thread *th)\n{{\n(void)th;\nswitch (s[0]) {{\n{cases}\n}}\n}}\n", "gcc", "all")
+    head = "static void all(void *const *p, const int64_t *s, neve_thread *th)\n{\n(void)th;\nswitch (s[0]) {\n"
+    return load(f"{source}{head}{cases}\n}}\n}}\n", "gcc", "all")
 
 
 def inputs(name: str, dtype: DType) -> list[np.ndarray]:
@@ -87,27 +108,27 @@ def inputs(name: str, dtype: DType) -> list[np.ndarray]:
             xs[0][:2] = np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max
         return [x.astype(dtype.numpy) for x in xs]
     cls = REGISTRY.get(name)
-    low, high = cls.domain if cls is not None and issubclass(cls, Pointwise) else (0.5, 9.0)
-    xs = [rng.uniform(low, high, COUNT) for _ in range(3)]
+    begin, end = cls.domain if cls is not None and issubclass(cls, Pointwise) else (0.5, 9.0)
+    floats = [rng.uniform(begin, end, COUNT) for _ in range(3)]
     edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5])
     if name not in ("trigamma", "polygamma"):
-        xs[0][:64], xs[1][:64] = np.repeat(edges, 8), np.tile(edges, 8)
+        floats[0][:64], floats[1][:64] = np.repeat(edges, 8), np.tile(edges, 8)
     if name == "polygamma":
-        xs[0] = np.arange(COUNT) % 6.0
-    return [x.astype(dtype.numpy) for x in xs]
+        floats[0] = np.asarray(np.arange(COUNT) % 6, float)
+    return [x.astype(dtype.numpy) for x in floats]
 
 
 @pytest.mark.parametrize("number", range(len(FORMS)), ids=[f"{n}-{d}-{k}" for n, d, k in FORMS])
 def test_form(kernel: Kernel, number: int) -> None:
     name, dtype, _ = FORMS[number]
-    xs = inputs(name, dtype)[:arity(name)]
+    xs = inputs(name, dtype)[: arity(name)]
     if name == "where":
         xs[0] = np.arange(COUNT) % 3 == 0
     out = np.zeros(COUNT, bool if is_predicate(name) else dtype.numpy)
     kernel([*xs, *[None] * (3 - len(xs)), out], [number])
     cls = REGISTRY.get(name)
     with np.errstate(all="ignore"):
-        function = EXTRA[name] if name in EXTRA else cls.function  # type: ignore[union-attr,attr-defined]
+        function = EXTRA[name] if name in EXTRA else cls.function  # type: ignore[union-attr]
         want = np.asarray(function(*xs)).astype(out.dtype)
     if out.dtype.kind != "f":
         np.testing.assert_array_equal(out, want)

@@ -1,10 +1,12 @@
-"""Pointwise, cast, source, reduction, scan, shape, indexing and sorting ops: `eval` against torch, `infer` and `lower` against `eval`, on every sample.
+"""Pointwise, cast, source, reduction, scan, shape, indexing and sorting ops: `eval` against torch, `infer` and
+`lower` against `eval`, on every sample.
 
-TORCH says what each op is in torch. Tolerances are relative to the value, in units of its type's rounding, and stated per op where a sum is long.
+TORCH says what each op is in torch. Tolerances are relative to the value, in units of its type's rounding, and stated
+per op where a sum is long.
 """
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import sympy
 import torch
 
 import neve.ops  # noqa: F401
+from neve.ir.graph import ConstTensor
 from neve.ir.types import DType, TensorType, round_to, symbol
 from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.elementary import Log
@@ -25,34 +28,84 @@ from neve.ops.scan import Cumsum
 from neve.ops.scatter import IndexPut, Scatter
 from neve.ops.shape import Expand, Flip, Permute, Repeat, Reshape, Slice, groups
 from neve.ops.sort import Searchsorted, Sort, TopK
-from neve.ops.source import Arange, ConstTensor, Constant, Full, SizeOf
+from neve.ops.source import Arange, Constant, Full, SizeOf
 from tests.ops.loops_numpy import NumpyBuilder
+from tests.ops.torch_calls import to_torch, torch_call, torch_type
 
-FAMILIES = ("activation", "cast", "elementary", "index", "overwrite", "pad", "pointwise", "reduce", "scan", "scatter", "shape", "sort", "source", "special")
+FAMILIES = (
+    "activation",
+    "cast",
+    "elementary",
+    "index",
+    "overwrite",
+    "pad",
+    "pointwise",
+    "reduce",
+    "scan",
+    "scatter",
+    "shape",
+    "sort",
+    "source",
+    "special",
+)
 NAMES = sorted(n for n, cls in REGISTRY.items() if cls.__module__.removeprefix("neve.ops.") in FAMILIES)
-ROUNDING = {DType.float64: 2.0 ** -52, DType.float32: 2.0 ** -23, DType.float16: 2.0 ** -10, DType.bfloat16: 2.0 ** -7}
-ULPS = {"sum": 32, "mean": 32, "var": 64, "linalg_vector_norm": 32, "logsumexp": 16, "cumsum": 32, "cumprod": 16, "prod": 16, "logcumsumexp": 16,
-        "digamma": 32, "lgamma": 32, "i0": 16, "i0e": 16, "i1": 16, "i1e": 16, "log_ndtr": 16, "ndtri": 16, "zeta": 16, "polygamma": 32, "sinc": 16, "igamma": 64, "igammac": 64}
+ROUNDING = {DType.float64: 2.0**-52, DType.float32: 2.0**-23, DType.float16: 2.0**-10, DType.bfloat16: 2.0**-7}
+ULPS = {
+    "sum": 32,
+    "mean": 32,
+    "var": 64,
+    "linalg_vector_norm": 32,
+    "logsumexp": 16,
+    "cumsum": 32,
+    "cumprod": 16,
+    "prod": 16,
+    "logcumsumexp": 16,
+    "digamma": 32,
+    "lgamma": 32,
+    "i0": 16,
+    "i0e": 16,
+    "i1": 16,
+    "i1e": 16,
+    "log_ndtr": 16,
+    "ndtri": 16,
+    "zeta": 16,
+    "polygamma": 32,
+    "sinc": 16,
+    "igamma": 64,
+    "igammac": 64,
+}
 """Roundings allowed; 4 where nothing is said."""
-ABSOLUTE = {"sum": 32, "cumsum": 32, "var": 16, "gelu": 4, "gelu_tanh": 4, "logaddexp": 4, "logaddexp2": 4, "digamma": 4, "lgamma": 4, "sinc": 4, "ndtr": 4,
-            "polygamma": 4, "logcumsumexp": 4, "log_ndtr": 1, "igamma": 16, "igammac": 16, "spherical_bessel_j0": 4, "bessel_j0": 32, "bessel_j1": 32,
-            "bessel_y0": 32, "bessel_y1": 32} | {n: 64 for n in NAMES if "polynomial" in n}
+ABSOLUTE = {
+    "sum": 32,
+    "cumsum": 32,
+    "var": 16,
+    "gelu": 4,
+    "gelu_tanh": 4,
+    "logaddexp": 4,
+    "logaddexp2": 4,
+    "digamma": 4,
+    "lgamma": 4,
+    "sinc": 4,
+    "ndtr": 4,
+    "polygamma": 4,
+    "logcumsumexp": 4,
+    "log_ndtr": 1,
+    "igamma": 16,
+    "igammac": 16,
+    "spherical_bessel_j0": 4,
+    "bessel_j0": 32,
+    "bessel_j1": 32,
+    "bessel_y0": 32,
+    "bessel_y1": 32,
+} | {n: 64 for n in NAMES if "polynomial" in n}
 """Roundings of 1 allowed besides, where terms cancel."""
 
 ROUGH = {"polygamma": 2e-9, "airy_ai": 2e-6, "erfcx": 1e-12} | {f"bessel_{n}": 4e-7 for n in ("j0", "j1", "y0", "y1")}
 """What torch itself is good for in float64."""
 
 
-def torch_type(dtype: DType) -> torch.dtype:
-    return getattr(torch, dtype.value)  # type: ignore[no-any-return]
-
-
 def types_of(s: Sample) -> tuple[TensorType, ...]:
     return s.types or tuple(TensorType(x.shape, DType(x.dtype.name)) for x in s.inputs)
-
-
-def to_torch(x: np.ndarray, dtype: DType) -> torch.Tensor:
-    return torch.tensor(np.ascontiguousarray(x).reshape(x.shape)).to(torch_type(dtype))
 
 
 def from_torch(x: torch.Tensor, dtype: DType) -> np.ndarray:
@@ -60,115 +113,8 @@ def from_torch(x: torch.Tensor, dtype: DType) -> np.ndarray:
     return (x.float() if dtype is DType.bfloat16 else x).numpy()
 
 
-def pads(op: Any) -> list[int]:
-    """In torch's order: last axis first."""
-    return [p for pair in reversed(op.pads) for p in pair]
-
-
-def mirror(mode: str) -> Callable[..., torch.Tensor]:
-    def f(op: Any, x: torch.Tensor) -> torch.Tensor:
-        n = max((a for a, p in enumerate(reversed(op.pads), 1) if p != (0, 0)), default=0)
-        if n == 0:
-            return x
-        flat = x if n < x.ndim <= n + 2 and mode != "circular" else x.reshape(*([1] * (n + 2 - x.ndim)), *x.shape)
-        return torch.nn.functional.pad(flat, pads(op)[:2 * n], mode=mode).reshape([d + p + q for d, (p, q) in zip(x.shape, op.pads, strict=True)])
-
-    return f
-
-
-def put(op: Any, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-    indices = dict(zip(op.axes, rest[:-1], strict=True))
-    return torch.ops.aten.index_put(x, [indices.get(a) for a in range(x.ndim)], rest[-1], op.accumulate)
-
-
-def scatter(op: Any, x: torch.Tensor, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
-    if op.reduce == "none":
-        return torch.scatter(x, op.dim, index, src)
-    return torch.scatter_reduce(x, op.dim, index, src, op.reduce, include_self=op.include_self)
-
-
-def over(name: str) -> Callable[..., torch.Tensor]:
-    """A reduction; none of the axes, which torch takes for all, is said by an axis of size 1."""
-    def f(op: Any, x: torch.Tensor) -> torch.Tensor:
-        function, keywords = getattr(torch, name, None) or torch.linalg.vector_norm, {}
-        keywords.update({"correction": op.correction} if name == "var" else {"ord": op.ord} if name == "linalg_vector_norm" else {})
-        axes = op.dims if op.dims else (x.ndim,)
-        return function(x if op.dims else x[..., None], dim=axes, keepdim=op.keepdim and bool(op.dims), **keywords)
-
-    return f
-
-
-def product(op: Any, x: torch.Tensor) -> torch.Tensor:
-    for axis in sorted(op.dims, reverse=True):
-        x = torch.prod(x, axis, keepdim=op.keepdim, dtype=x.dtype)
-    return x
-
-
-def truth(name: str) -> Callable[..., torch.Tensor]:
-    def f(op: Any, x: torch.Tensor) -> torch.Tensor:
-        for axis in sorted(op.dims, reverse=True):
-            x = getattr(torch, name)(x, axis, keepdim=op.keepdim)
-        return x
-
-    return f
-
-
-def middle(op: Any, x: torch.Tensor) -> Any:
-    return (torch.nanmedian if op.ignore_nan else torch.median)(x, op.axis, op.keepdim)
-
-
-def aranged(op: Any) -> torch.Tensor:
-    return (op.start + torch.arange(op.length, dtype=torch.float64) * op.step).to(torch_type(op.dtype))
-
-
-F = torch.nn.functional
-TORCH: dict[str, Callable[..., Any]] = {
-    "floor_divide": lambda op, x, y: torch.div(x, y, rounding_mode="floor"), "trunc_divide": lambda op, x, y: torch.div(x, y, rounding_mode="trunc"),
-    "bitwise_left_shift": lambda op, x, y: torch.bitwise_left_shift(x, y), "bitwise_right_shift": lambda op, x, y: torch.bitwise_right_shift(x, y),
-    "logsigmoid": lambda op, x: F.logsigmoid(x), "zeta": lambda op, x, y: torch.special.zeta(x, y),
-    "ndtr": lambda op, x: torch.special.ndtr(x), "ndtri": lambda op, x: torch.special.ndtri(x), "log_ndtr": lambda op, x: torch.special.log_ndtr(x),
-    "i0e": lambda op, x: torch.special.i0e(x), "i1": lambda op, x: torch.special.i1(x), "i1e": lambda op, x: torch.special.i1e(x),
-    "xlog1py": lambda op, x, y: torch.special.xlog1py(x, y), "polygamma": lambda op, x: torch.polygamma(op.n, x),
-    "gelu": lambda op, x: F.gelu(x), "gelu_tanh": lambda op, x: F.gelu(x, approximate="tanh"), "silu": lambda op, x: F.silu(x), "mish": lambda op, x: F.mish(x),
-    "clamp": lambda op, x: torch.clamp(x, op.min, op.max), "hardsigmoid": lambda op, x: F.hardsigmoid(x), "hardswish": lambda op, x: F.hardswish(x),
-    "leaky_relu": lambda op, x: F.leaky_relu(x, op.negative_slope), "prelu": lambda op, x, w: torch.where(x > 0, x, w * x),
-    "elu": lambda op, x: torch.ops.aten.elu(x, op.alpha, op.scale, op.input_scale), "softplus": lambda op, x: F.softplus(x, op.beta, op.threshold),
-    "igamma": lambda op, a, x: torch.special.gammainc(a, x), "igammac": lambda op, a, x: torch.special.gammaincc(a, x),
-    "frexp_mantissa": lambda op, x: torch.frexp(x)[0], "frexp_exponent": lambda op, x: torch.frexp(x)[1].to(x.dtype),
-    "cast": lambda op, x: x.to(torch_type(op.dtype)),
-    "constant": lambda op: to_torch(op.tensor.array, op.tensor.dtype), "full": lambda op: torch.full(op.shape, op.value, dtype=torch_type(op.dtype)),
-    "arange": aranged, "size": lambda op: torch.tensor(op.value),
-    "sum": lambda op, x: over("sum")(op, x).to(x.dtype), "mean": over("mean"), "var": over("var"), "amax": over("amax"), "amin": over("amin"),
-    "logsumexp": over("logsumexp"), "linalg_vector_norm": over("linalg_vector_norm"), "prod": product, "any": truth("any"), "all": truth("all"),
-    "argmax": lambda op, x: torch.argmax(x, op.dim, op.keepdim), "argmin": lambda op, x: torch.argmin(x, op.dim, op.keepdim),
-    "cumsum": lambda op, x: torch.cumsum(x, op.axis, dtype=x.dtype), "cumprod": lambda op, x: torch.cumprod(x, op.axis, dtype=x.dtype),
-    "cummax": lambda op, x: torch.cummax(x, op.axis), "cummin": lambda op, x: torch.cummin(x, op.axis),
-    "logcumsumexp": lambda op, x: torch.logcumsumexp(x, op.axis),
-    "reshape": lambda op, x: x.reshape(op.shape), "permute": lambda op, x: x.permute(op.dims), "expand": lambda op, x: x.expand(op.shape),
-    "slice": lambda op, x: torch.ops.aten.slice(x, op.axis, op.start, op.stop, op.step), "flip": lambda op, x: x.flip(op.dims),
-    "repeat": lambda op, x: x.repeat(op.repeats), "diagonal": lambda op, x: torch.diagonal(x, op.offset, op.dim1, op.dim2),
-    "unfold": lambda op, x: x.unfold(op.axis, op.size, op.step), "as_strided": lambda op, x: x.as_strided(op.size, op.stride, op.offset),
-    "cat": lambda op, *x: torch.cat(x, op.axis), "constant_pad": lambda op, x: F.pad(x, pads(op), value=op.value),
-    "reflection_pad": mirror("reflect"), "replication_pad": mirror("replicate"), "circular_pad": mirror("circular"),
-    "roll": lambda op, x: x.roll(op.shift, op.axis), "tril": lambda op, x: x.tril(op.diagonal), "triu": lambda op, x: x.triu(op.diagonal),
-    "slice_scatter": lambda op, x, src: torch.slice_scatter(x, src, op.axis, op.start, op.stop, op.step),
-    "diagonal_scatter": lambda op, x, src: torch.diagonal_scatter(x, src, op.offset, op.dim1, op.dim2),
-    "diag_embed": lambda op, x: torch.diag_embed(x, op.offset, op.dim1, op.dim2),
-    "embedding": lambda op, w, i: F.embedding(i, w), "gather": lambda op, x, i: torch.gather(x, op.dim, i),
-    "index_select": lambda op, x, i: torch.index_select(x, op.dim, i), "index_put": put, "scatter": scatter,
-    "index": lambda op, x, *i: torch.ops.aten.index(x, [dict(zip(op.axes, i, strict=True)).get(a) for a in range(x.ndim)]),
-    "masked_scatter": lambda op, x, mask, source: torch.masked_scatter(x, mask, source),
-    "sort": lambda op, x: torch.sort(x, dim=op.axis, descending=op.descending, stable=True),
-    "topk": lambda op, x: torch.topk(x, op.k, op.axis, op.largest), "kthvalue": lambda op, x: torch.kthvalue(x, op.k, op.axis, op.keepdim),
-    "median": middle, "mode": lambda op, x: torch.mode(x, op.axis, op.keepdim),
-    "searchsorted": lambda op, s, v: torch.searchsorted(s, v, right=op.right),
-}
 POSITIONS = {"topk", "kthvalue", "median", "mode"}
 """Ops whose positions among equal elements are torch's secret: there, what they point at is compared."""
-
-
-def torch_call(name: str) -> Callable[..., Any]:
-    return TORCH.get(name) or (lambda op, *x: getattr(torch, name, None)(*x) if hasattr(torch, name) else getattr(torch.special, name)(*x))
 
 
 def in_torch(op: Op, inputs: list[torch.Tensor], dtype: DType) -> Any:
@@ -245,12 +191,34 @@ def test_lower_is_eval(name: str) -> None:
 N, M = symbol("n"), symbol("m")
 """Sizes 6 and 4 in the tests of symbolic shapes."""
 SYMBOLIC: list[tuple[Op, list[tuple[Any, ...]]]] = [
-    (Reshape((N * M,)), [(N, M)]), (Reshape((M, N, 2)), [(M, 2 * N)]), (Reshape((N, 2, M)), [(2 * N, M)]), (Reshape((1, N, 3, 4)), [(N, 12)]),
-    (Reshape((N + 1, M)), [(N * M + M,)]), (Permute((1, 0)), [(N, M)]), (Expand((N, M)), [(N, 1)]), (Slice(0, 1, N), [(N, M)]), (Slice(0, 0, N, 2), [(N, M)]),
-    (Slice(0, N, N + M), [(N + M, 2)]), (Cat(0), [(N, 3), (M, 3), (2, 3)]), (Flip((0,)), [(N, M)]), (Repeat((2, N)), [(M, 3)]),
-    (Pad(((1, 2), (0, N))), [(N, M)]), (ReflectionPad(((0, 0), (2, 1))), [(2, N)]), (CircularPad(((0, 0), (2, 1))), [(2, N)]), (Roll(N - 1, 0), [(N, 2)]),
-    (Tril(1), [(N, M)]), (SliceScatter(0, 1, N), [(N, 2), (N - 1, 2)]), (Sum((0,)), [(N, M)]), (Mean((0, 1), True), [(N, M)]), (Amax((1,)), [(N, M)]),
-    (Argmax(), [(N, M)]), (Cumsum(1), [(N, M)]), (Add(), [(N, 1), (M,)]), (Sort(0), [(N, M)]), (TopK(M, 0), [(N, 2)]), (Searchsorted(), [(M,), (N, 3)]),
+    (Reshape((N * M,)), [(N, M)]),
+    (Reshape((M, N, 2)), [(M, 2 * N)]),
+    (Reshape((N, 2, M)), [(2 * N, M)]),
+    (Reshape((1, N, 3, 4)), [(N, 12)]),
+    (Reshape((N + 1, M)), [(N * M + M,)]),
+    (Permute((1, 0)), [(N, M)]),
+    (Expand((N, M)), [(N, 1)]),
+    (Slice(0, 1, N), [(N, M)]),
+    (Slice(0, 0, N, 2), [(N, M)]),
+    (Slice(0, N, N + M), [(N + M, 2)]),
+    (Cat(0), [(N, 3), (M, 3), (2, 3)]),
+    (Flip((0,)), [(N, M)]),
+    (Repeat((2, N)), [(M, 3)]),
+    (Pad(((1, 2), (0, N))), [(N, M)]),
+    (ReflectionPad(((0, 0), (2, 1))), [(2, N)]),
+    (CircularPad(((0, 0), (2, 1))), [(2, N)]),
+    (Roll(N - 1, 0), [(N, 2)]),
+    (Tril(1), [(N, M)]),
+    (SliceScatter(0, 1, N), [(N, 2), (N - 1, 2)]),
+    (Sum((0,)), [(N, M)]),
+    (Mean((0, 1), True), [(N, M)]),
+    (Amax((1,)), [(N, M)]),
+    (Argmax(), [(N, M)]),
+    (Cumsum(1), [(N, M)]),
+    (Add(), [(N, 1), (M,)]),
+    (Sort(0), [(N, M)]),
+    (TopK(M, 0), [(N, 2)]),
+    (Searchsorted(), [(M,), (N, 3)]),
 ]
 
 
@@ -287,16 +255,47 @@ def i64(*shape: int) -> TensorType:
 
 
 REFUSED: list[tuple[Op, tuple[TensorType, ...]]] = [
-    (Add(), (f32(3), i64(3))), (Add(), (f32(3), f32(4))), (Add(), (f32(3),)), (Sub(), (TensorType((2,), DType.bool),) * 2), (Log(), (i64(2),)),
-    (Where(), (f32(2), f32(2), f32(2))), (Reshape((5,)), (f32(2, 3),)), (Reshape((-1,)), (f32(2, 3),)), (Permute((0, 0)), (f32(2, 3),)),
-    (Expand((4,)), (f32(3),)), (Expand(()), (f32(1),)), (Slice(0, 2, 1), (f32(3),)), (Slice(0, 0, 4), (f32(3),)), (Slice(1, 0, 1), (f32(3),)),
-    (Slice(0, 0, 3, -1), (f32(3),)), (Cat(0), ()), (Cat(0), (f32(2, 3), f32(2, 4))), (Cat(0), (f32(2), i64(2))), (Pad(((1, 1),)), (f32(2, 2),)),
-    (Pad(((-2, -1),)), (f32(2),)), (ReflectionPad(((3, 0),)), (f32(3),)), (CircularPad(((4, 0),)), (f32(3),)), (Sum((2,)), (f32(2, 2),)),
-    (Sum((0, 0)), (f32(2, 2),)), (Mean((0,)), (i64(2),)), (Amax((0,)), (f32(0, 2),)), (Argmax(0), (f32(0, 2),)), (Embedding(), (f32(3, 2), f32(2))),
-    (Embedding(), (f32(0, 2), i64(2))), (Gather(0), (f32(3, 2), i64(2, 3))), (IndexTensors((0,)), (f32(0, 2), i64(1))), (IndexTensors(()), (f32(3),)),
-    (IndexPut((0,)), (f32(3, 2), i64(2), f32(3, 2))), (Scatter(0, "max"), (f32(3), i64(2), f32(2))), (Scatter(0), (f32(3), i64(2), f32(1))),
-    (SliceScatter(0, 0, 2), (f32(3), f32(3))), (TopK(4, 0), (f32(3),)), (Searchsorted(), (f32(3), i64(3))), (Tril(), (f32(3),)),
-    (Arange(0.5, 1, 3, DType.int64), ()), (Full((2,), 1.0, DType.float32), (f32(2),)),
+    (Add(), (f32(3), i64(3))),
+    (Add(), (f32(3), f32(4))),
+    (Add(), (f32(3),)),
+    (Sub(), (TensorType((2,), DType.bool),) * 2),
+    (Log(), (i64(2),)),
+    (Where(), (f32(2), f32(2), f32(2))),
+    (Reshape((5,)), (f32(2, 3),)),
+    (Reshape((-1,)), (f32(2, 3),)),
+    (Permute((0, 0)), (f32(2, 3),)),
+    (Expand((4,)), (f32(3),)),
+    (Expand(()), (f32(1),)),
+    (Slice(0, 2, 1), (f32(3),)),
+    (Slice(0, 0, 4), (f32(3),)),
+    (Slice(1, 0, 1), (f32(3),)),
+    (Slice(0, 0, 3, -1), (f32(3),)),
+    (Cat(0), ()),
+    (Cat(0), (f32(2, 3), f32(2, 4))),
+    (Cat(0), (f32(2), i64(2))),
+    (Pad(((1, 1),)), (f32(2, 2),)),
+    (Pad(((-2, -1),)), (f32(2),)),
+    (ReflectionPad(((3, 0),)), (f32(3),)),
+    (CircularPad(((4, 0),)), (f32(3),)),
+    (Sum((2,)), (f32(2, 2),)),
+    (Sum((0, 0)), (f32(2, 2),)),
+    (Mean((0,)), (i64(2),)),
+    (Amax((0,)), (f32(0, 2),)),
+    (Argmax(0), (f32(0, 2),)),
+    (Embedding(), (f32(3, 2), f32(2))),
+    (Embedding(), (f32(0, 2), i64(2))),
+    (Gather(0), (f32(3, 2), i64(2, 3))),
+    (IndexTensors((0,)), (f32(0, 2), i64(1))),
+    (IndexTensors(()), (f32(3),)),
+    (IndexPut((0,)), (f32(3, 2), i64(2), f32(3, 2))),
+    (Scatter(0, "max"), (f32(3), i64(2), f32(2))),
+    (Scatter(0), (f32(3), i64(2), f32(1))),
+    (SliceScatter(0, 0, 2), (f32(3), f32(3))),
+    (TopK(4, 0), (f32(3),)),
+    (Searchsorted(), (f32(3), i64(3))),
+    (Tril(), (f32(3),)),
+    (Arange(0.5, 1, 3, DType.int64), ()),
+    (Full((2,), 1.0, DType.float32), (f32(2),)),
 ]
 
 
@@ -310,8 +309,12 @@ def test_out_of_range_indices_stay_inside() -> None:
     """Where eager raises, eval raises, and what is compiled reads and writes only inside."""
     x, far = np.arange(6, dtype=np.float32).reshape(3, 2), np.array([7, -9, 1])
     cases: list[tuple[Op, tuple[np.ndarray, ...]]] = [
-        (Embedding(), (x, far)), (Gather(0), (x, np.stack([far, far], 1))), (IndexTensors((0,)), (x, far)), (IndexPut((0,)), (x, far, x)),
-        (Scatter(0), (x, np.stack([far, far], 1), x))]
+        (Embedding(), (x, far)),
+        (Gather(0), (x, np.stack([far, far], 1))),
+        (IndexTensors((0,)), (x, far)),
+        (IndexPut((0,)), (x, far, x)),
+        (Scatter(0), (x, np.stack([far, far], 1), x)),
+    ]
     for op, inputs in cases:
         with pytest.raises(IndexError):
             op.eval(*inputs)
@@ -321,7 +324,11 @@ def test_out_of_range_indices_stay_inside() -> None:
 
 
 def test_groups_split_where_products_agree() -> None:
-    assert [(list(a), list(b)) for a, b in groups((2, 3, N, 4), (6, N, 2, 2))] == [([0, 1], [0]), ([2], [1]), ([3], [2, 3])]
+    assert [(list(a), list(b)) for a, b in groups((2, 3, N, 4), (6, N, 2, 2))] == [
+        ([0, 1], [0]),
+        ([2], [1]),
+        ([3], [2, 3]),
+    ]
 
 
 def test_every_op_of_these_families_has_samples() -> None:
@@ -333,4 +340,3 @@ def test_sizes_of_sources() -> None:
     assert SizeOf(N * 2).infer() == (i64(),)
     assert Arange(0, 1, N, DType.int64).infer() == (TensorType((N,), DType.int64),)
     assert Constant(ConstTensor("c", np.zeros((2, 1), np.float32), DType.float32)).infer() == (f32(2, 1),)
-
