@@ -2,8 +2,8 @@
 
 Kinds: v = vector of float32 (`vf`; comparisons give `vi` masks), m = vector mask (`vi`, lanes all ones or zero),
 f = float32 scalar, d = float64 scalar, i = integer scalar (C type {T}, of {B} bits, unsigned {U} at least as wide),
-b = bool scalar (0 or 1). {0}, {1}, {2} are the arguments: names or literals. A missing vector form makes the loop scalar;
-a missing scalar form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`; their
+b = bool scalar (0 or 1). {0}, {1}, {2} are the arguments: names or literals. A missing vector form makes the loop
+scalar; a missing scalar form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`; their
 definitions are in kernels/math.h.
 """
 
@@ -19,8 +19,8 @@ def _define(names: str, **forms: str) -> None:
 
 _define(
     "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc gelu gelu_tanh silu softplus mish sin cos tan "
-    "asin acos atan sinh cosh asinh acosh atanh rsqrt sqrt floor ceil trunc round logsigmoid lgamma digamma trigamma erfinv i0 i0e i1 i1e "
-    "ndtr ndtri log_ndtr sinc",
+    "asin acos atan sinh cosh asinh acosh atanh rsqrt sqrt floor ceil trunc round logsigmoid lgamma digamma trigamma "
+    "erfinv i0 i0e i1 i1e ndtr ndtri log_ndtr sinc",
     v="vf_NAME({0})",
     f="sf_NAME({0})",
     d="sd_NAME({0})",

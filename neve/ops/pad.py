@@ -163,7 +163,11 @@ class _Mirror(_Pad):
         raise NotImplementedError
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.pad(inputs[0], self.pads, mode=self.mode),)  # type: ignore[call-overload]
+        widths = [(max(int(p), 0), max(int(q), 0)) for p, q in self.pads]
+        x = np.pad(inputs[0], widths, mode=self.mode)  # type: ignore[call-overload]
+        return (
+            x[tuple(slice(-min(int(p), 0), n + min(int(q), 0)) for n, (p, q) in zip(x.shape, self.pads, strict=True))],
+        )
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -177,15 +181,20 @@ class _Mirror(_Pad):
 
         def element(*i: Index) -> Expr:
             k = i[axis] - first
-            left, right = (x(*at_axis(i, axis, f(k, size))) for f in (self.left, self.right))
-            if before == 0:
-                outside = right
-            else:
-                outside = left if after == 0 else guard([(k - size, last)], right, left)
-            return guard([(k, size)], x(*at_axis(i, axis, k)), outside)
+            inside, left, right = (x(*at_axis(i, axis, j)) for j in (k, self.left(k, size), self.right(k, size)))
+            if _cuts(before) and _cuts(after):
+                return inside
+            if _cuts(before):
+                return guard([(k, size)], inside, right)
+            return guard([(k, size)], inside, left if _cuts(after) else guard([(k - size, last)], right, left))
 
         shape = (*x.shape[:axis], dim(x.shape[axis] + before + after), *x.shape[axis + 1 :])
         return b.compute(shape, x.dtype, element)
+
+
+def _cuts(pad: Dim) -> bool:
+    """Whether a pad adds nothing."""
+    return isinstance(pad, int) and pad <= 0
 
 
 def _mirror_samples(cls: type[_Mirror]) -> Iterator[Sample]:
@@ -196,13 +205,16 @@ def _mirror_samples(cls: type[_Mirror]) -> Iterator[Sample]:
         ((0, 2, 3), ((0, 0), (0, 0), (1, 0))),
     ):
         yield Sample(cls(pads), (data(shape),))  # type: ignore[call-arg]
+    for pads in (((0, 0), (-2, 1)), ((0, 0), (3, -2)), ((0, 0), (-1, -2))) if cls.cropping else ():
+        yield Sample(cls(pads), (data((2, 5)),))  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True)
 class ReflectionPad(_Mirror):
-    """Mirrored at the edge elements, which are not repeated; pads < size."""
+    """Mirrored at the edge elements, which are not repeated; pads < size, negative ones cut off."""
 
     name = "reflection_pad"
+    cropping = True
     mode = "reflect"
     pads: Pads
 
@@ -222,9 +234,10 @@ class ReflectionPad(_Mirror):
 
 @dataclass(frozen=True)
 class ReplicationPad(_Mirror):
-    """The edge elements repeated; a padded axis has at least one element."""
+    """The edge elements repeated, negative pads cutting off; a padded axis has at least one element."""
 
     name = "replication_pad"
+    cropping = True
     mode = "edge"
     pads: Pads
 
