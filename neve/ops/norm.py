@@ -155,7 +155,7 @@ class GroupNorm(Op):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         x, *parameters = (exact(a) for a in inputs)
         n, c = x.shape[:2]
-        per = (c // self.groups,) + x.shape[2:]
+        per = (c // self.groups, *x.shape[2:])
         y = normalise(x.reshape(n, self.groups, int(np.prod(per))), (-1,), self.eps).reshape(x.shape)
         return (scale_and_shift(y, [p.reshape(-1, *[1] * (x.ndim - 2)) for p in parameters]).astype(inputs[0].dtype),)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 
 import neve.ops  # noqa: F401  (fills the registry)
 from neve.ir.graph import Graph, GraphBuilder, StateVar, Value
