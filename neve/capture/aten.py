@@ -6,7 +6,8 @@ returns a Value, a tuple of them (None for a result that no one may use), or wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -56,9 +57,35 @@ def table() -> dict[Any, Builder]:
 
 @cache
 def decompositions() -> dict[Any, Any]:
-    """How torch reduces whatever is not in the table."""
+    """How torch reduces whatever is not in the table, but for composite ops (see `few_composites`)."""
     from torch._decomp import global_decomposition_table
     from torch.export import default_decompositions
 
     all_known = dict(global_decomposition_table["post_autograd"]) | dict(default_decompositions().items())
     return {op: f for op, f in all_known.items() if op not in table()}
+
+
+@contextmanager
+def few_composites() -> Iterator[dict[Any, Any]]:
+    """Yields the decompositions for run_decompositions inside the block.
+
+    A composite op decomposes by itself unless torch is told to preserve it. run_decompositions patches the dispatch of
+    each of the thousand composites that exist (0.2 s), so inside the block it is told only of those in the table.
+    """
+    from torch.export import exported_program
+
+    everything = getattr(exported_program, "_collect_all_valid_cia_ops", None)
+    if everything is None:  # a torch that does it another way
+        yield dict(decompositions())
+        return
+    composites = _composites(everything)
+    exported_program._collect_all_valid_cia_ops = lambda: {op for op in composites if op in table()}
+    try:
+        yield {op: f for op, f in decompositions().items() if op not in composites}
+    finally:
+        exported_program._collect_all_valid_cia_ops = everything
+
+
+@cache
+def _composites(everything: Callable[[], set[Any]]) -> frozenset[Any]:
+    return frozenset(everything())

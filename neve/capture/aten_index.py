@@ -65,15 +65,16 @@ def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
 def index_put(
     c: Context, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False, unsafe: bool = False
 ) -> Value:
-    if (
-        len(indices) == 1
-        and indices[0] is not None
-        and indices[0].dtype is DType.bool
-        and not values.shape
-        and not accumulate
-    ):
-        mask = c.reshape(indices[0], (*indices[0].shape, *(1,) * (len(x.shape) - len(indices[0].shape))))
-        return c("where", c.expand(mask, x.shape), c.cast(values, x.dtype), x)
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is not None and mask.dtype is DType.bool:
+        rest = len(x.shape) - len(mask.shape)
+        rows = len(values.shape) - rest
+        if rows > 1 or (rows == 1 and values.shape[0] != 1):
+            raise Refusal("a write of several rows where a mask is true: their number depends on data")
+        chosen = c.expand(c.reshape(mask, (*mask.shape, *(1,) * rest)), x.shape)
+        row = c.reshape(values, values.shape[1:]) if rows == 1 else values
+        new = c.expand(c.cast(row, x.dtype), x.shape)
+        return c("where", chosen, c("add", x, new) if accumulate else new, x)
     axes, tensors = _positions(c, indices)
     return c(IndexPut(axes, accumulate), x, *tensors, c.cast(values, x.dtype))
 
@@ -108,4 +109,5 @@ def scatter_reduce(
 
 @aten("masked_scatter")
 def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
-    return c(MaskedScatter(), x, c.expand(mask, x.shape), source)
+    shape = c.out.shape
+    return c(MaskedScatter(), c.expand(x, shape), c.expand(mask, shape), source)

@@ -13,7 +13,7 @@ from neve.ops.elementary import Polygamma
 UNARY = (
     "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh "
     "rsqrt sqrt lgamma digamma "
-    "erfinv i0 sinc reciprocal special_i0e:i0e special_i1:i1 special_i1e:i1e special_ndtr:ndtr "
+    "erfinv i0 sinc reciprocal special_i0e:i0e special_i1:i1 special_i1e:i1e "
     "special_ndtri:ndtri special_log_ndtr:log_ndtr"
 )
 SAME = "neg abs sign sgn:sign"
@@ -100,6 +100,14 @@ def bitwise_not(c: Context, x: Value) -> Value:
 def bitwise(c: Context, x: Any, y: Any) -> Value:
     dtype = c.out.dtype
     return c(c.node.target.overloadpacket.__name__, c.tensor(x, dtype), c.tensor(y, dtype))
+
+
+@aten("special_ndtr")
+def ndtr(c: Context, x: Value) -> Value:
+    """(1 + erf(x / √2)) / 2, which eager computes so, with its cancellation below −5."""
+    dtype = c.out.dtype
+    erf = c("erf", c("mul", c.cast(x, dtype), c.full(2**-0.5, dtype)))
+    return c("mul", c("add", c.full(1, dtype), erf), c.full(0.5, dtype))
 
 
 @aten("polygamma")

@@ -16,7 +16,7 @@ from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
 from neve.capture import diagnose, guards, trees
-from neve.capture.aten import decompositions
+from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
 from neve.capture.dynamic import for_export, named_symbols, widen
@@ -182,10 +182,10 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _decompose(program: Any) -> Any:
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), few_composites() as decompositions:
         warnings.simplefilter("ignore")
         try:
-            return program.run_decompositions(decompositions())
+            return program.run_decompositions(decompositions)
         except Exception as error:
             raise diagnose.export_error(error) from error
 
@@ -214,7 +214,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
             reasons.append(
                 f"the argument {spec.target!r} is written in place: return the new value (x = x + 1, not x += 1)"
             )
-        else:
+        elif spec.kind is not OutputKind.TOKEN:
             reasons.append(f"an output of kind {spec.kind.name} is not supported")
     in_tree = _in_tree(e, leaves)
     graph = b.build(outputs)
@@ -239,7 +239,7 @@ def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[s
         elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, ConstantArgument):
             values[spec.arg.name] = spec.arg.value
             leaves.append(_constant(spec.arg.value))
-        elif spec.kind in LIFTED:
+        elif spec.kind in LIFTED or spec.kind is InputKind.TOKEN:
             values[spec.arg.name] = None
         else:
             walk.reasons.append(

@@ -136,6 +136,8 @@ class Walk:
             return self.c.emit(While(*graphs), *values)[: len(carried)]
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "hints_wrapper"):
             return self._inline(node, args)
+        if name == "with_effects":
+            raise Refusal(f"{diagnose.op_name(args[1])} is not supported")
         raise Refusal("this higher-order operator is not supported")
 
     def _predicate(self, pred: Any) -> Value:

@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,28 @@ def serve(backend: str) -> None:
         answers.flush()
 
 
+def sweep(
+    wanted: Sequence[str],
+    backend: str = "interpret",
+    *,
+    workers: int = 2,
+    timeout: float = 240.0,
+    log: Path | None = None,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Model class → {"class", "detail", "error", "seconds"}; log: see `run_all`."""
+    results: dict[str, dict[str, Any]] = {}
+    args = ["--serve", "--backend", backend]
+    for name, r in run_all("tests.conformance.sweep_transformers", args, wanted, workers, timeout, log):
+        results[name] = r
+        if progress:
+            counts = dict(Counter(x["class"] for x in results.values()))
+            print(f"\r{len(results)}/{len(wanted)} {counts}   ", end="", file=sys.stderr, flush=True)
+    if progress:
+        print(file=sys.stderr)
+    return results
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="model classes (default: all)")
@@ -105,23 +128,7 @@ def main() -> int:
     from tests.conformance.architectures import ARCHITECTURES
 
     wanted = args.names or [a.name for a in ARCHITECTURES]
-    results: dict[str, Any] = {}
-    for name, r in run_all(
-        "tests.conformance.sweep_transformers",
-        ["--serve", "--backend", args.backend],
-        wanted,
-        args.workers,
-        args.timeout,
-        args.log,
-    ):
-        results[name] = r
-        print(
-            f"\r{len(results)}/{len(wanted)} {dict(Counter(x['class'] for x in results.values()))}   ",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
-    print(file=sys.stderr)
+    results = sweep(wanted, args.backend, workers=args.workers, timeout=args.timeout, log=args.log, progress=True)
     if args.json:
         print(json.dumps(results, indent=1))
     else:

@@ -1,0 +1,26 @@
+"""A sample of the sweeps: what was right stays right. The whole sweeps are commands: see `opdb`, `sweep_transformers`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conformance.opdb import FLOOR, sweep
+from tests.conformance.sweep_transformers import sweep as sweep_models
+
+EVERY = 12
+SAMPLES = 4
+MODELS = ("BertModel", "GPT2LMHeadModel", "LlamaForCausalLM", "SwinForImageClassification", "Wav2Vec2Model", "T5Model")
+
+
+@pytest.mark.parametrize("offset", [0, EVERY // 2])
+def test_operators_that_were_right_stay_right(offset: int) -> None:
+    floor = json.loads(FLOOR.read_text())["interpret"]
+    results = sweep(floor[offset::EVERY], "interpret", limit=SAMPLES)
+    assert {n: r["detail"] for n, r in results.items() if r["class"] != "right"} == {}
+
+
+def test_architectures_stay_right() -> None:
+    results = sweep_models(MODELS, "interpret")
+    assert {n: r["detail"] for n, r in results.items() if r["class"] != "right"} == {}
