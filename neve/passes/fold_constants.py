@@ -1,8 +1,9 @@
 """op(constants) is evaluated at compile time by `Op.eval`; `if` on a constant is its branch.
 
-Values that are one number everywhere stay fills (also of symbolic shape) and fold through views, casts and pointwise
-ops. Expansions of constants are never stored. A result of more than LIMIT bytes is stored only if its constant inputs
-are as large. Exactness: EXACT. Effects, state and loops are never evaluated.
+Values that are one number everywhere become fills, but for views of constants, which may be weights; fills, also of
+symbolic shape, fold through views, casts and pointwise ops. Expansions of constants are never stored. A result of more
+than LIMIT bytes is stored only if its constant inputs are as large.
+Exactness: EXACT. Effects, state and loops are never evaluated.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def fold(node: Node, rw: Rewriter) -> tuple[Value, ...] | None:
     except (NeveError, NotImplementedError) as e:
         rw.miss(f"{node.op.name} of constants cannot be evaluated: {e or type(e).__name__}")
         return None
+    if isinstance(node.op, _VIEWS) and _stored(node.inputs[0], rw):
+        return (rw.constant(outs[0], node.output.dtype, node.output.name),)
     return tuple(store(a, v, rw) for a, v in zip(outs, node.outputs, strict=True))
 
 

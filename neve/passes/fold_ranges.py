@@ -1,13 +1,14 @@
-"""Integer sums of ranges that are one number everywhere are that number, also where sizes are symbolic.
+"""Integer sums and comparisons of ranges that are one value everywhere are that value, also where sizes are symbolic.
 
-(start + i) − (start' + i) = start − start'; running sums of zeros are zeros. Such are the masks of packed sequences
-where no sequence is packed. Exactness: EXACT (integers that do not overflow int64).
+(start + i) − (start' + i) = start − start'; running sums of zeros are zeros; start + i ≥ start' where start ≥ start'.
+Such are the masks of packed sequences where no sequence is packed. Exactness: EXACT (integers that do not overflow
+int64).
 """
 
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
-from neve.ir.types import DType
+from neve.ir.types import Dim, DType, dim
 from neve.ops.scan import Cumsum
 from neve.ops.source import Full
 from neve.passes.ranges import combined, count
@@ -24,10 +25,31 @@ def difference(node: Node, rw: Rewriter) -> Value | None:
     return rw.emit(Full(node.output.shape, total.start, node.output.dtype))
 
 
+def comparison(node: Node, rw: Rewriter) -> Value | None:
+    """Comparisons that come out the same for every position."""
+    if node.op.name not in ("ge", "gt", "le", "lt") or not node.inputs[0].dtype.is_int:
+        return None
+    left, right = node.inputs if node.op.name in ("ge", "gt") else node.inputs[::-1]
+    a, b = count(left, rw), count(right, rw)
+    gap = combined(a, b, -1) if a is not None and b is not None else None
+    if gap is None:
+        return None
+    least = dim(gap.start - (1 if node.op.name in ("gt", "lt") else 0))
+    if _not_negative(gap.step) and _not_negative(least):
+        return rw.emit(Full(node.output.shape, True, DType.bool))
+    if _not_negative(dim(0 - gap.step)) and _not_negative(dim(-1 - least)):
+        return rw.emit(Full(node.output.shape, False, DType.bool))
+    return None
+
+
+def _not_negative(d: Dim) -> bool:
+    return d >= 0 if isinstance(d, int) else bool(d.is_nonnegative)
+
+
 def sums(node: Node, rw: Rewriter) -> Value | None:
     if isinstance(node.op, Cumsum) and rw.scalar(node.inputs[0]) == 0 and node.output.dtype.is_int:
         return rw.emit(Full(node.output.shape, 0, node.output.dtype))
     return None
 
 
-PASS = rules_pass("fold_ranges", Exactness.EXACT, difference, sums)
+PASS = rules_pass("fold_ranges", Exactness.EXACT, difference, comparison, sums)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Origin, Program, StateVar
 from neve.ir.parse import TextError, op_classes, parse_graph, parse_program
@@ -201,3 +204,54 @@ def test_every_op_sample_round_trips(name: str) -> None:
         constants = {}
         map_attributes(sample.op, lambda v, c=constants: c.setdefault(v.name, v) if isinstance(v, ConstTensor) else v)  # type: ignore[misc]
         same_graph(graph, parse_graph(print_graph(graph), constants))
+
+
+TEXT = print_graph(sample_graph())
+TABLES = (
+    {"layer1.weight": ConstTensor("layer1.weight", np.ones((4, 3, 3, 3), np.float32), f32)},
+    {"cache": StateVar("cache", np.zeros((2,), np.float32), f32)},
+)
+PIECES = [
+    "%",
+    "@",
+    "(",
+    ")",
+    "{",
+    "}",
+    ",",
+    "1",
+    "-1",
+    "0",
+    "s0",
+    "nan",
+    "inf",
+    "None",
+    "True",
+    "float32",
+    "#",
+    "*",
+    "**",
+    "/",
+    "1e999",
+    "=",
+    "[",
+    "]",
+    "floor(",
+    "Mod(",
+    "%x",
+    "@layer1.weight",
+    "$cache",
+    "é",
+]
+PIECES += ["", " ", "\n", "\x00", '"', "9" * 30]
+EDITS = st.tuples(st.integers(0, len(TEXT)), st.integers(0, 8), st.sampled_from(PIECES))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EDITS, min_size=1, max_size=4))
+def test_altered_text_is_read_or_refused_and_nothing_else(edits: list[tuple[int, int, str]]) -> None:
+    text = TEXT
+    for at, length, piece in edits:
+        text = text[:at] + piece + text[at + length :]
+    with contextlib.suppress(TextError):
+        print_graph(parse_graph(text, *TABLES))

@@ -37,6 +37,8 @@ def test_numbers_stay_fills_also_of_symbolic_shape() -> None:
 def test_equal_elements_become_a_fill_zeros_of_both_signs_do_not() -> None:
     graph = check(PASS, lambda b: b.op("neg", b.const(np.zeros(3))), {})
     assert graph.nodes[0].op.name == "full" and str(graph.nodes[0].op.value) == "-0.0"  # type: ignore[attr-defined]
+    graph = check(PASS, lambda b: b.op("reshape", b.const(np.zeros((2, 3))), shape=(3, 2)), {})
+    assert graph.nodes[0].op.name == "constant"
     graph = check(PASS, lambda b: b.op("neg", b.const([0.0, -0.0])), {})
     assert graph.nodes[0].op.name == "constant"
 

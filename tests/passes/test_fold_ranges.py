@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from neve.ir.graph import Value
 from neve.ir.types import symbol
@@ -40,6 +41,37 @@ def test_sums_of_opposite_ranges() -> None:
     check(PASS, lambda b: b.op("sub", arange(b, s0), arange(b, s0, s1)), None)
     check(PASS, lambda b: b.op("sub", b.op("reshape", arange(b, 4), shape=(4, 1)), arange(b, 4)), None)
     check(PASS, lambda b: b.op("sub", *(b.op("cast", arange(b, s0), dtype=i32) for _ in range(2))), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "step", "number", "result"),
+    [
+        ("ge", 0, 1, 0, True),
+        ("ge", 1, 0, 0, True),
+        ("gt", 0, 1, -1, True),
+        ("gt", 0, 1, 0, None),
+        ("ge", 0, 1, 1, None),
+        ("lt", 0, 1, 0, False),
+        ("lt", 0, 1, 1, None),
+        ("le", 0, -1, 0, True),
+        ("le", 0, 1, 0, None),
+        ("le", 0, 1, -1, False),
+        ("gt", -1, -1, 0, False),
+        ("gt", 0, -1, 0, False),
+        ("ge", 0, -1, 0, None),
+        ("ge", s1, 1, 0, True),
+        ("gt", s1, 1, 0, None),
+        ("gt", s1, s0, -1, True),
+        ("lt", s1, 1, -s1, False),
+    ],
+)
+def test_comparisons(name: str, start: object, step: object, number: object, result: bool | None) -> None:
+    def build(b: Build) -> object:
+        other = b.num(number, i64) if isinstance(number, int) else b.op("size", value=number)
+        return b.op(name, b.op("reshape", arange(b, s0, start, step), shape=(1, s0)), other)
+
+    graph = check(PASS, build, None if result is None else {}, sizes={s0: 4, s1: 3})
+    assert result is None or graph.nodes[-1].op.value is result  # type: ignore[attr-defined]
 
 
 def test_running_sums_of_zeros() -> None:
