@@ -37,6 +37,8 @@ def embedding(
 
 @aten("gather")
 def gather(c: Context, x: Value, axis: int, index: Value, *, sparse_grad: bool = False) -> Value:
+    if index.type.numel == 0:
+        return c.full(0, x.dtype, index.shape)
     return c(Gather(c.axis(axis, len(x.shape))), x, index)
 
 
@@ -79,6 +81,11 @@ def index_put(
     return c(IndexPut(axes, accumulate), x, *tensors, c.cast(values, x.dtype))
 
 
+def _scatter(c: Context, op: Scatter, x: Value, index: Value, source: Value) -> Value:
+    """Nothing is written where there are no positions, whatever their rank and dtype."""
+    return x if index.type.numel == 0 else c(op, x, index, source)
+
+
 def _along(c: Context, x: Value, axis: int) -> int:
     return c.axis(axis, len(x.shape))
 
@@ -86,25 +93,25 @@ def _along(c: Context, x: Value, axis: int) -> int:
 @aten("scatter.src", "scatter_add")
 def scatter(c: Context, x: Value, axis: int, index: Value, src: Value) -> Value:
     reduce = "sum" if c.node.target.overloadpacket.__name__ == "scatter_add" else "none"
-    return c(Scatter(_along(c, x, axis), reduce), x, index, src)
+    return _scatter(c, Scatter(_along(c, x, axis), reduce), x, index, src)
 
 
 @aten("scatter.value")
 def scatter_value(c: Context, x: Value, axis: int, index: Value, value: Any) -> Value:
-    return c(Scatter(_along(c, x, axis), "none"), x, index, c.expand(c.tensor(value, x.dtype), index.shape))
+    return _scatter(c, Scatter(_along(c, x, axis), "none"), x, index, c.expand(c.tensor(value, x.dtype), index.shape))
 
 
 @aten("scatter.reduce", "scatter.value_reduce")
 def scatter_with(c: Context, x: Value, axis: int, index: Value, src: Any, *, reduce: str) -> Value:
     source = c.cast(src, x.dtype) if isinstance(src, Value) else c.expand(c.tensor(src, x.dtype), index.shape)
-    return c(Scatter(_along(c, x, axis), REDUCTIONS[reduce]), x, index, source)
+    return _scatter(c, Scatter(_along(c, x, axis), REDUCTIONS[reduce]), x, index, source)
 
 
 @aten("scatter_reduce.two")
 def scatter_reduce(
     c: Context, x: Value, axis: int, index: Value, src: Value, reduce: str, *, include_self: bool = True
 ) -> Value:
-    return c(Scatter(_along(c, x, axis), REDUCTIONS[reduce], include_self), x, index, src)
+    return _scatter(c, Scatter(_along(c, x, axis), REDUCTIONS[reduce], include_self), x, index, src)
 
 
 @aten("masked_scatter")

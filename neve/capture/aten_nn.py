@@ -14,6 +14,7 @@ from neve.ir.types import DType
 from neve.ops.conv import Conv, ConvTranspose
 from neve.ops.matmul import Linear, MatMul
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
+from neve.ops.reduce import Sum
 
 Ints = Sequence[int] | int
 
@@ -77,8 +78,6 @@ def conv_padding(
 def linear(c: Context, x: Value, w: Value, bias: Value | None = None) -> Value:
     if len(w.shape) == 1:
         y = c("mul", x, w)
-        from neve.ops.reduce import Sum
-
         y = c(Sum((len(x.shape) - 1,), False), y)
         return y if bias is None else c("add", y, bias)
     if bias is not None and len(bias.shape) != 1:
@@ -103,6 +102,11 @@ def addmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: 
 @aten("baddbmm")
 def baddbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
     return _sum(c, bias, c(MatMul(), a, b), beta, alpha)
+
+
+@aten("addbmm")
+def addbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+    return _sum(c, bias, c(Sum((0,), False), c(MatMul(), a, b)), beta, alpha)
 
 
 def _sum(c: Context, bias: Value, product: Value, beta: Any, alpha: Any) -> Value:

@@ -10,10 +10,12 @@ import sympy
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import Dim, dim
+from neve.ir.types import Dim, DType, dim
+from neve.ops.index import IndexSelect
 from neve.ops.overwrite import DiagEmbed, DiagonalScatter, SliceScatter
 from neve.ops.pad import Cat, CircularPad, Pad, ReflectionPad, ReplicationPad, Roll, Tril, Triu
 from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
+from neve.ops.source import Arange
 
 END = 2**62
 
@@ -229,7 +231,16 @@ def reflection_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
 
 @aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
-    return c(ReplicationPad(_pairs(x, pads)), x)
+    """Negative pads cut off, but never the edge that is repeated."""
+    pairs = _pairs(x, pads)
+    for axis, (before, after) in enumerate(pairs):
+        if before < 0 or after < 0:
+            size = x.shape[axis]
+            at = c(Arange(-before, 1, dim(size + before + after), DType.int64))
+            zero, last = c.full(0, DType.int64), c.tensor(dim(size - 1), DType.int64)
+            x = c(IndexSelect(axis), x, c("minimum", c("maximum", at, zero), last))
+    left = tuple((0, 0) if min(p) < 0 else p for p in pairs)
+    return c(ReplicationPad(left), x) if any(p != (0, 0) for p in left) else x
 
 
 @aten("_pad_circular")

@@ -223,7 +223,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         in_tree,
         trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
         (None,) * len(graph.inputs),
-        _examples(e, leaves),
+        () if reasons else _examples(e, leaves),
     )
 
 

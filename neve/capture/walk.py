@@ -84,6 +84,12 @@ class Walk:
                 self.reasons.append(f"{diagnose.op_name(node.target)}: {e}{diagnose.at(node, self.strip)}")
             del self.b.nodes[start:]
             return self._placeholder(node.meta.get("val"))
+        except (TypeError, IndexError, KeyError, AttributeError, AssertionError) as e:
+            if not self.reasons:  # else it may follow from what an unsupported node stands for
+                where = diagnose.at(node, self.strip)
+                raise CaptureError(f"internal: {node.format_node()}: {type(e).__name__}: {e}{where}") from e
+            del self.b.nodes[start:]
+            return self._placeholder(node.meta.get("val"))
 
     def _dispatch(self, node: fx.Node) -> Any:
         target, val = node.target, node.meta.get("val")
@@ -117,7 +123,8 @@ class Walk:
         try:
             return Value(self.b.fresh("unsupported"), self.c.type_of(val)) if isinstance(val, torch.Tensor) else 1
         except (Refusal, UnsupportedSize):
-            return Value(self.b.fresh("unsupported"), TensorType((), dtype_of(torch.float32)))
+            shape = tuple(d if isinstance(d, int) else 1 for d in val.shape)
+            return Value(self.b.fresh("unsupported"), TensorType(shape, dtype_of(torch.float32)))
 
     # Control flow.
 
