@@ -255,3 +255,8 @@ def test_altered_text_is_read_or_refused_and_nothing_else(edits: list[tuple[int,
         text = text[:at] + piece + text[at + length :]
     with contextlib.suppress(TextError):
         print_graph(parse_graph(text, *TABLES))
+
+
+def test_deep_json_is_refused() -> None:
+    with pytest.raises(TextError, match="nested too deeply"):
+        parse_program('method forward {"in_tree": ' + "[" * 5000)

@@ -142,3 +142,34 @@ def test_repeated_heads() -> None:
     check(PASS, build, {ATTENTION: 1}, edges=False, sizes={s0: 2})
     check(PASS, lambda b: build(b, interleaved=False), None)
     check(PASS, lambda b: build(b, both=False), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "swapped", "start", "causal"),
+    [
+        ("le", False, 0, True),
+        ("ge", True, 0, True),
+        ("ge", False, 0, False),
+        ("lt", False, 0, False),
+        ("le", False, 1, False),
+    ],
+)
+def test_lower_triangles_of_symbolic_size(name: str, swapped: bool, start: int, causal: bool) -> None:
+    def build(b: Build) -> object:
+        q, k, v = (b.x(2, s0, 8) for _ in range(3))
+        i = b.op("arange", start=start, step=1, length=s0, dtype=i64)
+        j = b.op("arange", start=0, step=1, length=s0, dtype=i64)
+        pair = (b.op("reshape", j, shape=(1, 1, s0)), b.op("reshape", i, shape=(1, s0, 1)))
+        return b.op(ATTENTION, q, k, v, b.op(name, *(pair[::-1] if swapped else pair)))
+
+    graph = check(PASS, build, {ATTENTION: 1} if causal else None, edges=False, sizes={s0: 5})
+    assert not causal or graph.nodes[-1].op.is_causal  # type: ignore[attr-defined]
+
+
+def test_a_triangle_over_other_axes_than_the_scores_stays() -> None:
+    def build(b: Build) -> object:
+        i = b.op("arange", start=0, step=1, length=1, dtype=i64)
+        mask = b.op("le", b.op("reshape", b.op("arange", start=0, step=1, length=s0, dtype=i64), shape=(1, s0)), i)
+        return b.op(ATTENTION, *(b.x(2, s0, 8) for _ in range(3)), mask)
+
+    check(PASS, build, None)
