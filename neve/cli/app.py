@@ -124,7 +124,7 @@ def compile_(
     ] = None,
     disable: Annotated[
         list[str] | None,
-        typer.Option("--disable", metavar="PASS", help="Leave out a pass; `inspect --log` shows their names."),
+        typer.Option("--disable", metavar="PASS", help="Leave out a pass; an unknown name lists all."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Only passes that keep every bit.")] = False,
     compiler: Annotated[
@@ -424,8 +424,9 @@ def _known_passes(names: Sequence[str]) -> None:
     known = list(dict.fromkeys(p.name for p in passes()))
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, 3) or sorted(known)
-            raise UsageError(f"--disable: there is no pass {name!r}; did you mean {', '.join(near)}?")
+            near = get_close_matches(name, known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UsageError(f"--disable: there is no pass {name!r}{hint}; the passes are {', '.join(known)}")
 
 
 def _inputs(

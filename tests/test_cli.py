@@ -1,0 +1,260 @@
+"""The command line, as a script and as a person use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neve.cli.app import run
+
+ROOT = Path(__file__).parents[1]
+MODELS = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)).eval(), (torch.randn(3, 8),)
+
+class Keywords(nn.Module):
+    def forward(self, x, *, scale=2.0, y=None):
+        return {"scaled": x * scale, "both": [x.sum(), y.to(torch.bfloat16) * 3]}
+
+def keywords():
+    return Keywords(), (torch.ones(3, 8),), {"y": torch.randint(0, 5, (2,))}
+
+class Svd(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x)[0] + torch.linalg.qr(x)[0]
+
+def unsupported():
+    return Svd(), (torch.randn(3, 3),)
+
+def raises():
+    raise ValueError("no weights here")
+
+def alone():
+    return nn.Linear(2, 2)
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("cli")
+    (made / "cli_models.py").write_text(MODELS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def net(folder: Path) -> Path:
+    path = folder / "net.neve"
+    assert run(["compile", f"{folder}/cli_models.py:net", "-o", str(path), "--dynamic", "input:0=batch:1..64"]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def keywords(folder: Path) -> Path:
+    path = folder / "keywords.neve"
+    assert run(["compile", f"{folder}/cli_models.py:keywords", "-o", str(path), "--exact"]) == 0
+    return path
+
+
+def told(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
+    """What a command prints with --json, which must have succeeded."""
+    capsys.readouterr()
+    assert run([*map(str, argv), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return json.loads(captured.out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *argv: object) -> str:
+    """The message of a command that must fail with this exit code: one, without a traceback."""
+    capsys.readouterr()
+    assert run([*map(str, argv)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_inspect_tells_all_that_the_file_holds(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "inspect", net, "--graph", "--calls", "--log")
+    assert found["inputs"]["forward"] == [{"name": "input", "dtype": "float32", "shape": ["batch", 8]}]
+    assert found["sizes"]["forward"] == {"batch": [1, 64]}
+    assert found["bytes"]["weights"] > 4 * (8 * 16 + 16 + 16 * 4 + 4)
+    assert found["file_bytes"] == net.stat().st_size
+    assert found["rewrites"]["fold_batch_norm"] == 1
+    assert "batch_norm" not in found["graph"] and "linear(" in found["graph"]
+    assert found["kernel_calls"]["forward"] == len(found["calls"]["forward"]) > 0
+    assert 0 <= found["errors"]["forward/0"] < 1e-5
+    assert run(["inspect", str(net)]) == 0
+    text = capsys.readouterr().out
+    assert "forward(input: float32 [batch, 8])" in text and "fold_batch_norm 1" in text
+    assert run(["inspect", str(net), "--calls"]) == 0
+    assert "linear" in capsys.readouterr().out
+
+
+def test_run_gives_what_the_module_gives(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import neve
+
+    x = np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", input=x)
+    wanted = neve.load(net)(x)
+    for given in ("x.npy", "x.npz"):
+        found = told(capsys, "run", net, "-i", tmp_path / given, "-o", tmp_path / "y.npy")
+        assert found["outputs"][0]["shape"] == [5, 4]
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), wanted)
+    assert told(capsys, "run", net, "--random", 1, "--size", "batch=7")["outputs"][0]["shape"] == [7, 4]
+    assert told(capsys, "run", net, "--random", 1) == told(capsys, "run", net, "--random", 1)
+    assert run(["run", str(net)]) == 0
+    assert "float32" in capsys.readouterr().out
+
+
+def test_structured_outputs_and_keywords(keywords: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "run", keywords, "-o", tmp_path / "y.npz")
+    assert [o["dtype"] for o in found["outputs"]] == ["float32", "float32", "bfloat16"]
+    assert found["outputs"][0]["mean"] == 2
+    assert found["outputs"][1]["mean"] == 24
+    assert set(np.load(tmp_path / "y.npz")) == {"out0", "out1", "out2"}
+    assert told(capsys, "verify", keywords)["right"]
+
+
+def test_verify_finds_wrong_results(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from neve import artifact as artifacts
+
+    assert run(["verify", str(net)]) == 0
+    loaded = artifacts.load(net)
+    loaded.examples["forward"][0].outputs[0][0, 0] += 1e-3
+    loaded.save(tmp_path / "wrong.neve")
+    capsys.readouterr()
+    assert run(["verify", str(tmp_path / "wrong.neve"), "--json"]) == 1
+    assert not json.loads(capsys.readouterr().out)["right"]
+    loaded.examples.clear()
+    loaded.save(tmp_path / "none.neve")
+    assert "no examples" in refused(capsys, 1, "verify", tmp_path / "none.neve")
+
+
+def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "bench", net, "--threads", 1, "--threads", 2, "--seconds", 0.01, "--warmup", 0)
+    assert [t["threads"] for t in found["times"]] == [1, 2]
+    for t in found["times"]:
+        assert 0 < t["min"] <= t["median"] <= t["p95"] and t["calls"] >= 10
+
+
+def test_unpack_writes_what_compiles(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "unpack", net, "--c", tmp_path / "c")
+    assert {"net.c", "net.h", "neve.h", "net.weights"} < set(found["files"])
+    assert all((tmp_path / "c" / f).is_file() for f in found["files"])
+    assert "-ffreestanding" in found["flags"]
+
+
+def test_dims_are_named_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = f"{folder}/cli_models.py:net"
+    assert "wanted ARG:DIM" in refused(capsys, 2, "compile", spec, "--dynamic", "input.0")
+    assert "it has input" in refused(capsys, 2, "compile", spec, "--dynamic", "x:0")
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "message"),
+    [
+        ("raises", 1, "ValueError: no weights here"),
+        ("alone", 1, "return (model, args)"),
+        ("number", 1, "gave a int, wanted a model"),
+        ("nothing", 2, "it has Keywords"),
+    ],
+)
+def test_factories_that_give_no_model(
+    folder: Path, spec: str, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, code, "compile", f"{folder}/cli_models.py:{spec}")
+
+
+def test_every_unsupported_op_is_told_with_its_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = refused(capsys, 1, "compile", f"{folder}/cli_models.py:unsupported", "-o", folder / "no.neve")
+    assert "svd" in text and "qr" in text and "cli_models.py:" in text
+    assert not (folder / "no.neve").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["compile", "nowhere.pt2"], 2, "there is no file"),
+        (["compile", "no_such_module:f"], 2, "there is no module"),
+        (["compile", "justaname"], 2, "wanted model.pt2"),
+        (["compile", "MODEL", "--target", "vax"], 3, "unknown target"),
+        (["compile", "MODEL", "--compiler", "no-such-cc"], 3, "does not run"),
+        (["compile", "MODEL", "--disable", "fold_batch_nrm"], 2, "did you mean fold_batch_norm?"),
+        (["run", "nowhere.neve"], 1, "cannot be read"),
+        (["frobnicate"], 2, "No such command"),
+        (["run", "FILE", "--method", "encode"], 2, "only forward"),
+        (["run", "FILE", "--random", "1", "--size", "batch"], 2, "wanted NAME=N"),
+        (["run", "FILE", "--random", "1", "--size", "batch=65"], 1, "1 to 64"),
+        (["run", "FILE", "-i", "FILE"], 2, "has no array 'input'"),
+        (["run", "FILE", "-i", "MODEL"], 2, "no .npy or .npz file"),
+        (["inspect", "MODEL"], 1, ""),
+    ],
+)
+def test_mistakes_are_explained(
+    net: Path, folder: Path, argv: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"FILE": str(net), "MODEL": f"{folder}/cli_models.py:net"}
+    assert message in refused(capsys, code, *(names.get(a, a) for a in argv))
+
+
+def test_json_has_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", "nowhere.neve", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "ArtifactError"
+
+
+def test_debug_shows_where() -> None:
+    from neve.errors import ArtifactError
+
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        run(["run", "nowhere.neve", "--debug"])
+
+
+def test_a_pt2_file_brings_its_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from torch import nn
+
+    exported = torch.export.export(nn.Linear(4, 3).eval(), (torch.randn(2, 4),))
+    torch.export.save(exported, tmp_path / "linear.pt2")
+    found = told(capsys, "compile", tmp_path / "linear.pt2", "-o", tmp_path / "linear.neve", "--name", "lin")
+    assert found["verified"] and found["name"] == "lin"
+    assert told(capsys, "verify", tmp_path / "linear.neve")["right"]
+
+
+COMMANDS = ("compile", "run", "bench", "inspect", "verify", "unpack", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Usage: neve" in text
+    assert command == "demo" or f"neve {command} " in text.split("Usage:")[1].split("\n", 1)[1]
+
+
+def test_the_command_starts_without_torch_and_says_what_it_lacks() -> None:
+    def start(barred: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        barring = f"import sys; sys.modules[{barred!r}] = None; sys.argv = ['neve', *{list(argv)!r}]"
+        code = f"{barring}\nfrom neve.cli import main; main()"
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+
+    helped = start("torch", "--help")
+    assert helped.returncode == 0 and "Exit codes" in helped.stdout
+    lacking = start("typer", "--help")
+    assert lacking.returncode == 3 and "pip install 'neve[cli]'" in lacking.stderr
