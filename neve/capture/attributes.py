@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,21 +18,24 @@ DEPTH = 4
 def watch_attributes(root: nn.Module) -> Iterator[list[str]]:
     """Yields a list that gets a reason for every attribute of root's modules that a call of root changes.
 
-    The comparison is made as root's forward returns, since torch.export restores most attributes afterwards; containers
-    that are changed in place are restored here.
+    Attributes of plain objects that the modules hold count as well. The comparison is made as root's forward returns,
+    since torch.export restores most attributes afterwards; containers and objects that are changed in place are
+    restored here.
     """
+    prints = Fingerprints()
     before = {
-        path: (m, {k: (v, _fingerprint(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)})
+        path: (m, {k: (v, prints(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)})
         for path, m in root.named_modules()
     }
     reasons: list[str] = []
 
     def compare(*_: Any) -> None:
+        after = Fingerprints()
         for path, (m, attributes) in before.items():
             for k, v in m.__dict__.items():
-                if _watched(k):
+                if _watched(k) and not (isinstance(m, nn.RNNBase) and k.startswith("_flat_weight")):
                     old, print_, _ = attributes.get(k, (None, None, None))
-                    if print_ != _fingerprint(v) and not (isinstance(m, nn.RNNBase) and k.startswith("_flat_weight")):
+                    if print_ != after(v):
                         reasons.append(_reason(path, k, old, v))
 
     handle = root.register_forward_hook(compare)
@@ -45,31 +49,60 @@ def watch_attributes(root: nn.Module) -> Iterator[list[str]]:
                     del m.__dict__[k]
             for k, (v, _, content) in attributes.items():
                 m.__dict__[k] = _restored(v, content)
+        prints.restore()
 
 
 def _watched(name: str) -> bool:
     return name not in REGISTERED and "_hooks" not in name
 
 
-def _fingerprint(value: Any, depth: int = DEPTH) -> Any:
-    """Changes if the value, or what a container holds, does."""
-    if isinstance(value, torch.Tensor):
-        return ("tensor", id(value), 0 if value.is_inference() else value._version)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return (type(value).__name__, repr(value))
-    if depth and isinstance(value, dict):
-        return (
-            "dict",
-            [(repr(k) if isinstance(k, (str, int)) else id(k), _fingerprint(v, depth - 1)) for k, v in value.items()],
-        )
-    if depth and isinstance(value, (list, tuple)):
-        return (type(value).__name__, [_fingerprint(v, depth - 1) for v in value])
-    if depth and isinstance(value, (set, frozenset)):
-        return (
-            type(value).__name__,
-            sorted(repr(v) if isinstance(v, (str, int, float)) else str(id(v)) for v in value),
-        )
-    return (type(value).__name__, id(value))
+class Fingerprints:
+    """Of values: each changes if the value, or what a container or a plain object holds, does."""
+
+    def __init__(self) -> None:
+        self._objects: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._known: dict[int, Any] = {}
+
+    def __call__(self, value: Any, depth: int = DEPTH) -> Any:
+        if isinstance(value, torch.Tensor):
+            return ("tensor", id(value), 0 if value.is_inference() else value._version)
+        kind = type(value).__name__
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            return (kind, repr(value))
+        if not depth:
+            return (kind, id(value))
+        if isinstance(value, dict):
+            return (kind, [(_key(k), self(v, depth - 1)) for k, v in value.items()])
+        if isinstance(value, (list, tuple)):
+            return (kind, [self(v, depth - 1) for v in value])
+        if isinstance(value, (set, frozenset)):
+            return (kind, sorted(str(_key(v)) for v in value))
+        return (kind, id(value), self._object(value, depth) if _is_plain(value) else None)
+
+    def _object(self, value: Any, depth: int) -> Any:
+        if id(value) not in self._known:
+            self._known[id(value)] = None  # a cycle ends here
+            self._objects[id(value)] = (value, dict(vars(value)))
+            self._known[id(value)] = self(dict(vars(value)), depth - 1)
+        return self._known[id(value)]
+
+    def restore(self) -> None:
+        """Give every plain object the attributes it had."""
+        for value, attributes in self._objects.values():
+            if vars(value).keys() != attributes.keys() or any(vars(value)[k] is not v for k, v in attributes.items()):
+                vars(value).clear()
+                vars(value).update(attributes)
+
+
+def _key(value: Any) -> Any:
+    return repr(value) if isinstance(value, (str, int, float)) else id(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """An instance of a class written in Python that is no module, function, class or part of torch."""
+    if isinstance(value, (nn.Module, type, ModuleType)) or callable(value) or not hasattr(value, "__dict__"):
+        return False
+    return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "sympy", "builtins", "functools")
 
 
 def _copy(value: Any) -> Any:
@@ -78,7 +111,7 @@ def _copy(value: Any) -> Any:
 
 def _restored(value: Any, content: Any) -> Any:
     """The container with its former content."""
-    if content is not None and _fingerprint(value, 1) != _fingerprint(content, 1):
+    if content is not None and Fingerprints()(value, 1) != Fingerprints()(content, 1):
         value.clear()
         value.extend(content) if isinstance(value, list) else value.update(content)
     return value

@@ -250,6 +250,20 @@ def test_attribute_writes_are_refused_and_undone() -> None:
     assert model.calls == 0 and model.seen == [] and not hasattr(model, "kept")
 
 
+def test_attribute_writes_of_plain_objects_are_refused_and_undone() -> None:
+    class Position:
+        def __init__(self) -> None:
+            self.now = 1
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        self.position.now += 1
+        return x * self.position.now
+
+    model = Net(forward, position=Position())
+    assert "self.position" in refused(model, torch.ones(2))[0]
+    assert model.position.now == 1
+
+
 def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
     with pytest.raises(CaptureError, match="no model"):
         capture(3)
