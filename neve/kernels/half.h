@@ -23,8 +23,8 @@ NEVE_INLINE uint16_t sf_to_b(float f)
     return (uint16_t)((u.i + 0x7fffu + ((u.i >> 16) & 1)) >> 16);
 }
 
-#if defined(__F16C__)
-/* By the instructions' builtins: gcc folds conversions by way of _Float16 into calls of its run-time library. */
+#if defined(__F16C__) && !defined(__clang__)
+/* By the instructions' builtins, which not every clang has: gcc folds conversions by way of _Float16 into calls of its run-time library. */
 typedef short neve_v8hi __attribute__((vector_size(16)));
 typedef float neve_v4sf __attribute__((vector_size(16)));
 
@@ -39,7 +39,7 @@ NEVE_INLINE uint16_t sf_to_h(float f)
     neve_v8hi v = __builtin_ia32_vcvtps2ph((neve_v4sf){f}, 0);
     return (uint16_t)v[0];
 }
-#elif defined(__aarch64__)
+#elif defined(__F16C__) || defined(__aarch64__)
 NEVE_INLINE float sh_to_f(uint16_t h)
 {
     union { uint16_t i; _Float16 f; } u = {h};

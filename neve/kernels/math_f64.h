@@ -555,9 +555,9 @@ NEVE_FN double sd_asinh(double x)
     if (e >= 0x3ff + 26) {
         x = sd_log(x) + 0.693147180559945309417232121458176568;
     } else if (e >= 0x3ff + 1) {
-        x = sd_log(2*x + 1/(__builtin_sqrt(x*x+1)+x));
+        x = sd_log(2*x + 1/(neve_root64(x*x+1)+x));
     } else if (e >= 0x3ff - 26) {
-        x = sd_log1p(x + x*x/(__builtin_sqrt(x*x+1)+1));
+        x = sd_log1p(x + x*x/(neve_root64(x*x+1)+1));
     }
     return s ? -x : x;
 }
@@ -570,9 +570,9 @@ NEVE_FN double sd_acosh(double x)
     if (!(x >= 1))
         return __builtin_nan("");
     if (e < 0x3ff + 1)
-        return sd_log1p(x-1 + __builtin_sqrt((x-1)*(x-1)+2*(x-1)));
+        return sd_log1p(x-1 + neve_root64((x-1)*(x-1)+2*(x-1)));
     if (e < 0x3ff + 26)
-        return sd_log(2*x - 1/(x+__builtin_sqrt(x*x-1)));
+        return sd_log(2*x - 1/(x+neve_root64(x*x-1)));
     return sd_log(x) + 0.693147180559945309417232121458176568;
 }
 

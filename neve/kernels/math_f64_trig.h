@@ -380,7 +380,7 @@ NEVE_FN double sd_asin(double x)
         return x + x*nd_asin_ratio(x*x);
     }
     z = (1 - __builtin_fabs(x))*0.5;
-    s = __builtin_sqrt(z);
+    s = neve_root64(z);
     r = nd_asin_ratio(z);
     if (ix >= 0x3fef3333) {
         x = nd_as_pio2_hi-(2*(s+s*r)-nd_as_pio2_lo);
@@ -419,12 +419,12 @@ NEVE_FN double sd_acos(double x)
     }
     if (hx >> 31) {
         z = (1.0+x)*0.5;
-        s = __builtin_sqrt(z);
+        s = neve_root64(z);
         w = nd_asin_ratio(z)*s-nd_as_pio2_lo;
         return 2*(nd_as_pio2_hi - (s+w));
     }
     z = (1.0-x)*0.5;
-    s = __builtin_sqrt(z);
+    s = neve_root64(z);
     df = s;
     df = nd_clear_low(df);
     c = (z-df*df)/(s+df);
@@ -649,7 +649,7 @@ NEVE_FN double sd_pow(double x, double y)
             return x*x;
         if (hy == 0x3fe00000) {
             if (hx >= 0)
-                return __builtin_sqrt(x);
+                return neve_root64(x);
         }
     }
     ax = __builtin_fabs(x);

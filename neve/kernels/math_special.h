@@ -61,7 +61,7 @@ NEVE_FN double sd_i0e(double x)
     x = __builtin_fabs(x);
     if (x <= 8.0)
         return nd_chebyshev(x / 2.0 - 2.0, near, 30);
-    return nd_chebyshev(32.0 / x - 2.0, far, 25) / __builtin_sqrt(x);
+    return nd_chebyshev(32.0 / x - 2.0, far, 25) / neve_root64(x);
 }
 
 /* exp(-|x|) I1(x), 5 ulp. */
@@ -88,7 +88,7 @@ NEVE_FN double sd_i1e(double x)
     if (a <= 8.0)
         r = nd_chebyshev(a / 2.0 - 2.0, near, 29) * a;
     else
-        r = nd_chebyshev(32.0 / a - 2.0, far, 25) / __builtin_sqrt(a);
+        r = nd_chebyshev(32.0 / a - 2.0, far, 25) / neve_root64(a);
     return x < 0 ? -r : r;
 }
 
@@ -132,7 +132,7 @@ NEVE_FN double sd_ndtri(double y0)
         double v = y * y;
         return (y + y * (v * nd_poly(v, p0, 5) / nd_poly(v, q0, 9))) * 2.50662827463100050242;
     }
-    double x = __builtin_sqrt(-2.0 * sd_log(y)), z = 1.0 / x;
+    double x = neve_root64(-2.0 * sd_log(y)), z = 1.0 / x;
     double x0 = x - sd_log(x) / x;
     double x1 = x < 8.0 ? z * nd_poly(z, p1, 9) / nd_poly(z, q1, 9) : z * nd_poly(z, p2, 9) / nd_poly(z, q2, 9);
     return upper ? x0 - x1 : x1 - x0;
@@ -165,7 +165,7 @@ NEVE_FN double sd_erfinv(double y)
         x = y * (((-0.140543331 * z + 0.914624893) * z - 1.645349621) * z + 0.886226899)
             / ((((0.012229801 * z - 0.329097515) * z + 1.442710462) * z - 2.118377725) * z + 1.0);
     } else {
-        double z = __builtin_sqrt(-sd_log((1.0 - a) / 2.0));
+        double z = neve_root64(-sd_log((1.0 - a) / 2.0));
         x = ((1.641345311 * z + 3.429567803) * z - 1.624906493) * z - 1.970840454;
         x = __builtin_copysign(x, y) / ((1.637067800 * z + 3.543889200) * z + 1.0);
     }
@@ -372,8 +372,8 @@ NEVE_FN double sd_mish(double x)
     double w = sd_exp(x < 40 ? x : x == x ? 40 : x), n = w * (w + 2);
     return x * (n / (n + 2));
 }
-NEVE_HOT double sd_sqrt(double x) { return __builtin_sqrt(x); }
-NEVE_HOT double sd_rsqrt(double x) { return 1 / __builtin_sqrt(x); }
+NEVE_HOT double sd_sqrt(double x) { return neve_root64(x); }
+NEVE_HOT double sd_rsqrt(double x) { return 1 / neve_root64(x); }
 NEVE_HOT double sd_recip(double x) { return 1 / x; }
 NEVE_HOT double sd_abs(double x) { return __builtin_fabs(x); }
 /* -1, 0 or 1; 0 for NaN, as torch.sign. */
@@ -396,7 +396,7 @@ NEVE_FN double sd_hypot(double x, double y)
     uint64_t e = nd_bits(high) >> 52;
     e = e < 1 ? 1 : e > 2045 ? 2045 : e;
     double down = nd_from((2046 - e) << 52), u = a * down, v = b * down;
-    return __builtin_sqrt(u * u + v * v) * nd_from(e << 52);
+    return neve_root64(u * u + v * v) * nd_from(e << 52);
 }
 
 #endif

@@ -47,6 +47,24 @@ NEVE_INLINE int64_t neve_min(int64_t a, int64_t b) { return a < b ? a : b; }
 NEVE_INLINE int64_t neve_max(int64_t a, int64_t b) { return a > b ? a : b; }
 NEVE_INLINE int64_t neve_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Square roots by one instruction: without -fno-math-errno a compiler calls libm's, for the sake of its errno. */
+#if defined(__clang__) && __has_builtin(__builtin_elementwise_sqrt)
+NEVE_INLINE float neve_root32(float x) { return __builtin_elementwise_sqrt(x); }
+NEVE_INLINE double neve_root64(double x) { return __builtin_elementwise_sqrt(x); }
+#elif defined(__NO_MATH_ERRNO__) || !(defined(__x86_64__) || defined(__aarch64__))
+NEVE_INLINE float neve_root32(float x) { return __builtin_sqrtf(x); }
+NEVE_INLINE double neve_root64(double x) { return __builtin_sqrt(x); }
+#elif defined(__aarch64__)
+NEVE_INLINE float neve_root32(float x) { __asm__("fsqrt %s0, %s0" : "+w"(x)); return x; }
+NEVE_INLINE double neve_root64(double x) { __asm__("fsqrt %d0, %d0" : "+w"(x)); return x; }
+#elif defined(__AVX__)
+NEVE_INLINE float neve_root32(float x) { __asm__("vsqrtss %0, %0, %0" : "+x"(x)); return x; }
+NEVE_INLINE double neve_root64(double x) { __asm__("vsqrtsd %0, %0, %0" : "+x"(x)); return x; }
+#else
+NEVE_INLINE float neve_root32(float x) { __asm__("sqrtss %0, %0" : "+x"(x)); return x; }
+NEVE_INLINE double neve_root64(double x) { __asm__("sqrtsd %0, %0" : "+x"(x)); return x; }
+#endif
+
 /* This thread's contiguous share of 0..n: shares differ by at most one. */
 NEVE_INLINE neve_range neve_share(int64_t n, const neve_thread *th)
 {

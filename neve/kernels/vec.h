@@ -214,7 +214,7 @@ NEVE_INLINE vf vsqrt(vf v)
 #elif defined(NEVE_NEON)
     return vsqrtq_f32(v);
 #else
-    return (vf){__builtin_sqrtf(v[0]), __builtin_sqrtf(v[1]), __builtin_sqrtf(v[2]), __builtin_sqrtf(v[3])};
+    return (vf){neve_root32(v[0]), neve_root32(v[1]), neve_root32(v[2]), neve_root32(v[3])};
 #endif
 }
 
