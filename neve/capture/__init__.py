@@ -1,0 +1,33 @@
+"""Capture: the one stage that knows torch, whose release is checked when this is imported."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+from neve.errors import NeveError
+
+OLDEST, NEWEST = (2, 13), (2, 13)
+"""The releases of torch that neve is tested with; pyproject.toml says the same."""
+
+MEND = "pip install 'neve[compile]'"
+
+
+def check_release(version: str) -> None:
+    """NeveError if this release of torch is too old, a warning if it is newer than any that was tested."""
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    oldest, newest = (".".join(map(str, release)) for release in (OLDEST, NEWEST))
+    if found < OLDEST:
+        raise NeveError(f"neve compiles with torch >= {oldest}, and torch {version} is installed: {MEND}")
+    if found > NEWEST:
+        warnings.warn(f"neve is tested with torch {oldest} to {newest}, not with {version}: {MEND}", stacklevel=3)
+
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise NeveError(f"compiling needs PyTorch, which is not installed: {MEND} (loading and running do not)") from error
+
+check_release(torch.__version__)

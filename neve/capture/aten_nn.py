@@ -10,11 +10,11 @@ import numpy as np
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import DType
+from neve.ir.types import DType, dim, numel
 from neve.ops.conv import Conv, ConvTranspose
 from neve.ops.matmul import Linear, MatMul
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
-from neve.ops.reduce import Sum
+from neve.ops.reduce import Mean, Sum, Var
 
 Ints = Sequence[int] | int
 
@@ -87,6 +87,20 @@ def linear(c: Context, x: Value, w: Value, bias: Value | None = None) -> Value:
     return y if len(x.shape) > 1 else c.reshape(y, y.shape[1:])
 
 
+@aten("bilinear")
+def bilinear(c: Context, a: Value, b: Value, w: Value, bias: Value | None = None) -> Value:
+    """out[…, o] = Σ_ij a[…, i] w[o, i, j] b[…, j] + bias[o]."""
+    outputs, first, second = w.shape
+    rows = c(
+        MatMul(),
+        c.reshape(a, (numel(a.shape[:-1]), first)),
+        c.reshape(c.permute(w, (1, 0, 2)), (first, dim(outputs * second))),
+    )
+    rows = c.reshape(rows, (*a.shape[:-1], outputs, second))
+    y = c(Sum((len(rows.shape) - 1,), False), c("mul", rows, c.unsqueeze(b, len(b.shape) - 1)))
+    return y if bias is None else c("add", y, bias)
+
+
 @aten("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
 def matmul(c: Context, a: Value, b: Value) -> Value:
     rows = a if len(a.shape) > 1 else c.unsqueeze(a, 0)
@@ -148,7 +162,8 @@ def layer_norm(
 def native_layer_norm(
     c: Context, x: Value, shape: Sequence[Any], w: Value | None, b: Value | None, eps: float
 ) -> tuple[Any, ...]:
-    return layer_norm(c, x, shape, w, b, eps), None, None
+    dims = tuple(range(len(x.shape) - len(shape), len(x.shape)))
+    return layer_norm(c, x, shape, w, b, eps), *_statistics(c, x, dims, eps, keepdim=True)
 
 
 @aten("group_norm")
@@ -176,7 +191,19 @@ def native_group_norm(
     groups: int,
     eps: float,
 ) -> tuple[Any, ...]:
-    return group_norm(c, x, groups, w, b, eps), None, None
+    runs = c.reshape(x, (n, groups, dim(channels // groups * positions))) if c.used(1) or c.used(2) else x
+    return group_norm(c, x, groups, w, b, eps), *_statistics(c, runs, (2,), eps, keepdim=False)
+
+
+def _statistics(
+    c: Context, x: Value, dims: tuple[int, ...], eps: float, keepdim: bool
+) -> tuple[Value | None, Value | None]:
+    """The mean and 1 / √(variance + eps) that a normalisation gives besides, where they are used."""
+    mean = c(Mean(dims, keepdim), x) if c.used(1) else None
+    if not c.used(2):
+        return mean, None
+    var = c(Var(dims, keepdim, 0.0), x)
+    return mean, c("rsqrt", c("add", var, c.full(eps, x.dtype)))
 
 
 @aten("instance_norm")

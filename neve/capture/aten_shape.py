@@ -191,7 +191,7 @@ def repeat(c: Context, x: Value, repeats: Sequence[Any]) -> Value:
 
 @aten("roll")
 def roll(c: Context, x: Value, shifts: Any, axes: Any = ()) -> Value:
-    shifts, axes = ([v] if not isinstance(v, list) else v for v in (shifts, axes))
+    shifts, axes = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (shifts, axes))
     if not axes:
         return c.reshape(_roll(c, c.reshape(x, (x.type.numel,)), shifts[0], 0), x.shape)
     for shift, axis in zip(shifts, axes, strict=True):

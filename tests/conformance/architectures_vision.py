@@ -146,7 +146,7 @@ ROWS = [
     A(
         "EfficientNetConfig",
         "EfficientNetForImageClassification",
-        {"image_size": 64, "width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 32, "num_labels": 7},
+        {"image_size": 64, "width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320, "num_labels": 7},
         image(64),
     ),
     A(
@@ -178,12 +178,6 @@ ROWS = [
             "key_dim": [8, 8, 8],
             "num_labels": 7,
         },
-        image(64),
-    ),
-    A(
-        "CvtConfig",
-        "CvtForImageClassification",
-        {"embed_dim": [8, 16, 32], "num_heads": [1, 2, 4], "depth": [1, 1, 2], "num_labels": 7},
         image(64),
     ),
     A(

@@ -1,4 +1,4 @@
-"""A sample of the sweeps: what was right stays right. The whole sweeps are commands: see `opdb`, `sweep_transformers`."""
+"""A sample of the sweeps: what was right stays right. The whole ones are commands: see `opdb`, `sweep_transformers`."""
 
 from __future__ import annotations
 
