@@ -61,7 +61,8 @@ def decompositions() -> dict[Any, Any]:
     from torch._decomp import global_decomposition_table
     from torch.export import default_decompositions
 
-    all_known = dict(global_decomposition_table["post_autograd"]) | dict(default_decompositions().items())
+    core: Any = default_decompositions()
+    all_known = dict(global_decomposition_table["post_autograd"]) | dict(core.items())
     return {op: f for op, f in all_known.items() if op not in table()}
 
 

@@ -204,8 +204,8 @@ def power(c: Context, x: Any, y: Any) -> Value:
     if dtype is DType.bool:
         raise Refusal("pow of bool is not supported")
     if isinstance(y, (int, float)) and dtype.is_float and y in SPECIAL_POWERS:
-        v = c.tensor(x, dtype)
-        return SPECIAL_POWERS[y](c, v)
+        special: Value = SPECIAL_POWERS[y](c, c.tensor(x, dtype))
+        return special
     if isinstance(y, (int, float)) and not isinstance(y, bool) and dtype.is_int and 0 <= y <= 4 and y == int(y):
         return _repeated(c, c.tensor(x, dtype), int(y))
     return c("pow", c.tensor(x, dtype), c.tensor(y, dtype))

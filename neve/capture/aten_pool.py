@@ -87,7 +87,7 @@ def _resize(
 ) -> tuple[tuple[Any, ...], tuple[float | None, ...]]:
     """Output sizes and scale arguments of an upsample op; args are what follows the input (and align_corners)."""
     n = _spatial(c)
-    scales = args[1:]
+    scales: Any = args[1:]
     if c.node.target._overloadname == "vec":
         scales = args[-1] if args else kwargs.get("scale_factors")
     elif not scales:

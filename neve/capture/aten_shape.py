@@ -151,11 +151,12 @@ def unbind(c: Context, x: Value, axis: int = 0) -> tuple[Value, ...]:
 )
 def split(c: Context, x: Value, sizes: Any, axis: int = 0, **kwargs: Any) -> tuple[Value, ...]:
     axis = c.axis(kwargs.get("dim", axis), len(x.shape))
-    parts, at = [], 0
+    at: Dim = 0
+    parts = []
     for val in c.node.meta["val"]:
         size = c.type_of(val).shape[axis]
         parts.append(c.slice(x, axis, dim(at), dim(at + size)))
-        at = dim(at + size)  # type: ignore[assignment]
+        at = dim(at + size)
     return tuple(parts)
 
 

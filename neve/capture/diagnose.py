@@ -55,9 +55,9 @@ def module(node: fx.Node, strip: str = "") -> str:
 
 
 def _frame(node: fx.Node) -> tuple[str, ...] | None:
-    frames = FRAME.findall(node.meta.get("stack_trace") or "")
+    frames: list[tuple[str, ...]] = FRAME.findall(node.meta.get("stack_trace") or "")
     own = [f for f in frames if not f[0].startswith(INTERNAL)]
-    return (own or frames or [None])[-1]  # type: ignore[list-item]
+    return (own or frames)[-1] if frames else None
 
 
 def _short(path: str) -> str:

@@ -110,7 +110,7 @@ def named_symbols(
         for tensor, s in _pairs(value, spec):
             fake = fakes[order[id(tensor)]]
             for axis, d in _axes(tensor, s).items():
-                size = fake.shape[axis]  # type: ignore[union-attr]
+                size = fake.shape[axis]
                 if isinstance(size, torch.SymInt):
                     _name(size.node.expr, d, found)
     return found

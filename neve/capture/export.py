@@ -24,6 +24,7 @@ from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
 from neve.ir.graph import GraphBuilder, Method, Program, Value
+from neve.ir.types import DType, TensorType
 from neve.ops.control import WriteState
 
 MUTATIONS = frozenset(
@@ -107,8 +108,8 @@ def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
         raise CaptureError(
             f"a {type(model).__name__} is no model: pass an nn.Module, an ExportedProgram or the path of a .pt2 file"
         )
-    example = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
-    return Exported("forward", model, *example, example=example)
+    given, named = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
+    return Exported("forward", model, given, named, example=(given, named))
 
 
 def _export_all(
@@ -191,7 +192,7 @@ def _decompose(program: Any) -> Any:
 
 
 def _tensor(program: Any, target: str) -> torch.Tensor:
-    found = program.state_dict.get(target)
+    found: torch.Tensor | None = program.state_dict.get(target)
     return program.constants[target] if found is None else found
 
 
@@ -267,7 +268,7 @@ def _input(walk: Walk, node: Any) -> Value:
         return walk.b.input(node.name, walk.c.type_of(val))
     except Exception as error:
         walk.reasons.append(f"the input {node.name!r}: {error}")
-        return walk._placeholder(torch.empty(()))
+        return Value(walk.b.fresh("unsupported"), TensorType((), DType.float32))
 
 
 def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
@@ -278,7 +279,7 @@ def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tre
         value, kind = value if isinstance(value, Value) else size_value(walk.c, value), "int"
     if not isinstance(value, Value):
         try:
-            kind = {int: "int", float: "float", bool: "bool"}.get(getattr(value, "kind", None))
+            kind = {int: "int", float: "float", bool: "bool"}.get(getattr(value, "kind", object))
             value = value.value if kind else size_value(walk.c, value)
         except (UnsupportedSize, ValueError) as error:
             walk.reasons.append(f"an output: {error}")

@@ -191,7 +191,7 @@ class Walk:
             return False
         for x, y in zip(a.shape, b.shape, strict=True):
             if not same(x, y):
-                e = sympy.sympify(x - y)
+                e = sympy.sympify(x) - sympy.sympify(y)
                 if not e.free_symbols or any(v is not None and v != 0 for v in guards.values(e, self.symbols)):
                     return False
         return True
