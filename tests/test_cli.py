@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neve.build.target import native
 from neve.cli.app import run
 
 ROOT = Path(__file__).parents[1]
@@ -258,3 +259,17 @@ def test_the_command_starts_without_torch_and_says_what_it_lacks() -> None:
     assert helped.returncode == 0 and "Exit codes" in helped.stdout
     lacking = start("typer", "--help")
     assert lacking.returncode == 3 and "pip install 'neve[cli]'" in lacking.stderr
+
+
+@pytest.mark.parametrize("target", ["aarch64", "aarch64-android", "aarch64-ios", "x86_64-avx2-windows", "wasm32"])
+def test_other_targets_are_built_and_said_not_to_have_run(
+    folder: Path, target: str, tmp_path: Path, compiler_names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "zig" not in compiler_names:
+        pytest.skip("no zig here")
+    path = tmp_path / "other.neve"
+    assert run(["compile", f"{folder}/cli_models.py:net", "-o", str(path), "--target", target]) == 0
+    assert "not run" in capsys.readouterr().out
+    assert list(told(capsys, "inspect", path)["targets"]) == [target]
+    if target != f"{native().name}":
+        assert "has no library for this machine" in refused(capsys, 1, "run", path)

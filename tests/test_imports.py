@@ -14,6 +14,7 @@ import pytest
 from neve.artifact import Artifact, Binary, save
 from neve.build.target import native
 from neve.build.toolchain import build
+from neve.errors import NeveError
 from tests.handmade import affine
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ BARRED = {"torch", "sympy", "transformers", "typer", "rich", "scipy", "ziglang"}
 class Barred(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.split(".")[0] in BARRED:
-            raise ImportError(f"{name} is barred")
+            raise ModuleNotFoundError(f"{name} is barred", name=name)
 sys.meta_path.insert(0, Barred())
 import numpy as np
 import neve
@@ -128,7 +129,7 @@ print(module(np.arange(8, dtype=np.float32)).tolist(), module.graph, module.meth
 assert not BARRED & set(sys.modules)
 try:
     neve.compile(None)
-except ImportError as error:
+except neve.NeveError as error:
     print("refused:", error)
 """
 
@@ -151,4 +152,16 @@ def test_load_and_call_need_numpy_alone(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0] the graph")
-    assert "is barred" in done.stdout
+    assert "refused: compiling needs PyTorch" in done.stdout
+
+
+def test_releases_of_torch() -> None:
+    from neve.capture import NEWEST, OLDEST, check_release
+
+    check_release("2.13.0+cpu")
+    with pytest.raises(NeveError, match=r"torch 2\.12\.1 is installed"):
+        check_release("2.12.1")
+    with pytest.warns(UserWarning, match="not with 3.0"):
+        check_release("3.0.0a0+git1234")
+    after = f"{NEWEST[0]}.{NEWEST[1] + 1}"
+    assert f'"torch>={OLDEST[0]}.{OLDEST[1]},<{after}"' in (ROOT / "pyproject.toml").read_text()

@@ -125,6 +125,8 @@ void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int value, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 
+/* Windows' objects have no weak symbols: there only the first unit has the definitions. */
+#if !defined(_WIN32) || !defined(NEVE_UNIT) || NEVE_UNIT == 0
 typedef uint64_t neve_word __attribute__((aligned(1), may_alias));
 
 NEVE_LIBCALL void *memcpy(void *NEVE_RESTRICT to, const void *NEVE_RESTRICT from, size_t n)
@@ -187,6 +189,25 @@ NEVE_LIBCALL int memcmp(const void *a, const void *b, size_t n)
     }
     return 0;
 }
+#endif
+
+/* Android's compilers turn the barrier's addition into a call of their run-time library, which is not linked. */
+#if defined(__aarch64__) && defined(__ANDROID__)
+int32_t __aarch64_ldadd4_acq_rel(int32_t value, int32_t *at);
+
+NEVE_LIBCALL int32_t __aarch64_ldadd4_acq_rel(int32_t value, int32_t *at)
+{
+    int32_t old, sum, failed;
+    __asm__ volatile("1: ldaxr %w0, [%3]\n"
+                     "   add %w1, %w0, %w4\n"
+                     "   stlxr %w2, %w1, [%3]\n"
+                     "   cbnz %w2, 1b"
+                     : "=&r"(old), "=&r"(sum), "=&r"(failed)
+                     : "r"(at), "r"(value)
+                     : "memory");
+    return old;
+}
+#endif
 #endif
 
 #endif
