@@ -19,11 +19,14 @@ from neve.ir.loops import Load, Tensor
 from neve.ir.types import DType
 from neve.plan.bind import Packed, Pointer
 from neve.plan.buffers import Buffer
+from neve.plan.fuse import cost
 from neve.plan.group import Member, Nest
 from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
 from neve.plan.stages import Compute, Reduce, Scan
 
+LONG_EPILOGUE = 12
+"""From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
 KERNELS = Path(__file__).parent.parent / "kernels"
 BASE = ("rt.h", "vec.h", "math.h", "nest.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
@@ -127,6 +130,8 @@ class MethodWriter:
         """C statements for the steps."""
         out: list[str] = []
         for s in steps:
+            if _is_empty(s):
+                continue
             if isinstance(s, Nest):
                 out.append(self._call(indent, *self._nest(s)))
             elif isinstance(s, Kernel):
@@ -149,7 +154,7 @@ class MethodWriter:
 
     def _flag(self, t: Tensor) -> str:
         buffer = self.schedule.buffers[t]
-        return f"*(const uint8_t *){self.base(buffer)}"
+        return f"*(const uint8_t *)({self.base(buffer)})"
 
     def _call(self, indent: str, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
         self.sites.append(CallSite(kernel, tuple(pointers), label, origin))
@@ -215,6 +220,8 @@ class MethodWriter:
         store = [self._store(k, args, partial) for partial in (False, True)]
         names = ", ".join(c.name for c in bound.coords)
         macros = [f"#define {name} {value}" for name, value in choice.macros]
+        if choice.header == "gemm.h" and stage.epilogue is not None and cost(stage.epilogue.expr) >= LONG_EPILOGUE:
+            macros.append("#define K_STORE_LOOP 1")
         text = "\n".join([
             *store, "#define KN(x) @_##x", *macros, f"#define K_STORE(v, {names}) @_store(p, s, v, {names})",
             f"#define K_STORE_N(v, cnt, {names}) @_store_n(p, s, v, cnt, {names})", f'#include "kernels/{choice.header}"', _head(),
@@ -350,6 +357,12 @@ def canonical(nest: Nest, buffers: Mapping[Tensor, Buffer]) -> tuple[Nest, dict[
 
 def _head() -> str:
     return "NEVE_KERNEL void @(void *const *p, const int64_t *s, neve_thread *th)\n{\n    (void)p; (void)s; (void)th;"
+
+
+def _is_empty(s: Step) -> bool:
+    """Whether the step writes tensors without elements only."""
+    outs = [m.stage.out for m in s.members] if isinstance(s, Nest) else s.stage.outputs if isinstance(s, (Kernel, ExternCall)) else ()
+    return bool(outs) and all(t.type.numel == 0 for t in outs)
 
 
 def _row_bytes(b: Buffer) -> int:

@@ -18,6 +18,15 @@ NEVE_INLINE int64_t neve_floor_mod(int64_t a, int64_t b)
 NEVE_INLINE int64_t neve_to_int64(double x) { return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN; }
 NEVE_INLINE int32_t neve_to_int32(double x) { return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN; }
 
+/* log(exp(a) + exp(b)) without overflow; NaN if either is, the infinity if both are the same one. */
+NEVE_INLINE double sd_logaddexp(double a, double b)
+{
+    if (a == b)
+        return a + 0.69314718055994530942;
+    double high = sd_maximum(a, b), low = sd_minimum(a, b);
+    return high + sd_log1p(sd_exp(low - high));
+}
+
 NEVE_INLINE vf vload_strided_n(const float *p, int64_t stride, int64_t cnt)
 {
     vf v = vset(0.0f);

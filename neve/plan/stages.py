@@ -240,7 +240,7 @@ class Block:
     def free(self) -> set[Tensor]:
         """Tensors read but not defined inside."""
         inside = {t for s in self.stages for t in s.outputs}
-        return {t for s in self.stages for t in s.reads} | set(self.outputs) - inside
+        return ({t for s in self.stages for t in s.reads} | set(self.outputs)) - inside
 
 
 def loads(e: Expr) -> Iterator[Load]:

@@ -15,6 +15,9 @@ CONTROL = {"if", "while", "read_state", "write_state", "raise"}
 WEIGHTS = {"convolution": (1,), "linear": (1,), "gru": (1, 2), "lstm": (1, 2), "rnn": (1, 2)}
 """Inputs that are constants in models: samples run with them as constants too."""
 
+ABSOLUTE = {"gelu": 4e-7, "gelu_tanh": 3e-7}
+"""Functions whose error is bounded by this times 1 + |x|, as kernels/math_f32.h documents, also where the value is tiny."""
+
 OPS = sorted(name for name in REGISTRY if name not in CONTROL)
 
 
@@ -22,25 +25,28 @@ def samples_of(name: str) -> list[Sample]:
     return list(REGISTRY[name].samples())
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_compiled_sample(name: str) -> None:
+CHUNK = 16
+"""Ops a library: a compilation costs more than a method in it."""
+
+
+@pytest.mark.parametrize("names", [OPS[k : k + CHUNK] for k in range(0, len(OPS), CHUNK)], ids=lambda names: f"{names[0]}..{names[-1]}")
+def test_compiled_samples(names: list[str]) -> None:
     """Compiled output equals eval: floats within the tolerance of their type, NaN and Inf in the same places, the others exactly."""
-    samples = samples_of(name)
-    graphs, kept = {}, {}
-    for k, s in enumerate(samples):
-        for tag, constants in (("s", ()), ("w", WEIGHTS.get(name, ()))):
-            if tag == "w" and not constants:
-                continue
-            graphs[f"{tag}{k}"], kept[f"{tag}{k}"] = as_graph(s, constants), (s, constants)
-    module = build_methods(graphs)
+    cases = {}
+    for name in names:
+        for k, sample in enumerate(samples_of(name)):
+            cases[f"{name}_{k}"] = (sample, as_graph(sample), ())
+            if name in WEIGHTS:
+                cases[f"{name}_{k}_w"] = (sample, as_graph(sample, WEIGHTS[name]), WEIGHTS[name])
+    module = build_methods({key: graph for key, (_, graph, _) in cases.items()})
     bad = []
-    for key, graph in graphs.items():
-        s, constants = kept[key]
-        types = types_of(s)
+    for key, (s, graph, constants) in cases.items():
         want = evaluate(s.op, s.inputs, [v.dtype for v in graph.outputs])
         got = call(module, key, graph, [x for i, x in enumerate(s.inputs) if i not in constants])
         for i, (g, w, v) in enumerate(zip(got, want, graph.outputs, strict=True)):
             error = relative_error(np.asarray(g), np.asarray(w))
+            if s.op.name in ABSOLUTE and v.dtype is DType.float32:
+                error = relative_error(g - w, np.zeros_like(w)) / (1 + np.abs(s.inputs[0]).max(initial=0)) / ABSOLUTE[s.op.name] * 1e-5
             if not error <= TOLERANCE.get(v.dtype, 0.0):
-                bad.append(f"{key} {s.op} on {', '.join(map(str, types))}: output {i} off by {error:.1e}")
-    assert not bad, f"{len(bad)} of {len(graphs)}:\n" + "\n".join(bad[:10])
+                bad.append(f"{key} {s.op} on {', '.join(map(str, types_of(s)))}: output {i} off by {error:.1e}")
+    assert not bad, f"{len(bad)} of {len(cases)}:\n" + "\n".join(bad[:25])

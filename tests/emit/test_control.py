@@ -1,0 +1,126 @@
+"""Control flow and state in compiled code, against the interpreter."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from neve.build.target import native
+from neve.build.toolchain import build
+from neve.check.verify import relative_error
+from neve.emit.program import emit
+from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Program, StateVar, Value
+from neve.ir.interpret import interpret
+from neve.ir.types import DType, TensorType
+from neve.ops.base import REGISTRY
+from neve.ops.control import If, Raise, ReadState, While, WriteState
+from neve.ops.matmul import Linear
+from neve.ops.source import Constant, Full
+from neve.runtime.loader import Module, open_library
+from tests.emit.programs import FAST, call
+
+F, I, B = DType.float32, DType.int64, DType.bool
+
+
+def vec(n: int = 5) -> TensorType:
+    return TensorType((n,), F)
+
+
+def op(b: GraphBuilder, name: str, *inputs: Value) -> Value:
+    return b(REGISTRY[name](), *inputs)
+
+
+def scalar(b: GraphBuilder, value: float, dtype: DType = F) -> Value:
+    return b(Full((), value, dtype))
+
+
+def graph(types: Sequence[TensorType], body) -> Graph:  # type: ignore[no-untyped-def]
+    b = GraphBuilder()
+    ins = [b.input(f"x{k}", t) for k, t in enumerate(types)]
+    return b.build(body(b, *ins))
+
+
+def compiled(methods: dict[str, Graph], threads: int = 1) -> Module:
+    e = emit(Program({k: Method(g) for k, g in methods.items()}), native(), "control", 2)
+    return open_library(build(e.source, extra=FAST).path, e.source.signature, e.source.weights, threads)
+
+
+def collatz() -> Graph:
+    """Steps of the Collatz sequence from n to 1: a loop with a branch on data inside."""
+    zero = TensorType((), I)
+
+    def step(b: GraphBuilder, n: Value, k: Value) -> list[Value]:
+        even = op(b, "eq", op(b, "remainder", n, scalar(b, 2, I)), scalar(b, 0, I))
+        half = graph([zero], lambda b, n: [op(b, "floor_divide", n, scalar(b, 2, I))])
+        more = graph([zero], lambda b, n: [op(b, "add", op(b, "mul", n, scalar(b, 3, I)), scalar(b, 1, I))])
+        return [b(If(half, more), even, n), op(b, "add", k, scalar(b, 1, I))]
+
+    cond = graph([zero, zero], lambda b, n, k: [op(b, "gt", n, scalar(b, 1, I))])
+    body = graph([zero, zero], step)
+    return graph([zero], lambda b, n: [*b.emit(While(cond, body), n, scalar(b, 0, I))])
+
+
+def swapping_loop() -> Graph:
+    """Carried tensors that swap places, beside an operand that the loop only reads."""
+    t, s = vec(37), TensorType((), I)
+    cond = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "lt", k, scalar(b, 3, I))])
+    body = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "add", k, scalar(b, 1, I)), y, op(b, "add", x, z), z])
+    return graph([s, t, t, t], lambda b, k, x, y, z: [*b.emit(While(cond, body), k, x, y, z)])
+
+
+def branch_with_kernels() -> Graph:
+    """A matrix product in one branch, an operand handed through in the other; the result is used again."""
+    rng = np.random.default_rng(0)
+    w = ConstTensor("w", rng.standard_normal((16, 16), np.float32), F)
+    t = TensorType((3, 16), F)
+    then = graph([t], lambda b, x: [op(b, "tanh", b(Linear(), x, b(Constant(w))))])
+    orelse = graph([t], lambda b, x: [x])
+
+    def body(b: GraphBuilder, x: Value, p: Value) -> list[Value]:
+        y = b(If(then, orelse), p, x)
+        return [op(b, "add", y, x), y]
+
+    return graph([t, TensorType((), B)], body)
+
+
+def counter() -> tuple[Graph, Graph, StateVar]:
+    """Two methods that share a state: one reads before and after it writes."""
+    var = StateVar("count", np.arange(4, dtype=np.float32), F)
+
+    def bump(b: GraphBuilder, x: Value) -> list[Value]:
+        old = b(ReadState(var))
+        b.emit(WriteState(var), op(b, "add", old, x))
+        return [old, op(b, "mul", b(ReadState(var)), scalar(b, 2.0))]
+
+    return graph([vec(4)], bump), graph([], lambda b: [b(ReadState(var))]), var
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_loops_and_branches(threads: int) -> None:
+    graphs = {"collatz": collatz(), "swap": swapping_loop(), "branch": branch_with_kernels()}
+    m = compiled(graphs, threads)
+    rng = np.random.default_rng(1)
+    x = [rng.standard_normal(37).astype(np.float32) for _ in range(3)]
+    m16 = rng.standard_normal((3, 16)).astype(np.float32)
+    problems = [("collatz", (np.array(n),)) for n in (1, 2, 27, 97)]
+    problems += [("swap", (np.array(k), *x)) for k in (0, 1, 2, 3, 9)]
+    problems += [("branch", (m16, np.array(p))) for p in (True, False)]
+    for name, inputs in problems:
+        for got, want in zip(call(m, name, graphs[name], inputs), interpret(graphs[name], inputs), strict=True):
+            assert relative_error(np.asarray(got), np.asarray(want)) <= 1e-6, name
+
+
+def test_state_is_shared_kept_and_reset() -> None:
+    bump, show, var = counter()
+    m = compiled({"bump": bump, "show": show})
+    state: dict[StateVar, np.ndarray] = {}
+    for k in range(3):
+        x = np.full(4, k + 1, np.float32)
+        for got, want in zip(call(m, "bump", bump, (x,)), interpret(bump, (x,), state), strict=True):
+            np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(call(m, "show", show, ())[0], state[var])
+    other = m.clone()
+    np.testing.assert_array_equal(call(other, "show", show, ())[0], var.init)
+    m.reset()
+    np.testing.assert_array_equal(call(m, "show", show, ())[0], var.init)
