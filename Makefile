@@ -34,10 +34,12 @@ test: $(READY) ## the tests (some 20 minutes on two processors)
 	$(PYTEST) $(PARALLEL)
 
 quick: $(READY) ## the tests of what changes most, in two minutes
-	$(PYTEST) $(PARALLEL) -q -m 'not slow and not models' tests/ir tests/passes tests/plan tests/emit tests/capture tests/test_cli.py tests/test_imports.py
+	$(PYTEST) $(PARALLEL) -q tests/ir tests/passes tests/capture tests/build tests/runtime tests/test_imports.py tests/test_cli.py
 
-sweep: $(READY) ## torch's operator samples and transformers' architectures, slow
-	$(PYTEST) -m slow tests
+sweep: $(READY) ## torch's operator samples and transformers' architectures: what is right, refused, wrong; an hour
+	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled
+	$(TESTENV) $(PY) -m tests.conformance.sweep_transformers --backend compiled
+	$(PYTEST) -m slow tests || test $$? -eq 5 # 5: no test is marked slow
 
 bench: $(READY) ## latency of kernels on this machine
 	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) $$b || exit 1; done

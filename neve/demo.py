@@ -75,10 +75,10 @@ def run_demo(keep: Path | None, threads: int, query: str, as_json: bool) -> None
     latency, sizes = told["latency"], told["bytes"]
     same = "the same order as PyTorch's" if told["same_ranking_as_pytorch"] else "[red]not PyTorch's order[/]"
     out.print(f"\n{same}; the vectors differ by {told['max_error']:.1e} at most (they have length 1)")
-    plural = "s" if threads > 1 else ""
+    plural, times = "s" if threads > 1 else "", latency["pytorch"] / latency["neve"]
     out.print(
-        f"one sentence of {TOKENS} tokens, {threads} thread{plural}: neve [bold]{duration(latency['neve'])}[/], PyTorch "
-        f"{duration(latency['pytorch'])} ({latency['pytorch'] / latency['neve']:.2f} times neve's)"
+        f"one sentence of {TOKENS} tokens, {threads} thread{plural}: neve [bold]{duration(latency['neve'])}[/], "
+        f"PyTorch {duration(latency['pytorch'])} ({times:.2f} times neve's)"
     )
     out.print(f"code {size(sizes['code'])}, weights {size(sizes['weights'])}; compiled in {duration(seconds)}")
     out.print(
@@ -137,7 +137,7 @@ def _encoder(folder: Path) -> Any:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     class Encoder(nn.Module):
         def __init__(self) -> None:

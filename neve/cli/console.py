@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from neve.errors import BuildError, CacheError, NeveError
 
@@ -61,8 +62,14 @@ def progress(what: str, quiet: bool) -> Iterator[Callable[[float, str], None] | 
     if quiet or not err.is_terminal:
         yield None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.fields[what]}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.description}"), console=err, transient=True) as bar:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[what]}"),
+        BarColumn(20),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
+    elapsed = TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7))
+    with Progress(*columns, elapsed, TextColumn("{task.description}"), console=err, transient=True) as bar:
         task = bar.add_task("", total=1.0, what=what)
         yield lambda done, text: bar.update(task, completed=done, description=text)
 
