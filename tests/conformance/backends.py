@@ -6,7 +6,7 @@ A backend takes (model, args, kwargs) and gives a function of the flat tensors a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from neve.capture.constants import to_numpy
 from neve.capture.export import capture
+from neve.runtime.trees import Struct
 
 Run = Callable[[Sequence[torch.Tensor]], Sequence[np.ndarray]]
 Backend = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any]], Run]
@@ -46,9 +47,18 @@ def compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     def call(tensors: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
         given = iter(tensors)
         a, k = pytree.tree_unflatten([next(given) if isinstance(x, torch.Tensor) else x for x in leaves], spec)
-        return [to_numpy(t) for t in pytree.tree_leaves(module(*a, **k)) if isinstance(t, torch.Tensor)]
+        return [to_numpy(t) for t in _tensors(module(*a, **k))]
 
     return call
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a result, in order; a model's output object comes as a `Struct`."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict, Struct)):
+        for part in value if isinstance(value, (tuple, list)) else value.values():
+            yield from _tensors(part)
 
 
 BACKENDS: dict[str, Backend] = {"interpret": interpret, "compiled": compiled}

@@ -9,15 +9,13 @@ import pytest
 from tests.conformance.opdb import FLOOR, sweep
 from tests.conformance.sweep_transformers import sweep as sweep_models
 
-EVERY = 12
-SAMPLES = 4
 MODELS = ("BertModel", "GPT2LMHeadModel", "LlamaForCausalLM", "SwinForImageClassification", "Wav2Vec2Model", "T5Model")
 
 
-@pytest.mark.parametrize("offset", [0, EVERY // 2])
-def test_operators_that_were_right_stay_right(offset: int) -> None:
-    floor = json.loads(FLOOR.read_text())["interpret"]
-    results = sweep(floor[offset::EVERY], "interpret", limit=SAMPLES)
+@pytest.mark.parametrize(("backend", "every", "samples"), [("interpret", 6, 4), ("compiled", 40, 3)])
+def test_operators_that_were_right_stay_right(backend: str, every: int, samples: int) -> None:
+    floor = json.loads(FLOOR.read_text())[backend]
+    results = sweep(floor[::every], backend, limit=samples)
     assert {n: r["detail"] for n, r in results.items() if r["class"] != "right"} == {}
 
 
