@@ -9,10 +9,10 @@ import pytest
 from tests.conformance.opdb import FLOOR, sweep
 from tests.conformance.sweep_transformers import sweep as sweep_models
 
-MODELS = ("BertModel", "GPT2LMHeadModel", "LlamaForCausalLM", "SwinForImageClassification", "Wav2Vec2Model", "T5Model")
+MODELS = ("BertModel", "LlamaForCausalLM", "SwinForImageClassification", "Wav2Vec2Model")
 
 
-@pytest.mark.parametrize(("backend", "every", "samples"), [("interpret", 6, 4), ("compiled", 40, 3)])
+@pytest.mark.parametrize(("backend", "every", "samples"), [("interpret", 12, 3), ("compiled", 60, 2)])
 def test_operators_that_were_right_stay_right(backend: str, every: int, samples: int) -> None:
     floor = json.loads(FLOOR.read_text())[backend]
     results = sweep(floor[::every], backend, limit=samples)
