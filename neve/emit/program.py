@@ -133,7 +133,7 @@ def _c_file(name: str, unit: Unit, written: Mapping[str, tuple[Method, MethodWri
     for text, k in unit.kernels.items():
         body = text.replace("@", f"k{k}")
         out += [f"#if NEVE_HAS({k})", body, "#else", f"NEVE_KERNEL void k{k}(void *const *p, const int64_t *s, neve_thread *th);", "#endif", ""]
-    out += ["#if NEVE_UNIT == 0", f"#define CALL(i, kernel, p) kernel(p, s, th); neve_barrier(th)",
+    out += ["#if NEVE_UNIT == 0", _CALL,
             f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
             f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; int64_t s[{max(len(unit.symbols), 1)}]; char *arena; "
             "int32_t code; } neve_call;", ""]
@@ -155,6 +155,13 @@ _UNITS = """#ifndef NEVE_UNITS
 #else
 #define NEVE_HAS(k) 1
 #define NEVE_KERNEL static
+#endif"""
+
+
+_CALL = """#ifdef NEVE_PROFILE
+#define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
+#else
+#define CALL(i, kernel, p) do { kernel(p, s, th); neve_barrier(th); } while (0)
 #endif"""
 
 
@@ -189,6 +196,7 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
                    f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;"]
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
+        "#ifdef NEVE_PROFILE", "#undef TICKS", f"#define TICKS {symbol}_ticks", f"NEVE_API uint64_t {symbol}_ticks[{max(len(writer.sites), 1)}];", "#endif",
         f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)", "{",
         "    neve_call *const call = arg;", f"    if (tid >= {layout.threads}) return;", f"    nt = nt > {layout.threads} ? {layout.threads} : nt;",
         f"    char *const ctx = (char *)call->ctx;",

@@ -112,6 +112,22 @@ NEVE_INLINE void neve_barrier(neve_thread *th)
         neve_barrier_wait(th);
 }
 
+#ifdef NEVE_PROFILE
+/* A clock for profiles: the processor's time stamp counter, or its like. */
+NEVE_INLINE uint64_t neve_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t;
+#else
+    return 0;
+#endif
+}
+#endif
+
 /* The empty asm keeps compilers from turning these loops back into calls of themselves. */
 #ifndef NEVE_HOSTED
 #if defined(_WIN32)
