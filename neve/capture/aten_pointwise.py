@@ -19,7 +19,10 @@ UNARY = (
 SAME = "neg abs sign sgn:sign"
 ROUNDING = "floor ceil trunc"
 BINARY = "mul.Tensor maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
-FLOAT_BINARY = "atan2 hypot copysign.Tensor copysign.Scalar nextafter xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
+FLOAT_BINARY = (
+    "atan2 hypot copysign.Tensor copysign.Scalar nextafter "
+    "xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
+)
 COMPARISONS = "eq ne lt le gt ge"
 
 
