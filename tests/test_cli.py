@@ -154,6 +154,15 @@ def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.Capture
         assert 0 < t["min"] <= t["median"] <= t["p95"] and t["calls"] >= 10
 
 
+def test_bench_tells_the_time_of_each_kernel(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", net, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile"]
+    kernels = told(capsys, *argv)["kernels"]
+    assert len(kernels) == told(capsys, "inspect", net)["kernel_calls"]["forward"]
+    assert all(k["seconds"] > 0 for k in kernels)
+    assert run([*map(str, argv)]) == 0
+    assert "share" in capsys.readouterr().out
+
+
 def test_unpack_writes_what_compiles(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = told(capsys, "unpack", net, "--c", tmp_path / "c")
     assert {"net.c", "net.h", "neve.h", "net.weights"} < set(found["files"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -257,6 +258,9 @@ def bench(
     random: Random = None,
     sizes: SizeOptions = None,
     method: MethodName = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also the time of each kernel; needs a C compiler.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time a compiled model's calls: median, minimum, 95th percentile.
@@ -270,6 +274,8 @@ def bench(
         neve bench model.neve --threads 1 --threads 2
 
         neve bench encoder.neve --random 0 --size s0=128 --json
+
+        neve bench model.neve --threads 1 --profile
     """
     module = neve.load(file)
     chosen = calls.pick_method(module, method)
@@ -285,15 +291,22 @@ def bench(
                 found.append(calls.time_calls(module, chosen, given, seconds, warmup))
             else:
                 err.print(f"neve: {count} threads: this model can use {module.threads} at most here", markup=False)
+        if found and profile:
+            if report_progress:
+                report_progress(0.9, "building it with a clock around every kernel")
+            profiled = _profile(module, chosen, given, found[0].threads)
     if not found:
         raise UsageError("there is no number of threads to measure")
     if as_json:
-        tell_json({"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]})
+        told = {"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]}
+        tell_json(told | ({"kernels": [asdict(line) for line in profiled.lines]} if profile else {}))
         return
     table = Table("threads", "median", "min", "p95", "mean", "calls", box=None, header_style="bold")
     for t in found:
         table.add_row(str(t.threads), *(duration(x) for x in (t.median, t.min, t.p95, t.mean)), str(t.calls))
     out.print(table)
+    if profile:
+        report.show_profile(profiled, found[0].threads)
 
 
 @app.command()
@@ -449,6 +462,13 @@ def _inputs(
     if examples is None:
         raise UsageError(f"{module.name} carries no example for {signature.name}: give --input or --random")
     return examples
+
+
+def _profile(module: Any, method: Any, given: list[calls.Array], threads: int) -> Any:
+    from neve.check.profile import profile
+
+    name = method.signature.name
+    return profile(module.artifact, calls.arguments(method.signature, given), method=name, threads=threads)
 
 
 def _compare_examples(module: Any) -> Any:

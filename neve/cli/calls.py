@@ -87,11 +87,14 @@ def example_inputs(module: Module, method: MethodSignature) -> list[Array] | Non
 def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
     """The flat outputs for flat inputs."""
     signature = method.signature
-    args = [builder(tree)(inputs) for tree in signature.args]
-    kwargs = {name: builder(tree)(inputs) for name, tree in signature.kwargs.items()}
     found: list[Any] = [None] * len(signature.outputs)
-    _gather(signature.out_tree, method(*args, **kwargs), found)
+    _gather(signature.out_tree, method(*arguments(signature, inputs)), found)
     return found
+
+
+def arguments(method: MethodSignature, inputs: Sequence[Array]) -> list[Any]:
+    """The arguments of a call, by position, those by keyword after the others."""
+    return [builder(tree)(inputs) for tree in (*method.args, *method.kwargs.values())]
 
 
 def _gather(tree: Tree, value: Any, found: list[Any]) -> None:

@@ -96,3 +96,18 @@ def show_calls(artifact: Artifact) -> None:
         for i, site in enumerate(sites):
             table.add_row(str(i), *(escape(str(site.get(key) or "")) for key in ("label", "module", "source")))
         out.print(table)
+
+
+def show_profile(profile: Any, threads: int) -> None:
+    """Each kernel's share of a call, the largest first."""
+    plural = "s" if threads > 1 else ""
+    title = f"kernels of the fastest call, {duration(profile.seconds)} on {threads} thread{plural}"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table.add_column("share", justify="right")
+    table.add_column("time", justify="right")
+    for column in ("", "kernel", "module"):
+        table.add_column(column, overflow="fold")
+    for line in sorted(profile.lines, key=lambda x: -x.seconds):
+        share, index = f"{100 * line.share:.1f}%", str(line.index)
+        table.add_row(share, duration(line.seconds), index, escape(line.label), escape(line.module or ""))
+    out.print(table)
