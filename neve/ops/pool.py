@@ -154,7 +154,12 @@ class AvgPool(Op):
         (x,) = inputs
         n, acc = len(self.kernel), wide(x.dtype)
         cell, conditions = MaxPool(self.kernel, self.stride, self.padding, (1,) * n, self.ceil_mode).window(x)
-        total = cell_sum(b, x, self.infer(x.type)[0].shape, self.kernel, cell, conditions)
+        # a window longer than the padded input has no cells beyond it
+        over = [
+            min(k, size + p) if isinstance(size, int) else k
+            for k, size, p in zip(self.kernel, x.shape[-n:], self.padding, strict=True)
+        ]
+        total = cell_sum(b, x, self.infer(x.type)[0].shape, over, cell, conditions)
         return (
             b.compute(
                 total.shape, x.dtype, lambda *i: cast(call("div", total(*i), self.divisor(x, i[-n:], acc)), x.dtype)
