@@ -1,4 +1,5 @@
 """Schedule: fused stages become steps with layouts, buffers and kernel choices, in execution order."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +9,28 @@ import numpy as np
 
 from neve.build.target import Target
 from neve.ir.graph import ConstTensor, Origin, StateVar
-from neve.ir.index import Index, Sym, Var
-from neve.ir.loops import Call, Const, Expr, Load, Tensor
-from neve.plan.bind import Bound, Packed, Pointer, bind
-from neve.plan.buffers import Access, Buffer, row_major, strides_in_order
+from neve.ir.index import Div, Index, Mod, Var
+from neve.ir.loops import Load, Tensor
+from neve.plan.bind import Bound, bind
+from neve.plan.buffers import Access, Buffer, strides_in_order
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Nest, group_rows
-from neve.plan.stages import (Block, Branch, Compute, Concat, Extern, Fail, Loop, Lowered, Move, Reduce, Scan, Stage, Template, loads)
+from neve.plan.stages import (
+    Block,
+    Branch,
+    Compute,
+    Concat,
+    Extern,
+    Fail,
+    Loop,
+    Lowered,
+    Move,
+    Reduce,
+    Scan,
+    Stage,
+    Template,
+    loads,
+)
 
 
 @dataclass(eq=False)
@@ -107,7 +123,9 @@ class _Scheduler:
             self._place(t, "state")
         for k, t in enumerate(lowered.block.outputs):
             self._place(t, "output", slot=k)
-        self.result = Schedule([], self.buffers, self.views, lowered.inputs, lowered.block.outputs, lowered.constants, lowered.states)
+        self.result = Schedule(
+            [], self.buffers, self.views, lowered.inputs, lowered.block.outputs, lowered.constants, lowered.states
+        )
         mutable = mutable_tensors(lowered.block)
         self.result.steps = self._block(lowered.block, mutable)
         return self.result
@@ -119,7 +137,9 @@ class _Scheduler:
         buffer = self.buffers.get(t)
         if buffer is not None:
             vars = tuple(Var(f"x{k}", Index.of(d)) for k, d in enumerate(t.shape))
-            return Access(buffer, vars, buffer.address([Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars]))
+            return Access(
+                buffer, vars, buffer.address([Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars])
+            )
         view = self.views[t]
         load = view.expr
         if isinstance(load, Load) and load.tensor in self.buffers:
@@ -242,7 +262,9 @@ class _Scheduler:
             if cat.out not in self.buffers:
                 self._allocate(cat.out, order)
             whole = self.buffers[cat.out]
-            self.buffers[t] = Buffer(t, whole.place, whole.strides, whole.offset + whole.strides[cat.axis] * start, whole.slot, whole)
+            self.buffers[t] = Buffer(
+                t, whole.place, whole.strides, whole.offset + whole.strides[cat.axis] * start, whole.slot, whole
+            )
             return
         self._place(t, "arena", order)
 
@@ -254,16 +276,31 @@ class _Scheduler:
             if buffer is None or buffer.place == "constant":
                 continue
             address = buffer.address(x.index)
-            forms = {v: address.affine(v) for v in s.vars}
             used = [v for v in s.vars if v in address.vars]
-            if any(forms[v] is None for v in used):
-                continue
             weight = float(np.prod([hint(v.extent) for v in used])) if used else 0.0
-            strides = [hint(f[0]) if (f := forms[v]) is not None and v in used else float("inf") for v in s.vars]
+            strides = [_rough_stride(address, v) if v in used else float("inf") for v in s.vars]
             order = tuple(sorted(range(len(s.vars)), key=lambda k: (-strides[k], k)))
             if used and (best is None or weight > best[0]):
                 best = (weight, order)
         return best[1] if best else None
+
+
+def _rough_stride(address: Index, v: Var) -> float:
+    """About how far the address moves with v, also where v is divided or reaches it by way of data."""
+    total = 0.0
+    for k, c in address.terms.items():
+        inside = [a for a in k if v == a or (not isinstance(a, Var) and v in Index.of(a).vars)]
+        if not inside:
+            continue
+        step = 1.0
+        for a in k:
+            step *= 1.0 if a in inside else hint(Index.of(a))
+        if isinstance(inside[0], Div):
+            step *= _rough_stride(inside[0].num, v) / max(hint(inside[0].den), 1.0)
+        elif isinstance(inside[0], Mod):
+            step *= _rough_stride(inside[0].num, v)
+        total += c * step
+    return abs(total)
 
 
 def _order_by_coords(images: list[Index], coords: tuple[Var, ...]) -> tuple[int, ...] | None:
@@ -277,8 +314,6 @@ def _order_by_coords(images: list[Index], coords: tuple[Var, ...]) -> tuple[int,
 
 def _digit(image: Index, v: Var) -> float:
     """How coarse a digit of v the image is: v // 64 is coarser than v % 64."""
-    from neve.ir.index import Div, Mod
-
     for a in image.atoms():
         if isinstance(a, Div) and v in a.num.vars:
             return hint(a.den)
