@@ -2,13 +2,33 @@
 
 `neve.compile(model, (x,))` gives a module to call; `module.save("m.neve")` and `neve.load("m.neve")` move it to where only numpy is.
 """
+
 from neve.api import build_artifact, compile, load
-from neve.errors import ArtifactError, BuildError, CacheError, CaptureError, InputError, ModelError, NeveError, VerifyError
+from neve.errors import (
+    ArtifactError,
+    BuildError,
+    CacheError,
+    CaptureError,
+    InputError,
+    ModelError,
+    NeveError,
+    VerifyError,
+)
 from neve.runtime.loader import Module
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ArtifactError", "BuildError", "CacheError", "CaptureError", "InputError", "ModelError", "Module", "NeveError", "VerifyError", "build_artifact",
-    "compile", "load",
+    "ArtifactError",
+    "BuildError",
+    "CacheError",
+    "CaptureError",
+    "InputError",
+    "ModelError",
+    "Module",
+    "NeveError",
+    "VerifyError",
+    "build_artifact",
+    "compile",
+    "load",
 ]

@@ -1,4 +1,5 @@
 """The public calls: a model to a compiled module, and a file to one."""
+
 from __future__ import annotations
 
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from neve import artifact as artifacts
 from neve.artifact import Artifact, Binary, Example
 from neve.build.target import Target, parse_target, runs_here
-from neve.errors import ArtifactError, NeveError
+from neve.errors import NeveError
 from neve.runtime.loader import Module
 
 if TYPE_CHECKING:
@@ -34,10 +35,22 @@ class Compiled:
     expected: Mapping[str, list[np.ndarray]]
 
 
-def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
-            methods: Mapping[str, Any] | None = None, target: str = "native", threads: int | None = None, optimize_numerics: bool = True,
-            disable: Collection[str] = (), verify: bool = True, name: str = "model", compiler: str | None = None,
-            progress: Progress | None = None) -> Module:
+def compile(
+    model: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    methods: Mapping[str, Any] | None = None,
+    target: str = "native",
+    threads: int | None = None,
+    optimize_numerics: bool = True,
+    disable: Collection[str] = (),
+    verify: bool = True,
+    name: str = "model",
+    compiler: str | None = None,
+    progress: Progress | None = None,
+) -> Module:
     """A PyTorch model as a module of compiled C that needs no torch.
 
     model: nn.Module (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of a .pt2 file.
@@ -52,9 +65,23 @@ def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, 
     """
     reason = runs_here(parse_target(target))
     if reason:
-        raise NeveError(f"a module for {target} cannot run here ({reason}): use neve.build_artifact(..., target={target!r}).save(path)")
-    made = _compile(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, target=parse_target(target), optimize_numerics=optimize_numerics,
-                    disable=disable, name=name, compiler=compiler, progress=progress, threads=threads)
+        raise NeveError(
+            f"a module for {target} cannot run here ({reason}): use neve.build_artifact(..., target={target!r}).save(path)"
+        )
+    made = _compile(
+        model,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        methods=methods,
+        target=parse_target(target),
+        optimize_numerics=optimize_numerics,
+        disable=disable,
+        name=name,
+        compiler=compiler,
+        progress=progress,
+        threads=threads,
+    )
     module = artifacts.open_module(made.artifact, threads=threads)
     if verify:
         _tell(progress, "verify", "comparing with the original")
@@ -63,12 +90,35 @@ def compile(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, 
     return module
 
 
-def build_artifact(model: Any, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, *, dynamic_shapes: Any = None,
-                   methods: Mapping[str, Any] | None = None, target: str = "native", optimize_numerics: bool = True,
-                   disable: Collection[str] = (), name: str = "model", compiler: str | None = None, progress: Progress | None = None) -> Artifact:
+def build_artifact(
+    model: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    methods: Mapping[str, Any] | None = None,
+    target: str = "native",
+    optimize_numerics: bool = True,
+    disable: Collection[str] = (),
+    name: str = "model",
+    compiler: str | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
     """The `.neve` artifact of a model for any target, not loaded and not compared with the original; arguments as of `compile`."""
-    made = _compile(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, target=parse_target(target), optimize_numerics=optimize_numerics,
-                    disable=disable, name=name, compiler=compiler, progress=progress, threads=None)
+    made = _compile(
+        model,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        methods=methods,
+        target=parse_target(target),
+        optimize_numerics=optimize_numerics,
+        disable=disable,
+        name=name,
+        compiler=compiler,
+        progress=progress,
+        threads=None,
+    )
     _tell(progress, "done", "done")
     return made.artifact
 
@@ -78,9 +128,21 @@ def load(path: str | Path, *, threads: int | None = None) -> Module:
     return artifacts.open_module(artifacts.load(path), threads=threads)
 
 
-def _compile(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, *, dynamic_shapes: Any, methods: Mapping[str, Any] | None,
-             target: Target, optimize_numerics: bool, disable: Collection[str], name: str, compiler: str | None, progress: Progress | None,
-             threads: int | None) -> Compiled:
+def _compile(
+    model: Any,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    *,
+    dynamic_shapes: Any,
+    methods: Mapping[str, Any] | None,
+    target: Target,
+    optimize_numerics: bool,
+    disable: Collection[str],
+    name: str,
+    compiler: str | None,
+    progress: Progress | None,
+    threads: int | None,
+) -> Compiled:
     from neve.build.toolchain import build, find_compiler
     from neve.capture.export import capture
     from neve.check.verify import flat_arrays, reference, torch_program
@@ -108,19 +170,42 @@ def _compile(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] |
     emitted = emit(program, target, name, max(threads or 1, MAX_THREADS))
     lap("plan")
     first, last = STAGES["build"], STAGES["reference"]
-    library = build(emitted.source, target, compiler=chosen,
-                    progress=lambda done, total, what: progress(first + (last - first) * done / total, what) if progress else None)
+    library = build(
+        emitted.source,
+        target,
+        compiler=chosen,
+        progress=lambda done, total, what: progress(first + (last - first) * done / total, what) if progress else None,
+    )
     lap("build")
     _tell(progress, "reference", "running the original on the example inputs")
     model = torch_program(model)
     examples_calls = _example_calls(model, args, kwargs, methods)
-    expected = {k: list(flat_arrays(reference(model, k, *examples_calls[k], stateful=bool(emitted.source.signature["state"])))) for k in program.methods}
+    expected = {
+        k: list(flat_arrays(reference(model, k, *examples_calls[k], stateful=bool(emitted.source.signature["state"]))))
+        for k in program.methods
+    }
     lap("reference")
-    examples = {k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m.graph))] for k, m in program.methods.items() if m.examples}
-    calls = {k: [{"label": c.label, "module": c.origin.module, "source": c.origin.source} for c in sites] for k, sites in emitted.calls.items()}
-    made = Artifact(name, emitted.source.signature, emitted.source.weights, str(program), emitted.source.files,
-                    {target.name: Binary(library.compiler, library.path.read_bytes())}, examples, [str(e) for e in log.entries], {},
-                    {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}})
+    examples = {
+        k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m.graph))]
+        for k, m in program.methods.items()
+        if m.examples
+    }
+    calls = {
+        k: [{"label": c.label, "module": c.origin.module, "source": c.origin.source} for c in sites]
+        for k, sites in emitted.calls.items()
+    }
+    made = Artifact(
+        name,
+        emitted.source.signature,
+        emitted.source.weights,
+        str(program),
+        emitted.source.files,
+        {target.name: Binary(library.compiler, library.path.read_bytes())},
+        examples,
+        [str(e) for e in log.entries],
+        {},
+        {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}},
+    )
     return Compiled(made, seconds, examples_calls, expected)
 
 
@@ -136,18 +221,25 @@ def _tell(progress: Progress | None, stage: str, text: str) -> None:
         progress(STAGES[stage], text)
 
 
-def _example_calls(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None,
-                   methods: Mapping[str, Any] | None) -> dict[str, tuple[Sequence[Any], Mapping[str, Any]]]:
+def _example_calls(
+    model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None
+) -> dict[str, tuple[Sequence[Any], Mapping[str, Any]]]:
     """Each method's example arguments."""
     if args is None and getattr(model, "example_inputs", None):
         args, kwargs = model.example_inputs
     calls: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {"forward": (args or (), kwargs or {})}
     for key, spec in (methods or {}).items():
-        calls[key] = (spec.get("args", ()), spec.get("kwargs") or {}) if isinstance(spec, Mapping) else (tuple(spec), {})
+        calls[key] = (
+            (spec.get("args", ()), spec.get("kwargs") or {}) if isinstance(spec, Mapping) else (tuple(spec), {})
+        )
     return calls
 
 
-def _verify(module: Module, calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]], expected: Mapping[str, list[np.ndarray]]) -> None:
+def _verify(
+    module: Module,
+    calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]],
+    expected: Mapping[str, list[np.ndarray]],
+) -> None:
     """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
     from neve.check.verify import compare, refuse_differences
 

@@ -1,4 +1,5 @@
 """Where a call's time goes: the artifact's C built with a clock around every kernel call."""
+
 from __future__ import annotations
 
 import ctypes
@@ -37,15 +38,24 @@ class Profile:
         return sum(x.share for x in self.lines)
 
 
-def profile(artifact: Artifact, inputs: Sequence[Any], *, method: str = "forward", threads: int = 1, calls: int = 20,
-            compiler: Any = None) -> Profile:
+def profile(
+    artifact: Artifact,
+    inputs: Sequence[Any],
+    *,
+    method: str = "forward",
+    threads: int = 1,
+    calls: int = 20,
+    compiler: Any = None,
+) -> Profile:
     """Build the artifact's source for this machine with clocks in it and run a method on inputs. Raises BuildError without a compiler."""
     source = Source(artifact.name, artifact.sources, artifact.weights, artifact.signature)
     library = build(source, extra=("-DNEVE_PROFILE",), compiler=compiler)
     module = open_library(library.path, artifact.signature, artifact.weights, threads)
     sites = artifact.extra["calls"][method]
     call = module.methods[method]
-    table = (ctypes.c_uint64 * max(len(sites), 1)).in_dll(ctypes.CDLL(str(library.path)), f"{artifact.signature['methods'][method]['symbol']}_ticks")
+    table = (ctypes.c_uint64 * max(len(sites), 1)).in_dll(
+        ctypes.CDLL(str(library.path)), f"{artifact.signature['methods'][method]['symbol']}_ticks"
+    )
     for _ in range(3):
         call(*inputs)
     times, rows = [], []
@@ -58,7 +68,10 @@ def profile(artifact: Artifact, inputs: Sequence[Any], *, method: str = "forward
     fastest = min(range(calls), key=times.__getitem__)
     per_tick = _seconds_per_tick(table, call, inputs, len(sites))
     total, row = times[fastest], rows[fastest]
-    return Profile(total, [Line(k, s["label"], s["module"], row[k] * per_tick, row[k] * per_tick / total) for k, s in enumerate(sites)])
+    return Profile(
+        total,
+        [Line(k, s["label"], s["module"], row[k] * per_tick, row[k] * per_tick / total) for k, s in enumerate(sites)],
+    )
 
 
 def _seconds_per_tick(table: Any, call: Any, inputs: Sequence[Any], count: int) -> float:

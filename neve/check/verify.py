@@ -1,4 +1,5 @@
 """Comparison of a compiled module with the original: the errors that `neve.compile` states and refuses."""
+
 from __future__ import annotations
 
 import copy
@@ -104,7 +105,10 @@ def compare(method: str, got: Any, want: Sequence[np.ndarray]) -> list[Differenc
     if len(arrays) != len(want):
         raise VerifyError(f"{method}: the compiled module gives {len(arrays)} outputs, the original {len(want)}")
     kinds = dtype_names(got, arrays)
-    return [Difference(method, k, d, relative_error(x, y)) for k, (x, y, d) in enumerate(zip(arrays, want, kinds, strict=True))]
+    return [
+        Difference(method, k, d, relative_error(x, y))
+        for k, (x, y, d) in enumerate(zip(arrays, want, kinds, strict=True))
+    ]
 
 
 def dtype_names(value: Any, arrays: Sequence[np.ndarray]) -> list[str]:
@@ -123,6 +127,9 @@ def refuse_differences(found: Sequence[Difference]) -> None:
     bad = [d for d in found if not d.accepted]
     if bad:
         limits = ", ".join(f"{k} {v:g}" for k, v in TOLERANCE.items())
-        raise VerifyError("the compiled module differs from the original on the example inputs: " + "; ".join(map(str, bad)) +
-                          f" (largest difference relative to the largest value; accepted are {limits}). This is a defect of neve: please report it; "
-                          "verify=False returns the module all the same")
+        raise VerifyError(
+            "the compiled module differs from the original on the example inputs: "
+            + "; ".join(map(str, bad))
+            + f" (largest difference relative to the largest value; accepted are {limits}). This is a defect of neve: please report it; "
+            "verify=False returns the module all the same"
+        )

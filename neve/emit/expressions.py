@@ -1,22 +1,39 @@
 """Scalar expressions as C: each subexpression once, at the outermost loop that determines it, as a vector of float32 or a scalar."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from neve.emit.functions import FUNCTIONS
-from neve.ir.index import Atom, Data, Div, Index, Mod, Sym, Var, lane_stride, show
+from neve.ir.index import Atom, Data, Div, Index, Sym, Var, lane_stride, show
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
 from neve.plan.stages import loads
 
-C_TYPES = {DType.float64: "double", DType.float32: "float", DType.float16: "float", DType.bfloat16: "float", DType.int64: "int64_t",
-           DType.int32: "int32_t", DType.int16: "int16_t", DType.int8: "int8_t", DType.uint8: "uint8_t", DType.bool: "uint8_t"}
+C_TYPES = {
+    DType.float64: "double",
+    DType.float32: "float",
+    DType.float16: "float",
+    DType.bfloat16: "float",
+    DType.int64: "int64_t",
+    DType.int32: "int32_t",
+    DType.int16: "int16_t",
+    DType.int8: "int8_t",
+    DType.uint8: "uint8_t",
+    DType.bool: "uint8_t",
+}
 """The C type of a value; halves are computed as float."""
 STORED = C_TYPES | {DType.float16: "uint16_t", DType.bfloat16: "uint16_t"}
 """The C type of an element in memory."""
-UNSIGNED = {DType.int64: "uint64_t", DType.int32: "uint32_t", DType.int16: "uint32_t", DType.int8: "uint32_t", DType.uint8: "uint32_t"}
+UNSIGNED = {
+    DType.int64: "uint64_t",
+    DType.int32: "uint32_t",
+    DType.int16: "uint32_t",
+    DType.int8: "uint32_t",
+    DType.uint8: "uint32_t",
+}
 
 
 class NotVector(Exception):
@@ -78,7 +95,13 @@ class Emitter:
     tensor that the kernel itself makes to a marker among the variables of the scope in which it is made: nothing that reads it moves out.
     """
 
-    def __init__(self, buffers: Mapping[Tensor, Buffer], pointer: Callable[[Buffer], str], symbol: Callable[[str], str], lanes: int) -> None:
+    def __init__(
+        self,
+        buffers: Mapping[Tensor, Buffer],
+        pointer: Callable[[Buffer], str],
+        symbol: Callable[[str], str],
+        lanes: int,
+    ) -> None:
         self.buffers, self.pointer, self.symbol, self.lanes = buffers, pointer, symbol, lanes
         self.vec: Var | None = None
         self.partial: str | None = None
@@ -244,7 +267,9 @@ class Emitter:
         if start is None:
             name = self.name()
             rest = self.index(form[1], home)
-            home.add(f"{'const ' if const else ''}{STORED[buffer.dtype]} *const {name} = {base}{f' + {rest}' if form[1].terms else ''};")
+            home.add(
+                f"{'const ' if const else ''}{STORED[buffer.dtype]} *const {name} = {base}{f' + {rest}' if form[1].terms else ''};"
+            )
             start = home.memo[key] = Value(name, "s", buffer.dtype)
         step = self.vec.name if stride == Index.of(1) else f"({self.index(stride, scope)}) * {self.vec.name}"
         return f"{start.text} + {step}", stride
@@ -285,13 +310,13 @@ class Emitter:
             scope.add(f"vstore_strided{n}({at}, {self.index(stride, scope)}, {self.as_vector(v)}{tail});")
 
 
-def literal(value: float | int | bool, dtype: DType) -> str:
+def literal(value: float | bool, dtype: DType) -> str:
     """A C literal of dtype's value type."""
     if dtype.is_float:
         double = dtype is DType.float64
         x = float(value)
         if x != x:
-            return "__builtin_nan(\"\")" if double else "__builtin_nanf(\"\")"
+            return '__builtin_nan("")' if double else '__builtin_nanf("")'
         if x in (float("inf"), float("-inf")):
             return ("-" if x < 0 else "") + ("__builtin_inf()" if double else "__builtin_inff()")
         if double:
@@ -299,12 +324,24 @@ def literal(value: float | int | bool, dtype: DType) -> str:
         import numpy as np
 
         text = repr(float(np.float32(x)))
-        return literal(float(np.float32(x)), DType.float32) if text in ("inf", "-inf") else f"({text}f)" if text[0] == "-" else f"{text}f"
+        return (
+            literal(float(np.float32(x)), DType.float32)
+            if text in ("inf", "-inf")
+            else f"({text}f)"
+            if text[0] == "-"
+            else f"{text}f"
+        )
     if dtype is DType.bool:
         return str(int(bool(value)))
     if dtype is DType.int64:
-        return "INT64_MIN" if value == -2**63 else f"INT64_C({int(value)})" if value >= 0 else f"(-INT64_C({-int(value)}))"
-    if dtype is DType.int32 and value == -2**31:
+        return (
+            "INT64_MIN"
+            if value == -(2**63)
+            else f"INT64_C({int(value)})"
+            if value >= 0
+            else f"(-INT64_C({-int(value)}))"
+        )
+    if dtype is DType.int32 and value == -(2**31):
         return "INT32_MIN"
     return str(int(value)) if value >= 0 else f"({int(value)})"
 

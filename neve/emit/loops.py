@@ -1,16 +1,17 @@
 """Loop nests as C: rows shared over threads, inside them vector loops with their tails, reductions in registers."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neve.emit.expressions import C_TYPES, STORED, Emitter, NotVector, Scope, Value, literal
+from neve.emit.expressions import C_TYPES, Emitter, NotVector, Scope, Value, literal
 from neve.ir.index import Index, Var, recombine
-from neve.ir.loops import Expr, FromIndex, Guard, Load, Tensor
+from neve.ir.loops import Expr, FromIndex, Guard, Load
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost, hint
-from neve.plan.group import Member, Nest
+from neve.plan.group import Nest
 from neve.plan.stages import Compute, Reduce, Scan, loads
 
 BLOCK = 2048
@@ -88,13 +89,26 @@ class NestWriter:
             fixed = tuple(recombine(Index.of(values.get(v, v)) if v.extent.const != 1 else Index.of(0)) for v in s.vars)
             inner = [v for v in s.vars if v not in values and v.extent.const != 1]
             if isinstance(s, Compute):
-                self._attempt(row, lambda r, vec, s=s, values=values, fixed=fixed, inner=inner: self._compute(
-                    r, self._ordered(inner, s.expr.subs(values)), s.expr.subs(values), self.e.buffers[s.out], fixed, vec))
+                self._attempt(
+                    row,
+                    lambda r, vec, s=s, values=values, fixed=fixed, inner=inner: self._compute(
+                        r,
+                        self._ordered(inner, s.expr.subs(values)),
+                        s.expr.subs(values),
+                        self.e.buffers[s.out],
+                        fixed,
+                        vec,
+                    ),
+                )
             else:
                 assert isinstance(s, Reduce)
                 rvars = [v for v in s.rvars if v.extent.const != 1]
-                self._attempt(row, lambda r, vec, s=s, values=values, fixed=fixed, rvars=rvars: self._reduce_inside(
-                    r, s, self._ordered(rvars, s.expr.subs(values)), s.expr.subs(values), fixed, vec))
+                self._attempt(
+                    row,
+                    lambda r, vec, s=s, values=values, fixed=fixed, rvars=rvars: self._reduce_inside(
+                        r, s, self._ordered(rvars, s.expr.subs(values)), s.expr.subs(values), fixed, vec
+                    ),
+                )
         self._finish(top, row)
 
     def _attempt(self, scope: Scope, write, vector: bool = True) -> None:  # type: ignore[no-untyped-def]
@@ -161,7 +175,9 @@ class NestWriter:
 
     span: tuple[str, str] | None = None
 
-    def _collapse(self, vars: list[Var], expr: Expr, at: tuple[Index, ...], buffer: Buffer) -> tuple[list[Var], Expr, tuple[Index, ...]]:
+    def _collapse(
+        self, vars: list[Var], expr: Expr, at: tuple[Index, ...], buffer: Buffer
+    ) -> tuple[list[Var], Expr, tuple[Index, ...]]:
         """Adjacent loops merged while every address stays linear in the merged variable."""
         k = len(vars) - 2
         while k >= 0:
@@ -171,7 +187,7 @@ class NestWriter:
             merged = expr.subs(values)
             place = tuple(recombine(i.subs(values)) for i in at)
             if self._linear(merged, w) and _linear_address(buffer, place, w):
-                vars, expr, at = [*vars[:k], w, *vars[k + 2:]], merged, place
+                vars, expr, at = [*vars[:k], w, *vars[k + 2 :]], merged, place
             k -= 1
         return vars, expr, at
 
@@ -181,7 +197,9 @@ class NestWriter:
             return buffer is None or _linear_address(buffer, e.index, w)
         if isinstance(e, FromIndex):
             return e.index.affine(w) is not None
-        if isinstance(e, Guard) and any(i.affine(w) is None or n.affine(w) is None or w in i.vars for i, n in e.conditions):
+        if isinstance(e, Guard) and any(
+            i.affine(w) is None or n.affine(w) is None or w in i.vars for i, n in e.conditions
+        ):
             return False
         return all(self._linear(c, w) for c in e.children)
 
@@ -206,7 +224,9 @@ class NestWriter:
 
     # --- loops ----------------------------------------------------------------------------------------------------------
 
-    def _compute(self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...], vector: bool) -> None:
+    def _compute(
+        self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...], vector: bool
+    ) -> None:
         """for vars: buffer[at] = expr."""
         address = buffer.address(at)
 
@@ -228,7 +248,7 @@ class NestWriter:
             scope.close(f"for (int64_t {v.name} = 0; {v.name} < {e.index(v.extent, scope)}; {v.name}++)", inner)
             return
         v = vars[0]
-        begin, end = self.span if self.span else ("0", e.index(v.extent, scope))
+        begin, end = self.span or ("0", e.index(v.extent, scope))
         if not vector:
             inner = scope.child(v)
             element(inner)
@@ -240,10 +260,16 @@ class NestWriter:
         if v.extent.const is None or v.extent.const >= self.lanes:
             inner = scope.child(v)
             element(inner)
-            scope.close(f"for (int64_t {v.name} = {begin}; {v.name} + {self.lanes} <= {end}; {v.name} += {self.lanes})", inner)
+            scope.close(
+                f"for (int64_t {v.name} = {begin}; {v.name} + {self.lanes} <= {end}; {v.name} += {self.lanes})", inner
+            )
         if not whole:
             tail = scope.child(v)
-            start = f"{begin} + ({end} - {begin}) / {self.lanes} * {self.lanes}" if begin != "0" else f"({end}) / {self.lanes} * {self.lanes}"
+            start = (
+                f"{begin} + ({end} - {begin}) / {self.lanes} * {self.lanes}"
+                if begin != "0"
+                else f"({end}) / {self.lanes} * {self.lanes}"
+            )
             tail.add(f"const int64_t {v.name} = {start}, left = {end} - {v.name};")
             e.partial = "left"
             body = tail.child()
@@ -259,13 +285,21 @@ class NestWriter:
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in s.vars)
         outer = sorted((v for v in s.vars if v.extent.const != 1), key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
         rvars = self._ordered([v for v in s.rvars if v.extent.const != 1], s.expr)
-        across = outer and s.kind in REDUCTIONS and s.out.dtype is DType.float32 and self._fastest(s, [*outer, *rvars]) in outer
+        across = (
+            outer
+            and s.kind in REDUCTIONS
+            and s.out.dtype is DType.float32
+            and self._fastest(s, [*outer, *rvars]) in outer
+        )
         if across:
             v = self._fastest(s, [*outer, *rvars])
             assert v is not None
             outer = [x for x in outer if x is not v]
-            self._attempt_function(top, lambda: self._reduce_across(top, outer, v, rvars, s, buffer, at),
-                                   lambda: self._reduce_along(top, [*outer, v], rvars, s, buffer, at, False))
+            self._attempt_function(
+                top,
+                lambda: self._reduce_across(top, outer, v, rvars, s, buffer, at),
+                lambda: self._reduce_along(top, [*outer, v], rvars, s, buffer, at, False),
+            )
         else:
             self._reduce_along(top, outer, rvars, s, buffer, at, True)
 
@@ -296,14 +330,24 @@ class NestWriter:
                 best = weight, min(steps, key=lambda t: t[0])[1]
         return best[1] if best else None
 
-    def _reduce_along(self, top: Scope, outer: list[Var], rvars: list[Var], s: Reduce, buffer: Buffer, at: tuple[Index, ...],
-                      vector: bool) -> None:
+    def _reduce_along(
+        self,
+        top: Scope,
+        outer: list[Var],
+        rvars: list[Var],
+        s: Reduce,
+        buffer: Buffer,
+        at: tuple[Index, ...],
+        vector: bool,
+    ) -> None:
         row = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
         row.vars = set(outer)
         self._attempt(row, lambda r, vec: self._reduce_inside(r, s, rvars, s.expr, at, vec), vector)
         self._finish(top, row)
 
-    def _reduce_inside(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr, at: tuple[Index, ...], vector: bool) -> None:
+    def _reduce_inside(
+        self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr, at: tuple[Index, ...], vector: bool
+    ) -> None:
         """A reduction over the inner loops of a row, into the output's element or the row's scalar."""
         if s.kind not in REDUCTIONS or s.out.dtype is not DType.float32 or not rvars:
             vector_now = False
@@ -399,7 +443,9 @@ class NestWriter:
             better = f"{x} {'>' if s.kind == 'argmax' else '<'} {best}"
             if dtype.is_float:
                 better = f"{better} || ({x} != {x} && {best} == {best})"
-            inner.add(f"if ({at} < 0 || {better} || ({x} == {best} && {e.index(place, inner)} < {at})) {{ {best} = {x}; {at} = {e.index(place, inner)}; }}")
+            inner.add(
+                f"if ({at} < 0 || {better} || ({x} == {best} && {e.index(place, inner)} < {at})) {{ {best} = {x}; {at} = {e.index(place, inner)}; }}"
+            )
             result = Value(at, "s", DType.int64)
         else:
             x_dtype = s.out.dtype if s.kind in ("any", "all") else dtype
@@ -416,12 +462,16 @@ class NestWriter:
             return Value(name, "s", s.out.dtype)
         return Value(result.text, "s", s.out.dtype if s.kind not in ("argmax", "argmin") else DType.int64)
 
-    def _reduce_across(self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, buffer: Buffer, at: tuple[Index, ...]) -> None:
+    def _reduce_across(
+        self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, buffer: Buffer, at: tuple[Index, ...]
+    ) -> None:
         """Lanes along an output axis: a few vectors of outputs at a time, the reduction's loops inside."""
         kind, e = REDUCTIONS[s.kind], self.e
         wide = 4 if hint(v.extent) >= 4 * self.lanes and cost(s.expr) <= 12 else 1
         size = wide * self.lanes
-        row = self._rows(top, [*(x.extent for x in outer), (v.extent + (size - 1)) // size], [*(x.name for x in outer), "block"])
+        row = self._rows(
+            top, [*(x.extent for x in outer), (v.extent + (size - 1)) // size], [*(x.name for x in outer), "block"]
+        )
         row.vars = set(outer)
         n = e.index(v.extent, top)
         row.add(f"const int64_t base = block * {size}, valid = {n} - base;")
@@ -442,8 +492,17 @@ class NestWriter:
             row.close(f"{test}for (int64_t part = 0; part < valid; part += {self.lanes})", loop)
         self._finish(top, row)
 
-    def _across_block(self, scope: Scope, s: Reduce, v: Var, rvars: list[Var], buffer: Buffer, at: tuple[Index, ...], wide: int,
-                      partial: str | None) -> None:
+    def _across_block(
+        self,
+        scope: Scope,
+        s: Reduce,
+        v: Var,
+        rvars: list[Var],
+        buffer: Buffer,
+        at: tuple[Index, ...],
+        wide: int,
+        partial: str | None,
+    ) -> None:
         kind, e = REDUCTIONS[s.kind], self.e
         lanes = [Var(f"{v.name}b{u}", v.extent) for u in range(wide)]
         names = [e.name() for _ in lanes]
@@ -505,7 +564,10 @@ def _identity(kind: str, dtype: DType) -> str:
     if dtype.is_float:
         text = "__builtin_inf()" if dtype is DType.float64 else "__builtin_inff()"
         return "-" + text if kind == "max" else text
-    low, high = {DType.bool: ("0", "1"), DType.uint8: ("0", "UINT8_MAX")}.get(dtype) or (f"INT{8 * dtype.size}_MIN", f"INT{8 * dtype.size}_MAX")
+    low, high = {DType.bool: ("0", "1"), DType.uint8: ("0", "UINT8_MAX")}.get(dtype) or (
+        f"INT{8 * dtype.size}_MIN",
+        f"INT{8 * dtype.size}_MAX",
+    )
     return low if kind == "max" else high
 
 

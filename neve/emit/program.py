@@ -1,4 +1,5 @@
 """A program as C: NAME.c, NAME.h, the kernel headers it includes, packed weights and the signature."""
+
 from __future__ import annotations
 
 import re
@@ -6,16 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import sympy
-
 from neve.build.source import Source
 from neve.build.target import Target
 from neve.emit.unit import BASE, CallSite, MethodWriter, Unit, header_closure, to_bytes
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym, show
 from neve.ir.types import Dim, Range
-from neve.plan.memory import Arena, assign, lifetimes, rounded
+from neve.plan.memory import Arena, assign, lifetimes
 from neve.plan.schedule import schedule
 from neve.plan.stages import Lowering
 
@@ -32,8 +30,13 @@ class Emitted:
     calls: Mapping[str, list[CallSite]]
 
 
-def emit(program: Program, target: Target, name: str = "model", threads: int = MAX_THREADS,
-         progress: Callable[[str], None] | None = None) -> Emitted:
+def emit(
+    program: Program,
+    target: Target,
+    name: str = "model",
+    threads: int = MAX_THREADS,
+    progress: Callable[[str], None] | None = None,
+) -> Emitted:
     """Plan every method for the target and write it as C."""
     unit = Unit(target, [str(s) for s in program.symbols])
     states = _states(program)
@@ -46,12 +49,17 @@ def emit(program: Program, target: Target, name: str = "model", threads: int = M
         arena = assign(lifetimes(plan.steps, plan.buffers))
         writer = MethodWriter(unit, plan, arena)
         written[key] = (method, writer, writer.write(plan.steps), arena)
-    needs = {k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges)) for k, (_, w, _, a) in written.items()}
+    needs = {
+        k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges))
+        for k, (_, w, _, a) in written.items()
+    }
     layout = _Layout(states, needs, unit, max(threads, 1))
     text = _c_file(name, unit, written, layout, ranges, program)
     files = {f"{name}.c": text, f"{name}.h": _h_file(name, written, layout, ranges), **header_closure(unit.headers)}
     signature = _signature(name, written, layout, ranges, unit)
-    return Emitted(Source(name, files, unit.weights.blob(), signature), {k: w.sites for k, (_, w, _, _) in written.items()})
+    return Emitted(
+        Source(name, files, unit.weights.blob(), signature), {k: w.sites for k, (_, w, _, _) in written.items()}
+    )
 
 
 def _states(program: Program) -> list[StateVar]:
@@ -92,7 +100,13 @@ def _inner_symbols(i: Index) -> set[str]:
 class _Layout:
     """Byte offsets inside the context, and the workspace of methods whose sizes have no bound."""
 
-    def __init__(self, states: list[StateVar], needs: Mapping[str, tuple[int | Index, int | Index, int | Index]], unit: Unit, threads: int) -> None:
+    def __init__(
+        self,
+        states: list[StateVar],
+        needs: Mapping[str, tuple[int | Index, int | Index, int | Index]],
+        unit: Unit,
+        threads: int,
+    ) -> None:
         at = HEADER_BYTES
         self.states: dict[StateVar, int] = {}
         for s in states:
@@ -100,20 +114,34 @@ class _Layout:
             at += -(-max(s.init.size * s.dtype.size, 1) // 64) * 64
         self.initial = {s: unit.weights.add(to_bytes(s.init, s.dtype)) for s in states}
         self.threads = threads
-        self.outside = {k: tuple(Index.of(n) for n in v) for k, v in needs.items() if any(isinstance(n, Index) for n in v)}
+        self.outside = {
+            k: tuple(Index.of(n) for n in v) for k, v in needs.items() if any(isinstance(n, Index) for n in v)
+        }
         inside = [tuple(int(n) for n in v if isinstance(n, int)) for k, v in needs.items() if k not in self.outside]
         arena, scratch, shared = (max((-(-v[i] // 64) * 64 for v in inside), default=0) for i in range(3))
         self.shared, self.scratch_at, self.scratch = at, at + shared, scratch
         self.arena = self.scratch_at + threads * scratch
         self.size = self.arena + arena
-        self.workspaces = {k: arena + shared + scratch * threads for k, (arena, scratch, shared) in self.outside.items()}
+        self.workspaces = {
+            k: arena + shared + scratch * threads for k, (arena, scratch, shared) in self.outside.items()
+        }
 
     def places(self, method: str, unit: Unit) -> tuple[str, str, str, str]:
         """C of a method's arena, of its scratch, of the bytes of that a thread, and of its shared scratch."""
         if method not in self.outside:
-            return f"(char *)ctx + {self.arena}", f"ctx + {self.scratch_at}", f"INT64_C({self.scratch})", f"ctx + {self.shared}"
+            return (
+                f"(char *)ctx + {self.arena}",
+                f"ctx + {self.scratch_at}",
+                f"INT64_C({self.scratch})",
+                f"ctx + {self.shared}",
+            )
         arena, scratch, shared = self.outside[method]
-        return "(char *)io->workspace", f"a + {unit.size(arena + shared)}", str(unit.size(scratch)), f"a + {unit.size(arena)}"
+        return (
+            "(char *)io->workspace",
+            f"a + {unit.size(arena + shared)}",
+            str(unit.size(scratch)),
+            f"a + {unit.size(arena)}",
+        )
 
 
 def _used_symbols(method: Method) -> list[str]:
@@ -126,17 +154,40 @@ def _used_symbols(method: Method) -> list[str]:
     return list(seen)
 
 
-def _c_file(name: str, unit: Unit, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout,
-            ranges: Mapping[str, Range], program: Program) -> str:
-    out = [f"/* {name}.c: generated by neve. Freestanding C; see {name}.h. */", f'#include "{name}.h"',
-           *(f'#include "kernels/{h}"' for h in BASE), "", _UNITS, ""]
+def _c_file(
+    name: str,
+    unit: Unit,
+    written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
+    layout: _Layout,
+    ranges: Mapping[str, Range],
+    program: Program,
+) -> str:
+    out = [
+        f"/* {name}.c: generated by neve. Freestanding C; see {name}.h. */",
+        f'#include "{name}.h"',
+        *(f'#include "kernels/{h}"' for h in BASE),
+        "",
+        _UNITS,
+        "",
+    ]
     for text, k in unit.kernels.items():
         body = text.replace("@", f"k{k}")
-        out += [f"#if NEVE_HAS({k})", body, "#else", f"NEVE_KERNEL void k{k}(void *const *p, const int64_t *s, neve_thread *th);", "#endif", ""]
-    out += ["#if NEVE_UNIT == 0", _CALL,
-            f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
-            f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; int64_t s[{max(len(unit.symbols), 1)}]; char *arena; "
-            "int32_t code; } neve_call;", ""]
+        out += [
+            f"#if NEVE_HAS({k})",
+            body,
+            "#else",
+            f"NEVE_KERNEL void k{k}(void *const *p, const int64_t *s, neve_thread *th);",
+            "#endif",
+            "",
+        ]
+    out += [
+        "#if NEVE_UNIT == 0",
+        _CALL,
+        f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
+        f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; int64_t s[{max(len(unit.symbols), 1)}]; char *arena; "
+        "int32_t code; } neve_call;",
+        "",
+    ]
     magic = f"UINT64_C(0x{_magic(name, unit):016x})"
     for key, (method, writer, lines, arena) in written.items():
         out += _method(name, key, method, writer, lines, layout, unit, ranges, magic)
@@ -171,8 +222,17 @@ def _magic(name: str, unit: Unit) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join([name, *unit.kernels]).encode(), digest_size=8).digest(), "little")
 
 
-def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: list[str], layout: _Layout, unit: Unit,
-            ranges: Mapping[str, Range], magic: str) -> list[str]:
+def _method(
+    name: str,
+    key: str,
+    method: Method,
+    writer: MethodWriter,
+    lines: list[str],
+    layout: _Layout,
+    unit: Unit,
+    ranges: Mapping[str, Range],
+    magic: str,
+) -> list[str]:
     symbol = f"{name}_{key}"
     for s, at in layout.states.items():
         lines = [x.replace(f"@S{s.name}@", str(at - HEADER_BYTES)) for x in lines]
@@ -192,26 +252,50 @@ def _method(name: str, key: str, method: Method, writer: MethodWriter, lines: li
     arena, scratch_at, scratch, shared = layout.places(key, unit)
     if work is not None:
         need = str(unit.size(work)).replace("s[", "call.s[")
-        checks += [f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
-                   f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;"]
+        checks += [
+            f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
+            f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;",
+        ]
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
-        "#ifdef NEVE_PROFILE", "#undef TICKS", f"#define TICKS {symbol}_ticks", f"NEVE_API uint64_t {symbol}_ticks[{max(len(writer.sites), 1)}];", "#endif",
-        f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)", "{",
-        "    neve_call *const call = arg;", f"    if (tid >= {layout.threads}) return;", f"    nt = nt > {layout.threads} ? {layout.threads} : nt;",
-        f"    char *const ctx = (char *)call->ctx;",
+        "#ifdef NEVE_PROFILE",
+        "#undef TICKS",
+        f"#define TICKS {symbol}_ticks",
+        f"NEVE_API uint64_t {symbol}_ticks[{max(len(writer.sites), 1)}];",
+        "#endif",
+        f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)",
+        "{",
+        "    neve_call *const call = arg;",
+        f"    if (tid >= {layout.threads}) return;",
+        f"    nt = nt > {layout.threads} ? {layout.threads} : nt;",
+        "    char *const ctx = (char *)call->ctx;",
         f"    const {symbol}_io *const io = call->io;",
-        "    const char *const w = call->ctx->weights;", f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
+        "    const char *const w = call->ctx->weights;",
+        f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
         "    const int64_t *const s = call->s;",
         f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, {shared}, "
         "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};",
-        "    neve_thread *const th = &thread;", "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;", *lines, "}", "",
-        f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)", "{",
-        f"    if (!ctx || ctx->magic != {magic}) return NEVE_NOT_READY;", "    if (!io) return NEVE_BAD_POINTER;",
-        f"    neve_call call = {{ctx, io, p, {{0}}, 0, NEVE_OK}};", f"   {fill}" if fill else "", *checks,
+        "    neve_thread *const th = &thread;",
+        "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;",
+        *lines,
+        "}",
+        "",
+        f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)",
+        "{",
+        f"    if (!ctx || ctx->magic != {magic}) return NEVE_NOT_READY;",
+        "    if (!io) return NEVE_BAD_POINTER;",
+        "    neve_call call = {ctx, io, p, {0}, 0, NEVE_OK};",
+        f"   {fill}" if fill else "",
+        *checks,
         f"    call.arena = {arena};",
-        "    if (p && p->threads > 1)", f"        p->run(p->host, {symbol}_body, &call);", "    else", f"        {symbol}_body(&call, 0, 1);",
-        "    return call.code;", "}", ""]
+        "    if (p && p->threads > 1)",
+        f"        p->run(p->host, {symbol}_body, &call);",
+        "    else",
+        f"        {symbol}_body(&call, 0, 1);",
+        "    return call.code;",
+        "}",
+        "",
+    ]
 
 
 def _numel(shape: tuple[Dim, ...]) -> Index:
@@ -222,29 +306,69 @@ def _numel(shape: tuple[Dim, ...]) -> Index:
 
 
 def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
-    copies = [f"    memcpy((char *)ctx + {at}, ctx->weights + {layout.initial[s]}, {s.init.size * s.dtype.size});"
-              for s, at in layout.states.items() if s.init.size]
+    copies = [
+        f"    memcpy((char *)ctx + {at}, ctx->weights + {layout.initial[s]}, {s.init.size * s.dtype.size});"
+        for s, at in layout.states.items()
+        if s.init.size
+    ]
     return [
-        f"size_t {name}_context_size(void) {{ return {layout.size}; }}", "",
-        f"void {name}_reset({name} *ctx)", "{", f"    if (!ctx || ctx->magic != {magic}) return;", *copies, "}", "",
-        f"int {name}_init({name} *ctx, const void *weights, size_t size)", "{",
+        f"size_t {name}_context_size(void) {{ return {layout.size}; }}",
+        "",
+        f"void {name}_reset({name} *ctx)",
+        "{",
+        f"    if (!ctx || ctx->magic != {magic}) return;",
+        *copies,
+        "}",
+        "",
+        f"int {name}_init({name} *ctx, const void *weights, size_t size)",
+        "{",
         "    if (!ctx || ((uintptr_t)ctx & 63)) return NEVE_BAD_POINTER;",
         f"    if (size != {unit.weights.size} || (size && (!weights || ((uintptr_t)weights & 63)))) return NEVE_BAD_WEIGHTS;",
-        f"    ctx->magic = {magic};", "    ctx->weights = weights;", "    ctx->bar = (struct neve_barrier_state){0};",
-        f"    {name}_reset(ctx);", "    return NEVE_OK;", "}", "",
-        f"const char *{name}_strerror(int code)", "{", "    switch (code) {", '    case NEVE_OK: return "ok";',
-        '    case NEVE_BAD_SIZE: return "a size is out of its range";', '    case NEVE_BAD_POINTER: return "a pointer is null or not aligned";',
+        f"    ctx->magic = {magic};",
+        "    ctx->weights = weights;",
+        "    ctx->bar = (struct neve_barrier_state){0};",
+        f"    {name}_reset(ctx);",
+        "    return NEVE_OK;",
+        "}",
+        "",
+        f"const char *{name}_strerror(int code)",
+        "{",
+        "    switch (code) {",
+        '    case NEVE_OK: return "ok";',
+        '    case NEVE_BAD_SIZE: return "a size is out of its range";',
+        '    case NEVE_BAD_POINTER: return "a pointer is null or not aligned";',
         '    case NEVE_BAD_WEIGHTS: return "the weights are not those of this code";',
-        '    case NEVE_NOT_READY: return "the context was not initialised";', '    default: return "the model raised an error";', "    }", "}"]
+        '    case NEVE_NOT_READY: return "the context was not initialised";',
+        '    default: return "the model raised an error";',
+        "    }",
+        "}",
+    ]
 
 
-def _h_file(name: str, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout, ranges: Mapping[str, Range]) -> str:
+def _h_file(
+    name: str,
+    written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
+    layout: _Layout,
+    ranges: Mapping[str, Range],
+) -> str:
     guard = f"{name.upper()}_H"
-    out = [f"/* {name}.h: generated by neve; neve.h tells how to use it. */", f"#ifndef {guard}", f"#define {guard}", '#include "neve.h"', "",
-           "#ifdef __cplusplus", 'extern "C" {', "#endif", f"typedef struct {name} {name};", "",
-           f"NEVE_API size_t {name}_context_size(void); /* {layout.size} */",
-           f"NEVE_API int {name}_init({name} *ctx, const void *weights, size_t size);", f"NEVE_API void {name}_reset({name} *ctx);",
-           f"NEVE_API const char *{name}_strerror(int code);", ""]
+    out = [
+        f"/* {name}.h: generated by neve; neve.h tells how to use it. */",
+        f"#ifndef {guard}",
+        f"#define {guard}",
+        '#include "neve.h"',
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        f"typedef struct {name} {name};",
+        "",
+        f"NEVE_API size_t {name}_context_size(void); /* {layout.size} */",
+        f"NEVE_API int {name}_init({name} *ctx, const void *weights, size_t size);",
+        f"NEVE_API void {name}_reset({name} *ctx);",
+        f"NEVE_API const char *{name}_strerror(int code);",
+        "",
+    ]
     for key, (method, writer, _, _) in written.items():
         graph, symbol = method.graph, f"{name}_{key}"
         out += ["typedef struct {"]
@@ -255,8 +379,12 @@ def _h_file(name: str, written: Mapping[str, tuple[Method, MethodWriter, list[st
             out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max} */")
         work = layout.workspaces.get(key)
         note = f"{_plain(work)} bytes, 64-byte aligned" if work is not None else "not used: NULL"
-        out += [f"    void *workspace; /* {note} */", "    int64_t workspace_size;", f"}} {symbol}_io;",
-                f"NEVE_API int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p);"]
+        out += [
+            f"    void *workspace; /* {note} */",
+            "    int64_t workspace_size;",
+            f"}} {symbol}_io;",
+            f"NEVE_API int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p);",
+        ]
         out += [f"/* NEVE_RAISED + {k}: {m.replace('*/', '')} */" for k, m in enumerate(writer.messages)]
         out.append("")
     out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
@@ -279,8 +407,13 @@ def _dim(d: Dim) -> int | str:
     return d if isinstance(d, int) else _plain(Index.of(d))
 
 
-def _signature(name: str, written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]], layout: _Layout, ranges: Mapping[str, Range],
-               unit: Unit) -> dict[str, Any]:
+def _signature(
+    name: str,
+    written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
+    layout: _Layout,
+    ranges: Mapping[str, Range],
+    unit: Unit,
+) -> dict[str, Any]:
     methods = {}
     for key, (method, writer, _, _) in written.items():
         graph = method.graph
@@ -288,14 +421,30 @@ def _signature(name: str, written: Mapping[str, tuple[Method, MethodWriter, list
         work = layout.workspaces.get(key)
         methods[key] = {
             "symbol": f"{name}_{key}",
-            "inputs": [{"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
-                       for v, s in zip(graph.inputs, scalars, strict=True)],
-            "outputs": [{"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs],
+            "inputs": [
+                {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
+                for v, s in zip(graph.inputs, scalars, strict=True)
+            ],
+            "outputs": [
+                {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs
+            ],
             "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in _used_symbols(method)],
-            "guards": [], "workspace": _plain(work) if work is not None else 0,
+            "guards": [],
+            "workspace": _plain(work) if work is not None else 0,
             "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
             "raises": writer.messages,
         }
-    state = [{"name": s.name, "dtype": s.dtype.value, "shape": list(s.init.shape), "offset": at} for s, at in layout.states.items()]
-    return {"abi": 1, "name": name, "threads": layout.threads, "methods": methods, "state": state, "context_size": layout.size, "weights_size": unit.weights.size}
+    state = [
+        {"name": s.name, "dtype": s.dtype.value, "shape": list(s.init.shape), "offset": at}
+        for s, at in layout.states.items()
+    ]
+    return {
+        "abi": 1,
+        "name": name,
+        "threads": layout.threads,
+        "methods": methods,
+        "state": state,
+        "context_size": layout.size,
+        "weights_size": unit.weights.size,
+    }

@@ -1,4 +1,5 @@
 """The C file of a program: kernel functions, shared where their text is equal, and each method as a straight line of calls."""
+
 from __future__ import annotations
 
 import hashlib
@@ -23,7 +24,7 @@ from neve.plan.fuse import cost
 from neve.plan.group import Member, Nest
 from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
-from neve.plan.stages import Compute, Reduce, Scan
+from neve.plan.stages import Reduce
 
 LONG_EPILOGUE = 12
 """From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
@@ -53,7 +54,9 @@ class Weights:
     def add(self, array: np.ndarray) -> int:
         """Byte offset of the array's data."""
         data = np.ascontiguousarray(array)
-        key = hashlib.blake2b(data.tobytes() if data.size < 64 else data.view(np.uint8).reshape(-1).data, digest_size=16).digest()
+        key = hashlib.blake2b(
+            data.tobytes() if data.size < 64 else data.view(np.uint8).reshape(-1).data, digest_size=16
+        ).digest()
         if key not in self.offsets:
             self.offsets[key] = self.size
             self.arrays.append(data)
@@ -65,7 +68,7 @@ class Weights:
         out = np.zeros(self.size, np.uint8)
         at = 0
         for a in self.arrays:
-            out[at:at + a.nbytes] = a.reshape(-1).view(np.uint8)
+            out[at : at + a.nbytes] = a.reshape(-1).view(np.uint8)
             at += -(-a.nbytes // 64) * 64
         return out
 
@@ -140,16 +143,33 @@ class MethodWriter:
                 out.append(self._call(indent, *self._extern(s)))
             elif isinstance(s, BranchStep):
                 inner = indent + "    "
-                out += [f"{indent}if ({self._flag(s.pred)}) {{", f"{inner}neve_barrier(th);", *self.write(s.then, inner), f"{indent}}} else {{",
-                        f"{inner}neve_barrier(th);", *self.write(s.orelse, inner), f"{indent}}}"]
+                out += [
+                    f"{indent}if ({self._flag(s.pred)}) {{",
+                    f"{inner}neve_barrier(th);",
+                    *self.write(s.then, inner),
+                    f"{indent}}} else {{",
+                    f"{inner}neve_barrier(th);",
+                    *self.write(s.orelse, inner),
+                    f"{indent}}}",
+                ]
             elif isinstance(s, LoopStep):
                 inner = indent + "    "
-                out += [f"{indent}for (;;) {{", *self.write(s.cond, inner), f"{inner}const int again = {self._flag(s.test)};",
-                        f"{inner}neve_barrier(th);", f"{inner}if (!again) break;", *self.write(s.body, inner), f"{indent}}}"]
+                out += [
+                    f"{indent}for (;;) {{",
+                    *self.write(s.cond, inner),
+                    f"{inner}const int again = {self._flag(s.test)};",
+                    f"{inner}neve_barrier(th);",
+                    f"{inner}if (!again) break;",
+                    *self.write(s.body, inner),
+                    f"{indent}}}",
+                ]
             else:
                 assert isinstance(s, FailStep)
                 self.messages.append(s.message)
-                out += [f"{indent}if (th->tid == 0) call->code = NEVE_RAISED + {len(self.messages) - 1};", f"{indent}return;"]
+                out += [
+                    f"{indent}if (th->tid == 0) call->code = NEVE_RAISED + {len(self.messages) - 1};",
+                    f"{indent}return;",
+                ]
         return out
 
     def _flag(self, t: Tensor) -> str:
@@ -205,7 +225,9 @@ class MethodWriter:
                 array = self.schedule.array(p.constant)
                 assert array is not None
                 if p.axes is not None:
-                    array = np.transpose(array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape))
+                    array = np.transpose(
+                        array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
+                    )
                     array = array.T
                 packed = choice.pack(array) if choice.pack is not None else array
                 args.fixed(f"w + {self.unit.weights.add(np.asarray(packed, np.float32))}")
@@ -222,10 +244,19 @@ class MethodWriter:
         macros = [f"#define {name} {value}" for name, value in choice.macros]
         if choice.header == "gemm.h" and stage.epilogue is not None and cost(stage.epilogue.expr) >= LONG_EPILOGUE:
             macros.append("#define K_STORE_LOOP 1")
-        text = "\n".join([
-            *store, "#define KN(x) @_##x", *macros, f"#define K_STORE(v, {names}) @_store(p, s, v, {names})",
-            f"#define K_STORE_N(v, cnt, {names}) @_store_n(p, s, v, cnt, {names})", f'#include "kernels/{choice.header}"', _head(),
-            "    @_run(p, s, th);", "}"])
+        text = "\n".join(
+            [
+                *store,
+                "#define KN(x) @_##x",
+                *macros,
+                f"#define K_STORE(v, {names}) @_store(p, s, v, {names})",
+                f"#define K_STORE_N(v, cnt, {names}) @_store_n(p, s, v, cnt, {names})",
+                f'#include "kernels/{choice.header}"',
+                _head(),
+                "    @_run(p, s, th);",
+                "}",
+            ]
+        )
         self.unit.headers.add(choice.header)
         self.need_scratch(Index.of(choice.scratch) if bound.scratch is None else bound.scratch)
         self.shared = larger(self.shared, Index.of(choice.shared) if bound.shared is None else bound.shared)
@@ -260,7 +291,9 @@ class MethodWriter:
         declared = args.declarations({out})
         return "\n".join([head, *("    " + x for x in [f"(void)p; (void)s;{unused}", *declared, *scope.lines]), "}"])
 
-    def _scalar_store(self, k: Kernel, args: _Arguments, partial: bool, expr: Any, buffer: Buffer, index: tuple[Index, ...]) -> Scope:
+    def _scalar_store(
+        self, k: Kernel, args: _Arguments, partial: bool, expr: Any, buffer: Buffer, index: tuple[Index, ...]
+    ) -> Scope:
         """The epilogue lane by lane, where it has no vector form."""
         last = k.bound.coords[-1]
         lane = Var(f"{last.name}l", last.extent)
@@ -272,7 +305,9 @@ class MethodWriter:
         inner = scope.child(lane, marker)
         inner.add(f"const int64_t {lane.name} = {last.name} + lane;")
         values = {last: Index.of(lane)}
-        emitter.store(buffer, buffer.address(tuple(i.subs(values) for i in index)), emitter.value(expr.subs(values), inner), inner)
+        emitter.store(
+            buffer, buffer.address(tuple(i.subs(values) for i in index)), emitter.value(expr.subs(values), inner), inner
+        )
         scope.close(f"for (int64_t lane = 0; lane < {'cnt' if partial else 'NEVE_VL'}; lane++)", inner)
         return scope
 
@@ -281,11 +316,24 @@ class MethodWriter:
         args = _Arguments(self, {})
         for t in (*s.inputs, *s.results):
             args.fixed(self.base(self.schedule.buffers[t]))
-        macros = [f"#define {n} {v if isinstance(v, (str, int)) else self.unit.size(Index.of(v))}" for n, v in s.macros.items()]
+        macros = [
+            f"#define {n} {v if isinstance(v, (str, int)) else self.unit.size(Index.of(v))}"
+            for n, v in s.macros.items()
+        ]
         self.need_scratch(Index.of(s.scratch))
         self.unit.headers.add(s.header)
         undef = [f"#undef {n.split('(')[0]}" for n in ("KN", *s.macros)]
-        text = "\n".join(["#define KN(x) @_##x", *macros, f'#include "kernels/{s.header}"', *undef, _head(), "    @_run(p, s, th);", "}"])
+        text = "\n".join(
+            [
+                "#define KN(x) @_##x",
+                *macros,
+                f'#include "kernels/{s.header}"',
+                *undef,
+                _head(),
+                "    @_run(p, s, th);",
+                "}",
+            ]
+        )
         return self.unit.kernel(text), args.texts, s.label, s.origin
 
 
@@ -361,7 +409,13 @@ def _head() -> str:
 
 def _is_empty(s: Step) -> bool:
     """Whether the step writes tensors without elements only."""
-    outs = [m.stage.out for m in s.members] if isinstance(s, Nest) else s.stage.outputs if isinstance(s, (Kernel, ExternCall)) else ()
+    outs = (
+        [m.stage.out for m in s.members]
+        if isinstance(s, Nest)
+        else s.stage.outputs
+        if isinstance(s, (Kernel, ExternCall))
+        else ()
+    )
     return bool(outs) and all(t.type.numel == 0 for t in outs)
 
 
@@ -390,5 +444,7 @@ def header_closure(names: set[str]) -> dict[str, str]:
             continue
         text = (KERNELS / n).read_text()
         out[f"kernels/{n}"] = text
-        todo += [x.removeprefix("kernels/") for x in INCLUDE.findall(text) if (KERNELS / x.removeprefix("kernels/")).exists()]
+        todo += [
+            x.removeprefix("kernels/") for x in INCLUDE.findall(text) if (KERNELS / x.removeprefix("kernels/")).exists()
+        ]
     return out

@@ -1,4 +1,5 @@
 """Program, Graph, Node, Value: what every stage before the plan passes on. All frozen; a pass returns new ones."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence

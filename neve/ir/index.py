@@ -3,6 +3,7 @@
 Loop variables are known to be in 0..extent-1, sizes to be >= 0; floor division and remainder are Python's. An Index is an
 immutable value: equal expressions in normal form are equal.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,6 @@ from typing import Any, Union
 
 import numpy as np
 import sympy
-
-from neve.ir.types import Dim
 
 IndexLike = Union["Index", int]
 
@@ -67,7 +66,7 @@ def _order(a: Atom) -> str:
 class Index:
     """A polynomial with integer coefficients over atoms; supports + - * // % with Index and int."""
 
-    __slots__ = ("terms", "_hash", "__dict__")
+    __slots__ = ("__dict__", "_hash", "terms")
 
     def __init__(self, terms: Mapping[tuple[Atom, ...], int]) -> None:
         self.terms = {k: c for k, c in terms.items() if c}
@@ -282,7 +281,11 @@ def _atom_bound(a: Atom, upper: bool) -> Index:
             return Index.of(b.const // a.den.const)
         if not upper and a.num.nonnegative:
             return Index.of(0)
-        return b // a.den if all(isinstance(x, Sym) for x in b.atoms()) and all(isinstance(x, Sym) for x in a.den.atoms()) else Index.of(a)
+        return (
+            b // a.den
+            if all(isinstance(x, Sym) for x in b.atoms()) and all(isinstance(x, Sym) for x in a.den.atoms())
+            else Index.of(a)
+        )
     return Index.of(a)
 
 
@@ -397,7 +400,9 @@ def _atom_lane_stride(a: Atom, v: Var, lanes: int) -> int | None:
     return 0 if isinstance(a, Div) else 1
 
 
-def invert(images: list[Index], shape: list[Index], vars: tuple[Var, ...], axes: list[Index]) -> dict[Var, Index] | None:
+def invert(
+    images: list[Index], shape: list[Index], vars: tuple[Var, ...], axes: list[Index]
+) -> dict[Var, Index] | None:
     """Solve images(vars) == axes for vars: each var as an Index in the axes; None unless the map is a provable bijection onto shape.
 
     images has one Index an axis of the target, in vars; axes are the expressions to put in place of the target's indexes.
@@ -420,15 +425,26 @@ def invert(images: list[Index], shape: list[Index], vars: tuple[Var, ...], axes:
     return solved if len(solved) == len(vars) else None
 
 
-def _radix(flat: Index, size: Index, vars: tuple[Var, ...], solved: Mapping[Var, Index]) -> list[tuple[Var, Index, bool]] | None:
+def _radix(
+    flat: Index, size: Index, vars: tuple[Var, ...], solved: Mapping[Var, Index]
+) -> list[tuple[Var, Index, bool]] | None:
     """flat as a mixed-radix number over vars that counts 0..size-1: (var, place value, whether it is the leading digit)."""
     if size.const == 1:
         return [] if flat.const == 0 else None
     digits: list[tuple[Var, Index, bool]] = []
     place, left = Index.of(1), flat
     while left.terms:
-        found = next((v for v in vars if v not in solved and all(v != d for d, _, _ in digits)
-                      and (f := left.affine(v)) is not None and f[0] == place), None)
+        found = next(
+            (
+                v
+                for v in vars
+                if v not in solved
+                and all(v != d for d, _, _ in digits)
+                and (f := left.affine(v)) is not None
+                and f[0] == place
+            ),
+            None,
+        )
         if found is None:
             return None
         left = left - place * Index.of(found)

@@ -3,6 +3,7 @@
 An op builds tensors through a `Builder`: `compute` gives each element as a scalar expression of its logical index, `reduce`
 and `scan` add loops, `template` and `extern` name a C kernel. Views are computes whose expression is a single Load: they cost nothing.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,9 @@ def call(fn: str, *args: Expr, dtype: DType | None = None) -> Expr:
     return Call(fn, args, dtype)
 
 
-COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "logical_not", "logical_and", "logical_or", "logical_xor"})
+COMPARISONS = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "logical_not", "logical_and", "logical_or", "logical_xor"}
+)
 
 
 def cast(e: Expr, dtype: DType) -> Expr:
@@ -152,7 +155,7 @@ def cast(e: Expr, dtype: DType) -> Expr:
     return FromIndex(e.index, dtype) if isinstance(e, FromIndex) else Call("cast", (e,), dtype)
 
 
-def const(value: float | int | bool, dtype: DType) -> Expr:
+def const(value: float | bool, dtype: DType) -> Expr:
     return Const(value, dtype)
 
 
@@ -186,7 +189,7 @@ class Tensor:
 
     def broadcast(self, index: Sequence[IndexLike]) -> Expr:
         """The element for an index of a shape this one broadcasts to."""
-        tail = index[len(index) - len(self.shape):]
+        tail = index[len(index) - len(self.shape) :]
         return self(*(0 if d == 1 else i for d, i in zip(self.shape, tail, strict=True)))
 
     def __repr__(self) -> str:
@@ -199,8 +202,14 @@ class Builder(Protocol):
     def compute(self, shape: Sequence[Dim], dtype: DType, fn: Callable[..., Expr]) -> Tensor:
         """out[i, j, …] = fn(i, j, …)."""
 
-    def reduce(self, kind: str, shape: Sequence[Dim], dtype: DType, over: Sequence[Dim],
-               fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr]) -> Tensor:
+    def reduce(
+        self,
+        kind: str,
+        shape: Sequence[Dim],
+        dtype: DType,
+        over: Sequence[Dim],
+        fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr],
+    ) -> Tensor:
         """out[idx] = kind over r of fn(idx, r); kind: sum prod max min any all argmax argmin.
 
         max and min propagate NaN; argmax and argmin (dtype int64) give the first best position in the flattened `over` domain, NaN being best;
@@ -214,8 +223,14 @@ class Builder(Protocol):
     def template(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         """A kernel template that the plan knows by the op's class (gemm, conv, attention, recurrent …)."""
 
-    def extern(self, header: str, macros: Mapping[str, str | int | Dim], inputs: Sequence[Tensor],
-               outputs: Sequence[TensorType], scratch: Dim = 0) -> tuple[Tensor, ...]:
+    def extern(
+        self,
+        header: str,
+        macros: Mapping[str, str | int | Dim],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[TensorType],
+        scratch: Dim = 0,
+    ) -> tuple[Tensor, ...]:
         """A C template under kernels/ without epilogue, on contiguous row-major operands: p[] = inputs then outputs.
 
         macros become #defines (dims in C syntax), KN(x) is defined; the entry is KN(run)(void *const *p, const int64_t *s, neve_thread *th);

@@ -1,4 +1,5 @@
 """Types of the IR: element types, dims that may be symbolic, tensor types."""
+
 from __future__ import annotations
 
 import enum
@@ -52,7 +53,18 @@ class DType(enum.Enum):
         return self.value
 
 
-_SIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
+_SIZE = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 def round_to(array: np.ndarray, dtype: DType) -> np.ndarray:

@@ -34,7 +34,7 @@ Silu = pointwise("silu", 1, ref.f64(lambda x: x * _sigmoid(x)))
 Mish = pointwise("mish", 1, ref.f64(lambda x: x * np.tanh(_softplus(x))))
 
 
-def clamped(x: Expr, low: float | int | None, high: float | int | None) -> Expr:
+def clamped(x: Expr, low: float | None, high: float | None) -> Expr:
     """x clamped; NaN stays; high wins where low > high."""
     x = x if low is None else call("maximum", x, scalar_const(low, x.dtype))
     return x if high is None else call("minimum", x, scalar_const(high, x.dtype))

@@ -1,4 +1,5 @@
 """What an op is: attributes, type rule, meaning, lowering and test samples in one frozen dataclass."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ class Op:
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
         if "name" in cls.__dict__:
-            assert cls.name not in REGISTRY or REGISTRY[cls.name].__qualname__ == cls.__qualname__, f"two ops named {cls.name}"
+            assert cls.name not in REGISTRY or REGISTRY[cls.name].__qualname__ == cls.__qualname__, (
+                f"two ops named {cls.name}"
+            )
             REGISTRY[cls.name] = cls
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:

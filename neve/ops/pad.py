@@ -22,7 +22,7 @@ def at_axis(i: tuple[Index, ...], axis: int, k: Index) -> tuple[Index, ...]:
     return (*i[:axis], k, *i[axis + 1 :])
 
 
-def scalar_const(value: float | int | bool, dtype: DType) -> Expr:
+def scalar_const(value: float | bool, dtype: DType) -> Expr:
     """A literal of dtype."""
     return const(bool(value) if dtype is DType.bool else float(value) if dtype.is_float else int(value), dtype)
 

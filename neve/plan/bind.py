@@ -3,6 +3,7 @@
 A binder asks for what the kernel needs of an operand's layout through the `Operands` it is given, which copies an operand only where its
 strides do not fit.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -107,13 +108,19 @@ def bind_linear(stage: Template, o: Operands) -> Bound:
     x, w = stage.inputs
     lead = tuple(range(len(x.shape) - 1))
     a = o.access(x)
-    if a.stride(len(lead)) is None or a.collapsed(lead) is None or (a.stride(len(lead)) != 1 and a.vars[-1].extent.const != 1):
+    if (
+        a.stride(len(lead)) is None
+        or a.collapsed(lead) is None
+        or (a.stride(len(lead)) != 1 and a.vars[-1].extent.const != 1)
+    ):
         a = o.copy(x)
     rows = product([a.vars[k].extent for k in lead])
     lda = a.collapsed(lead)
     assert lda is not None
     b, m, n = _coord("b", Index.of(1)), _coord("m", rows), _coord("n", Index.of(w.shape[0]))
-    spec: dict[str, Any] = dict(m=o.size(rows), n=o.size(Index.of(w.shape[0])), k=o.size(Index.of(w.shape[1])), lda=o.size(lda))
+    spec: dict[str, Any] = dict(
+        m=o.size(rows), n=o.size(Index.of(w.shape[0])), k=o.size(Index.of(w.shape[1])), lda=o.size(lda)
+    )
     weight, extra = _weight(o, w, "nk")
     choices = gemm_templates.candidates(gemm_templates.GemmSpec(**spec, **extra), o.target)
     axes = (*_split(_at(m), [a.vars[k].extent for k in lead]), _at(n))
@@ -148,11 +155,25 @@ def bind_matmul(stage: Template, o: Operands) -> Bound:
     sa, sb = a.strides, b.strides
     assert None not in sa and None not in sb
     spec = gemm_templates.GemmSpec(
-        m=o.size(m.extent), n=o.size(n.extent), k=o.size(a.vars[-1].extent), batch=o.size(count), lda=o.size(sa[-2] or Index.of(0)),
-        ldk=o.size(sa[-1] or Index.of(1)) if a.vars[-1].extent.const != 1 else 1, a_batch=a_batch, b_packed=False,
-        ldb=o.size(sb[-2] or Index.of(0)), ldn=o.size(sb[-1] or Index.of(1)) if n.extent.const != 1 else 1, b_batch=b_batch)
+        m=o.size(m.extent),
+        n=o.size(n.extent),
+        k=o.size(a.vars[-1].extent),
+        batch=o.size(count),
+        lda=o.size(sa[-2] or Index.of(0)),
+        ldk=o.size(sa[-1] or Index.of(1)) if a.vars[-1].extent.const != 1 else 1,
+        a_batch=a_batch,
+        b_packed=False,
+        ldb=o.size(sb[-2] or Index.of(0)),
+        ldn=o.size(sb[-1] or Index.of(1)) if n.extent.const != 1 else 1,
+        b_batch=b_batch,
+    )
     choices = gemm_templates.candidates(spec, o.target)
-    return Bound(tuple(choices), (Pointer(a.buffer, a.start), Pointer(b.buffer, b.start)), (bvar, m, n), (*digits, _at(m), _at(n)))
+    return Bound(
+        tuple(choices),
+        (Pointer(a.buffer, a.start), Pointer(b.buffer, b.start)),
+        (bvar, m, n),
+        (*digits, _at(m), _at(n)),
+    )
 
 
 def _matmul_shared(stage: Template, o: Operands) -> Bound:
@@ -160,22 +181,32 @@ def _matmul_shared(stage: Template, o: Operands) -> Bound:
     ta, tb = stage.inputs
     lead = tuple(range(len(ta.shape) - 1))
     a = o.access(ta)
-    if a.collapsed(lead) is None or a.stride(len(lead)) is None or (a.stride(len(lead)) != 1 and a.vars[-1].extent.const != 1):
+    if (
+        a.collapsed(lead) is None
+        or a.stride(len(lead)) is None
+        or (a.stride(len(lead)) != 1 and a.vars[-1].extent.const != 1)
+    ):
         a = o.copy(ta)
     rows, lda = product([a.vars[k].extent for k in lead]), a.collapsed(lead)
     assert lda is not None
     b, m, n = _coord("b", Index.of(1)), _coord("m", rows), _coord("n", Index.of(tb.shape[1]))
     weight, extra = _weight(o, tb, "kn")
-    spec = gemm_templates.GemmSpec(m=o.size(rows), n=o.size(n.extent), k=o.size(a.vars[-1].extent), lda=o.size(lda), **extra)
+    spec = gemm_templates.GemmSpec(
+        m=o.size(rows), n=o.size(n.extent), k=o.size(a.vars[-1].extent), lda=o.size(lda), **extra
+    )
     axes = (*_split(_at(m), [a.vars[k].extent for k in lead]), _at(n))
-    return Bound(tuple(gemm_templates.candidates(spec, o.target)), (Pointer(a.buffer, a.start), weight), (b, m, n), axes)
+    return Bound(
+        tuple(gemm_templates.candidates(spec, o.target)), (Pointer(a.buffer, a.start), weight), (b, m, n), axes
+    )
 
 
 def _matrix(o: Operands, t: Tensor) -> Access:
     """An operand whose last two axes have strides, one of them 1, and whose batch axes have strides."""
     acc = o.access(t)
     s = acc.strides
-    if None in s or 1 not in [x.const for x, v in zip(s[-2:], acc.vars[-2:], strict=True) if x is not None or v.extent.const == 1]:
+    if None in s or 1 not in [
+        x.const for x, v in zip(s[-2:], acc.vars[-2:], strict=True) if x is not None or v.extent.const == 1
+    ]:
         acc = o.copy(t)
     return acc
 
@@ -194,7 +225,9 @@ def _batch_offset(o: Operands, acc: Access, digits: list[Index]) -> int | str:
     if b is None:
         return 0
     form = offset.affine(b)
-    return o.size(form[0]) if form is not None and form[0].const is not None and not form[1].terms else str(o.size(offset))
+    return (
+        o.size(form[0]) if form is not None and form[0].const is not None and not form[1].terms else str(o.size(offset))
+    )
 
 
 def bind_conv(stage: Template, o: Operands) -> Bound:
@@ -216,12 +249,24 @@ def bind_conv(stage: Template, o: Operands) -> Bound:
     if x.vars[1].extent.const == 1 and not few:
         sx[1] = Index.of(1)
     spec = conv_templates.ConvSpec(
-        batch=o.size(Index.of(tx.shape[0])), channels=int(tx.shape[1]), height=o.size(Index.of(tx.shape[2])), width=o.size(Index.of(tx.shape[3])),
-        out_channels=int(tw.shape[0]), out_height=o.size(h.extent), out_width=o.size(w.extent), kernel=(int(kernel[0]), int(kernel[1])),
-        stride=op.stride, dilation=op.dilation, padding=(op.padding[0][0], op.padding[1][0]), groups=op.groups,
-        strides=tuple(o.size(s) for s in sx))
+        batch=o.size(Index.of(tx.shape[0])),
+        channels=int(tx.shape[1]),
+        height=o.size(Index.of(tx.shape[2])),
+        width=o.size(Index.of(tx.shape[3])),
+        out_channels=int(tw.shape[0]),
+        out_height=o.size(h.extent),
+        out_width=o.size(w.extent),
+        kernel=(int(kernel[0]), int(kernel[1])),
+        stride=op.stride,
+        dilation=op.dilation,
+        padding=(op.padding[0][0], op.padding[1][0]),
+        groups=op.groups,
+        strides=tuple(o.size(s) for s in sx),
+    )
     choices = conv_templates.candidates(spec, o.target)
-    return Bound(tuple(choices), (Pointer(x.buffer, x.start), Packed(tw)), (n, h, w, c), (_at(n), _at(c), _at(h), _at(w)))
+    return Bound(
+        tuple(choices), (Pointer(x.buffer, x.start), Packed(tw)), (n, h, w, c), (_at(n), _at(c), _at(h), _at(w))
+    )
 
 
 def _conv_as_gemm(o: Operands, x: Access, lda: Index, tw: Tensor, out: Tensor) -> Bound:
@@ -230,8 +275,12 @@ def _conv_as_gemm(o: Operands, x: Access, lda: Index, tw: Tensor, out: Tensor) -
     b, m, n = _coord("b", Index.of(1)), _coord("m", rows), _coord("n", Index.of(tw.shape[0]))
     spec = gemm_templates.GemmSpec(m=o.size(rows), n=int(tw.shape[0]), k=int(tw.shape[1]), lda=o.size(lda))
     i, h, w = _split(_at(m), extents)
-    return Bound(tuple(gemm_templates.candidates(spec, o.target)), (Pointer(x.buffer, x.start), Packed(tw, (0, 1))), (b, m, n),
-                 (i, _at(n), h, w))
+    return Bound(
+        tuple(gemm_templates.candidates(spec, o.target)),
+        (Pointer(x.buffer, x.start), Packed(tw, (0, 1))),
+        (b, m, n),
+        (i, _at(n), h, w),
+    )
 
 
 BATCH_GUESS = 8
@@ -245,18 +294,36 @@ def bind_attention(stage: Template, o: Operands) -> Bound:
     out = stage.results[0]
     rank = len(out.shape)
     q, k, v = (_unit_rows(o, t) for t in stage.inputs[:3])
-    lead, heads = [Index.of(d) for d in out.shape[:max(rank - 3, 0)]], Index.of(out.shape[-3]) if rank > 2 else Index.of(1)
+    lead, heads = (
+        [Index.of(d) for d in out.shape[: max(rank - 3, 0)]],
+        Index.of(out.shape[-3]) if rank > 2 else Index.of(1),
+    )
     if len(lead) > 1 and any(acc.collapsed(range(len(lead))) is None for acc in (q, k, v)):
         q, k, v = (o.copy(t) for t in stage.inputs[:3])
-    coords = tuple(_coord(n, e) for n, e in zip("bhqd", (product(lead), heads, q.vars[-2].extent, v.vars[-1].extent), strict=True))
+    coords = tuple(
+        _coord(n, e) for n, e in zip("bhqd", (product(lead), heads, q.vars[-2].extent, v.vars[-1].extent), strict=True)
+    )
     mask, extra = _mask(stage, o, rank)
     keys, group = k.vars[-2].extent, 1
     if op.enable_gqa and rank > 2 and heads.const and k.vars[-3].extent.const:
         group = heads.const // k.vars[-3].extent.const
     spec = attention_templates.AttentionSpec(
-        batch=o.size(coords[0].extent), heads=int(heads.const or 0), queries=o.size(coords[2].extent), keys=o.size(keys),
-        dim=int(q.vars[-1].extent.const or 0), value_dim=int(coords[3].extent.const or 0), q=_head_strides(o, q), k=_head_strides(o, k),
-        v=_head_strides(o, v), group=group, scale=op.scale, mask=mask, causal=op.is_causal, keys_bound=KEYS_GUESS, queries_bound=KEYS_GUESS)
+        batch=o.size(coords[0].extent),
+        heads=int(heads.const or 0),
+        queries=o.size(coords[2].extent),
+        keys=o.size(keys),
+        dim=int(q.vars[-1].extent.const or 0),
+        value_dim=int(coords[3].extent.const or 0),
+        q=_head_strides(o, q),
+        k=_head_strides(o, k),
+        v=_head_strides(o, v),
+        group=group,
+        scale=op.scale,
+        mask=mask,
+        causal=op.is_causal,
+        keys_bound=KEYS_GUESS,
+        queries_bound=KEYS_GUESS,
+    )
     choices = attention_templates.candidates(spec, o.target)
     scratch = None
     if keys.const is None:
@@ -264,7 +331,9 @@ def bind_attention(stage: Template, o: Operands) -> Bound:
         block = int(dict(choices[0].macros)["ATT_BLOCK"])
         panel = 2 * o.target.vl
         padded = (keys + (panel - 1)) // Index.of(panel) * panel
-        scratch = (padded * (spec.dim + -(-spec.value_dim // panel) * panel) + (padded + (16 + spec.dim + 1)) * block) * 4
+        scratch = (
+            padded * (spec.dim + -(-spec.value_dim // panel) * panel) + (padded + (16 + spec.dim + 1)) * block
+        ) * 4
     pointers = tuple(Pointer(a.buffer, a.start) for a in (q, k, v, *extra))
     digits = _split(_at(coords[0]), lead) if lead else []
     axes = (*digits, *([_at(coords[1])] if rank > 2 else []), _at(coords[2]), _at(coords[3]))
@@ -290,8 +359,11 @@ def _mask(stage: Template, o: Operands, rank: int) -> tuple[attention_templates.
         return None, ()
     t = stage.inputs[3]
     acc = o.access(t)
-    if None in acc.strides or acc.stride(len(acc.vars) - 1) not in (Index.of(0), Index.of(1)) or (
-            rank > 4 and acc.collapsed(range(len(acc.vars) - 3)) is None):
+    if (
+        None in acc.strides
+        or acc.stride(len(acc.vars) - 1) not in (Index.of(0), Index.of(1))
+        or (rank > 4 and acc.collapsed(range(len(acc.vars) - 3)) is None)
+    ):
         acc = o.copy(t)
     n = len(acc.vars)
     stride = [acc.stride(n - k) if n >= k else Index.of(0) for k in (3, 2, 1)]
@@ -309,22 +381,44 @@ def bind_recurrent(stage: Template, o: Operands) -> Bound:
     x = o.access(tx)
     if None in x.strides or x.strides[-1] != 1:
         x = o.copy(tx)
-    bias, *initial = (a if a.buffer.is_row_major and len(a.vars) == len(a.buffer.tensor.shape) else o.copy(t)
-                      for t, a in ((t, o.access(t)) for t in (tb, *states)))
+    bias, *initial = (
+        a if a.buffer.is_row_major and len(a.vars) == len(a.buffer.tensor.shape) else o.copy(t)
+        for t, a in ((t, o.access(t)) for t in (tb, *states))
+    )
     steps, batch, hidden = (Index.of(d) for d in stage.results[0].shape)
     x_step, x_batch = x.strides[:2]
     assert x_step is not None and x_batch is not None
     kind = op.nonlinearity if op.name == "rnn" else op.name
     spec = recurrent_templates.RecurrentSpec(
-        kind, o.size(steps), o.size(batch), int(hidden.const or 0), o.size(x_step), o.size(x_batch), reverse=op.reverse, batch_bound=BATCH_GUESS)
+        kind,
+        o.size(steps),
+        o.size(batch),
+        int(hidden.const or 0),
+        o.size(x_step),
+        o.size(x_batch),
+        reverse=op.reverse,
+        batch_bound=BATCH_GUESS,
+    )
     (choice,) = recurrent_templates.candidates(spec, o.target)
     shared = None
     if batch.const is None:
         shared = batch * (choice.shared // BATCH_GUESS)
-    pointers = (Pointer(x.buffer, x.start), Packed(tw), *(Pointer(a.buffer, a.start) for a in (bias, *initial)), *([None] * (2 - len(initial))))
+    pointers = (
+        Pointer(x.buffer, x.start),
+        Packed(tw),
+        *(Pointer(a.buffer, a.start) for a in (bias, *initial)),
+        *([None] * (2 - len(initial))),
+    )
     coords = (_coord("t", steps), _coord("b", batch), _coord("j", hidden))
     return Bound((choice,), pointers, coords, tuple(_at(c) for c in coords), shared=shared)
 
 
-BINDERS: dict[str, Binder] = {"linear": bind_linear, "matmul": bind_matmul, "convolution": bind_conv, "scaled_dot_product_attention": bind_attention,
-                             "gru": bind_recurrent, "lstm": bind_recurrent, "rnn": bind_recurrent}
+BINDERS: dict[str, Binder] = {
+    "linear": bind_linear,
+    "matmul": bind_matmul,
+    "convolution": bind_conv,
+    "scaled_dot_product_attention": bind_attention,
+    "gru": bind_recurrent,
+    "lstm": bind_recurrent,
+    "rnn": bind_recurrent,
+}

@@ -1,4 +1,5 @@
 """Buffers: where a tensor lives and how its logical index becomes an address."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +53,8 @@ class Buffer:
         """Contiguous in the order of the logical axes (axes of size 1 have no say)."""
         want = row_major(self.tensor.shape)
         return not self.offset.terms and all(
-            Index.of(d).const == 1 or a == b for d, a, b in zip(self.tensor.shape, self.strides, want, strict=True))
+            Index.of(d).const == 1 or a == b for d, a, b in zip(self.tensor.shape, self.strides, want, strict=True)
+        )
 
 
 def row_major(shape: Iterable[object]) -> tuple[Index, ...]:
@@ -92,7 +94,7 @@ class Access:
     @property
     def start(self) -> Index:
         """The address of the first element."""
-        return self.address.subs({v: 0 for v in self.vars})
+        return self.address.subs(dict.fromkeys(self.vars, 0))
 
     def collapsed(self, axes: Sequence[int]) -> Index | None:
         """The one stride with which all these axes (outer to inner) step as a single axis; None if there is none."""

@@ -1,4 +1,5 @@
 """Fusion: producers are inlined into the loops that read them, and loops into the store of the kernel whose result they read."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -6,13 +7,66 @@ from dataclasses import dataclass, replace
 
 from neve.ir.index import Index, Sym, Var, invert
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
-from neve.plan.stages import Block, Branch, Compute, Epilogue, Extern, Loop, Move, Reduce, Scan, Stage, Template, loads, rewrite
+from neve.plan.stages import (
+    Block,
+    Branch,
+    Compute,
+    Epilogue,
+    Extern,
+    Loop,
+    Move,
+    Reduce,
+    Scan,
+    Stage,
+    Template,
+    loads,
+    rewrite,
+)
 
 HINT = 64
 """The size that a symbol is taken to have where a cost needs a number."""
 
-HEAVY = frozenset("exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc gelu gelu_tanh silu softplus mish sin cos tan asin acos atan sinh "
-                  "cosh asinh acosh atanh pow atan2 hypot lgamma digamma erfinv logsigmoid remainder fmod floor_divide".split())
+HEAVY = frozenset(
+    [
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "tanh",
+        "sigmoid",
+        "erf",
+        "erfc",
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "softplus",
+        "mish",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "pow",
+        "atan2",
+        "hypot",
+        "lgamma",
+        "digamma",
+        "erfinv",
+        "logsigmoid",
+        "remainder",
+        "fmod",
+        "floor_divide",
+    ]
+)
 
 
 def hint(i: Index) -> float:
@@ -95,7 +149,11 @@ def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict
             s = replace(s, expr=rewrite(s.expr, substitute))
         if isinstance(s, Compute) and not users.get(s.out) and s.out not in required:
             continue
-        if not isinstance(s, Compute) or s.out in required or not _worth_inlining(s, users[s.out], mutable, kernel_results):
+        if (
+            not isinstance(s, Compute)
+            or s.out in required
+            or not _worth_inlining(s, users[s.out], mutable, kernel_results)
+        ):
             out.append(s)
             continue
         inlined[s.out] = s
@@ -129,11 +187,13 @@ def _evaluations(user: Stage, t: Tensor) -> float:
     for index, n in Counter(x.index for x in loads(user.expr) if x.tensor is t).items():
         used = frozenset().union(*(i.vars for i in index))
         last = max((k for k, v in enumerate(vars) if v in used), default=-1)
-        total += volume([v.extent for v in vars[:last + 1]]) * min(n, 1)
+        total += volume([v.extent for v in vars[: last + 1]]) * min(n, 1)
     return total
 
 
-def _epilogues(stages: list[Stage], views: dict[Tensor, Compute], required: set[Tensor], mutable: frozenset[Tensor]) -> list[Stage]:
+def _epilogues(
+    stages: list[Stage], views: dict[Tensor, Compute], required: set[Tensor], mutable: frozenset[Tensor]
+) -> list[Stage]:
     readers: Counter[Tensor] = Counter(t for s in (*stages, *views.values()) for t in s.reads)
     position = {s: k for k, s in enumerate(stages)}
     template: dict[Tensor, Template] = {s.results[0]: s for s in stages if isinstance(s, Template)}

@@ -1,4 +1,5 @@
 """Row fusion: reductions and the loops around them that walk the same rows become one nest, row after row, while the row is in cache."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from neve.build.target import Target
 from neve.ir.index import Index, Var
-from neve.ir.loops import Expr, Load, Tensor
+from neve.ir.loops import Tensor
 from neve.plan.buffers import Buffer, row_major
 from neve.plan.fuse import hint
 from neve.plan.stages import Compute, Reduce, Scan, Stage, loads
@@ -33,7 +34,9 @@ class Nest:
     local: set[Tensor] = field(default_factory=set)
 
 
-def group_rows(stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: set[Tensor], target: Target) -> list[Any]:
+def group_rows(
+    stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: set[Tensor], target: Target
+) -> list[Any]:
     """Stages with Compute, Reduce and Scan turned into Nests; everything else passes through."""
     readers: dict[Tensor, set[int]] = {}
     for k, s in enumerate(stages):
@@ -47,7 +50,7 @@ def group_rows(stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: s
             _extend(g, stages, taken, readers, depends, buffers)
             if len(g.members) > 1:
                 groups[k] = g
-                taken.update({m: k for m in g.members})
+                taken.update(dict.fromkeys(g.members, k))
     return _assemble(stages, groups, taken, readers, buffers, required)
 
 
@@ -100,7 +103,9 @@ def _seed(k: int, s: Reduce, buffers: Mapping[Tensor, Buffer]) -> _Group | None:
         return None
     biggest, fastest = -1.0, None
     for x in loads(s.expr):
-        if x.tensor not in buffers or any(v in i.vars and i.affine(v) is None for i in x.index for v in (*rows, *inner)):
+        if x.tensor not in buffers or any(
+            v in i.vars and i.affine(v) is None for i in x.index for v in (*rows, *inner)
+        ):
             continue
         address = buffers[x.tensor].address(x.index)
         steps = [(hint(f[0]), v) for v in (*rows, *inner) if v in address.vars and (f := address.affine(v)) is not None]
@@ -133,13 +138,23 @@ def _ancestors(stages: Sequence[Any]) -> list[int]:
     return out
 
 
-def _extend(g: _Group, stages: Sequence[Any], taken: Mapping[int, int], readers: Mapping[Tensor, set[int]], depends: list[int],
-            buffers: Mapping[Tensor, Buffer]) -> None:
+def _extend(
+    g: _Group,
+    stages: Sequence[Any],
+    taken: Mapping[int, int],
+    readers: Mapping[Tensor, set[int]],
+    depends: list[int],
+    buffers: Mapping[Tensor, Buffer],
+) -> None:
     """Add to g every later loop nest on the same rows that needs nothing which in turn needs g from outside."""
     (first,) = g.members
     for k in range(first + 1, len(stages)):
         s = stages[k]
-        if k in taken or not isinstance(s, (Compute, Reduce)) or (isinstance(s, Reduce) and s.kind in ("argmax", "argmin")):
+        if (
+            k in taken
+            or not isinstance(s, (Compute, Reduce))
+            or (isinstance(s, Reduce) and s.kind in ("argmax", "argmin"))
+        ):
             continue
         own = {stages[m].out: m for m in g.members}
         if not (s.reads & set(own)) or not _independent(s, k, g, stages, depends):
@@ -183,7 +198,12 @@ def _rows_of(s: RowStage, g: _Group, stages: Sequence[Any], own: Mapping[Tensor,
             return None
         rows = tuple(found)
         inner = set(s.vars) | set(getattr(s, "rvars", ())) - set(rows)
-        if any(v in inner and v in rows for i, mv in zip(x.index, member.vars, strict=True) if mv not in g.members[m] for v in i.vars):
+        if any(
+            v in inner and v in rows
+            for i, mv in zip(x.index, member.vars, strict=True)
+            if mv not in g.members[m]
+            for v in i.vars
+        ):
             return None
     if rows is None or len(set(rows)) != len(rows) or any(v not in s.vars for v in rows):
         return None
@@ -200,27 +220,51 @@ def _sole(i: Index) -> Var | None:
     return a if isinstance(a, Var) and i == Index.of(a) else None
 
 
-def _prepend(g: _Group, first: int, stages: Sequence[Any], taken: Mapping[int, int], readers: Mapping[Tensor, set[int]],
-             depends: list[int]) -> None:
+def _prepend(
+    g: _Group,
+    first: int,
+    stages: Sequence[Any],
+    taken: Mapping[int, int],
+    readers: Mapping[Tensor, set[int]],
+    depends: list[int],
+) -> None:
     """Let the loop nest that makes the reduction's operand join in front, if it walks the same rows."""
     s = stages[first]
     for x in loads(s.expr):
-        p = next((k for k in range(first - 1, -1, -1) if isinstance(stages[k], Compute) and stages[k].out is x.tensor), None)
+        p = next(
+            (k for k in range(first - 1, -1, -1) if isinstance(stages[k], Compute) and stages[k].out is x.tensor), None
+        )
         if p is None or p in taken or p in g.members:
             continue
         producer = stages[p]
-        match = {v: mv for i, mv in zip(x.index, producer.vars, strict=True) if mv.extent.const != 1 and (v := _sole(i)) is not None}
+        match = {
+            v: mv
+            for i, mv in zip(x.index, producer.vars, strict=True)
+            if mv.extent.const != 1 and (v := _sole(i)) is not None
+        }
         rows = tuple(match.get(v) for v in g.members[first])
         if len(match) != sum(v.extent.const != 1 for v in producer.vars) or None in rows:
             continue
-        between = [k for k in range(p + 1, len(stages)) if k not in g.members and depends[k] >> p & 1 and any(depends[m] >> k & 1 for m in g.members)]
-        if not between and all(_independent(stages[m], m, _Group((), {p: (), **g.members}), stages, depends) for m in g.members):
+        between = [
+            k
+            for k in range(p + 1, len(stages))
+            if k not in g.members and depends[k] >> p & 1 and any(depends[m] >> k & 1 for m in g.members)
+        ]
+        if not between and all(
+            _independent(stages[m], m, _Group((), {p: (), **g.members}), stages, depends) for m in g.members
+        ):
             g.members[p] = tuple(v for v in rows if v is not None)
             return
 
 
-def _assemble(stages: Sequence[Any], groups: Mapping[int, _Group], taken: Mapping[int, int], readers: Mapping[Tensor, set[int]],
-              buffers: dict[Tensor, Buffer], required: set[Tensor]) -> list[Any]:
+def _assemble(
+    stages: Sequence[Any],
+    groups: Mapping[int, _Group],
+    taken: Mapping[int, int],
+    readers: Mapping[Tensor, set[int]],
+    buffers: dict[Tensor, Buffer],
+    required: set[Tensor],
+) -> list[Any]:
     """Each group at the place where all it needs is done and before anything that needs it."""
     from neve.plan.stages import Concat
 
@@ -272,13 +316,24 @@ def _topological(units: list[set[int]], depends: list[int]) -> list[int]:
     return out
 
 
-def _nest(g: _Group, stages: Sequence[Any], readers: Mapping[Tensor, set[int]], buffers: dict[Tensor, Buffer], required: set[Tensor]) -> Nest:
+def _nest(
+    g: _Group,
+    stages: Sequence[Any],
+    readers: Mapping[Tensor, set[int]],
+    buffers: dict[Tensor, Buffer],
+    required: set[Tensor],
+) -> Nest:
     members = [Member(stages[k], rows) for k, rows in sorted(g.members.items())]
     nest = Nest(g.extents, members)
     offset = 0
     for m in members:
         s = m.stage
-        if s.out in required or readers.get(s.out, set()) - set(g.members) or buffers[s.out].place != "arena" or buffers[s.out].base:
+        if (
+            s.out in required
+            or readers.get(s.out, set()) - set(g.members)
+            or buffers[s.out].place != "arena"
+            or buffers[s.out].base
+        ):
             continue
         inner = [v for v in s.vars if v not in m.rows]
         extents = [v.extent.const for v in inner]
@@ -287,8 +342,10 @@ def _nest(g: _Group, stages: Sequence[Any], readers: Mapping[Tensor, set[int]], 
             size = size * e if e is not None else ROW_BYTES + 1
         if size > ROW_BYTES:
             continue
-        strides = [Index.of(0) if v in m.rows else st for v, st in zip(s.vars, row_major([Index.of(1) if v in m.rows else v.extent for v in s.vars]),
-                                                                    strict=True)]
+        strides = [
+            Index.of(0) if v in m.rows else st
+            for v, st in zip(s.vars, row_major([Index.of(1) if v in m.rows else v.extent for v in s.vars]), strict=True)
+        ]
         buffers[s.out] = Buffer(s.out, "row", tuple(strides), Index.of(0), slot=offset)
         nest.local.add(s.out)
         offset += -(-size // 64) * 64

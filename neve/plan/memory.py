@@ -1,4 +1,5 @@
 """Memory: offsets in one arena from lifetimes, for static sizes exactly, for symbolic ones by slots that fit for every size."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,5 @@
 """Stages: the loop nests and kernels that a graph lowers to, in execution order, before layouts and buffers are chosen."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -332,8 +333,14 @@ class Recorder:
         self._add(Compute(out, vars, expr))
         return out
 
-    def reduce(self, kind: str, shape: Sequence[Dim], dtype: DType, over: Sequence[Dim],
-               fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr]) -> Tensor:
+    def reduce(
+        self,
+        kind: str,
+        shape: Sequence[Dim],
+        dtype: DType,
+        over: Sequence[Dim],
+        fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr],
+    ) -> Tensor:
         out = self.tensor(TensorType(dims(shape), dtype))
         vars, rvars = self._vars("i", out.shape), self._vars("r", dims(over))
         at, rat = (tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vs) for vs in (vars, rvars))
@@ -353,8 +360,14 @@ class Recorder:
         self._add(Template(op, tuple(inputs), outs))
         return outs
 
-    def extern(self, header: str, macros: Mapping[str, str | int | Dim], inputs: Sequence[Tensor],
-               outputs: Sequence[TensorType], scratch: Dim = 0) -> tuple[Tensor, ...]:
+    def extern(
+        self,
+        header: str,
+        macros: Mapping[str, str | int | Dim],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[TensorType],
+        scratch: Dim = 0,
+    ) -> tuple[Tensor, ...]:
         outs = tuple(self.tensor(t) for t in outputs)
         self._add(Extern(header, dict(macros), tuple(inputs), outs, scratch))
         return outs
@@ -429,10 +442,10 @@ class Lowering:
             return results
         if op.name == "while":
             carried = tuple(self.recorder.tensor(v.type) for v in node.outputs)
-            extra = inputs[len(carried):]
+            extra = inputs[len(carried) :]
             cond = self.block(op.cond, (*carried, *extra))
             body = self.block(op.body, (*carried, *extra), carried)
-            self.recorder._add(Loop(inputs[:len(carried)], carried, cond, body))
+            self.recorder._add(Loop(inputs[: len(carried)], carried, cond, body))
             return carried
         if op.name == "cat":
             return (self._cat(op.axis, inputs, node.output.type),)
@@ -451,8 +464,12 @@ class Lowering:
         owned: list[Tensor] = []
         for t in outputs:
             s = made.get(t)
-            plain = isinstance(s, (Compute, Reduce, Scan, Template, Extern)) and not (isinstance(s, Compute) and isinstance(s.expr, Load))
-            owned.append(t if plain and t not in owned else self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i)))
+            plain = isinstance(s, (Compute, Reduce, Scan, Template, Extern)) and not (
+                isinstance(s, Compute) and isinstance(s.expr, Load)
+            )
+            owned.append(
+                t if plain and t not in owned else self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i))
+            )
         return tuple(owned)
 
     def _cat(self, axis: int, inputs: tuple[Tensor, ...], type: TensorType) -> Tensor:

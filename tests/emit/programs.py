@@ -1,10 +1,9 @@
 """Compiles many small graphs as the methods of one library, and runs them: what the tests of emission share."""
+
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from neve.emit.program import emit
 from neve.emit.unit import to_bytes
 from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Program
 from neve.ir.types import DType, TensorType
-from neve.ops.base import REGISTRY, Sample
+from neve.ops.base import Sample
 from neve.ops.source import Constant
 from neve.runtime.loader import Module, open_library
 
@@ -46,7 +45,9 @@ def as_graph(sample: Sample, constants: Sequence[int] = ()) -> Graph:
     return b.build(b.emit(sample.op, *values))
 
 
-def build_methods(problems: Mapping[str, Graph], extra: Sequence[str] = FAST, compiler: str | None = None, threads: int = 1) -> Module:
+def build_methods(
+    problems: Mapping[str, Graph], extra: Sequence[str] = FAST, compiler: str | None = None, threads: int = 1
+) -> Module:
     """A module with a method for each graph."""
     emitted = emit(Program({k: Method(g) for k, g in problems.items()}), native(), "samples", max(threads, 1))
     library = build(emitted.source, compiler=find_compiler(native(), compiler), extra=extra)

@@ -1,4 +1,5 @@
 """Control flow and state in compiled code, against the interpreter."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Program, Sta
 from neve.ir.interpret import interpret
 from neve.ir.types import DType, TensorType
 from neve.ops.base import REGISTRY
-from neve.ops.control import If, Raise, ReadState, While, WriteState
+from neve.ops.control import If, ReadState, While, WriteState
 from neve.ops.matmul import Linear
 from neve.ops.source import Constant, Full
 from neve.runtime.loader import Module, open_library

@@ -1,4 +1,5 @@
 """Every op's samples, compiled, against the op's own meaning."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,7 +30,9 @@ CHUNK = 16
 """Ops a library: a compilation costs more than a method in it."""
 
 
-@pytest.mark.parametrize("names", [OPS[k : k + CHUNK] for k in range(0, len(OPS), CHUNK)], ids=lambda names: f"{names[0]}..{names[-1]}")
+@pytest.mark.parametrize(
+    "names", [OPS[k : k + CHUNK] for k in range(0, len(OPS), CHUNK)], ids=lambda names: f"{names[0]}..{names[-1]}"
+)
 def test_compiled_samples(names: list[str]) -> None:
     """Compiled output equals eval: floats within the tolerance of their type, NaN and Inf in the same places, the others exactly."""
     cases = {}
@@ -48,7 +51,10 @@ def test_compiled_samples(names: list[str]) -> None:
             if s.op.name in ABSOLUTE and v.dtype is DType.float32 and error < np.inf:
                 fine = np.isfinite(w)
                 room = ABSOLUTE[s.op.name] * (1 + np.abs(np.where(fine, s.inputs[0], 0)))
-                error = float((np.abs(np.where(fine, g, 0) - np.where(fine, w, 0)) / room).max(initial=0)) * TOLERANCE[v.dtype]
+                error = (
+                    float((np.abs(np.where(fine, g, 0) - np.where(fine, w, 0)) / room).max(initial=0))
+                    * TOLERANCE[v.dtype]
+                )
             if not error <= TOLERANCE.get(v.dtype, 0.0):
                 bad.append(f"{key} {s.op} on {', '.join(map(str, types_of(s)))}: output {i} off by {error:.1e}")
     assert not bad, f"{len(bad)} of {len(cases)}:\n" + "\n".join(bad[:25])

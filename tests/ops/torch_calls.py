@@ -58,7 +58,7 @@ def over(name: str) -> Callable[..., torch.Tensor]:
         keywords.update(
             {"correction": op.correction} if name == "var" else {"ord": op.ord} if name == "linalg_vector_norm" else {}
         )
-        axes = op.dims if op.dims else (x.ndim,)
+        axes = op.dims or (x.ndim,)
         return function(x if op.dims else x[..., None], dim=axes, keepdim=op.keepdim and bool(op.dims), **keywords)
 
     return f

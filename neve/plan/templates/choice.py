@@ -1,4 +1,5 @@
 """What a kernel template asks of the plan: one way to run one operation on one target."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

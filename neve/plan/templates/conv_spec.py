@@ -39,7 +39,7 @@ class ConvSpec:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         if self.groups < 1 or self.channels % self.groups or self.out_channels % self.groups:
             raise ValueError(
                 f"{self.groups} groups must divide {self.channels} input and {self.out_channels} output channels"

@@ -48,7 +48,8 @@ def _tiles(spec: ConvSpec, target: Target) -> list[tuple[int, int]]:
 
 def _cycles(spec: ConvSpec, rows: int, cols: int) -> float:
     """Clock cycles of one image and one channel vector: two loads and two multiply-adds a cycle, and some for
-    each tile, each store and each input that comes from the second cache level."""
+    each tile, each store and each input that comes from the second cache level.
+    """
     (kh, kw), (sh, sw) = spec.kernel, spec.stride
     height, width = guess(spec.out_height, ASSUMED_SPATIAL), guess(spec.out_width, ASSUMED_SPATIAL)
     total = 0.0

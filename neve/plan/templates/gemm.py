@@ -157,7 +157,7 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
 
 def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """GEMM_GEMV: several panels are several streams from memory and enough chains of multiply-adds; 0 for one panel."""
-    if not spec.b_packed or isinstance(spec.m, int) and spec.m != 1 or tiles.nv != tiles.last:
+    if not spec.b_packed or (isinstance(spec.m, int) and spec.m != 1) or tiles.nv != tiles.last:
         return 0
     panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
     if panels == 1:
