@@ -1,16 +1,9 @@
-"""What every test runs under: one thread of torch, no network, generated examples that do not depend on the time."""
+"""What every test runs under: generated examples that do not depend on the time."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import HealthCheck, settings
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is; the tests run in as many processes as there are processors
 
 # the machine may be busy with other tests: no deadlines, and the same examples in every run
 settings.register_profile("neve", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,8 +62,12 @@ def call(module: Module, method: str, graph: Graph, inputs: Sequence[np.ndarray]
     return tuple(from_bytes(y, v.dtype) for y, v in zip(outs, graph.outputs, strict=True))
 
 
-def from_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """Inverse of `to_bytes`."""
+def from_bytes(array: Any, dtype: DType) -> np.ndarray:
+    """Inverse of `to_bytes`; a method without inputs gives torch tensors where torch is imported."""
+    if not isinstance(array, np.ndarray):
+        import torch
+
+        array = (array.view(torch.int16) if dtype is DType.bfloat16 else array).numpy()
     if dtype is DType.bfloat16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return array
