@@ -1,4 +1,7 @@
-"""Scalar expressions as C: each subexpression once, at the outermost loop that determines it, as a vector of float32 or a scalar."""
+"""Scalar expressions as C: each subexpression once, at the outermost loop that determines it.
+
+It is a vector of float32 or a scalar.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class NotVector(Exception):
 
 @dataclass(eq=False)
 class Scope:
-    """A C block: what it defines, its lines, what has been computed in it. A fence keeps computations from moving further out."""
+    """A C block: what it defines, its lines, what has been computed in it. No computation moves out of a fence."""
 
     parent: Scope | None = None
     vars: set[Var] = field(default_factory=set)
@@ -89,10 +92,12 @@ class Value:
 
 
 class Emitter:
-    """Emits expressions of one kernel. vec is the loop variable that runs over lanes, partial the C count of valid lanes, if not all.
+    """Emits expressions of one kernel.
 
-    pointer names a buffer's base pointer; special gives values that are not in memory (an accumulator, a row's scalar); inside maps each
-    tensor that the kernel itself makes to a marker among the variables of the scope in which it is made: nothing that reads it moves out.
+    vec is the loop variable that runs over lanes, partial the C count of valid lanes, if not all; pointer names a
+    buffer's base pointer; special gives values that are not in memory (an accumulator, a row's scalar); inside maps
+    each tensor that the kernel itself makes to a marker among the variables of the scope in which it is made: nothing
+    that reads it moves out.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class Emitter:
         self._count += 1
         return f"x{self._count}"
 
-    # --- indexes --------------------------------------------------------------------------------------------------------
+    # --- indexes ------------------------------------------------------------------------------------------------------
 
     def index(self, i: Index, scope: Scope) -> str:
         """i in C; data-dependent parts are computed first."""
@@ -136,7 +141,7 @@ class Emitter:
 
         return show(i, atom)
 
-    # --- expressions ------------------------------------------------------------------------------------------------------
+    # --- expressions --------------------------------------------------------------------------------------------------
 
     def value(self, e: Expr, scope: Scope) -> Value:
         """e computed in scope or further out."""
@@ -187,7 +192,7 @@ class Emitter:
         form = FUNCTIONS.get(e.fn, {}).get(kind)
         if form is None:
             raise ValueError(f"no C form of {e.fn} for {operand}")
-        return form, dict(T=C_TYPES[operand], U=UNSIGNED.get(operand, "uint8_t"), B=str(8 * operand.size))
+        return form, {"T": C_TYPES[operand], "U": UNSIGNED.get(operand, "uint8_t"), "B": str(8 * operand.size)}
 
     def _vector_call(self, e: Call, args: list[Value], scope: Scope) -> Value:
         condition = e.fn == "where"
@@ -240,15 +245,17 @@ class Emitter:
         a, b = self.value(e.then, then), self.value(e.other, other)
         kind = "v" if "v" in (a.kind, b.kind) else "m" if "m" in (a.kind, b.kind) else "s"
         name = self.name()
-        wrap = {"v": self.as_vector, "m": self._mask, "s": lambda v: v.text}[kind]
+        wraps: dict[str, Callable[[Value], str]] = {"v": self.as_vector, "m": self._mask, "s": lambda v: v.text}
+        wrap = wraps[kind]
         then.add(f"{name} = {wrap(a)};")
         other.add(f"{name} = {wrap(b)};")
-        scope.add(f"{dict(v='vf', m='vi', s=C_TYPES[e.dtype])[kind]} {name};")
+        ctype = {"v": "vf", "m": "vi", "s": C_TYPES[e.dtype]}[kind]
+        scope.add(f"{ctype} {name};")
         scope.close(f"if ({' && '.join(tests)})", then)
         scope.close("else", other)
         return Value(name, kind, e.dtype)
 
-    # --- memory -------------------------------------------------------------------------------------------------------------
+    # --- memory -------------------------------------------------------------------------------------------------------
 
     def address(self, buffer: Buffer, address: Index, scope: Scope, const: bool = True) -> tuple[str, Index | None]:
         """(C pointer to the element, lane stride or None if the address does not depend on the lane)."""
@@ -267,9 +274,8 @@ class Emitter:
         if start is None:
             name = self.name()
             rest = self.index(form[1], home)
-            home.add(
-                f"{'const ' if const else ''}{STORED[buffer.dtype]} *const {name} = {base}{f' + {rest}' if form[1].terms else ''};"
-            )
+            ctype = f"{'const ' if const else ''}{STORED[buffer.dtype]}"
+            home.add(f"{ctype} *const {name} = {base}{f' + {rest}' if form[1].terms else ''};")
             start = home.memo[key] = Value(name, "s", buffer.dtype)
         step = self.vec.name if stride == Index.of(1) else f"({self.index(stride, scope)}) * {self.vec.name}"
         return f"{start.text} + {step}", stride
@@ -347,7 +353,10 @@ def literal(value: float | bool, dtype: DType) -> str:
 
 
 def cast_text(text: str, source: DType, to: DType) -> str:
-    """C that converts as torch's `to` does on x86; out-of-range floats give the integer type's minimum, wrapped to narrow types."""
+    """C that converts as torch's `to` does on x86.
+
+    Out-of-range floats give the integer type's minimum, wrapped to narrow types.
+    """
     if source is to:
         return text
     if to is DType.bool:

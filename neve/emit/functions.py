@@ -3,8 +3,8 @@
 Kinds: v = vector of float32 (`vf`; comparisons give `vi` masks), m = vector mask (`vi`, lanes all ones or zero),
 f = float32 scalar, d = float64 scalar, i = integer scalar (C type {T}, of {B} bits, unsigned {U} at least as wide),
 b = bool scalar (0 or 1). {0}, {1}, {2} are the arguments: names or literals. A missing vector form makes the loop
-scalar; a missing scalar form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`; their
-definitions are in kernels/math.h.
+scalar; a missing scalar form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`;
+their definitions are in kernels/math.h.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ _define("nextafter", f="sf_nextafter({0}, {1})", d="sd_nextafter({0}, {1})")
 _define("gcd", i="({T})si64_gcd({0}, {1})")
 _define("bitwise_left_shift", i="({T})si64_shift_left({0}, {1}, {B})")
 _define("bitwise_right_shift", i="({T})si64_shift_right({0}, {1}, {B})")
-for _name, _op in dict(eq="==", ne="!=", lt="<", le="<=", gt=">", ge=">=").items():
+for _name, _op in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
     _form = f"({{0}} {_op} {{1}})"
     _define(_name, v=_form, f=_form, d=_form, i=_form, b=_form)
 _define("logical_not", f="({0} == 0)", d="({0} == 0)", i="({0} == 0)", b="(!{0})", v="({0} == vset(0.0f))", m="(~{0})")
-for _name, _op in dict(logical_and="&", logical_or="|", logical_xor="^").items():
+for _name, _op in {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}.items():
     _form = f"(({{0}} != 0) {_op} ({{1}} != 0))"
     _define(
         _name,
@@ -128,9 +128,14 @@ for _name, _op in dict(logical_and="&", logical_or="|", logical_xor="^").items()
         m=f"({{0}} {_op} {{1}})",
         v=f"(({{0}} != vset(0.0f)) {_op} ({{1}} != vset(0.0f)))",
     )
-for _name, _source in dict(
-    eq="(~({0} ^ {1}))", ne="({0} ^ {1})", lt="(~{0} & {1})", le="(~{0} | {1})", gt="({0} & ~{1})", ge="({0} | ~{1})"
-).items():
+for _name, _source in {
+    "eq": "(~({0} ^ {1}))",
+    "ne": "({0} ^ {1})",
+    "lt": "(~{0} & {1})",
+    "le": "(~{0} | {1})",
+    "gt": "({0} & ~{1})",
+    "ge": "({0} | ~{1})",
+}.items():
     FUNCTIONS[_name]["m"] = _source
 _define("isnan", v="({0} != {0})", f="({0} != {0})", d="({0} != {0})", i="0", b="0")
 _define(

@@ -66,9 +66,9 @@ class NestWriter:
             if k == 0:
                 row.add(f"const int64_t {names[k]} = {rest};")
             else:
-                n = self.e.index(extents[k], top)
-                row.add(f"const int64_t {names[k]} = {rest} % ({n});")
-                rest = f"{rest} / ({n})"
+                size = self.e.index(extents[k], top)
+                row.add(f"const int64_t {names[k]} = {rest} % ({size});")
+                rest = f"{rest} / ({size})"
         if not extents:
             row.add("(void)row;")
         return row
@@ -132,7 +132,7 @@ class NestWriter:
             write(scope, False)
         self.e.vec = self.e.partial = None
 
-    # --- one stage ------------------------------------------------------------------------------------------------------
+    # --- one stage ----------------------------------------------------------------------------------------------------
 
     def _single(self, s: Compute | Reduce | Scan, top: Scope) -> None:
         if isinstance(s, Compute):
@@ -222,7 +222,7 @@ class NestWriter:
                 best = weight, sorted(vars, key=lambda v: -hint(forms[v][0]) if v in used else -float("inf"))  # type: ignore[index]
         return best[1] if best else vars
 
-    # --- loops ----------------------------------------------------------------------------------------------------------
+    # --- loops --------------------------------------------------------------------------------------------------------
 
     def _compute(
         self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...], vector: bool
@@ -236,7 +236,7 @@ class NestWriter:
         self._loop(scope, vars, element, vector)
 
     def _loop(self, scope: Scope, vars: list[Var], element, vector: bool) -> None:  # type: ignore[no-untyped-def]
-        """Nested loops over vars around element(scope); the last one by vectors, with a tail for the rest, if vector."""
+        """Nested loops over vars around element(scope); if vector, the last one by vectors and a tail for the rest."""
         e = self.e
         if not vars:
             element(scope)
@@ -278,7 +278,7 @@ class NestWriter:
             scope.close("", tail)
         e.vec = e.partial = None
 
-    # --- reductions --------------------------------------------------------------------------------------------------------
+    # --- reductions ---------------------------------------------------------------------------------------------------
 
     def _single_reduce(self, s: Reduce, top: Scope) -> None:
         buffer = self.e.buffers[s.out]
@@ -443,8 +443,9 @@ class NestWriter:
             better = f"{x} {'>' if s.kind == 'argmax' else '<'} {best}"
             if dtype.is_float:
                 better = f"{better} || ({x} != {x} && {best} == {best})"
+            here = e.index(place, inner)
             inner.add(
-                f"if ({at} < 0 || {better} || ({x} == {best} && {e.index(place, inner)} < {at})) {{ {best} = {x}; {at} = {e.index(place, inner)}; }}"
+                f"if ({at} < 0 || {better} || ({x} == {best} && {here} < {at})) {{ {best} = {x}; {at} = {here}; }}"
             )
             result = Value(at, "s", DType.int64)
         else:
@@ -466,7 +467,7 @@ class NestWriter:
         self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, buffer: Buffer, at: tuple[Index, ...]
     ) -> None:
         """Lanes along an output axis: a few vectors of outputs at a time, the reduction's loops inside."""
-        kind, e = REDUCTIONS[s.kind], self.e
+        e = self.e
         wide = 4 if hint(v.extent) >= 4 * self.lanes and cost(s.expr) <= 12 else 1
         size = wide * self.lanes
         row = self._rows(
@@ -487,7 +488,7 @@ class NestWriter:
             tail = row.child()
             self._across_block(tail, s, v, rvars, buffer, at, 1, "left")
             loop = row.child()
-            loop.lines = ["const int64_t left = neve_min(valid - part, %d);" % self.lanes, *tail.lines]
+            loop.lines = [f"const int64_t left = neve_min(valid - part, {self.lanes});", *tail.lines]
             test = f"if (valid < {size}) " if v.extent.const is None or v.extent.const >= size else ""
             row.close(f"{test}for (int64_t part = 0; part < valid; part += {self.lanes})", loop)
         self._finish(top, row)
@@ -527,7 +528,7 @@ class NestWriter:
             e.store(buffer, place, Value(n, "v", DType.float32), scope)
         e.vec = e.partial = None
 
-    # --- scans -----------------------------------------------------------------------------------------------------------
+    # --- scans --------------------------------------------------------------------------------------------------------
 
     def _scan(self, s: Scan, top: Scope) -> None:
         """Sequential along the axis, rows over the others; float sums run in double as eager's."""

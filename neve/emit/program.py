@@ -184,12 +184,14 @@ def _c_file(
         "#if NEVE_UNIT == 0",
         _CALL,
         f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
-        f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; int64_t s[{max(len(unit.symbols), 1)}]; char *arena; "
-        "int32_t code; } neve_call;",
+        (
+            f"typedef struct {{ {name} *ctx; const void *io; const neve_parallel *p; "
+            f"int64_t s[{max(len(unit.symbols), 1)}]; char *arena; int32_t code; }} neve_call;"
+        ),
         "",
     ]
     magic = f"UINT64_C(0x{_magic(name, unit):016x})"
-    for key, (method, writer, lines, arena) in written.items():
+    for key, (method, writer, lines, _) in written.items():
         out += _method(name, key, method, writer, lines, layout, unit, ranges, magic)
     out += _life(name, layout, magic, unit)
     out += ["#endif", ""]
@@ -210,7 +212,8 @@ _UNITS = """#ifndef NEVE_UNITS
 
 
 _CALL = """#ifdef NEVE_PROFILE
-#define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
+#define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); \
+if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
 #else
 #define CALL(i, kernel, p) do { kernel(p, s, th); neve_barrier(th); } while (0)
 #endif"""
@@ -234,8 +237,8 @@ def _method(
     magic: str,
 ) -> list[str]:
     symbol = f"{name}_{key}"
-    for s, at in layout.states.items():
-        lines = [x.replace(f"@S{s.name}@", str(at - HEADER_BYTES)) for x in lines]
+    for var, at in layout.states.items():
+        lines = [x.replace(f"@S{var.name}@", str(at - HEADER_BYTES)) for x in lines]
     used = _used_symbols(method)
     checks = []
     for s in used:
@@ -273,8 +276,10 @@ def _method(
         "    const char *const w = call->ctx->weights;",
         f"    char *const a = call->arena, *const state = ctx + {HEADER_BYTES};",
         "    const int64_t *const s = call->s;",
-        f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, {shared}, "
-        "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};",
+        (
+            f"    neve_thread thread = {{tid, nt, {scratch_at} + tid * {scratch}, {shared}, "
+            "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};"
+        ),
         "    neve_thread *const th = &thread;",
         "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;",
         *lines,
@@ -323,7 +328,10 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
         f"int {name}_init({name} *ctx, const void *weights, size_t size)",
         "{",
         "    if (!ctx || ((uintptr_t)ctx & 63)) return NEVE_BAD_POINTER;",
-        f"    if (size != {unit.weights.size} || (size && (!weights || ((uintptr_t)weights & 63)))) return NEVE_BAD_WEIGHTS;",
+        (
+            f"    if (size != {unit.weights.size} || (size && (!weights || ((uintptr_t)weights & 63)))) "
+            "return NEVE_BAD_WEIGHTS;"
+        ),
         f"    ctx->magic = {magic};",
         "    ctx->weights = weights;",
         "    ctx->bar = (struct neve_barrier_state){0};",

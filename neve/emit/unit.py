@@ -1,10 +1,10 @@
-"""The C file of a program: kernel functions, shared where their text is equal, and each method as a straight line of calls."""
+"""The C file of a program: kernel functions, one for equal texts, and each method as a straight line of calls."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from neve.emit.expressions import STORED, Emitter, Scope, Value
 from neve.emit.loops import NestWriter
 from neve.ir.graph import Origin
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, recombine, show
-from neve.ir.loops import Load, Tensor
+from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
 from neve.plan.bind import Packed, Pointer
 from neve.plan.buffers import Buffer
@@ -94,7 +94,7 @@ class Unit:
         return self.kernels.setdefault(text, len(self.kernels))
 
 
-def c_index(i: Index, symbol: Any) -> str:
+def c_index(i: Index, symbol: Callable[[str], str]) -> str:
     """An Index without loop variables in C."""
 
     def atom(a: Atom) -> str:
@@ -269,6 +269,7 @@ class MethodWriter:
         emitter.vec, emitter.partial = bound.coords[-1], "cnt" if partial else None
         emitter.special[stage.results[0]] = Value("v", "v", DType.float32)
         scope = Scope(vars=set(bound.coords))
+        expr: Expr
         if stage.epilogue is None:
             out, index, expr = stage.results[0], bound.axes, Load(stage.results[0], tuple(bound.axes))
         else:
@@ -287,7 +288,8 @@ class MethodWriter:
         params = ", ".join(f"int64_t {c.name}" for c in bound.coords)
         count = "int64_t cnt, " if partial else ""
         unused = "".join(f" (void){c.name};" for c in bound.coords)
-        head = f"NEVE_INLINE void @_store{'_n' if partial else ''}(void *const *p, const int64_t *s, vf v, {count}{params}) {{"
+        name = "@_store_n" if partial else "@_store"
+        head = f"NEVE_INLINE void {name}(void *const *p, const int64_t *s, vf v, {count}{params}) {{"
         declared = args.declarations({out})
         return "\n".join([head, *("    " + x for x in [f"(void)p; (void)s;{unused}", *declared, *scope.lines]), "}"])
 

@@ -48,6 +48,8 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Node:
+    """An op applied to values: one step of a graph."""
+
     op: Op
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
@@ -62,7 +64,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class ConstTensor:
-    """A constant of a Program; compared by identity, so that methods share it. array is in dtype's numpy form, read-only."""
+    """A constant of a Program, shared by methods: compared by identity. array is in dtype's numpy form, read-only."""
 
     name: str
     array: np.ndarray

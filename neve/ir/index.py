@@ -1,7 +1,7 @@
-"""Integer index expressions: polynomials over loop variables, size symbols, floor-divisions and remainders, with exact simplification.
+"""Integer index expressions: polynomials over loop variables, size symbols, floor divisions and remainders.
 
-Loop variables are known to be in 0..extent-1, sizes to be >= 0; floor division and remainder are Python's. An Index is an
-immutable value: equal expressions in normal form are equal.
+Simplification is exact. Loop variables are known to be in 0..extent-1, sizes to be >= 0; floor division and remainder
+are Python's. An Index is an immutable value: equal expressions in normal form are equal.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Data:
 
 
 Atom = Var | Sym | Div | Mod | Data
+Substitution = Mapping[Any, IndexLike]
+"""What stands for atoms. The key is Any because a Mapping is invariant in it: a mapping of Vars alone is one too."""
 
 
 def _order(a: Atom) -> str:
@@ -150,7 +152,7 @@ class Index:
             (stride if n else rest)[others] = c
         return Index(stride), Index(rest)
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Index:
+    def subs(self, values: Substitution) -> Index:
         """With atoms replaced, everywhere, and simplified again."""
         if not any(v in values for v in self.vars) and not any(a in values for a in self.atoms()):
             return self
@@ -182,7 +184,7 @@ class Index:
         return all(c % n == 0 for c in self.terms.values())
 
     def value(self, env: Mapping[str, Any], data: Callable[[Any], Any] | None = None) -> Any:
-        """Evaluate with variables and symbols given by name (ints or numpy arrays); data evaluates scalar expressions."""
+        """The value for variables and symbols by name (ints or numpy arrays); data evaluates scalar expressions."""
         total: Any = 0
         for k, c in self.terms.items():
             t: Any = c
@@ -224,8 +226,8 @@ def divmod_(e: Index, d: Index) -> tuple[Index, Index]:
             return w + Index.of(Div(r, d)), k[0].num % d
     g = _common(r, d)
     if g > 1:
-        q, m = divmod_(Index({k: c // g for k, c in r.terms.items()}), Index.of((d.const or 0) // g))
-        return w + q, m * g
+        quotient, m = divmod_(Index({k: c // g for k, c in r.terms.items()}), Index.of((d.const or 0) // g))
+        return w + quotient, m * g
     return w + Index.of(Div(r, d)), Index.of(Mod(r, d))
 
 
@@ -256,7 +258,7 @@ def _atom_vars(a: Atom) -> frozenset[Var]:
     return a.expr.vars if isinstance(a, Data) else frozenset()
 
 
-def _subs_atom(a: Atom, values: Mapping[Atom, IndexLike]) -> Index:
+def _subs_atom(a: Atom, values: Substitution) -> Index:
     if a in values:
         return Index.of(values[a])
     if isinstance(a, Div):
@@ -366,9 +368,9 @@ def recombine(e: Index) -> Index:
 
 
 def lane_stride(e: Index, v: Var, lanes: int) -> Index | None:
-    """s with e(v + l) = e(v) + s * l for all l in 0..lanes-1 and every v that is a multiple of lanes; None if not provable.
+    """s with e(v + l) = e(v) + s * l for all l in 0..lanes-1 and every v that is a multiple of lanes.
 
-    The whole block v..v+lanes-1 is promised to be in v's range.
+    None if that is not provable. The whole block v..v+lanes-1 is promised to be in v's range.
     """
     form = e.affine(v)
     if form is not None:
@@ -403,9 +405,10 @@ def _atom_lane_stride(a: Atom, v: Var, lanes: int) -> int | None:
 def invert(
     images: list[Index], shape: list[Index], vars: tuple[Var, ...], axes: list[Index]
 ) -> dict[Var, Index] | None:
-    """Solve images(vars) == axes for vars: each var as an Index in the axes; None unless the map is a provable bijection onto shape.
+    """Solve images(vars) == axes for vars: each var as an Index in the axes.
 
-    images has one Index an axis of the target, in vars; axes are the expressions to put in place of the target's indexes.
+    None unless the map is a provable bijection onto shape. images has one Index an axis of the target, in vars; axes
+    are the expressions to put in place of the target's indexes.
     """
     solved: dict[Var, Index] = {v: Index.of(0) for v in vars if v.extent.const == 1}
     k = 0
@@ -428,7 +431,7 @@ def invert(
 def _radix(
     flat: Index, size: Index, vars: tuple[Var, ...], solved: Mapping[Var, Index]
 ) -> list[tuple[Var, Index, bool]] | None:
-    """flat as a mixed-radix number over vars that counts 0..size-1: (var, place value, whether it is the leading digit)."""
+    """flat as a mixed-radix number over vars that counts 0..size-1: digits (var, place value, whether it leads)."""
     if size.const == 1:
         return [] if flat.const == 0 else None
     digits: list[tuple[Var, Index, bool]] = []
@@ -452,4 +455,4 @@ def _radix(
         place = place * found.extent
     if place != size or not digits:
         return None
-    return digits[:-1] + [(digits[-1][0], digits[-1][1], True)]
+    return [*digits[:-1], (digits[-1][0], digits[-1][1], True)]

@@ -1,7 +1,8 @@
 """Loop nests: what an op's `lower` says of its result, element by element, before anything is decided about loops.
 
-An op builds tensors through a `Builder`: `compute` gives each element as a scalar expression of its logical index, `reduce`
-and `scan` add loops, `template` and `extern` name a C kernel. Views are computes whose expression is a single Load: they cost nothing.
+An op builds tensors through a `Builder`: `compute` gives each element as a scalar expression of its logical index,
+`reduce` and `scan` add loops, `template` and `extern` name a C kernel. Views are computes whose expression is a single
+Load: they cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from neve.ir.index import Atom, Data, Index, IndexLike, Var
+from neve.ir.index import Data, Index, IndexLike, Substitution, Var
 from neve.ir.types import Dim, DType, TensorType, dims
 
 NO_VARS: frozenset[Var] = frozenset()
@@ -31,7 +32,7 @@ class Expr:
         """Loop variables that the value depends on."""
         return frozenset().union(*(c.vars for c in self.children))
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         raise NotImplementedError
 
 
@@ -42,7 +43,7 @@ class Const(Expr):
     value: float | int | bool
     dtype: DType
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         return self
 
     def __hash__(self) -> int:
@@ -67,7 +68,7 @@ class Load(Expr):
     def vars(self) -> frozenset[Var]:
         return frozenset().union(*(i.vars for i in self.index))
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         return Load(self.tensor, tuple(i.subs(values) for i in self.index))
 
 
@@ -83,7 +84,7 @@ class Call(Expr):
     def children(self) -> tuple[Expr, ...]:
         return self.args
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         return Call(self.fn, tuple(a.subs(values) for a in self.args), self.dtype)
 
 
@@ -98,13 +99,13 @@ class FromIndex(Expr):
     def vars(self) -> frozenset[Var]:
         return self.index.vars
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         return FromIndex(self.index.subs(values), self.dtype)
 
 
 @dataclass(frozen=True)
 class Guard(Expr):
-    """`then` where every condition 0 <= index < extent holds, else `other`; `then` is not evaluated elsewhere (padding)."""
+    """`then` where every condition 0 <= index < extent holds, else `other`; elsewhere `then` is not evaluated."""
 
     conditions: tuple[tuple[Index, Index], ...]
     then: Expr
@@ -122,7 +123,7 @@ class Guard(Expr):
     def vars(self) -> frozenset[Var]:
         return frozenset().union(*(i.vars | e.vars for i, e in self.conditions), self.then.vars, self.other.vars)
 
-    def subs(self, values: Mapping[Atom, IndexLike]) -> Expr:
+    def subs(self, values: Substitution) -> Expr:
         conditions = tuple((i.subs(values), e.subs(values)) for i, e in self.conditions)
         return guard(conditions, self.then.subs(values), self.other.subs(values))
 
@@ -165,7 +166,10 @@ def where(condition: Expr, then: Expr, other: Expr) -> Expr:
 
 
 def as_index(e: Expr, extent: Dim) -> Index:
-    """An integer expression used as an index into an axis of that extent; the caller promises 0 <= e < extent (clamp or wrap first)."""
+    """An integer expression as an index into an axis of that extent.
+
+    The caller promises 0 <= e < extent (clamp or wrap first).
+    """
     return Index.of(Data(e, Index.of(extent)))
 
 
@@ -212,9 +216,10 @@ class Builder(Protocol):
     ) -> Tensor:
         """out[idx] = kind over r of fn(idx, r); kind: sum prod max min any all argmax argmin.
 
-        max and min propagate NaN; argmax and argmin (dtype int64) give the first best position in the flattened `over` domain, NaN being best;
-        sum and prod accumulate in fn's dtype (float16 and bfloat16 in float32), any and all take and give bool. An empty domain gives the
-        identity (0, 1, -inf, inf, False, True); argmax of nothing is undefined: refuse in infer.
+        max and min propagate NaN; argmax and argmin (dtype int64) give the first best position in the flattened `over`
+        domain, NaN being best; sum and prod accumulate in fn's dtype (float16 and bfloat16 in float32), any and all
+        take and give bool. An empty domain gives the identity (0, 1, -inf, inf, False, True); argmax of nothing is
+        undefined: refuse in infer.
         """
 
     def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
@@ -233,8 +238,8 @@ class Builder(Protocol):
     ) -> tuple[Tensor, ...]:
         """A C template under kernels/ without epilogue, on contiguous row-major operands: p[] = inputs then outputs.
 
-        macros become #defines (dims in C syntax), KN(x) is defined; the entry is KN(run)(void *const *p, const int64_t *s, neve_thread *th);
-        scratch is bytes a thread.
+        macros become #defines (dims in C syntax), KN(x) is defined; the entry is
+        KN(run)(void *const *p, const int64_t *s, neve_thread *th); scratch is bytes a thread.
         """
 
 

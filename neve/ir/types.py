@@ -5,16 +5,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import sympy
 
-Dim = int | sympy.Expr
+Dim: TypeAlias = int | sympy.Expr
 """A size: an int, or an integer-valued sympy expression in size symbols."""
 
 
 class DType(enum.Enum):
-    """Element types. In numpy a bfloat16 array is float32 whose values are representable in bfloat16 (see `round_to`)."""
+    """Element types. In numpy a bfloat16 array is float32 of values that bfloat16 can represent (see `round_to`)."""
 
     float64 = "float64"
     float32 = "float32"
@@ -42,7 +43,7 @@ class DType(enum.Enum):
         return not self.is_float and self.value != "bool"
 
     @property
-    def numpy(self) -> np.dtype:  # type: ignore[type-arg]
+    def numpy(self) -> np.dtype[Any]:
         """The numpy type that holds values of this type while interpreting."""
         return np.dtype("float32" if self.value == "bfloat16" else self.value)
 

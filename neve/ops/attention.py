@@ -56,7 +56,7 @@ class Attention(Op):
             return t.shape[:-2]
         check(q.rank >= 3 and t.rank >= 3, self, "heads at axis −3 for enable_gqa", types)
         hq, hk = q.shape[-3], t.shape[-3]
-        multiple = isinstance(hq, int) and isinstance(hk, int) and hk > 0 and hq % hk == 0  # type: ignore[operator]
+        multiple = isinstance(hq, int) and isinstance(hk, int) and hk > 0 and hq % hk == 0
         check(same(hq, hk) or multiple, self, "q's heads a multiple of k's and v's", types)
         return (*t.shape[:-3], dim(hq))
 

@@ -228,7 +228,7 @@ def _identity(how: int, dtype: DType) -> str:
 
 def _mean(b: Builder, x: Tensor, index: Tensor, src: Tensor, include_self: bool) -> Tensor:
     total = scatter_kernel(b, x, index, src, "sum", include_self)
-    outer, n, inner = x.shape
+    outer, n, _ = x.shape
     ones = b.compute((outer, index.shape[1], 1), DType.int64, lambda *i: const(1, DType.int64))
     zeros = b.compute((outer, n, 1), DType.int64, lambda *i: const(0, DType.int64))
     hits = scatter_kernel(b, zeros, index, ones, "sum", True)

@@ -71,7 +71,7 @@ class _Ordering(Op):
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
-        values, indices = self.infer(x.type)
+        values, _ = self.infer(x.type)
         if not x.shape:
             return (x, b.compute((), DType.int64, lambda: const(0, DType.int64)))
         if values.numel == 0:

@@ -1,7 +1,7 @@
-"""Binding: one function an op class turns a template stage and its operands into a kernel choice, pointers and store coordinates.
+"""Binding: a template stage and its operands become a kernel choice, pointers and store coordinates.
 
-A binder asks for what the kernel needs of an operand's layout through the `Operands` it is given, which copies an operand only where its
-strides do not fit.
+There is one binder an op class. It asks for what the kernel needs of an operand's layout through the `Operands` it is
+given, which copies an operand only where its strides do not fit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Bound:
-    """How a template runs. coords name the store's indexes in the header's order, axes gives each logical axis of the result in them."""
+    """How a template runs.
+
+    coords name the store's indexes in the header's order, axes gives each logical axis of the result in them.
+    """
 
     choices: tuple[Choice, ...]
     pointers: tuple[Pointer | Packed | None, ...]
@@ -118,9 +121,12 @@ def bind_linear(stage: Template, o: Operands) -> Bound:
     lda = a.collapsed(lead)
     assert lda is not None
     b, m, n = _coord("b", Index.of(1)), _coord("m", rows), _coord("n", Index.of(w.shape[0]))
-    spec: dict[str, Any] = dict(
-        m=o.size(rows), n=o.size(Index.of(w.shape[0])), k=o.size(Index.of(w.shape[1])), lda=o.size(lda)
-    )
+    spec: dict[str, Any] = {
+        "m": o.size(rows),
+        "n": o.size(Index.of(w.shape[0])),
+        "k": o.size(Index.of(w.shape[1])),
+        "lda": o.size(lda),
+    }
     weight, extra = _weight(o, w, "nk")
     choices = gemm_templates.candidates(gemm_templates.GemmSpec(**spec, **extra), o.target)
     axes = (*_split(_at(m), [a.vars[k].extent for k in lead]), _at(n))
@@ -129,18 +135,18 @@ def bind_linear(stage: Template, o: Operands) -> Bound:
 
 def _weight(o: Operands, w: Tensor, layout: str) -> tuple[Pointer | Packed, dict[str, Any]]:
     if o.constant(w):
-        return Packed(w), dict(b_packed=True, b_layout=layout)
+        return Packed(w), {"b_packed": True, "b_layout": layout}
     acc = o.access(w)
     if None in acc.strides or 1 not in [s.const for s in acc.strides if s is not None]:
         acc = o.copy(w)
     s0, s1 = acc.strides
     assert s0 is not None and s1 is not None
     ldn, ldb = (s0, s1) if layout == "nk" else (s1, s0)
-    return Pointer(acc.buffer, acc.start), dict(b_packed=False, ldb=o.size(ldb), ldn=o.size(ldn))
+    return Pointer(acc.buffer, acc.start), {"b_packed": False, "ldb": o.size(ldb), "ldn": o.size(ldn)}
 
 
 def bind_matmul(stage: Template, o: Operands) -> Bound:
-    """a (…, M, K) @ b (…, K, N); batch dims become one batch with linear strides, or operands are copied until they do."""
+    """a (…, M, K) @ b (…, K, N); batch dims become one batch of linear strides, if need be by copies of operands."""
     ta, tb = stage.inputs
     if len(tb.shape) == 2:
         return _matmul_shared(stage, o)
@@ -204,9 +210,7 @@ def _matrix(o: Operands, t: Tensor) -> Access:
     """An operand whose last two axes have strides, one of them 1, and whose batch axes have strides."""
     acc = o.access(t)
     s = acc.strides
-    if None in s or 1 not in [
-        x.const for x, v in zip(s[-2:], acc.vars[-2:], strict=True) if x is not None or v.extent.const == 1
-    ]:
+    if None in s or 1 not in [x.const for x in s[-2:] if x is not None]:
         acc = o.copy(t)
     return acc
 
@@ -231,7 +235,10 @@ def _batch_offset(o: Operands, acc: Access, digits: list[Index]) -> int | str:
 
 
 def bind_conv(stage: Template, o: Operands) -> Bound:
-    """x (N, C, H, W) and constant w (OC, C/g, KH, KW): gemm for 1×1 stride 1 on dense channels-last rows, else conv templates."""
+    """x (N, C, H, W) and constant w (OC, C/g, KH, KW).
+
+    A gemm for 1×1 stride 1 on dense channels-last rows, else a conv template.
+    """
     op: Any = stage.op
     tx, tw = stage.inputs
     out = stage.results[0]
@@ -248,6 +255,7 @@ def bind_conv(stage: Template, o: Operands) -> Bound:
     sx = [s if s is not None else Index.of(0) for s in x.strides]
     if x.vars[1].extent.const == 1 and not few:
         sx[1] = Index.of(1)
+    sn, sc, sh, sw = (o.size(s) for s in sx)
     spec = conv_templates.ConvSpec(
         batch=o.size(Index.of(tx.shape[0])),
         channels=int(tx.shape[1]),
@@ -261,7 +269,7 @@ def bind_conv(stage: Template, o: Operands) -> Bound:
         dilation=op.dilation,
         padding=(op.padding[0][0], op.padding[1][0]),
         groups=op.groups,
-        strides=tuple(o.size(s) for s in sx),
+        strides=(sn, sc, sh, sw),
     )
     choices = conv_templates.candidates(spec, o.target)
     return Bound(

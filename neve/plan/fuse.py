@@ -1,12 +1,13 @@
-"""Fusion: producers are inlined into the loops that read them, and loops into the store of the kernel whose result they read."""
+"""Fusion: producers are inlined into the loops that read them, and loops into the store of a kernel that they read."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from neve.ir.index import Index, Sym, Var, invert
+from neve.ir.index import Index, Substitution, Sym, Var, invert
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
+from neve.ir.types import DType
 from neve.plan.stages import (
     Block,
     Branch,
@@ -99,7 +100,7 @@ def cost(e: Expr) -> float:
 
 @dataclass(eq=False)
 class Fused:
-    """A block after fusion. views holds inlined views that a kernel reads as an operand: in place if its strides allow."""
+    """A block after fusion. views are inlined views that a kernel reads as operands: in place if its strides allow."""
 
     stages: list[Stage]
     outputs: tuple[Tensor, ...]
@@ -107,7 +108,7 @@ class Fused:
 
 
 def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
-    """Inline, then give templates their epilogues. mutable are tensors that Moves write: what reads them stays where it is."""
+    """Inline, then give templates their epilogues. What reads mutable tensors (those that Moves write) stays put."""
     stages, views = _inline(block, mutable)
     return Fused(_epilogues(stages, views, set(block.outputs), mutable), block.outputs, views)
 
@@ -237,10 +238,10 @@ class _Hole(Expr):
     own: Load
 
     @property
-    def dtype(self):  # type: ignore[no-untyped-def,override]
+    def dtype(self) -> DType:  # type: ignore[override]
         return self.own.dtype
 
-    def subs(self, values):  # type: ignore[no-untyped-def,override]
+    def subs(self, values: Substitution) -> Expr:
         return self
 
 

@@ -1,4 +1,7 @@
-"""Row fusion: reductions and the loops around them that walk the same rows become one nest, row after row, while the row is in cache."""
+"""Row fusion: reductions and the loops around them that walk the same rows become one nest.
+
+It runs row after row, while the row is in cache.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ ROW_BYTES = 128 * 1024
 
 @dataclass(eq=False)
 class Member:
-    """A stage of a nest with the loops it runs inside a row: `rows` are its own variables that stand for the nest's, in their order."""
+    """A stage of a nest with the loops it runs inside a row.
+
+    `rows` are its own variables that stand for the nest's, in their order.
+    """
 
     stage: Compute | Reduce | Scan
     rows: tuple[Var, ...]
@@ -27,7 +33,10 @@ class Member:
 
 @dataclass(eq=False)
 class Nest:
-    """Stages that share their outer loops (rows, by extent). local tensors live in the row's scratch; scalars of a row in variables."""
+    """Stages that share their outer loops (rows, by extent).
+
+    local tensors live in the row's scratch; scalars of a row in variables.
+    """
 
     extents: tuple[Index, ...]
     members: list[Member]
@@ -60,7 +69,8 @@ def step_reads(s: Any) -> set[Tensor]:
         return s.reads
     if hasattr(s, "stage"):
         extra = {p.buffer.tensor for p in s.bound.pointers if hasattr(p, "buffer")} if hasattr(s, "bound") else set()
-        return s.stage.reads | extra
+        reads: set[Tensor] = s.stage.reads
+        return reads | extra
     if isinstance(s, Nest):
         return {t for m in s.members for t in m.stage.reads}
     found: set[Tensor] = {getattr(s, n) for n in ("pred", "test") if hasattr(s, n)}
@@ -118,7 +128,10 @@ def _seed(k: int, s: Reduce, buffers: Mapping[Tensor, Buffer]) -> _Group | None:
 
 
 def _ancestors(stages: Sequence[Any]) -> list[int]:
-    """For each position a bit set of the positions it depends on, itself included; writes to a tensor already seen are ordered too."""
+    """For each position a bit set of the positions it depends on, itself included.
+
+    Writes to a tensor already seen are ordered too.
+    """
     last: dict[Tensor, int] = {}
     used: dict[Tensor, int] = {}
     out: list[int] = []
@@ -280,7 +293,7 @@ def _assemble(
     order = _topological([u[1] for u in units], _ancestors(stages))
     out: list[Any] = []
     for u in order:
-        s, members = units[u]
+        s = units[u][0]
         if isinstance(s, _Group):
             out.append(_nest(s, stages, readers, buffers, required))
         elif isinstance(s, (Compute, Reduce, Scan)):

@@ -1,4 +1,4 @@
-"""Memory: offsets in one arena from lifetimes, for static sizes exactly, for symbolic ones by slots that fit for every size."""
+"""Memory: offsets in one arena from lifetimes, static sizes exactly, symbolic ones by slots that fit for every size."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def _touch(buffer: Buffer | None, spans: dict[Buffer, tuple[int, int]], at: int)
 
 
 def assign(intervals: list[Interval]) -> Arena:
-    """Offsets such that buffers alive at the same time do not overlap: largest first, each as low as it fits; then the symbolic ones."""
+    """Offsets such that buffers alive at the same time do not overlap.
+
+    The largest first, each as low as it fits; then the symbolic ones.
+    """
     static = [i for i in intervals if i.buffer.bytes.const is not None]
     placed: list[tuple[Interval, int, int]] = []
     offsets: dict[Buffer, Index] = {}
@@ -92,12 +95,12 @@ def assign(intervals: list[Interval]) -> Arena:
     total = Index.of(max((end for *_, end in placed), default=0))
     slots: list[tuple[Index, Index, int]] = []
     for i in sorted((i for i in intervals if i.buffer.bytes.const is None), key=lambda i: i.first):
-        size = rounded(i.buffer.bytes)
-        fit = next((k for k, (_, room, busy) in enumerate(slots) if busy < i.first and (room - size).nonnegative), None)
+        need = rounded(i.buffer.bytes)
+        fit = next((k for k, (_, room, busy) in enumerate(slots) if busy < i.first and (room - need).nonnegative), None)
         if fit is None:
-            slots.append((total, size, i.last))
+            slots.append((total, need, i.last))
             offsets[i.buffer] = total
-            total = total + size
+            total = total + need
         else:
             offsets[i.buffer] = slots[fit][0]
             slots[fit] = (slots[fit][0], slots[fit][1], i.last)

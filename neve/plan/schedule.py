@@ -44,11 +44,15 @@ class Kernel:
 
 @dataclass(eq=False)
 class ExternCall:
+    """A call of a C kernel on contiguous operands."""
+
     stage: Extern
 
 
 @dataclass(eq=False)
 class BranchStep:
+    """Either the steps `then` or the steps `orelse`, as the bool pred says."""
+
     pred: Tensor
     then: list[Step]
     orelse: list[Step]
@@ -57,6 +61,8 @@ class BranchStep:
 
 @dataclass(eq=False)
 class LoopStep:
+    """cond, then body if the bool test that cond computes holds, again and again until it does not."""
+
     cond: list[Step]
     test: Tensor
     body: list[Step]
@@ -65,6 +71,8 @@ class LoopStep:
 
 @dataclass(eq=False)
 class FailStep:
+    """A raise in the model: leaves the call with an error code that stands for message."""
+
     message: str
     origin: Origin = Origin()
 
@@ -74,7 +82,10 @@ Step = Nest | Kernel | ExternCall | BranchStep | LoopStep | FailStep
 
 @dataclass(eq=False)
 class Schedule:
-    """A method as steps over buffers. buffers maps every tensor that has memory; constants those that come from the program."""
+    """A method as steps over buffers.
+
+    buffers maps every tensor that has memory; constants those that come from the program.
+    """
 
     steps: list[Step]
     buffers: dict[Tensor, Buffer]

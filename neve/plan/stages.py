@@ -1,4 +1,4 @@
-"""Stages: the loop nests and kernels that a graph lowers to, in execution order, before layouts and buffers are chosen."""
+"""Stages: the loop nests and kernels that a graph lowers to, in order, before layouts and buffers are chosen."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Scan(Stage):
 
 @dataclass(eq=False)
 class Template(Stage):
-    """A kernel template for op. store, if set, is the fused epilogue: a Compute whose expression reads result[0] at its vars' image."""
+    """A kernel template for op. epilogue, if set, is the loop fused into the store of results[0]."""
 
     op: Op
     inputs: tuple[Tensor, ...]
@@ -110,7 +110,7 @@ class Template(Stage):
 
 @dataclass(eq=False)
 class Epilogue:
-    """out[index] = expr, both in `vars`, one variable an axis of the template's first result, which expr reads at exactly vars."""
+    """out[index] = expr, both in `vars`, one an axis of the template's results[0], which expr reads exactly at vars."""
 
     vars: tuple[Var, ...]
     out: Tensor
@@ -270,7 +270,7 @@ def index_loads(i: Index) -> Iterator[Load]:
 
 
 def rewrite(e: Expr, f: Callable[[Load], Expr]) -> Expr:
-    """e with every Load replaced by f(load), also inside indexes; f sees loads whose own indexes are rewritten already."""
+    """e with every Load replaced by f(load), also inside indexes; a load that f sees has its own indexes rewritten."""
     if isinstance(e, Load):
         return f(Load(e.tensor, tuple(rewrite_index(i, f) for i in e.index)))
     if isinstance(e, Call):
@@ -454,11 +454,12 @@ class Lowering:
             self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
             return ()
         if op.name in ("gru", "lstm", "rnn") and inputs[2] not in self.recorder.fixed:
-            return op.loops(self.recorder, *inputs)
-        return op.lower(self.recorder, *inputs)
+            steps: tuple[Tensor, ...] = op.loops(self.recorder, *inputs)
+            return steps
+        return node.op.lower(self.recorder, *inputs)
 
     def _own(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Outputs that each have memory of their own: copies of those that are inputs, constants, views or given twice."""
+        """Outputs that each have memory of their own: inputs, constants, views and those given twice are copied."""
         made = {t: s for s in self.recorder.stages for t in s.outputs}
         self.recorder.origin, self.recorder.label = Origin(), "output"
         owned: list[Tensor] = []
