@@ -1,6 +1,7 @@
 """neve: PyTorch models frozen, packed and compiled to small freestanding C libraries that need no torch.
 
-`neve.compile(model, (x,))` gives a module to call; `module.save("m.neve")` and `neve.load("m.neve")` move it to where only numpy is.
+`neve.compile(model, (x,))` gives a module to call; `module.save("m.neve")` and `neve.load("m.neve")` move it to where
+only numpy is.
 """
 
 from neve.api import build_artifact, compile, load

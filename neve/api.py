@@ -27,7 +27,10 @@ STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "referen
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compilation's result before it is loaded: the artifact, the seconds of each stage, example calls and what the original gives for them."""
+    """A compilation's result before it is loaded.
+
+    The artifact, the seconds of each stage, example calls and what the original gives for them.
+    """
 
     artifact: Artifact
     seconds: dict[str, float]
@@ -54,11 +57,12 @@ def compile(
     """A PyTorch model as a module of compiled C that needs no torch.
 
     model: nn.Module (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of a .pt2 file.
-    args, kwargs: example inputs of forward; sizes are fixed to theirs but for `dynamic_shapes` (as torch.export takes it).
+    args, kwargs: example inputs of forward; sizes are fixed to theirs but for `dynamic_shapes` (as of torch.export).
     methods: further entry points, name → tuple of example arguments; all share weights and state.
     threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
     optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
-    verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has what was found.
+    verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has
+        what was found.
     compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
 
     Raises CaptureError (all reasons why the model cannot be captured), BuildError (no C compiler), VerifyError.
@@ -66,7 +70,8 @@ def compile(
     reason = runs_here(parse_target(target))
     if reason:
         raise NeveError(
-            f"a module for {target} cannot run here ({reason}): use neve.build_artifact(..., target={target!r}).save(path)"
+            f"a module for {target} cannot run here ({reason}): "
+            f"use neve.build_artifact(..., target={target!r}).save(path)"
         )
     made = _compile(
         model,
@@ -104,7 +109,7 @@ def build_artifact(
     compiler: str | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
-    """The `.neve` artifact of a model for any target, not loaded and not compared with the original; arguments as of `compile`."""
+    """The `.neve` artifact of a model for any target, neither loaded nor verified; arguments as of `compile`."""
     made = _compile(
         model,
         args,
@@ -124,7 +129,10 @@ def build_artifact(
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Module:
-    """The module in a `.neve` file; needs numpy alone. Raises ArtifactError if the file is damaged or made for other machines."""
+    """The module in a `.neve` file; needs numpy alone.
+
+    Raises ArtifactError if the file is damaged or made for other machines.
+    """
     return artifacts.open_module(artifacts.load(path), threads=threads)
 
 

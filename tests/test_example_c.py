@@ -133,7 +133,8 @@ def models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
     convs = nn.Sequential(
         nn.Conv2d(3, 13, 3, padding=1), nn.SiLU(), nn.Conv2d(13, 13, 3, groups=13, stride=2), nn.Hardswish(),
-        nn.ConvTranspose2d(13, 6, 2, stride=2), nn.GroupNorm(2, 6), nn.MaxPool2d(3, 2, 1), nn.Upsample(scale_factor=2.0),
+        nn.ConvTranspose2d(13, 6, 2, stride=2), nn.GroupNorm(2, 6), nn.MaxPool2d(3, 2, 1),
+        nn.Upsample(scale_factor=2.0),
     )  # fmt: skip
     return {
         "convs": (convs, (torch.randn(2, 3, 15, 17),)),

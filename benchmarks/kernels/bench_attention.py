@@ -1,6 +1,9 @@
-"""Attention kernels against the core's peak: python -m benchmarks.kernels.bench_attention [--compiler gcc] [--threads 1] [--blocks 24,48]
+"""Attention kernels against the core's peak.
 
-Prints, for each size, milliseconds (the best of a few runs), GFLOP/s of the two products, and their share of the multiply-add peak probed beside it.
+    python -m benchmarks.kernels.bench_attention [--compiler gcc] [--threads 1] [--blocks 24,48]
+
+Prints, for each size, milliseconds (the best of a few runs), GFLOP/s of the two products, and their share of the
+multiply-add peak probed beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ static void peak(void *const *p, const int64_t *s, neve_thread *th)
 def best(
     run: harness.Kernel, operands: list[np.ndarray], sizes: tuple[int, ...], threads: int, scratch: int, reps: int
 ) -> float:
-    """Seconds a call, the best of a few runs: of processor time for one thread, so that a busy machine disturbs little."""
+    """Seconds a call, the best of a few runs: of processor time for one thread, little disturbed by a busy machine."""
     clock = time.thread_time if threads == 1 else time.perf_counter
     times = []
     for _ in range(7):
@@ -71,8 +74,8 @@ def main() -> None:
                 probe = 12 * 16 * 100000 / best(peak, [np.ones(256, np.float32)], (100000,), 1, 0, 5)
                 rate = flops / seconds
                 print(
-                    f"{compiler:4} {name:16} block {block:3} threads {args.threads}: {seconds * 1e3:8.3f} ms {rate / 1e9:6.1f} GFLOP/s"
-                    f" {100 * rate / probe / args.threads:5.1f} % of {probe / 1e9:.0f}"
+                    f"{compiler:4} {name:16} block {block:3} threads {args.threads}: {seconds * 1e3:8.3f} ms"
+                    f" {rate / 1e9:6.1f} GFLOP/s {100 * rate / probe / args.threads:5.1f} % of {probe / 1e9:.0f}"
                 )
 
 

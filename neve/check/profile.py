@@ -27,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Profile:
-    """seconds is the fastest whole call, as measured from outside; lines are of that call, in the order of execution."""
+    """seconds is the fastest whole call, as measured from outside; lines are of that call, in order of execution."""
 
     seconds: float
     lines: list[Line]
@@ -47,7 +47,10 @@ def profile(
     calls: int = 20,
     compiler: Any = None,
 ) -> Profile:
-    """Build the artifact's source for this machine with clocks in it and run a method on inputs. Raises BuildError without a compiler."""
+    """Build the artifact's source for this machine with clocks in it and run a method on inputs.
+
+    Raises BuildError without a compiler.
+    """
     source = Source(artifact.name, artifact.sources, artifact.weights, artifact.signature)
     library = build(source, extra=("-DNEVE_PROFILE",), compiler=compiler)
     module = open_library(library.path, artifact.signature, artifact.weights, threads)

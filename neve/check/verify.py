@@ -36,7 +36,10 @@ class Difference:
 
 
 def relative_error(got: np.ndarray, want: np.ndarray) -> float:
-    """max |got − want| / max |want| over finite elements; infinite if shapes, NaNs or infinities differ. Exact types: 0 or infinite."""
+    """max |got − want| / max |want| over finite elements; infinite if shapes, NaNs or infinities differ.
+
+    For exact types 0 or infinite.
+    """
     if got.shape != want.shape:
         return math.inf
     if got.size == 0:
@@ -55,7 +58,7 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
 
 
 def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], stateful: bool) -> Any:
-    """What the original gives in evaluation mode. A model that changes itself is copied first; the caller's stays as it is."""
+    """What the original gives in evaluation mode. A model that changes itself is copied first, not touched."""
     import torch
 
     from neve.capture.export import evaluation
@@ -130,6 +133,6 @@ def refuse_differences(found: Sequence[Difference]) -> None:
         raise VerifyError(
             "the compiled module differs from the original on the example inputs: "
             + "; ".join(map(str, bad))
-            + f" (largest difference relative to the largest value; accepted are {limits}). This is a defect of neve: please report it; "
-            "verify=False returns the module all the same"
+            + f" (largest difference relative to the largest value; accepted are {limits}). "
+            "This is a defect of neve: please report it; verify=False returns the module all the same"
         )

@@ -16,7 +16,7 @@ REGISTRY: dict[str, type[Op]] = {}
 
 @dataclass(frozen=True)
 class Sample:
-    """One test problem: the op, and its inputs as numpy arrays (a bfloat16 input is given as float32 with its type in `types`)."""
+    """One test problem: the op, and its inputs as numpy arrays (a bfloat16 one as float32, its type in `types`)."""
 
     op: Op
     inputs: tuple[np.ndarray, ...]
@@ -25,9 +25,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Op:
-    """Base of all ops. Subclasses are frozen dataclasses whose fields are attributes (ints, floats, strings, bools, None, tuples, DTypes, dims).
+    """Base of all ops. Subclasses are frozen dataclasses whose fields are attributes.
 
-    `name` is ATen's. `effect` marks ops that must neither be dropped nor reordered among themselves.
+    Attributes are ints, floats, strings, bools, None, tuples, DTypes, dims. `name` is ATen's. `effect` marks ops that
+    must neither be dropped nor reordered among themselves.
     """
 
     name: ClassVar[str]
@@ -46,7 +47,7 @@ class Op:
         raise NotImplementedError
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The meaning, in plain numpy: slow, obvious, independent of `lower`. Inputs and outputs in dtype's numpy form."""
+        """The meaning, in plain numpy: slow, obvious, independent of `lower`. Arrays have their dtype's numpy form."""
         raise NotImplementedError
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:

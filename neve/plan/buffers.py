@@ -14,8 +14,8 @@ from neve.ir.types import DType
 class Buffer:
     """Memory of one tensor. Compared by identity.
 
-    place is "input", "output", "constant", "state", "arena" or "row" (scratch of one row of a fused nest); slot is the position among
-    the method's inputs or outputs; strides and offset are in elements, one stride a logical axis.
+    place is "input", "output", "constant", "state", "arena" or "row" (scratch of one row of a fused nest); slot is the
+    position among the method's inputs or outputs; strides and offset are in elements, one stride a logical axis.
     """
 
     tensor: Tensor

@@ -21,7 +21,7 @@ from neve.ops.source import Constant, Full
 from neve.runtime.loader import Module, open_library
 from tests.emit.programs import FAST, call
 
-F, I, B = DType.float32, DType.int64, DType.bool
+F, I64, B = DType.float32, DType.int64, DType.bool
 
 
 def vec(n: int = 5) -> TensorType:
@@ -49,24 +49,24 @@ def compiled(methods: dict[str, Graph], threads: int = 1) -> Module:
 
 def collatz() -> Graph:
     """Steps of the Collatz sequence from n to 1: a loop with a branch on data inside."""
-    zero = TensorType((), I)
+    zero = TensorType((), I64)
 
     def step(b: GraphBuilder, n: Value, k: Value) -> list[Value]:
-        even = op(b, "eq", op(b, "remainder", n, scalar(b, 2, I)), scalar(b, 0, I))
-        half = graph([zero], lambda b, n: [op(b, "floor_divide", n, scalar(b, 2, I))])
-        more = graph([zero], lambda b, n: [op(b, "add", op(b, "mul", n, scalar(b, 3, I)), scalar(b, 1, I))])
-        return [b(If(half, more), even, n), op(b, "add", k, scalar(b, 1, I))]
+        even = op(b, "eq", op(b, "remainder", n, scalar(b, 2, I64)), scalar(b, 0, I64))
+        half = graph([zero], lambda b, n: [op(b, "floor_divide", n, scalar(b, 2, I64))])
+        more = graph([zero], lambda b, n: [op(b, "add", op(b, "mul", n, scalar(b, 3, I64)), scalar(b, 1, I64))])
+        return [b(If(half, more), even, n), op(b, "add", k, scalar(b, 1, I64))]
 
-    cond = graph([zero, zero], lambda b, n, k: [op(b, "gt", n, scalar(b, 1, I))])
+    cond = graph([zero, zero], lambda b, n, k: [op(b, "gt", n, scalar(b, 1, I64))])
     body = graph([zero, zero], step)
-    return graph([zero], lambda b, n: [*b.emit(While(cond, body), n, scalar(b, 0, I))])
+    return graph([zero], lambda b, n: [*b.emit(While(cond, body), n, scalar(b, 0, I64))])
 
 
 def swapping_loop() -> Graph:
     """Carried tensors that swap places, beside an operand that the loop only reads."""
-    t, s = vec(37), TensorType((), I)
-    cond = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "lt", k, scalar(b, 3, I))])
-    body = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "add", k, scalar(b, 1, I)), y, op(b, "add", x, z), z])
+    t, s = vec(37), TensorType((), I64)
+    cond = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "lt", k, scalar(b, 3, I64))])
+    body = graph([s, t, t, t], lambda b, k, x, y, z: [op(b, "add", k, scalar(b, 1, I64)), y, op(b, "add", x, z), z])
     return graph([s, t, t, t], lambda b, k, x, y, z: [*b.emit(While(cond, body), k, x, y, z)])
 
 

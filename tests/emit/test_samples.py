@@ -17,7 +17,7 @@ WEIGHTS = {"convolution": (1,), "linear": (1,), "gru": (1, 2), "lstm": (1, 2), "
 """Inputs that are constants in models: samples run with them as constants too."""
 
 ABSOLUTE = {"gelu": 4e-7, "gelu_tanh": 3e-7}
-"""Functions whose error is bounded by this times 1 + |x|, as kernels/math_f32.h documents, also where the value is tiny."""
+"""Functions whose error is bounded by this times 1 + |x|, as kernels/math_f32.h documents, however tiny the value."""
 
 OPS = sorted(name for name in REGISTRY if name not in CONTROL)
 
@@ -34,7 +34,7 @@ CHUNK = 16
     "names", [OPS[k : k + CHUNK] for k in range(0, len(OPS), CHUNK)], ids=lambda names: f"{names[0]}..{names[-1]}"
 )
 def test_compiled_samples(names: list[str]) -> None:
-    """Compiled output equals eval: floats within the tolerance of their type, NaN and Inf in the same places, the others exactly."""
+    """Compiled output equals eval: floats within their tolerance, NaN and Inf in the same places, the others exactly."""
     cases = {}
     for name in names:
         for k, sample in enumerate(samples_of(name)):

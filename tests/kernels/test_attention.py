@@ -1,4 +1,4 @@
-"""attention.h against float64 and against torch's eager, at edge sizes, masks and strides, with 1, 2 and 3 threads bit for bit."""
+"""attention.h against float64 and eager torch, at edge sizes, masks and strides, with 1 to 3 threads bit for bit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ TEMPLATE = """
 #include "vec.h"
 #define KN(x) k{i}_##x
 {macros}
-#define K_STORE(v, b, h, q, d) vstore((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v)
-#define K_STORE_N(v, cnt, b, h, q, d) vstore_n((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v, cnt)
+#define K_STORE(v, b, h, q, d) \\
+  vstore((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v)
+#define K_STORE_N(v, cnt, b, h, q, d) \\
+  vstore_n((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v, cnt)
 #include "attention.h"
 """
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Sizes of one attention; head_major: operands are (b, h, s, d), else (b, s, h, d) as a linear layer leaves them."""
+    """Sizes of one attention; operands are (b, h, s, d) if head_major, else (b, s, h, d) as of a linear layer."""
 
     b: int
     h: int

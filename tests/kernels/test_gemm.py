@@ -155,7 +155,7 @@ def strided(
     rng: np.random.Generator, shape: tuple[int, int, int], steps: tuple[int, int], starts: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A flat buffer just long enough, and the (batch, rows, columns) view that it holds."""
-    batch, rows, columns = shape
+    _, rows, columns = shape
     index = (
         np.array(starts, np.int64)[:, None, None] + np.arange(rows)[:, None] * steps[0] + np.arange(columns) * steps[1]
     )

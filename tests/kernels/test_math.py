@@ -1,6 +1,7 @@
-"""The functions of math.h against float64 (for float32) and against 40-digit (for float64) references, at dense and edge inputs.
+"""The functions of math.h against float64 (for float32) and 40-digit (for float64) references, dense and at edges.
 
-Every bound is in ulp of the exact result. Where the reference has NaN, an infinity or a zero, the function must have it too.
+Every bound is in ulp of the exact result. Where the reference has NaN, an infinity or a zero, the function must have it
+too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def mish(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Unary:
-    """A float32 function: its bound in ulp plus `slope` ulp for each unit below zero, or an absolute bound, over `low`..`high` and edges."""
+    """A float32 function and its bound over `low`..`high` and edges.
+
+    The bound is in ulp, plus `slope` ulp for each unit below zero, or absolute.
+    """
 
     name: str
     reference: Reference
@@ -189,11 +193,13 @@ def inputs(low: float, high: float) -> np.ndarray:
 
 
 SCALAR = (
-    "static void s_{n}(void *const *p, const int64_t *s, neve_thread *th) {{ (void)th; {t} *y = p[0]; const {t} *a = p[1], *b = p[2]; (void)b;"
+    "static void s_{n}(void *const *p, const int64_t *s, neve_thread *th) {{ (void)th;"
+    " {t} *y = p[0]; const {t} *a = p[1], *b = p[2]; (void)b;"
     " for (int64_t i = 0; i < s[0]; i++) y[i] = {f}_{n}({args}); }}\n"
 )
 VECTOR = (
-    "static void v_{n}(void *const *p, const int64_t *s, neve_thread *th) {{ (void)th; float *y = p[0]; const float *a = p[1], *b = p[2]; (void)b;"
+    "static void v_{n}(void *const *p, const int64_t *s, neve_thread *th) {{ (void)th;"
+    " float *y = p[0]; const float *a = p[1], *b = p[2]; (void)b;"
     " for (int64_t i = 0; i < s[0]; i += NEVE_VL) vstore(y + i, vf_{n}({args})); }}\n"
 )
 HEAD = '#include "rt.h"\n#include "vec.h"\n#include "math.h"\n'
@@ -227,7 +233,8 @@ def check(y: np.ndarray, exact: np.ndarray, limit: np.ndarray, absolute: np.ndar
     bad = (error > limit[finite]) & (np.abs(y[finite] - exact[finite]) > absolute[finite])
     worst = np.argmax(np.where(bad, error, 0))
     assert not bad.any(), (
-        f"{what}: {error[worst]:.2f} ulp at {x[..., finite][..., worst]!r}: {y[finite][worst]!r}, not {exact[finite][worst]!r}"
+        f"{what}: {error[worst]:.2f} ulp at {x[..., finite][..., worst]!r}: "
+        f"{y[finite][worst]!r}, not {exact[finite][worst]!r}"
     )
     huge = ~finite & ~np.isnan(rounded) & (np.abs(exact) < 3.40282e38 * (1 - 1e-6) if y.dtype == np.float32 else False)
     assert not huge.any(), f"{what}: infinite at {x[..., huge][..., :5]}"
@@ -387,9 +394,11 @@ def test_half(compiler: str, isa: str) -> None:
     source = (
         HEAD
         + """
-static void widen(void *const *p, const int64_t *s, neve_thread *th) { (void)th; const uint16_t *h = p[0]; float *a = p[1], *b = p[2];
+static void widen(void *const *p, const int64_t *s, neve_thread *th) {
+  (void)th; const uint16_t *h = p[0]; float *a = p[1], *b = p[2];
   for (int64_t i = 0; i < s[0]; i++) { a[i] = sh_to_f(h[i]); b[i] = sb_to_f(h[i]); } }
-static void narrow(void *const *p, const int64_t *s, neve_thread *th) { (void)th; const float *f = p[0]; uint16_t *a = p[1], *b = p[2];
+static void narrow(void *const *p, const int64_t *s, neve_thread *th) {
+  (void)th; const float *f = p[0]; uint16_t *a = p[1], *b = p[2];
   for (int64_t i = 0; i < s[0]; i++) { a[i] = sf_to_h(f[i]); b[i] = sf_to_b(f[i]); } }
 """
     )

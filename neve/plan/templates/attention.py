@@ -1,6 +1,7 @@
 """Scaled dot product attention: the block of queries for attention.h, its scratch and its cost.
 
-A block's scores should stay in L2 beside the panels that stream past; more queries a block mean fewer passes over keys and values.
+A block's scores should stay in L2 beside the panels that stream past; more queries a block mean fewer passes over keys
+and values.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ Size = int | str
 """A literal, or a C expression in s[] for a symbolic size."""
 
 MAX_BLOCK = 96
-"""Queries a block at most; attention.h takes up to 128. A causal block computes the keys of its last query for all: 24 there."""
+"""Queries a block at most (attention.h takes 128); causal ones 24, as all compute the keys of the last query."""
 EXP_SECONDS = 0.32e-9
 """Softmax, a score, on 8 lanes."""
 
 
 @dataclass(frozen=True)
 class Strides:
-    """Element strides of an operand over batch, (key-value) head and row; 1 along the last dim. C expressions where symbolic."""
+    """Element strides of an operand over batch, (key-value) head and row, C where symbolic; 1 along the last dim."""
 
     batch: Size
     head: Size
@@ -50,9 +51,9 @@ class Mask:
 class AttentionSpec:
     """O[b, h, q, d] = softmax(scale · Q Kᵀ + mask) V with `heads` query heads over heads / group heads of K and V.
 
-    Operands p[0] = Q, p[1] = K, p[2] = V, p[3] = mask if any. scale None is 1 / sqrt(dim). With causal, query q sees the keys 0..q + offset.
-    keys_bound and queries_bound bound symbolic sizes: scratch is sized for keys_bound. Raises ValueError where a bound is missing or group
-    does not divide heads.
+    Operands p[0] = Q, p[1] = K, p[2] = V, p[3] = mask if any. scale None is 1 / sqrt(dim). With causal, query q sees
+    the keys 0..q + offset. keys_bound and queries_bound bound symbolic sizes: scratch is sized for keys_bound. Raises
+    ValueError where a bound is missing or group does not divide heads.
     """
 
     batch: Size
@@ -87,7 +88,7 @@ def scratch_bytes(keys: int, dim: int, value_dim: int, block: int, vl: int) -> i
 
 
 def tile_rows(queries: Size, block: int) -> int:
-    """The rows of the tiles that attention.h calls for so many queries, as a bit mask: it cuts blocks, and those tiles, evenly."""
+    """A bit mask of the rows of attention.h's tiles for so many queries: it cuts blocks, and tiles in them, evenly."""
     if isinstance(queries, str):
         return 0b1111110
     blocks = max(1, -(-queries // block))
@@ -100,7 +101,7 @@ def tile_rows(queries: Size, block: int) -> int:
 
 
 def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
-    """The choices for spec, the best first: blocks whose scores fill about half of L2, then a half and twice as large ones."""
+    """The choices for spec, the best first: blocks whose scores fill about half of L2, then half and twice as large."""
     keys = spec.keys if isinstance(spec.keys, int) else spec.keys_bound
     queries = spec.queries if isinstance(spec.queries, int) else spec.queries_bound or keys
     batch = spec.batch if isinstance(spec.batch, int) else 1

@@ -14,9 +14,9 @@ Pack = Callable[[np.ndarray], np.ndarray]
 class Choice:
     """A specialised instance of a template, before its epilogue is known.
 
-    macros are the header's contract macros in a fixed order (all but KN and K_STORE*); pack turns the constant weight, in
-    PyTorch's layout, into the flat float32 array that the kernel reads; scratch is bytes a thread, shared is bytes for all
-    threads together; cost is the predicted time in seconds on one thread.
+    macros are the header's contract macros in a fixed order (all but KN and K_STORE*); pack turns the constant weight,
+    in PyTorch's layout, into the flat float32 array that the kernel reads; scratch is bytes a thread, shared is bytes
+    for all threads together; cost is the predicted time in seconds on one thread.
     """
 
     header: str

@@ -1,6 +1,7 @@
 """Recurrent layers: the panels of W_hh for recurrent.h, their packing, scratch and cost.
 
-A panel holds all the gates of a few units, so that a unit's step is finished in registers: (panel, k, gate, vector, lane).
+A panel holds all the gates of a few units, so that a unit's step is finished in registers: (panel, k, gate, vector,
+lane).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ VECTORS = {"tanh": 4, "relu": 4, "gru": 2, "lstm": 1}
 class RecurrentSpec:
     """One layer in one direction: kind "tanh", "relu", "gru" or "lstm", with PyTorch's gate order and formulas.
 
-    Operands p[0] = x W_ihᵀ + b_ih (steps, batch, gates · hidden), p[1] = packed W_hh, p[2] = b_hh if bias, p[3] = h0 and p[4] = c0 if initial,
-    p[5], p[6] = final states if final. x_step, x_batch are element strides of p[0], state_batch of the states (None: hidden).
-    batch_bound bounds a symbolic batch: shared memory is sized for it. Raises ValueError for an unknown kind or a missing bound.
+    Operands p[0] = x W_ihᵀ + b_ih (steps, batch, gates · hidden), p[1] = packed W_hh, p[2] = b_hh if bias, p[3] = h0
+    and p[4] = c0 if initial, p[5], p[6] = final states if final. x_step, x_batch are element strides of p[0],
+    state_batch of the states (None: hidden). batch_bound bounds a symbolic batch: shared memory is sized for it. Raises
+    ValueError for an unknown kind or a missing bound.
     """
 
     kind: str
@@ -62,7 +64,7 @@ def pack_recurrent(weight: np.ndarray, kind: str, vl: int) -> np.ndarray:
 
 
 def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
-    """The one choice for spec; its cost is the bandwidth of W_hh a step, from L2 while it fits, or the flops of many rows."""
+    """The one choice for spec, at the cost of W_hh's bandwidth a step (L2 while it fits) or many rows' flops."""
     gates, vectors = GATES[spec.kind], VECTORS[spec.kind]
     width = vectors * target.vl
     padded = -(-spec.hidden // width) * width
