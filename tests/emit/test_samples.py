@@ -34,7 +34,7 @@ CHUNK = 16
     "names", [OPS[k : k + CHUNK] for k in range(0, len(OPS), CHUNK)], ids=lambda names: f"{names[0]}..{names[-1]}"
 )
 def test_compiled_samples(names: list[str]) -> None:
-    """Compiled output equals eval: floats within their tolerance, NaN and Inf in the same places, the others exactly."""
+    """Compiled output equals eval: floats within their tolerance, NaN and Inf in the same places, others exactly."""
     cases = {}
     for name in names:
         for k, sample in enumerate(samples_of(name)):
