@@ -199,7 +199,16 @@ def _compile(
         if m.examples
     }
     calls = {
-        k: [{"label": c.label, "module": c.origin.module, "source": c.origin.source} for c in sites]
+        k: [
+            {
+                "label": c.label,
+                "module": c.origin.module,
+                "source": c.origin.source,
+                "flops": c.flops,
+                "bytes": c.traffic,
+            }
+            for c in sites
+        ]
         for k, sites in emitted.calls.items()
     }
     made = Artifact(

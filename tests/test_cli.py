@@ -156,7 +156,10 @@ def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.Capture
 
 def test_bench_tells_the_time_of_each_kernel(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["bench", net, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile"]
-    kernels = told(capsys, *argv)["kernels"]
+    found = told(capsys, *argv)
+    kernels = found["kernels"]
+    assert found["peak"]["flops"] > 0 and len(found["peak"]["bandwidths"]) == 4
+    assert {k["limit"] for k in kernels} <= {"compute", "memory"} and all(k["bytes"] > 0 for k in kernels)
     assert len(kernels) == told(capsys, "inspect", net)["kernel_calls"]["forward"]
     assert all(k["seconds"] > 0 for k in kernels)
     assert run([*map(str, argv)]) == 0

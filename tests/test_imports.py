@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": {"errors", "ir", "ops"},
     "plan": {"errors", "ir", "ops", "build"},
     "emit": {"errors", "ir", "ops", "build", "plan"},
-    "check": {"errors", "ir", "ops", "capture", "build", "runtime", "artifact"},
+    "check": {"errors", "ir", "ops", "capture", "emit", "build", "runtime", "artifact"},
     "api": {"errors", "ir", "ops", "capture", "passes", "plan", "emit", "build", "runtime", "artifact", "check"},
     "__init__": {"errors", "api", "runtime"},
     "demo": {"errors", "cli", "api"},

@@ -11,18 +11,33 @@ from typing import Any
 from neve.artifact import Artifact
 from neve.build.source import Source
 from neve.build.toolchain import build
+from neve.check.peak import Peak, measure
+from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import open_library
+from neve.runtime.sizes import Solver
+from neve.runtime.trees import flatten
 
 
 @dataclass(frozen=True)
 class Line:
-    """One kernel call of a method: what it is, where it came from, seconds a call, share of the whole."""
+    """One kernel call of a method: what it is, where it came from in the model, seconds a call, share of the whole.
+
+    flops and bytes are what the call is for (see `neve.plan.work`); limit is "compute" or "memory", whichever takes
+    longer at the machine's measured peak, rate is flops or bytes a second accordingly, and efficiency the least time
+    by that peak over the time taken: above 1 for a kernel that needs fewer operations than the definition.
+    """
 
     index: int
     label: str
     module: str
+    source: str
     seconds: float
     share: float
+    flops: int
+    bytes: int
+    limit: str
+    rate: float
+    efficiency: float
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Profile:
 
     seconds: float
     lines: list[Line]
+    peak: Peak
 
     @property
     def covered(self) -> float:
@@ -71,9 +87,41 @@ def profile(
     fastest = min(range(calls), key=times.__getitem__)
     per_tick = _seconds_per_tick(table, call, inputs, len(sites))
     total, row = times[fastest], rows[fastest]
+    peak = measure(threads)
+    work = _work(sites, call, inputs)
     return Profile(
         total,
-        [Line(k, s["label"], s["module"], row[k] * per_tick, row[k] * per_tick / total) for k, s in enumerate(sites)],
+        [_line(k, s, *work[k], row[k] * per_tick, total, peak) for k, s in enumerate(sites)],
+        peak,
+    )
+
+
+def _work(sites: Sequence[dict[str, Any]], call: Any, inputs: Sequence[Any]) -> list[tuple[int, int]]:
+    """Each call's operations and bytes for these inputs."""
+    signature = call.signature
+    leaves = flatten(signature, tuple(inputs), {})
+    names = [s.name for s in signature.symbols]
+    values = Solver(signature).solve(tuple(tuple(getattr(x, "shape", ())) for x in leaves), leaves).symbols
+    totals = compile_sizes([t for s in sites for t in (s.get("flops", 0), s.get("bytes", 0))], names)(*values)
+    return list(zip(totals[::2], totals[1::2], strict=True))
+
+
+def _line(index: int, site: dict[str, Any], flops: int, size: int, seconds: float, total: float, peak: Peak) -> Line:
+    compute, memory = peak.seconds(flops, size)
+    limit = "compute" if compute >= memory else "memory"
+    taken = max(seconds, 1e-12)
+    return Line(
+        index,
+        site["label"],
+        site["module"],
+        site["source"],
+        seconds,
+        seconds / total,
+        flops,
+        size,
+        limit,
+        (flops if limit == "compute" else size) / taken,
+        max(compute, memory) / taken,
     )
 
 

@@ -298,8 +298,10 @@ def bench(
     if not found:
         raise UsageError("there is no number of threads to measure")
     if as_json:
-        told = {"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]}
-        tell_json(told | ({"kernels": [asdict(line) for line in profiled.lines]} if profile else {}))
+        told: dict[str, Any] = {"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]}
+        if profile:
+            told |= {"kernels": [asdict(line) for line in profiled.lines], "peak": asdict(profiled.peak)}
+        tell_json(told)
         return
     table = Table("threads", "median", "min", "p95", "mean", "calls", box=None, header_style="bold")
     for t in found:

@@ -99,15 +99,27 @@ def show_calls(artifact: Artifact) -> None:
 
 
 def show_profile(profile: Any, threads: int) -> None:
-    """Each kernel's share of a call, the largest first."""
+    """Each kernel's share of a call, the largest first, held against the machine's peak."""
     plural = "s" if threads > 1 else ""
     title = f"kernels of the fastest call, {duration(profile.seconds)} on {threads} thread{plural}"
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    table.add_column("share", justify="right")
-    table.add_column("time", justify="right")
+    for column in ("share", "time", "rate", "peak"):
+        table.add_column(column, justify="right", no_wrap=True)
     for column in ("", "kernel", "module"):
         table.add_column(column, overflow="fold")
     for line in sorted(profile.lines, key=lambda x: -x.seconds):
-        share, index = f"{100 * line.share:.1f}%", str(line.index)
-        table.add_row(share, duration(line.seconds), index, escape(line.label), escape(line.module or ""))
+        unit = "GFLOP/s" if line.limit == "compute" else "GB/s"
+        table.add_row(
+            f"{100 * line.share:.1f}%",
+            duration(line.seconds),
+            f"{line.rate / 1e9:.1f} {unit}",
+            f"{100 * line.efficiency:.0f}%",
+            str(line.index),
+            escape(line.label),
+            escape(line.module or ""),
+        )
     out.print(table)
+    sizes = ", ".join(f"{rate / 1e9:.0f} GB/s from {size >> 10} KB" for size, rate in profile.peak.bandwidths.items())
+    out.print(
+        f"measured peak: {profile.peak.flops / 1e9:.0f} GFLOP/s; {sizes}; the lines cover {100 * profile.covered:.1f}%"
+    )

@@ -18,6 +18,7 @@ from neve.ir.graph import Origin
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, recombine, show
 from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
+from neve.plan import work
 from neve.plan.bind import Packed, Pointer
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost
@@ -35,12 +36,17 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class CallSite:
-    """One kernel call of a method: function number, C of each operand pointer, and what it is for reports."""
+    """One kernel call of a method: function number, C of each operand pointer, and what it is for reports.
+
+    flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`.
+    """
 
     kernel: int
     pointers: tuple[str, ...]
     label: str
     origin: Origin
+    flops: work.Text
+    traffic: work.Text
 
 
 @dataclass(eq=False)
@@ -123,6 +129,7 @@ class MethodWriter:
         self.sites: list[CallSite] = []
         self.messages: list[str] = []
         self.arrays: dict[Tensor, int] = {}
+        self.packed: dict[Step, int] = {}
         self.scratch = self.shared = Index.of(0)
 
     def need_scratch(self, size: Index) -> None:
@@ -136,11 +143,11 @@ class MethodWriter:
             if _is_empty(s):
                 continue
             if isinstance(s, Nest):
-                out.append(self._call(indent, *self._nest(s)))
+                out.append(self._call(indent, s, *self._nest(s)))
             elif isinstance(s, Kernel):
-                out.append(self._call(indent, *self._kernel(s)))
+                out.append(self._call(indent, s, *self._kernel(s)))
             elif isinstance(s, ExternCall):
-                out.append(self._call(indent, *self._extern(s)))
+                out.append(self._call(indent, s, *self._extern(s)))
             elif isinstance(s, BranchStep):
                 inner = indent + "    "
                 out += [
@@ -176,8 +183,9 @@ class MethodWriter:
         buffer = self.schedule.buffers[t]
         return f"*(const uint8_t *)({self.base(buffer)})"
 
-    def _call(self, indent: str, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
-        self.sites.append(CallSite(kernel, tuple(pointers), label, origin))
+    def _call(self, indent: str, step: Step, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
+        flops, traffic = work.flops(step), work.traffic(step, self.packed.get(step, 0))
+        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic))
         args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
         note = f"{label}  {origin.module}".strip().replace("*/", "")
         return f"{indent}{{ void *const p[] = {{{args}}}; CALL({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
@@ -229,8 +237,9 @@ class MethodWriter:
                         array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
                     )
                     array = array.T
-                packed = choice.pack(array) if choice.pack is not None else array
-                args.fixed(f"w + {self.unit.weights.add(np.asarray(packed, np.float32))}")
+                packed = np.asarray(choice.pack(array) if choice.pack is not None else array, np.float32)
+                self.packed[k] = packed.nbytes
+                args.fixed(f"w + {self.unit.weights.add(packed)}")
             elif isinstance(p, Pointer):
                 size = p.buffer.dtype.size
                 start = c_index(p.start * size, self.unit.symbol)

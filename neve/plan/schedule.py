@@ -196,7 +196,8 @@ class _Scheduler:
         stages, self.stages = self.stages, outer
         for key in set(self.copies) - known:
             del self.copies[key]
-        return group_rows(stages, self.buffers, set(block.outputs), self.target)
+        # what Moves write is read outside the block: it must not become a row's scratch
+        return group_rows(stages, self.buffers, set(block.outputs) | mutable, self.target)
 
     def _stage(self, s: Stage, mutable: frozenset[Tensor]) -> None:
         if isinstance(s, (Compute, Reduce)):
