@@ -81,11 +81,36 @@ def _states(program: Program) -> list[StateVar]:
 
 
 def _bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
-    """The arena's bytes if every symbol in it has an upper bound, else the formula."""
+    """Bytes that are enough for every size if every symbol in it has an upper bound, else the formula."""
     symbols = {a.name for a in size.atoms() if isinstance(a, Sym)} | _inner_symbols(size)
     if any(ranges[s].max is None for s in symbols):
         return size
-    return int(size.value({s: ranges[s].max for s in symbols}))
+    return _limits(size, ranges)[1]
+
+
+def _limits(i: Index, ranges: Mapping[str, Range]) -> tuple[int, int]:
+    """Numbers that i stays between for all values of its symbols, which are bounded. It may fall as one grows."""
+    low = high = 0
+    for atoms, c in i.terms.items():
+        span = (c, c)
+        for a in atoms:
+            products = [x * y for x in span for y in _atom_limits(a, ranges)]
+            span = min(products), max(products)
+        low, high = low + span[0], high + span[1]
+    return low, high
+
+
+def _atom_limits(a: Atom, ranges: Mapping[str, Range]) -> tuple[int, int]:
+    if isinstance(a, Sym):
+        largest = ranges[a.name].max
+        assert largest is not None
+        return ranges[a.name].min, largest
+    assert isinstance(a, (Div, Mod))
+    den = _limits(a.den, ranges)
+    if isinstance(a, Mod):
+        return 0, max(den[1] - 1, 0)
+    quotients = [n // max(d, 1) for n in _limits(a.num, ranges) for d in den]
+    return min(quotients), max(quotients)
 
 
 def _inner_symbols(i: Index) -> set[str]:

@@ -109,7 +109,10 @@ def c_index(i: Index, symbol: Callable[[str], str]) -> str:
         if isinstance(a, Var):
             return a.name
         assert isinstance(a, (Div, Mod))
-        return f"(({show(a.num, atom)}) {'/' if isinstance(a, Div) else '%'} ({show(a.den, atom)}))"
+        num, den = show(a.num, atom), show(a.den, atom)
+        if a.num.nonnegative:
+            return f"(({num}) {'/' if isinstance(a, Div) else '%'} ({den}))"
+        return f"neve_floor_{'div' if isinstance(a, Div) else 'mod'}({num}, {den})"
 
     return show(i, atom)
 
