@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,35 +13,11 @@ import pytest
 from neve import artifact as artifacts
 from neve.build.elf import missing_symbols
 from neve.build.target import native
-from neve.build.toolchain import find_compiler
+from tests.host_program import STRICT, command, execute, flags, needs, run_sanitized
 
 ROOT = Path(__file__).parents[1]
-STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
-ISA = {"avx2": ("-mavx2", "-mfma", "-mf16c"), "avx512": ("-march=native",), "neon": (), "generic": ()}
-SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 pytestmark = pytest.mark.skipif(native().os not in ("linux", "macos"), reason="the example is for POSIX systems")
-
-
-def command(compiler: str) -> list[str]:
-    return list(find_compiler(native(), compiler).command)
-
-
-def flags(*more: str) -> list[str]:
-    return [*STRICT, *ISA[native().isa], *(more or ("-O2",))]
-
-
-def execute(argv: list[str], cwd: Path, env: Mapping[str, str] | None = None, data: bytes = b"") -> bytes:
-    done = subprocess.run(
-        argv, cwd=cwd, env={**os.environ, **(env or {})}, input=data, capture_output=True, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout.decode()[-2000:]}{done.stderr.decode()[-6000:]}"
-    return done.stdout
-
-
-def needs(compiler: str, names: list[str]) -> None:
-    if compiler not in names:
-        pytest.skip(f"no {compiler} here")
 
 
 # --- the example --------------------------------------------------------------------------------------------------
@@ -144,82 +117,6 @@ def models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     }
 
 
-HOST = r"""
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "NAME.h"
-
-static void *aligned(size_t size) { return aligned_alloc(64, (size + 63) / 64 * 64 + 64); }
-
-static void read_exactly(void *to, size_t size, FILE *from)
-{
-    if (fread(to, 1, size, from) != size) exit(3);
-}
-
-/* A plain host: a thread for each tid, started for each call. */
-typedef struct { void (*body)(void *, int32_t, int32_t); void *arg; int32_t tid, nt; } job;
-static void *start(void *p) { job *j = p; j->body(j->arg, j->tid, j->nt); return NULL; }
-static void run(void *host, void (*body)(void *, int32_t, int32_t), void *arg)
-{
-    int32_t nt = *(int32_t *)host;
-    pthread_t threads[8];
-    job jobs[8];
-    for (int32_t i = 0; i < nt; i++) {
-        jobs[i] = (job){body, arg, i, nt};
-        if (pthread_create(&threads[i], NULL, start, &jobs[i])) exit(4);
-    }
-    for (int32_t i = 0; i < nt; i++) pthread_join(threads[i], NULL);
-}
-
-static void *weights, *input, *first;
-
-/* A context of its own, three calls, the same bits each time. */
-static void *use(void *p)
-{
-    int32_t nt = *(int32_t *)p;
-    neve_parallel parallel = {&nt, nt, run, NULL};
-    NAME *model = aligned(NAME_context_size());
-    void *out = malloc(OUT_BYTES);
-    NAME_forward_io io = {.in0 = input, .out0 = out};
-    memset(model, 0xAB, NAME_context_size());
-    if (NAME_init(model, weights, WEIGHTS_BYTES)) exit(5);
-    for (int i = 0; i < 3; i++) {
-        memset(out, 0xCD, OUT_BYTES);
-        if (NAME_forward(model, &io, nt > 1 ? &parallel : NULL)) exit(6);
-        if (first && memcmp(first, out, OUT_BYTES)) exit(7);
-    }
-    free(model);
-    return out;
-}
-
-int main(int argc, char **argv)
-{
-    FILE *file = argc == 2 ? fopen(argv[1], "rb") : NULL;
-    if (!file) return 2;
-    /* exactly their sizes: the sanitizer sees every access beyond them */
-    weights = aligned_alloc(64, (WEIGHTS_BYTES + 63) / 64 * 64);
-    input = malloc(IN_BYTES);
-    read_exactly(weights, WEIGHTS_BYTES, file);
-    read_exactly(input, IN_BYTES, stdin);
-    fclose(file);
-    int32_t alone = 1, two = 2, three = 3;
-    first = use(&alone);
-    free(use(&two));
-    free(use(&three));
-    pthread_t a, b;
-    void *x, *y;
-    if (pthread_create(&a, NULL, use, &alone) || pthread_create(&b, NULL, use, &two)) return 4;
-    pthread_join(a, &x);
-    pthread_join(b, &y);
-    fwrite(first, 1, OUT_BYTES, stdout);
-    free(first), free(x), free(y), free(weights), free(input);
-    return 0;
-}
-"""
-
-
 @pytest.mark.parametrize("name", ["convs", "attention", "recurrent", "mlp"])
 def test_sanitizers_contexts_and_threads(name: str, tmp_path: Path, compiler_names: list[str]) -> None:
     """Two contexts in two threads at once, 1, 2 and 3 threads a call: the same bits, and ASan and UBSan are content."""
@@ -232,16 +129,7 @@ def test_sanitizers_contexts_and_threads(name: str, tmp_path: Path, compiler_nam
     module = neve.compile(model.eval(), args, name=name)
     with torch.no_grad():
         wanted = model(*args).numpy()
-    artifact = module.artifact
-    artifacts.unpack(artifact, tmp_path)
-    (x,) = (a.numpy() for a in args)
-    sizes = {"OUT_BYTES": wanted.nbytes, "IN_BYTES": x.nbytes, "WEIGHTS_BYTES": artifact.weights.nbytes}
-    (tmp_path / "host.c").write_text(HOST.replace("NAME", name))
-    defines = [f"-D{key}={value}" for key, value in sizes.items()]
-    argv = [*command("gcc"), *flags(*SANITIZE), *defines, "host.c", f"{name}.c", "-pthread", "-o", "host"]
-    execute(argv, tmp_path)
-    printed = execute(["./host", f"{name}.weights"], tmp_path, data=x.tobytes())
-    got = np.frombuffer(printed, wanted.dtype).reshape(wanted.shape)
+    got = run_sanitized(module, args, wanted, tmp_path)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
     module.threads = 2
     two = module(*args).numpy()

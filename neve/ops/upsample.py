@@ -91,6 +91,8 @@ class UpsampleLinear(Op):
         return (check_resize(self, types, self.output, self.scales, (1, 2, 3)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        if keeps_size(inputs[0].shape, self.output):
+            return (inputs[0],)
         x = exact(inputs[0])
         for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
             place = np.maximum(places(size, out, scale, self.align_corners, inputs[0].dtype), 0)
@@ -107,6 +109,8 @@ class UpsampleLinear(Op):
         """All corners of the cell, weighted: out = Σ corners · Π weights."""
         (x,) = inputs
         (out,) = self.infer(x.type)
+        if keeps_size(x.shape, self.output):
+            return (b.compute(out.shape, x.dtype, x),)
         acc = wide(x.dtype)
         axes = [self.neighbours(b, *axis, acc) for axis in axes_of(x.shape, self.output, self.scales)]
 
@@ -243,6 +247,11 @@ def check_resize(
 def axes_of(shape: Sequence[Any], output: Sequence[Any], scales: Scales) -> list[tuple[Any, Any, float | None]]:
     """(size, output size, scale) of each spatial axis."""
     return list(zip(shape[2:], output, scales or (None,) * len(output), strict=True))
+
+
+def keeps_size(shape: Sequence[Any], output: Sequence[Any]) -> bool:
+    """Whether no spatial axis changes: ATen's linear interpolation then copies, whatever the scales are."""
+    return all(same(a, b) for a, b in zip(shape[2:], output, strict=True))
 
 
 def ratio(size: int, out: int, scale: float | None, align_corners: bool, dtype: Any) -> Any:

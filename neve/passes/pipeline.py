@@ -9,8 +9,10 @@ from neve.ir.graph import Graph, Node, Program
 from neve.ir.verify import VerifyError, verify_program
 from neve.passes import (
     cancel_transposes,
+    compose_linears,
     compose_views,
     concat_linears,
+    convolve_before_resize,
     divide_by_constants,
     drop_expands,
     expand_batch_norm,
@@ -79,6 +81,8 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
             fold_affine.PASS,
             fold_affine_before.PASS,
             divide_by_constants.PASS,
+            convolve_before_resize.PASS,
+            compose_linears.PASS,
             concat_linears.PASS,
             fold_constants.PASS,
             remove_identities.PASS,

@@ -19,6 +19,7 @@ from neve.ops.pad import Cat, Pad
 from neve.ops.pointwise import Where
 from neve.ops.shape import Expand, Flip, Permute, Repeat, Reshape, Slice
 from neve.ops.source import Full
+from neve.ops.upsample import UpsampleLinear, keeps_size
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
 
 _BITS = {DType.float64: (11, 53), DType.float32: (8, 24), DType.float16: (5, 11), DType.bfloat16: (8, 8)}
@@ -55,6 +56,8 @@ def unchanged_view(node: Node, rw: Rewriter) -> Value | None:
             return x if not isinstance(op, Pad) or all(same(d, 0) for pair in op.pads for d in pair) else None
     elif isinstance(op, Permute):
         return x if op.dims == tuple(range(x.type.rank)) else None
+    elif isinstance(op, UpsampleLinear):
+        return x if keeps_size(x.shape, op.output) else None
     elif isinstance(op, Flip):
         return x if all(x.shape[a] == 1 for a in op.dims) else None
     elif isinstance(op, Cat):

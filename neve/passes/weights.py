@@ -102,3 +102,12 @@ def _scaled_weight(node: Node, scale: np.ndarray, rw: Rewriter) -> Value | None:
     if not np.isfinite(rounded).all():
         return rw.miss("the new weight is not finite")
     return rw.constant(rounded, w.dtype, w.name)
+
+
+def pointwise_conv(node: Node) -> bool:
+    """Whether the node mixes the channels of each pixel and nothing else: a convolution with a kernel of ones."""
+    op = node.op
+    if not isinstance(op, Conv) or op.groups != 1:
+        return False
+    ones = all(k == 1 for k in node.inputs[1].shape[2:])
+    return ones and set(op.stride) <= {1} and not any(p for pair in op.padding for p in pair)

@@ -28,6 +28,12 @@ def test_views_that_do_nothing_go(name: str, attributes: dict[str, object]) -> N
     check(PASS, lambda b: b.op(name, b.x(s0, 4), **attributes), {}, sizes={s0: 3})
 
 
+def test_linear_interpolation_to_the_same_size_goes() -> None:
+    resize = {"output": (s0, 5), "scales": (1.1, None)}
+    check(PASS, lambda b: b.op("upsample_linear", b.x(2, 3, s0, 5), **resize), {}, sizes={s0: 3})
+    check(PASS, lambda b: b.op("upsample_linear", b.x(2, 3, s0, 4), output=(s0, 5)), None)
+
+
 @pytest.mark.parametrize(
     ("name", "attributes"),
     [
