@@ -85,6 +85,24 @@ def branch_with_kernels() -> Graph:
     return graph([t, TensorType((), B)], body)
 
 
+def rows_as_results() -> Graph:
+    """A branch and a loop whose results come out of reductions along rows."""
+    t, s = TensorType((5, 16), F), TensorType((), I64)
+    soft = graph([t], lambda b, x: [b(REGISTRY["softmax"](1), x)])  # type: ignore[call-arg]
+    other = graph([t], lambda b, x: [op(b, "tanh", x)])
+    cond = graph([s, t], lambda b, k, x: [op(b, "gt", k, scalar(b, 0, I64))])
+    body = graph(
+        [s, t],
+        lambda b, k, x: [op(b, "sub", k, scalar(b, 1, I64)), b(If(soft, other), op(b, "lt", k, scalar(b, 2, I64)), x)],
+    )
+
+    def whole(b: GraphBuilder, p: Value, k: Value, x: Value) -> list[Value]:
+        y = op(b, "mul", b(If(soft, other), p, x), x)
+        return [y, *b.emit(While(cond, body), k, y)]
+
+    return graph([TensorType((), B), s, t], whole)
+
+
 def counter() -> tuple[Graph, Graph, StateVar]:
     """Two methods that share a state: one reads before and after it writes."""
     var = StateVar("count", np.arange(4, dtype=np.float32), F)
@@ -99,7 +117,12 @@ def counter() -> tuple[Graph, Graph, StateVar]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_loops_and_branches(threads: int) -> None:
-    graphs = {"collatz": collatz(), "swap": swapping_loop(), "branch": branch_with_kernels()}
+    graphs = {
+        "collatz": collatz(),
+        "swap": swapping_loop(),
+        "branch": branch_with_kernels(),
+        "rows": rows_as_results(),
+    }
     m = compiled(graphs, threads)
     rng = np.random.default_rng(1)
     x = [rng.standard_normal(37).astype(np.float32) for _ in range(3)]
@@ -107,6 +130,8 @@ def test_loops_and_branches(threads: int) -> None:
     problems = [("collatz", (np.array(n),)) for n in (1, 2, 27, 97)]
     problems += [("swap", (np.array(k), *x)) for k in (0, 1, 2, 3, 9)]
     problems += [("branch", (m16, np.array(p))) for p in (True, False)]
+    rows = rng.standard_normal((5, 16)).astype(np.float32)
+    problems += [("rows", (np.array(p), np.array(k), rows)) for p in (True, False) for k in (0, 1, 3)]
     for name, inputs in problems:
         for got, want in zip(call(m, name, graphs[name], inputs), interpret(graphs[name], inputs), strict=True):
             assert relative_error(np.asarray(got), np.asarray(want)) <= 1e-6, name
