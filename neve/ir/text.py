@@ -1,7 +1,7 @@
 """Programs and graphs as text. `parse_*` of `print_*` gives the same program back; parsing is in `neve.ir.parse`.
 
     symbols s0: 1..64, s1: 2..
-    const @layer1.weight: float32[64, 3, 7, 7]
+    const @layer1.weight: float32[64, 3, 7, 7]  # density 0.25
     state $cache: float32[1, 8]
 
     method forward {"in_tree": …}
@@ -12,7 +12,8 @@
     }
 
 A node is one line, but for graphs in its attributes, which follow indented. Attributes at their default are left out.
-Names that are no identifiers are quoted as in JSON. The content of constants and states is not in the text.
+Names that are no identifiers are quoted as in JSON. The content of constants and states is not in the text; of a weight
+with many zeros (`SPARSE`) a comment tells the share that is not zero.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ RESERVED = frozenset(
         *DType.__members__,
     )
 )
+SPARSE = 0.95
+"""The density of a weight (`ConstTensor.density`) up to which its zeros are worth telling."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.]+")
 
 Names = Mapping[Any, str]
@@ -75,7 +78,7 @@ def print_program(program: Program) -> str:
             "symbols "
             + ", ".join(f"{s}: {r.min}..{'' if r.max is None else r.max}" for s, r in program.symbols.items())
         )
-    head += [f"const {_name('@', names[c])}: {type_text(c.type)}" for c in constants(program)]
+    head += [f"const {_name('@', names[c])}: {type_text(c.type)}{_density(c)}" for c in constants(program)]
     head += [f"state {_name('$', names[s])}: {type_text(s.type)}" for s in states(program)]
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
@@ -144,6 +147,15 @@ def _head(n: Node, names: Names) -> str:
 def _comment(origin: Origin) -> str:
     module, source = (" ".join(part.split()) for part in (origin.module, origin.source))
     return f"  # {module}  {source}".rstrip() if module or source else ""
+
+
+def _density(c: ConstTensor) -> str:
+    """A comment for a weight: a float or int8 constant of two dims or more. It rounds, but only a weight of zeros alone
+    has the density 0.
+    """
+    if c.array.ndim < 2 or c.array.size == 0 or not (c.dtype.is_float or c.dtype is DType.int8) or c.density > SPARSE:
+        return ""
+    return f"  # density {c.density:.3g}"
 
 
 def _typed(v: Value) -> str:

@@ -260,3 +260,28 @@ def test_altered_text_is_read_or_refused_and_nothing_else(edits: list[tuple[int,
 def test_deep_json_is_refused() -> None:
     with pytest.raises(TextError, match="nested too deeply"):
         parse_program('method forward {"in_tree": ' + "[" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype", "comment"),
+    [
+        ([[0, 1, 0, 2], [0, 0, 0, -3]], f32, "  # density 0.375"),
+        ([[-0.0, math.nan]], f32, "  # density 0.5"),
+        ([[0, 0]], DType.int8, "  # density 0"),
+        ([[1, 2]], f32, ""),
+        ([[0] + 24 * [1]], f32, ""),  # 0.96: no zeros worth telling
+        ([[0, 1]], DType.int64, ""),  # an index or a mask is no weight
+        ([0, 0], f32, ""),
+        ([[]], f32, ""),
+    ],
+)
+def test_density_of_weights(array: list[float], dtype: DType, comment: str) -> None:
+    weight = ConstTensor("w", np.array(array, dtype.numpy), dtype)
+    b = GraphBuilder()
+    b.origin = Origin("fc", "model.py:3")
+    program = Program({"forward": Method(b.build([b(make("constant", tensor=weight))]))})
+    text = print_program(program)
+    assert text.startswith(f"const @w: {dtype}[{', '.join(map(str, weight.array.shape))}]{comment}\n\nmethod")
+    again = parse_program(text, {"w": weight.array})
+    assert print_program(again) == text
+    assert again.methods["forward"].graph.nodes[0].origin == b.origin
