@@ -541,8 +541,7 @@ class NestWriter:
         wide = "double" if dtype.is_float and s.kind in ("sum", "prod", "logaddexp") else C_TYPES[dtype]
         row.add(f"{wide} {run} = {_identity(s.kind, dtype)};")
         inner = row.child(axis)
-        expr = s.expr.subs({axis: 0}) if axis.extent.const == 1 else s.expr
-        x = e.value(expr, inner).text
+        x = e.value(s.expr, inner).text
         inner.add(_scalar_step(s.kind, dtype, run, x))
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in s.vars)
         e.store(buffer, buffer.address(at), Value(f"({C_TYPES[dtype]}){run}", "s", dtype), inner)

@@ -350,7 +350,8 @@ class Recorder:
     def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
         out = self.tensor(x.type)
         vars = self._vars("i", out.shape)
-        self._add(Scan(kind, out, vars, axis, x(*(Index.of(v) for v in vars))))
+        at = (Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+        self._add(Scan(kind, out, vars, axis, x(*at)))
         return out
 
     def template(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
