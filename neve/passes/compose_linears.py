@@ -32,9 +32,11 @@ def compose(node: Node, rw: Rewriter) -> Value | None:
         return None
     inner, views = found
     w1, w2 = rw.array(inner.inputs[1]), rw.array(node.inputs[1])
-    b1, b2 = (rw.array(n.inputs[2]) if len(n.inputs) == 3 else np.zeros(n.inputs[1].shape[0]) for n in (inner, node))
-    if w1 is None or w2 is None or b1 is None or b2 is None:
+    if w1 is None or w2 is None:
         return rw.miss("the weights of successive linear maps are not constant")
+    b1, b2 = (rw.array(n.inputs[2]) if len(n.inputs) == 3 else np.zeros(len(w)) for n, w in ((inner, w1), (node, w2)))
+    if b1 is None or b2 is None:
+        return rw.miss("the biases of successive linear maps are not constant")
     outer, before = w2.reshape(len(w2), -1).astype(np.float64), w1.reshape(len(w1), -1).astype(np.float64)
     if len(w2) * before.shape[1] > SHARE * (before.size + outer.size):
         return rw.miss("successive linear maps form a bottleneck: one map would be more work")

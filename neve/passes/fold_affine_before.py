@@ -36,9 +36,11 @@ def fold(node: Node, rw: Rewriter) -> Value | None:
 def _fold(node: Node, before: Node, source: Value, c: np.ndarray, rw: Rewriter) -> Value | None:
     w = node.inputs[1]
     weight = rw.array(w)
-    bias = rw.array(node.inputs[2]) if len(node.inputs) == 3 else np.zeros(w.shape[0])
-    if weight is None or bias is None:
+    if weight is None:
         return rw.miss(f"the weights of {node.op.name} are not constant")
+    bias = rw.array(node.inputs[2]) if len(node.inputs) == 3 else np.zeros(len(weight))
+    if bias is None:
+        return rw.miss(f"the bias of {node.op.name} is not constant")
     if rw.uses(node.inputs[0]) > 1:
         return rw.miss(f"the input of {node.op.name} is shared")
     if rw.uses(w) > 1 and weight.nbytes > SHARED_LIMIT:
