@@ -29,6 +29,7 @@ from neve.plan.stages import (
     Scan,
     Stage,
     Template,
+    index_loads,
     loads,
 )
 
@@ -153,7 +154,8 @@ class _Scheduler:
             )
         view = self.views[t]
         load = view.expr
-        if isinstance(load, Load) and load.tensor in self.buffers:
+        by_data = isinstance(load, Load) and any(True for i in load.index for _ in index_loads(i))
+        if isinstance(load, Load) and load.tensor in self.buffers and not by_data:
             base = self.buffers[load.tensor]
             return Access(base, view.vars, base.address(load.index))
         return self.copy(t)
