@@ -17,7 +17,9 @@ from neve.errors import NeveError
 from neve.runtime.loader import Module
 
 if TYPE_CHECKING:
-    from neve.ir.graph import Graph
+    from neve.build.toolchain import Compiler
+    from neve.emit.unit import Pick
+    from neve.ir.graph import Graph, Program
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work done (0 to 1) and what is being done."""
@@ -49,6 +51,7 @@ def compile(
     threads: int | None = None,
     optimize_numerics: bool = True,
     disable: Collection[str] = (),
+    tune: bool | float = False,
     verify: bool = True,
     name: str = "model",
     compiler: str | None = None,
@@ -61,6 +64,8 @@ def compile(
     methods: further entry points, name → tuple of example arguments; all share weights and state.
     threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
     optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
+    tune: measure the best kernels of every layer on this machine and keep what is found in the cache; True for 10
+        seconds of it, or how many; building the candidates comes on top.
     verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has
         what was found.
     compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
@@ -82,6 +87,7 @@ def compile(
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
+        tune=10.0 if tune is True else float(tune),
         name=name,
         compiler=compiler,
         progress=progress,
@@ -119,6 +125,7 @@ def build_artifact(
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
+        tune=0.0,
         name=name,
         compiler=compiler,
         progress=progress,
@@ -146,6 +153,7 @@ def _compile(
     target: Target,
     optimize_numerics: bool,
     disable: Collection[str],
+    tune: float,
     name: str,
     compiler: str | None,
     progress: Progress | None,
@@ -155,6 +163,7 @@ def _compile(
     from neve.capture.export import capture
     from neve.check.verify import flat_arrays, reference, torch_program
     from neve.emit.program import MAX_THREADS, emit
+    from neve.emit.unit import best_by_analysis
     from neve.passes.pipeline import optimize
 
     if not name.isidentifier() or not name.isascii():
@@ -175,7 +184,9 @@ def _compile(
     program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable)
     lap("optimize")
     _tell(progress, "plan", "choosing kernels and packing weights")
-    emitted = emit(program, target, name, max(threads or 1, MAX_THREADS))
+    most = max(threads or 1, MAX_THREADS)
+    pick = _tuned(program, target, name, threads, most, chosen, tune, progress) if tune > 0 else best_by_analysis
+    emitted = emit(program, target, name, most, pick=pick)
     lap("plan")
     first, last = STAGES["build"], STAGES["reference"]
     library = build(
@@ -224,6 +235,34 @@ def _compile(
         {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}},
     )
     return Compiled(made, seconds, examples_calls, expected)
+
+
+def _tuned(
+    program: Program,
+    target: Target,
+    name: str,
+    threads: int | None,
+    most: int,
+    compiler: Compiler,
+    seconds: float,
+    progress: Progress | None,
+) -> Pick:
+    """Kernels picked by measurement on the example inputs, with the time of the plan shown as theirs."""
+    from neve.check.tune import tune
+    from neve.runtime.native import default_threads
+
+    first, last = STAGES["plan"], STAGES["build"]
+    return tune(
+        program,
+        target,
+        {k: m.examples[0] for k, m in program.methods.items() if m.examples},
+        name=name,
+        threads=threads or default_threads(),
+        compiler=compiler,
+        seconds=seconds,
+        most_threads=most,
+        progress=lambda share, what: progress(first + (last - first) * share, what) if progress else None,
+    )
 
 
 def _in_memory_form(arrays: list[np.ndarray], graph: Graph) -> list[np.ndarray]:

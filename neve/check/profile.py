@@ -10,7 +10,7 @@ from typing import Any
 
 from neve.artifact import Artifact
 from neve.build.source import Source
-from neve.build.toolchain import build
+from neve.build.toolchain import Compiler, build
 from neve.check.peak import Peak, measure
 from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import open_library
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Profile:
-    """seconds is the fastest whole call, as measured from outside; lines are of that call, in order of execution."""
+    """seconds is the fastest whole call, as measured in C; lines are of that call, in order of execution."""
 
     seconds: float
     lines: list[Line]
@@ -54,6 +54,34 @@ class Profile:
         return sum(x.share for x in self.lines)
 
 
+class Clocked:
+    """A program built for this machine with a clock around every kernel call. Raises BuildError without a compiler."""
+
+    def __init__(self, source: Source, threads: int, compiler: Compiler | None = None) -> None:
+        library = build(source, extra=("-DNEVE_PROFILE",), compiler=compiler)
+        self.source = source
+        self.module = open_library(library.path, source.signature, source.weights, threads)
+        self._library = ctypes.CDLL(str(library.path))
+        self.per_tick = self._calibrate()
+
+    def call(self, method: str, sites: int, inputs: Sequence[Any]) -> tuple[float, list[float]]:
+        """Run a method that has so many kernel calls: seconds of the whole, as measured in C, and of each."""
+        symbol = f"{self.source.signature['methods'][method]['symbol']}_ticks"
+        table = (ctypes.c_uint64 * (sites + 1)).in_dll(self._library, symbol)
+        ctypes.memset(table, 0, ctypes.sizeof(table))
+        self.module.methods[method](*inputs)
+        *each, total = (ticks * self.per_tick for ticks in table)
+        return total, each
+
+    def _calibrate(self) -> float:
+        clock = getattr(self._library, f"{self.source.name}_clock")
+        clock.restype = ctypes.c_uint64
+        start, first = time.perf_counter(), clock()
+        time.sleep(0.02)
+        ticks, end = clock() - first, time.perf_counter()
+        return (end - start) / max(int(ticks), 1)
+
+
 def profile(
     artifact: Artifact,
     inputs: Sequence[Any],
@@ -61,37 +89,24 @@ def profile(
     method: str = "forward",
     threads: int = 1,
     calls: int = 20,
-    compiler: Any = None,
+    compiler: Compiler | None = None,
 ) -> Profile:
     """Build the artifact's source for this machine with clocks in it and run a method on inputs.
 
     Raises BuildError without a compiler.
     """
     source = Source(artifact.name, artifact.sources, artifact.weights, artifact.signature)
-    library = build(source, extra=("-DNEVE_PROFILE",), compiler=compiler)
-    module = open_library(library.path, artifact.signature, artifact.weights, threads)
     sites = artifact.extra["calls"][method]
-    call = module.methods[method]
-    table = (ctypes.c_uint64 * max(len(sites), 1)).in_dll(
-        ctypes.CDLL(str(library.path)), f"{artifact.signature['methods'][method]['symbol']}_ticks"
-    )
+    clocked = Clocked(source, threads, compiler)
     for _ in range(3):
-        call(*inputs)
-    times, rows = [], []
-    for _ in range(calls):
-        ctypes.memset(table, 0, ctypes.sizeof(table))
-        start = time.perf_counter()
-        call(*inputs)
-        times.append(time.perf_counter() - start)
-        rows.append(list(table))
-    fastest = min(range(calls), key=times.__getitem__)
-    per_tick = _seconds_per_tick(table, call, inputs, len(sites))
-    total, row = times[fastest], rows[fastest]
+        clocked.call(method, len(sites), inputs)
+    total, row = min((clocked.call(method, len(sites), inputs) for _ in range(calls)), key=lambda found: found[0])
+    call = clocked.module.methods[method]
     peak = measure(threads)
     work = _work(sites, call, inputs)
     return Profile(
         total,
-        [_line(k, s, *work[k], row[k] * per_tick, total, peak) for k, s in enumerate(sites)],
+        [_line(k, s, *work[k], row[k], total, peak) for k, s in enumerate(sites)],
         peak,
     )
 
@@ -123,16 +138,3 @@ def _line(index: int, site: dict[str, Any], flops: int, size: int, seconds: floa
         (flops if limit == "compute" else size) / taken,
         max(compute, memory) / taken,
     )
-
-
-def _seconds_per_tick(table: Any, call: Any, inputs: Sequence[Any], count: int) -> float:
-    """The clock's rate, from calls long enough that what lies outside the kernels does not matter."""
-    best = float("inf")
-    for _ in range(5):
-        ctypes.memset(table, 0, ctypes.sizeof(table))
-        start = time.perf_counter()
-        for _ in range(5):
-            call(*inputs)
-        ticks = sum(table[:count])
-        best = min(best, (time.perf_counter() - start) / ticks) if ticks else best
-    return best

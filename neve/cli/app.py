@@ -97,8 +97,7 @@ def options(
     """Compiles PyTorch models to small C libraries that need nothing: no torch, no runtime, no libc.
 
     `neve demo` shows it all at work. A model's way: `neve compile` → `neve verify`, `run`, `bench`, `inspect` →
-    `neve.load` in
-    Python, or `neve unpack` and any C compiler.
+    `neve.load` in Python, or `neve unpack` and any C compiler.
     """
 
 
@@ -128,6 +127,9 @@ def compile_(
         typer.Option("--disable", metavar="PASS", help="Leave out a pass; an unknown name lists all."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Only passes that keep every bit.")] = False,
+    tune: Annotated[
+        float, typer.Option("--tune", metavar="SECONDS", help="Measure so long which kernels are fastest here.", min=0)
+    ] = 0.0,
     compiler: Annotated[
         str | None,
         typer.Option(
@@ -141,10 +143,8 @@ def compile_(
     """Compile a model and write it to a .neve file.
 
     A factory is a function without arguments that returns `(model, args)` or `(model, args, kwargs)`: an nn.Module and
-    example
-    inputs. Sizes are fixed to the examples' but for those named by `--dynamic`. The result is compared with the
-    original on
-    the examples, and refused if it differs.
+    example inputs. Sizes are fixed to the examples' but for those named by `--dynamic`. The result is compared with the
+    original on the examples, and refused if it differs.
 
     For example:
 
@@ -174,8 +174,10 @@ def compile_(
         here = not runs_here(parse_target(target))
         if here:
             made = neve.compile(
-                loaded.model, loaded.args, loaded.kwargs, threads=threads, verify=not no_verify, **what
+                loaded.model, loaded.args, loaded.kwargs, threads=threads, tune=tune, verify=not no_verify, **what
             ).artifact
+        elif tune:
+            raise UsageError(f"--tune measures kernels on this machine, which cannot run code for {target}")
         else:
             made = neve.build_artifact(loaded.model, loaded.args, loaded.kwargs, **what)
         made.save(output)
@@ -468,9 +470,10 @@ def _inputs(
 
 def _profile(module: Any, method: Any, given: list[calls.Array], threads: int) -> Any:
     from neve.check.profile import profile
+    from neve.runtime.trees import arguments
 
     name = method.signature.name
-    return profile(module.artifact, calls.arguments(method.signature, given), method=name, threads=threads)
+    return profile(module.artifact, arguments(method.signature, given), method=name, threads=threads)
 
 
 def _compare_examples(module: Any) -> Any:

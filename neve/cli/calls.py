@@ -17,7 +17,7 @@ from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import Method, Module
 from neve.runtime.signature import MethodSignature, Tree
 from neve.runtime.tensors import NUMPY, allocate, prepare
-from neve.runtime.trees import builder
+from neve.runtime.trees import arguments
 
 Array = npt.NDArray[Any]
 
@@ -90,11 +90,6 @@ def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
     found: list[Any] = [None] * len(signature.outputs)
     _gather(signature.out_tree, method(*arguments(signature, inputs)), found)
     return found
-
-
-def arguments(method: MethodSignature, inputs: Sequence[Array]) -> list[Any]:
-    """The arguments of a call, by position, those by keyword after the others."""
-    return [builder(tree)(inputs) for tree in (*method.args, *method.kwargs.values())]
 
 
 def _gather(tree: Tree, value: Any, found: list[Any]) -> None:

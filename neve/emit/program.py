@@ -9,7 +9,16 @@ from typing import Any
 
 from neve.build.source import Source
 from neve.build.target import Target
-from neve.emit.unit import BASE, CallSite, MethodWriter, Unit, header_closure, to_bytes
+from neve.emit.unit import (
+    BASE,
+    CallSite,
+    MethodWriter,
+    Pick,
+    Unit,
+    best_by_analysis,
+    header_closure,
+    to_bytes,
+)
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym, show
 from neve.ir.types import Dim, Range
@@ -36,8 +45,9 @@ def emit(
     name: str = "model",
     threads: int = MAX_THREADS,
     progress: Callable[[str], None] | None = None,
+    pick: Pick = best_by_analysis,
 ) -> Emitted:
-    """Plan every method for the target and write it as C."""
+    """Plan every method for the target and write it as C, with the kernel that `pick` says where there are several."""
     unit = Unit(target, [str(s) for s in program.symbols])
     states = _states(program)
     ranges = {str(s): r for s, r in program.symbols.items()}
@@ -47,7 +57,7 @@ def emit(
             progress(f"planning {key}")
         plan = schedule(Lowering().method(method.graph), target, unit.size)
         arena = assign(lifetimes(plan.steps, plan.buffers))
-        writer = MethodWriter(unit, plan, arena)
+        writer = MethodWriter(unit, plan, arena, pick)
         written[key] = (method, writer, writer.write(plan.steps), arena)
     needs = {
         k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges))
@@ -219,6 +229,12 @@ def _c_file(
     for key, (method, writer, lines, _) in written.items():
         out += _method(name, key, method, writer, lines, layout, unit, ranges, magic)
     out += _life(name, layout, magic, unit)
+    out += [
+        "#ifdef NEVE_PROFILE",
+        f"NEVE_API uint64_t {name}_clock(void);",
+        f"uint64_t {name}_clock(void) {{ return neve_ticks(); }}",
+        "#endif",
+    ]
     out += ["#endif", ""]
     return re.sub(r"@K(\d+)@", r"k\1", "\n".join(out))
 
@@ -289,7 +305,7 @@ def _method(
         "#ifdef NEVE_PROFILE",
         "#undef TICKS",
         f"#define TICKS {symbol}_ticks",
-        f"NEVE_API uint64_t {symbol}_ticks[{max(len(writer.sites), 1)}];",
+        f"NEVE_API uint64_t {symbol}_ticks[{len(writer.sites) + 1}]; /* of each call, and of the whole */",
         "#endif",
         f"static void {symbol}_body(void *arg, int32_t tid, int32_t nt)",
         "{",
@@ -318,10 +334,16 @@ def _method(
         f"   {fill}" if fill else "",
         *checks,
         f"    call.arena = {arena};",
+        "#ifdef NEVE_PROFILE",
+        "    const uint64_t start = neve_ticks();",
+        "#endif",
         "    if (p && p->threads > 1)",
         f"        p->run(p->host, {symbol}_body, &call);",
         "    else",
         f"        {symbol}_body(&call, 0, 1);",
+        "#ifdef NEVE_PROFILE",
+        f"    TICKS[{len(writer.sites)}] = neve_ticks() - start;",
+        "#endif",
         "    return call.code;",
         "}",
         "",

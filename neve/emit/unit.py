@@ -26,6 +26,7 @@ from neve.plan.group import Member, Nest
 from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
 from neve.plan.stages import Reduce
+from neve.plan.templates.choice import Choice
 
 LONG_EPILOGUE = 12
 """From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
@@ -38,7 +39,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 class CallSite:
     """One kernel call of a method: function number, C of each operand pointer, and what it is for reports.
 
-    flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`.
+    flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`. layer says which calls of
+    templates are alike, "" where there is nothing to choose from; candidates is how many kernels there are for it.
     """
 
     kernel: int
@@ -47,6 +49,17 @@ class CallSite:
     origin: Origin
     flops: work.Text
     traffic: work.Text
+    layer: str = ""
+    candidates: int = 1
+
+
+Pick = Callable[[str, int], int]
+"""Which kernel a layer gets: from `CallSite.layer` and the number of candidates, the best by analysis first."""
+
+
+def best_by_analysis(layer: str, candidates: int) -> int:
+    """The `Pick` without measurements."""
+    return 0
 
 
 @dataclass(eq=False)
@@ -126,13 +139,14 @@ def larger(a: Index, b: Index) -> Index:
 class MethodWriter:
     """Turns a schedule's steps into call sites and control flow."""
 
-    def __init__(self, unit: Unit, schedule: Schedule, arena: Arena) -> None:
-        self.unit, self.schedule, self.arena = unit, schedule, arena
+    def __init__(self, unit: Unit, schedule: Schedule, arena: Arena, pick: Pick = best_by_analysis) -> None:
+        self.unit, self.schedule, self.arena, self.pick = unit, schedule, arena, pick
         self.lines: list[str] = []
         self.sites: list[CallSite] = []
         self.messages: list[str] = []
         self.arrays: dict[Tensor, int] = {}
         self.packed: dict[Step, int] = {}
+        self.layers: dict[Step, str] = {}
         self.scratch = self.shared = Index.of(0)
 
     def need_scratch(self, size: Index) -> None:
@@ -188,7 +202,8 @@ class MethodWriter:
 
     def _call(self, indent: str, step: Step, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
         flops, traffic = work.flops(step), work.traffic(step, self.packed.get(step, 0))
-        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic))
+        layer, count = self.layers.get(step, ""), len(step.bound.choices) if isinstance(step, Kernel) else 1
+        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count))
         args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
         note = f"{label}  {origin.module}".strip().replace("*/", "")
         return f"{indent}{{ void *const p[] = {{{args}}}; CALL({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
@@ -229,29 +244,17 @@ class MethodWriter:
         return self.unit.kernel(text), args.texts, label, first.origin
 
     def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
-        choice, bound, stage = k.bound.choices[k.choice], k.bound, k.stage
+        bound, stage = k.bound, k.stage
         args = _Arguments(self, {})
-        for p in bound.pointers:
-            if isinstance(p, Packed):
-                array = self.schedule.array(p.constant)
-                assert array is not None
-                if p.axes is not None:
-                    array = np.transpose(
-                        array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
-                    )
-                    array = array.T
-                packed = np.asarray(choice.pack(array) if choice.pack is not None else array, np.float32)
-                self.packed[k] = packed.nbytes
-                args.fixed(f"w + {self.unit.weights.add(packed)}")
-            elif isinstance(p, Pointer):
-                size = p.buffer.dtype.size
-                start = c_index(p.start * size, self.unit.symbol)
-                args.fixed(f"{self.base(p.buffer)} + {start}" if p.start.terms else self.base(p.buffer))
-            else:
-                args.fixed("0")
+        for _ in bound.pointers:
+            args.fixed("0")
         for t in stage.results[1:]:
             args.fixed(self.base(self.schedule.buffers[t]))
         store = [self._store(k, args, partial) for partial in (False, True)]
+        choice = self._choose(k, store)
+        for place, p in enumerate(bound.pointers):
+            if p is not None:
+                args.texts[place] = self._operand(p, k, choice)
         names = ", ".join(c.name for c in bound.coords)
         macros = [f"#define {name} {value}" for name, value in choice.macros]
         if choice.header == "gemm.h" and stage.epilogue is not None and cost(stage.epilogue.expr) >= LONG_EPILOGUE:
@@ -273,6 +276,31 @@ class MethodWriter:
         self.need_scratch(Index.of(choice.scratch) if bound.scratch is None else bound.scratch)
         self.shared = larger(self.shared, Index.of(choice.shared) if bound.shared is None else bound.shared)
         return self.unit.kernel(text), args.texts, f"{stage.label}: {choice.label}", stage.origin
+
+    def _operand(self, p: Pointer | Packed, k: Kernel, choice: Choice) -> str:
+        """C of a template's operand; a constant is packed as the choice wants it."""
+        if isinstance(p, Pointer):
+            start = c_index(p.start * p.buffer.dtype.size, self.unit.symbol)
+            return f"{self.base(p.buffer)} + {start}" if p.start.terms else self.base(p.buffer)
+        array = self.schedule.array(p.constant)
+        assert array is not None
+        if p.axes is not None:
+            array = np.transpose(
+                array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
+            )
+            array = array.T
+        packed = np.asarray(choice.pack(array) if choice.pack is not None else array, np.float32)
+        self.packed[k] = packed.nbytes
+        return f"w + {self.unit.weights.add(packed)}"
+
+    def _choose(self, k: Kernel, store: Sequence[str]) -> Choice:
+        """The kernel's candidate as `pick` has it; layers are alike if the first candidate and the store are."""
+        first, *others = k.bound.choices
+        if not others:
+            return first
+        parts = [first.header, *(f"{name} {value}" for name, value in first.macros), *store]
+        self.layers[k] = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+        return k.bound.choices[self.pick(self.layers[k], len(k.bound.choices))]
 
     def _store(self, k: Kernel, args: _Arguments, partial: bool) -> str:
         """The epilogue as a function of the accumulator and the store's coordinates."""

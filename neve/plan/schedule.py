@@ -36,11 +36,10 @@ from neve.plan.stages import (
 
 @dataclass(eq=False)
 class Kernel:
-    """A template instance: the stage, how it runs, and which of its candidates is taken."""
+    """A template instance: the stage, and how it may run."""
 
     stage: Template
     bound: Bound
-    choice: int = 0
 
 
 @dataclass(eq=False)

@@ -166,3 +166,8 @@ def _fields(name: str, value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
+
+
+def arguments(method: MethodSignature, inputs: Sequence[Any]) -> list[Any]:
+    """The arguments of a call with these flat inputs, by position, those by keyword after the others."""
+    return [builder(tree)(inputs) for tree in (*method.args, *method.kwargs.values())]
