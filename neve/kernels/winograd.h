@@ -16,6 +16,10 @@
            holds only as many vectors as it needs
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
 
+   The transforms would spread a NaN over its tile and make NaN of infinities. So an input that is not finite counts as 0 in
+   them, and its products are added to the outputs that it reaches, with weights that are computed back from G g G': NaN and
+   infinities are where the definition has them (a weight below 1e-6 of its neighbours counts as 0).
+
    Macros (L: a literal, E: an expression, which may use s[])
      CONV_N CONV_H CONV_W CONV_OH CONV_OW  E  sizes       CONV_C CONV_OC  L  channels
      CONV_XN CONV_XC CONV_XH CONV_XW       E  input strides in elements
@@ -23,6 +27,7 @@
      CONV_NV L  vectors a panel      CONV_MR L  tiles a register tile, 1..8
      WINO_N  L  points a dimension, 4 or 6                 WINO_M  L  outputs a dimension: N + 1 - ceil(KW / SW)
      WINO_T  L  tiles a block        WINO_PLANAR L  1: gather few channels from an input of any strides
+     WINO_INVERSE  an initialiser {{..}, ..}: r rows of N numbers, G's inverse from the left
      CONV_SPLIT_OC  L  1: threads share the output channels (and the input transform), 0: they share the tiles
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
@@ -42,6 +47,7 @@
 #define WN_ZEROS (WINO_PLANAR ? WN_DOWN * (WINO_T * WINO_M + WN - WINO_M) * WN_IC : WN_UP(CONV_C))
 #define WN_VSTEP (WINO_T * WN_IC + 16) /* a cache line more, lest all the points fall into one cache set */
 #define WN_MSTEP (WINO_T * WN_OC + 16)
+#define WN_POINT ((int64_t)WN_K * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL)) /* floats of one point's weights */
 #define CV_NR (CONV_NV * NEVE_VL)
 #define CV_FULL (CONV_OC / CV_NR)
 #define CV_REST (CONV_OC % CV_NR)
@@ -133,9 +139,11 @@ static inline __attribute__((always_inline)) void KN(backward)(const vf *m, vf *
 #endif
 }
 
-/* B' d B of one vector of channels; d[j * WN_DOWN + i] says where row i, column j of the patch is, `add` elements further. */
-static inline __attribute__((always_inline)) void KN(patch)(const float *const *d, int64_t add, const int cnt, float *v) {
+/* B' d B of one vector of channels; d[j * WN_DOWN + i] says where row i, column j of the patch is, `add` elements further.
+   The lanes of the result are NaN where an element is not finite (the corners of B' d B depend on all of them), else 0. */
+static inline __attribute__((always_inline)) vf KN(patch)(const float *const *d, int64_t add, const int cnt, float *v) {
     vf line[WN], t[WN_POINTS];
+    const float *const corner = v;
     for (int j = 0; j < WN; j++) {
 #pragma GCC unroll 6
         for (int i = 0; i < WN_DOWN; i++)
@@ -148,15 +156,74 @@ static inline __attribute__((always_inline)) void KN(patch)(const float *const *
 #pragma GCC unroll 6
         for (int j = 0; j < WN; j++) vstore(v + j * WN_VSTEP, line[j]);
     }
+    vf sum = vload(corner) + vload(corner + (WN - 1) * WN_VSTEP);
+    if (WN_DOWN > 1) sum += vload(corner + (WN_POINTS - WN) * WN_VSTEP) + vload(corner + (WN_POINTS - 1) * WN_VSTEP);
+    return sum - sum;
+}
+
+/* B' d B again, for all channels, with 0 for elements that are not finite. */
+static __attribute__((noinline)) void KN(finite)(const float *const *d, int64_t channels, float *v) {
+    float kept[WN_POINTS][NEVE_VL];
+    const float *at[WN_POINTS];
+    for (int64_t c = 0; c < channels; c += NEVE_VL) {
+        for (int i = 0; i < WN_POINTS; i++) {
+            at[i] = kept[i];
+            for (int k = 0; k < NEVE_VL; k++) {
+                const float x = c + k < channels ? d[i][c + k] : 0.0f;
+                kept[i][k] = x - x == 0.0f ? x : 0.0f;
+            }
+        }
+        KN(patch)(at, 0, 0, v + c);
+    }
+}
+
+/* Weights of NEVE_VL output channels for row a, column b of a phase's kernel, from what they are at the points. */
+static inline vf KN(weight)(const float *w, int64_t a, int64_t b) {
+    static const float inverse[WN + 1 - WINO_M][WN] = WINO_INVERSE;
+    vf g = vset(0.0f), size = vset(0.0f);
+    for (int i = 0; i < WN_DOWN; i++)
+        for (int j = 0; j < WN; j++) {
+            const vf term = vset((WN_DOWN == 1 ? 1.0f : inverse[a][i]) * inverse[b][j]) * vload(w + (i * WN + j) * WN_POINT);
+            g = g + term, size = size + vabs(term);
+        }
+    return vselect(vabs(g) > vset(1e-6f) * size, g, vset(0.0f));
+}
+
+/* Adds the products of inputs that are not finite to the outputs oc.. oc + NEVE_VL of columns ow.. ow + cols of row oh. */
+static __attribute__((noinline)) void KN(restore)(void *const *p, const int64_t *s, int64_t n, int64_t oh, int64_t ow, int64_t cols,
+                                                  int64_t oc, vf *m) {
+    (void)s;
+    const int64_t width = oc / CV_NR == CV_FULL ? CV_RESTV * NEVE_VL : CV_NR;
+    const float *w = (const float *)p[1] + oc / CV_NR * WN_K * CV_NR + oc % CV_NR;
+    for (int64_t j = 0; j < cols; j++) {
+        int numbers = 1; /* whether a lane is not yet NaN */
+        for (int64_t tap = 0; tap < CONV_KH * CONV_KW; tap++) {
+            const int64_t a = tap / CONV_KW, b = tap % CONV_KW;
+            const int64_t ih = oh * CONV_SH - CONV_PT + a, iw = (ow + j) * CONV_SW - CONV_PL + b;
+            if (ih < 0 || ih >= (CONV_H) || iw < 0 || iw >= (CONV_W)) continue;
+            const float *x = (const float *)p[0] + n * (CONV_XN) + ih * (CONV_XH) + iw * (CONV_XW);
+            const int64_t phase = a % CONV_SH * CONV_SW + b % CONV_SW;
+            for (int64_t k = 0; k < CONV_C && numbers; k++) {
+                const float d = x[k * (CONV_XC)];
+                if (d - d == 0.0f) continue;
+                m[j] = m[j] + vset(d) * KN(weight)(w + (phase * CONV_C + k) * width, a / CONV_SH, b / CONV_SW);
+                numbers = 0;
+                for (int lane = 0; lane < NEVE_VL; lane++) numbers |= m[j][lane] == m[j][lane];
+            }
+        }
+    }
 }
 
 #if WINO_PLANAR
 #include "winograd_planar.h"
 #else
-/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix. */
+/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix; behind the
+   matrices, whether a tile has inputs that are not finite. */
 static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t begin, int64_t end, float *zeros, float *to) {
     (void)s;
-    for (int64_t tile = begin; tile < end; tile++)
+    for (int64_t tile = begin; tile < end; tile++) {
+        float *odd = to + WN_POINTS * WN_VSTEP + (tile - first);
+        *odd = 0.0f;
         for (int64_t phase = 0; phase < WN_PHASES_DOWN * CONV_SW; phase++) {
             const int64_t top = tile / WN_ACROSS % WN_ROWS * WM_DOWN * CONV_SH - CONV_PT + phase / CONV_SW;
             const int64_t left = tile % WN_ACROSS * WINO_M * CONV_SW - CONV_PL + phase % CONV_SW;
@@ -169,22 +236,25 @@ static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t b
                     at[j * WN_DOWN + i] = inside ? image + ih * (CONV_XH) + iw * (CONV_XW) : zeros;
                 }
             int64_t c = 0;
-            for (; c + NEVE_VL <= CONV_C; c += NEVE_VL) KN(patch)(at, c, 0, v + c);
-            if (CONV_C % NEVE_VL) KN(patch)(at, c, CONV_C % NEVE_VL, v + c);
+            vf found = vset(0.0f);
+            for (; c + NEVE_VL <= CONV_C; c += NEVE_VL) found += KN(patch)(at, c, 0, v + c);
+            if (CONV_C % NEVE_VL) found += KN(patch)(at, c, CONV_C % NEVE_VL, v + c);
+            if (NEVE_UNLIKELY(vsum(found) != 0.0f)) KN(finite)(at, CONV_C, v), *odd = 1.0f;
         }
+    }
 }
 #endif
 
 /* Panels of all the points: from (point, tile, ic) to (point, tile, oc), `count` tiles. */
 static void KN(multiply)(void *const *p, const int64_t *s, const float *from, float *to, int64_t count, neve_range panels) {
-    const int64_t heights = (count + CONV_MR - 1) / CONV_MR, point = (int64_t)WN_K * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL);
+    const int64_t heights = (count + CONV_MR - 1) / CONV_MR;
     KN(job) j;
     j.pace = CV_NR * 4 / heights;
     for (int64_t xi = 0; xi < WN_POINTS; xi++)
         for (int64_t panel = panels.begin; panel < panels.end; panel++) {
-            j.w = (const float *)p[1] + xi * point + panel * WN_K * CV_NR;
+            j.w = (const float *)p[1] + xi * WN_POINT + panel * WN_K * CV_NR;
             j.ahead = (const char *)(panel + 1 < panels.end ? j.w + WN_K * CV_NR
-                                     : xi + 1 < WN_POINTS   ? (const float *)p[1] + (xi + 1) * point + panels.begin * WN_K * CV_NR
+                                     : xi + 1 < WN_POINTS   ? (const float *)p[1] + (xi + 1) * WN_POINT + panels.begin * WN_K * CV_NR
                                                            : j.w);
             j.a = from + xi * WN_VSTEP, j.to = to + xi * WN_MSTEP + panel * CV_NR;
             /* the first tiles are one row higher than the rest */
@@ -197,9 +267,10 @@ static void KN(multiply)(void *const *p, const int64_t *s, const float *from, fl
         }
 }
 
-/* Output channels oc_begin.. oc_end of tiles first.. first + count. */
-static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t count, const float *from, int64_t oc_begin, int64_t oc_end) {
-    for (int64_t tile = first; tile < first + count; tile++, from += WN_OC) {
+/* Output channels oc_begin.. oc_end of tiles first.. first + count; odd: which have inputs that are not finite. */
+static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t count, const float *from, const float *odd,
+                       int64_t oc_begin, int64_t oc_end) {
+    for (int64_t tile = first; tile < first + count; tile++, from += WN_OC, odd++) {
         const int64_t n = tile / WN_ACROSS / WN_ROWS, oh = tile / WN_ACROSS % WN_ROWS * WM_DOWN, ow = tile % WN_ACROSS * WINO_M;
         const int64_t rows = (CONV_OH) - oh < WM_DOWN ? (CONV_OH) - oh : WM_DOWN;
         const int64_t cols = (CONV_OW) - ow < WINO_M ? (CONV_OW) - ow : WINO_M;
@@ -213,6 +284,14 @@ static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t 
             }
             for (int64_t i = 0; i < rows; i++) {
                 KN(backward)(t + i * WN, m, 1);
+                if (NEVE_UNLIKELY(*odd != 0.0f)) {
+                    vf whole[WINO_M];
+#pragma GCC unroll 5
+                    for (int j = 0; j < WINO_M; j++) whole[j] = m[j];
+                    KN(restore)(p, s, n, oh + i, ow, cols, c, whole);
+#pragma GCC unroll 5
+                    for (int j = 0; j < WINO_M; j++) m[j] = whole[j];
+                }
 #pragma GCC unroll 5
                 for (int j = 0; j < WINO_M; j++) {
                     if (j >= cols) break;
@@ -243,7 +322,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
             KN(input)(p, s, begin, begin, end, zeros, inputs);
         KN(multiply)(p, s, inputs, products, end - begin, panels);
         const int64_t last = panels.end * CV_NR < CONV_OC ? panels.end * CV_NR : CONV_OC;
-        KN(output)(p, s, begin, end - begin, products, panels.begin * CV_NR, last);
+        KN(output)(p, s, begin, end - begin, products, inputs + WN_POINTS * WN_VSTEP, panels.begin * CV_NR, last);
     }
 }
 
@@ -261,6 +340,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
 #undef WN_OC
 #undef WN_VSTEP
 #undef WN_MSTEP
+#undef WN_POINT
 #undef CV_NR
 #undef CV_FULL
 #undef CV_REST
@@ -270,6 +350,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
 #undef WINO_M
 #undef WINO_PLANAR
 #undef WINO_T
+#undef WINO_INVERSE
 #undef KN
 #undef K_STORE
 #undef K_STORE_N

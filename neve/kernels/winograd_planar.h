@@ -28,7 +28,8 @@ static void KN(gather)(void *const *p, const int64_t *s, int64_t n, int64_t oh, 
     }
 }
 
-/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix. */
+/* The inputs of tiles begin..end (counted over the batch), at places begin - first.. of every point's matrix; behind the
+   matrices, whether a tile has inputs that are not finite. */
 static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t begin, int64_t end, float *band, float *to) {
     while (begin < end) {
         const int64_t column = begin % WN_ACROSS, oh = begin / WN_ACROSS % WN_ROWS * WM_DOWN, n = begin / WN_ACROSS / WN_ROWS;
@@ -38,7 +39,12 @@ static void KN(input)(void *const *p, const int64_t *s, int64_t first, int64_t b
             const float *at[WN_POINTS];
             for (int64_t i = 0; i < WN_DOWN; i++)
                 for (int64_t j = 0; j < WN; j++) at[j * WN_DOWN + i] = band + (i * WN_COLS + t * WINO_M + j) * WN_IC;
-            for (int64_t k = 0; k < WN_IC; k += NEVE_VL) KN(patch)(at, k, 0, to + (begin + t - first) * WN_IC + k);
+            float *v = to + (begin + t - first) * WN_IC;
+            vf found = vset(0.0f);
+            for (int64_t k = 0; k < WN_IC; k += NEVE_VL) found += KN(patch)(at, k, 0, v + k);
+            const int odd = vsum(found) != 0.0f;
+            if (NEVE_UNLIKELY(odd)) KN(finite)(at, WN_IC, v);
+            to[WN_POINTS * WN_VSTEP + begin + t - first] = (float)odd;
         }
         begin += count;
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,7 @@ static void *filled(size_t bytes) {{
 typedef void kernel(void *const *, const int64_t *, neve_thread *);
 static void call(kernel *run, size_t x, size_t w, size_t y, size_t own, size_t common, const int64_t *s) {{
     void *p[3] = {{filled(x), filled(w), filled(y)}};
+    if (x) ((float *)p[0])[x / 8] = __builtin_inff();
     neve_thread th = {{0, 1, filled(own), filled(common), 0, 0, 0}};
     run(p, s, &th);
     free(p[0]), free(p[1]), free(p[2]), free(th.scratch), free(th.shared);
@@ -100,6 +102,34 @@ GROUPS = {
 def test_against_float64(group: str, compiler: str) -> None:
     """AVX2, the main target."""
     check(*GROUPS[group], compiler)
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_winograd_keeps_nan_and_infinity_in_their_places(compiler: str) -> None:
+    """As the definition has them: tiles do not spread them, infinities keep their signs, 0 times infinity is NaN."""
+    cases = instances(WINOGRAD, ("winograd.h",))
+    kernels = load_all(HEAD + "".join(c[3] for c in cases), compiler, tuple(dict.fromkeys(c[0] for c in cases)))
+    rng = np.random.default_rng(0)
+    for (name, problem, choice, _), values in itertools.product(
+        cases, ((np.inf,), (-np.inf,), (np.nan,), (np.inf, np.inf, -np.inf, np.nan))
+    ):
+        if not problem.batch:
+            continue
+        x, weight = problem.arrays()
+        weight[rng.random(weight.shape) < 0.1] = 0
+        for value in values:
+            x[tuple(int(rng.integers(size)) for size in x.shape)] = value
+        with np.errstate(invalid="ignore"):
+            want = reference(problem, x, weight)
+        got = run(kernels[name], problem, choice, x, weight, 1)
+        finite = np.isfinite(want)
+        what = f"{problem} {choice.label} {values}"
+        bound = BOUND * float(np.abs(want[finite]).max(initial=1e-30))
+        np.testing.assert_allclose(got[finite], want[finite], rtol=0, atol=bound, err_msg=what)
+        np.testing.assert_array_equal(got[~finite], want[~finite].astype(np.float32), err_msg=what)
+        for threads in (2, 3):
+            again = run(kernels[name], problem, choice, x, weight, threads)
+            np.testing.assert_array_equal(again, got, err_msg=what)
 
 
 def test_four_lanes() -> None:

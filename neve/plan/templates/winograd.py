@@ -108,6 +108,7 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
             ("WINO_M", m),
             ("WINO_T", block),
             ("WINO_PLANAR", int(planar)),
+            ("WINO_INVERSE", _initialiser(np.linalg.pinv(kernel_transform(n, n + 1 - m)))),
             ("CONV_SPLIT_OC", split),
         ),
         pack=partial(pack, stride=spec.stride, n=n, panel=PANEL_VECTORS * vl, lanes=vl),
@@ -119,6 +120,11 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
 
 def _up(size: int, lanes: int) -> int:
     return -(-size // lanes) * lanes
+
+
+def _initialiser(matrix: np.ndarray) -> str:
+    """A matrix of float32 as C writes it."""
+    return "{" + ", ".join("{" + ", ".join(f"{float(np.float32(x))!r}f" for x in row) + "}" for row in matrix) + "}"
 
 
 def _outputs(spec: ConvSpec, n: int) -> int:
@@ -134,11 +140,15 @@ def _phases(spec: ConvSpec) -> int:
 
 
 def scratch(spec: ConvSpec, target: Target, n: int, block: int, split: bool) -> tuple[int, int]:
-    """Bytes (a thread, shared): zeros or a gathered band, and a block's matrices; the inputs' is shared if `split`."""
+    """Bytes (a thread, shared): zeros or a gathered band, and a block's matrices; the inputs' is shared if `split`.
+
+    Behind the inputs there is a float a tile, for winograd.h to remember whether all of them were finite.
+    """
     points, m = _points(spec, n), _outputs(spec, n)
     ic, oc = _up(_phases(spec) * spec.channels, target.vl), _up(spec.out_channels, target.vl)
     zeros = _up(spec.channels, target.vl) if spec.strides[1] == 1 else points // n * (block * m + n - m) * ic
     inputs, products = (4 * points * (block * c + 16) for c in (ic, oc))
+    inputs += 4 * block
     return align(4 * (zeros + 16) + products + (0 if split else inputs)), align(inputs) if split else 0
 
 
