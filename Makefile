@@ -10,7 +10,7 @@ PYTEST := $(TESTENV) $(PY) -m pytest
 PARALLEL ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick sweep bench lint format clean
+.PHONY: help setup demo test quick sweep bench results lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,11 @@ sweep: $(READY) ## torch's operator samples and transformers' architectures: wha
 
 bench: $(READY) ## latency of kernels on this machine
 	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) $$b || exit 1; done
+
+results: $(READY) ## latency of models beside other engines (installs them): benchmarks/RESULTS.md, an hour
+	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements/peers.txt
+	@$(PY) -m benchmarks.models.measure --threads 1 --threads 2
+	@$(PY) -m benchmarks.models.report
 
 lint: $(READY) ## ruff and mypy, as CI runs them
 	$(VENV)/bin/ruff check .
