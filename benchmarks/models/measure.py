@@ -156,12 +156,13 @@ def main() -> None:
             a.out.write_text(json.dumps(found, indent=1))
             print(f"{model}, {threads} thread{'s' * (threads > 1)}", flush=True)
             for name, row in sorted(rows.items(), key=lambda r: r[1].get("seconds", 1e9)):
-                if "seconds" in row:
-                    print(
-                        f"  {name:12} {row['seconds'] * 1e3:9.3f} ms  error {row['error']:.0e}  built in {row['build']:.1f} s"
-                    )
-                else:
-                    print(f"  {name:12} {row.get('failure', 'no figure')}", flush=True)
+                print(f"  {name:12} {_text(row)}", flush=True)
+
+
+def _text(row: dict[str, Any]) -> str:
+    if "seconds" not in row:
+        return str(row.get("failure", "no figure"))
+    return f"{row['seconds'] * 1e3:9.3f} ms  error {row['error']:.0e}  built in {row['build']:.1f} s"
 
 
 if __name__ == "__main__":
