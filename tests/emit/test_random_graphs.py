@@ -23,8 +23,8 @@ from tests.passes.support import EDGES, bf16, equal_bits, f16, f32, f64, make, r
 from tests.random_layers import random_graph
 
 TOLERANCE = {f64: 1e-12, f32: 1e-5, f16: 4e-3, bf16: 3e-2}
-"""Of the largest value in the graph, by the least precise type in it; and as much again as rounding alone changes
-the interpreter's own result (see `Want`)."""
+"""Of the largest value in the graph (of 1 if that is less), by the least precise type in it. Four times what the
+interpreter's own result changes by when it computes in float64 is allowed besides (see `wanted`)."""
 
 PRECISION = (f64, f32, f16, bf16)
 s0, s1 = symbol("s0"), symbol("s1")
