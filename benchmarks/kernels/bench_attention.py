@@ -13,6 +13,8 @@ import time
 
 import numpy as np
 
+from neve.build.target import native
+from neve.check.peak import flops
 from tests.kernels import harness
 from tests.kernels.test_attention import Problem, arrays, unit
 
@@ -23,21 +25,6 @@ SIZES = {
     "causal 512": Problem(1, 8, 512, 512, 64, 64, causal=True),
     "decode 1x1024": Problem(1, 8, 1, 1024, 64, 64),
 }
-PEAK = """
-#include "rt.h"
-#include "vec.h"
-static void peak(void *const *p, const int64_t *s, neve_thread *th)
-{
-    vf a[12], x = vset(1.0f), y = vload(p[0]);
-    (void)th;
-    for (int i = 0; i < 12; i++) a[i] = vset((float)i);
-    for (int64_t k = 0; k < s[0]; k++) {
-        NEVE_UNROLL
-        for (int i = 0; i < 12; i++) a[i] = vfma(x, y, a[i]);
-    }
-    for (int i = 0; i < 12; i++) vstore((float *)p[0] + 16 + i * NEVE_VL, a[i]);
-}
-"""
 
 
 def best(
@@ -60,19 +47,18 @@ def main() -> None:
     parser.add_argument("--blocks", default="0", help="queries a block, 0: attention.py's choice")
     args = parser.parse_args()
     for compiler in args.compiler.split(","):
-        peak = harness.load(PEAK, compiler, "peak")
         for name, size in SIZES.items():
             for block in map(int, args.blocks.split(",")):
                 c = Problem(**{**size.__dict__, "block": block})
-                source, scratch = unit(c, 0, "avx2")
-                kernel = harness.load(source, compiler, "k0_run")
+                source, scratch = unit(c, 0, native().isa)
+                kernel = harness.load(source, compiler, "k0_run", native().isa)
                 operands, *_ = arrays(c)
                 out = np.empty((c.b, c.h, c.sq, c.dv), np.float32)
-                flops = 2.0 * c.b * c.h * c.sq * c.sk * (c.d + c.dv) * (0.5 if c.causal else 1)
-                reps = max(1, int(0.01 / (flops / 8e10)))
+                work = 2.0 * c.b * c.h * c.sq * c.sk * (c.d + c.dv) * (0.5 if c.causal else 1)
+                reps = max(1, int(0.01 / (work / 8e10)))
                 seconds = best(kernel, [*operands, out], (), args.threads, scratch, reps)
-                probe = 12 * 16 * 100000 / best(peak, [np.ones(256, np.float32)], (100000,), 1, 0, 5)
-                rate = flops / seconds
+                probe = flops(1)
+                rate = work / seconds
                 print(
                     f"{compiler:4} {name:16} block {block:3} threads {args.threads}: {seconds * 1e3:8.3f} ms"
                     f" {rate / 1e9:6.1f} GFLOP/s {100 * rate / probe / args.threads:5.1f} % of {probe / 1e9:.0f}"

@@ -15,9 +15,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from neve.build.target import native
+from neve.check.peak import flops
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.conv import candidates
-from tests.kernels.conv_unit import HEAD, Problem, reference, source, target
+from tests.kernels.conv_unit import HEAD, Problem, reference, source
 from tests.kernels.harness import Kernel, Thread, aligned, compilers, load_all
 
 P = Problem
@@ -80,13 +82,6 @@ GROUPS: dict[str, tuple[Problem, ...]] = {
     ),
     "convnext": (depthwise(96, 56, 7), depthwise(192, 28, 7), depthwise(384, 14, 7), depthwise(768, 7, 7)),
 }
-PEAK = """
-static void peak(void *const *p, const int64_t *s, neve_thread *th)
-{ (void)s; (void)th; vf a[12], x = vset(0.5f), y = vset(1.0f);
-  NEVE_UNROLL for (int i = 0; i < 12; i++) a[i] = vset((float)i);
-  for (int k = 0; k < 20000; k++) { NEVE_UNROLL for (int i = 0; i < 12; i++) a[i] = vfma(a[i], x, y); }
-  NEVE_UNROLL for (int i = 0; i < 12; i++) vstore((float *)p[0] + i * NEVE_VL, a[i]); }
-"""
 
 
 def at_address(array: np.ndarray) -> np.ndarray:
@@ -106,7 +101,7 @@ def prepared(
     return kernel._run, p, s, ctypes.byref(thread), own, common, arrays, thread
 
 
-def measure(kernel: Kernel, peak: Kernel, problem: Problem, choice: Choice, reps: int) -> tuple[float, float]:
+def measure(kernel: Kernel, problem: Problem, choice: Choice, reps: int) -> tuple[float, float]:
     """(seconds of a one-thread call with cold weights, peak FLOP/s at that time)."""
     x, weight = problem.arrays()
     packed = choice.pack(weight) if choice.pack else weight
@@ -117,17 +112,12 @@ def measure(kernel: Kernel, peak: Kernel, problem: Problem, choice: Choice, reps
     )
     own, common = aligned(choice.scratch + 64), aligned(choice.shared + 64)
     calls = [prepared(kernel, [x, at_address(packed), out], problem.sizes(), own, common) for _ in range(copies)]
-    probe = prepared(peak, [aligned(128, np.float32)], (), own, common)
-    best, top = 1e9, 1e9
+    best, peak = 1e9, flops(1)
     for i in range(reps + 2):
         run, p, s, thread, *_ = calls[i % copies]
         start = time.perf_counter()
         run(p, s, thread)  # type: ignore[operator]
         best = min(best, time.perf_counter() - start)
-        if i % 8 == 0:
-            start = time.perf_counter()
-            probe[0](*probe[1:4])  # type: ignore[operator]
-            top = min(top, time.perf_counter() - start)
     want = reference(
         problem,
         x.reshape(problem.batch, problem.channels, problem.height, problem.width)
@@ -137,7 +127,7 @@ def measure(kernel: Kernel, peak: Kernel, problem: Problem, choice: Choice, reps
     )
     error = np.abs(out.reshape(want.shape) - want).max() / np.abs(want).max()
     assert error < 2e-5, (problem, choice.label, error)
-    return best, 20000 * 12 * target().vl * 2 / top
+    return best, max(peak, flops(1))
 
 
 def main() -> None:
@@ -153,20 +143,20 @@ def main() -> None:
         cases = [
             (f"k{i}_{k}", p, c)
             for i, p in enumerate(problems)
-            for k, c in enumerate(candidates(p.spec(), target())[: 1 if args.best else None])
+            for k, c in enumerate(candidates(p.spec(), native())[: 1 if args.best else None])
         ]
-        text = HEAD + PEAK + "".join(source(name, p.spec(), c) for name, p, c in cases)
+        text = HEAD + "".join(source(name, p.spec(), c) for name, p, c in cases)
         names = tuple(f"{name}_run" for name, _, _ in cases)
         for compiler in args.compiler or compilers():
-            kernels = load_all(text, compiler, (*names, "peak"))
+            kernels = load_all(text, compiler, names, native().isa)
             total = 0.0
             for name, p, choice in cases:
-                seconds, peak = measure(kernels[f"{name}_run"], kernels["peak"], p, choice, args.reps)
+                seconds, peak = measure(kernels[f"{name}_run"], p, choice, args.reps)
                 spec = p.spec()
-                flops = 2.0 * spec.pixels() * spec.depth * spec.out_channels
+                work = 2.0 * spec.pixels() * spec.depth * spec.out_channels
                 total += seconds
                 layer = f"{p.height}x{p.width} {p.channels}->{p.out_channels} s{p.stride[0]}"
-                rate = f"{flops / seconds / 1e9:7.1f} GFLOP/s of {peak / 1e9:5.1f}"
+                rate = f"{work / seconds / 1e9:7.1f} GFLOP/s of {peak / 1e9:5.1f}"
                 clock = f"{seconds * 1e3:7.3f} ms (model {choice.cost * 1e3:6.3f})"
                 print(f"{group:12} {compiler:4} {layer} {clock} {rate}  {choice.label}", flush=True)
             print(f"{group:12} {compiler:4} sum {total * 1e3:.3f} ms")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neve.build.target import AVX2
+from neve.build.target import native
+from neve.check.peak import flops
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.gemm import GemmSpec, candidates
 from tests.kernels.harness import aligned, compilers, load
@@ -40,27 +41,6 @@ SHAPES = (
     (1, 1536, 512),
     (8, 512, 512),
 )
-
-PROBE = """
-#include "rt.h"
-#include "vec.h"
-static void peak(void *const *p, const int64_t *s, neve_thread *th)
-{
-    (void)th;
-    vf acc[12];
-    vf x = vload(p[0]), y = vload((float *)p[0] + NEVE_VL);
-    NEVE_UNROLL
-    for (int j = 0; j < 12; j++)
-        acc[j] = vset((float)j);
-    for (int64_t i = 0; i < s[0]; i++) {
-        NEVE_UNROLL
-        for (int j = 0; j < 12; j++)
-            acc[j] = vfma(acc[j], x, y);
-    }
-    for (int j = 0; j < 12; j++)
-        vstore((float *)p[1] + j * NEVE_VL, acc[j]);
-}
-"""
 
 EPILOGUES = {
     "none": "v",
@@ -112,12 +92,6 @@ def best_time(run: Callable[[int], None], seconds: float) -> float:
     return best
 
 
-def measure_peak(compiler: str, seconds: float) -> float:
-    """GFLOP/s of independent multiply-adds in registers."""
-    probe, data, out = load(PROBE, compiler, "peak"), np.full(16, 0.5, np.float32), np.empty(96, np.float32)
-    return 12 * 8 * 2 * 10000 / best_time(lambda reps: probe([data, out], [10000], reps=reps), seconds) / 1e9
-
-
 def measure(shape: tuple[int, int, int], choice: Choice, compiler: str, epilogue: str, seconds: float) -> Result:
     """Time one choice, with warm weights."""
     m, n, k = shape
@@ -129,10 +103,10 @@ def measure(shape: tuple[int, int, int], choice: Choice, compiler: str, epilogue
     b = aligned(packed.size, np.float32)
     b[:] = packed
     bias = np.zeros(n + 64, np.float32)
-    kernel = load(source(choice, epilogue), compiler, "k_run")
-    before = measure_peak(compiler, seconds / 5)
+    kernel = load(source(choice, epilogue), compiler, "k_run", native().isa)
+    before = flops(1)
     best = best_time(lambda reps: kernel([a, b, c, bias], scratch=choice.scratch, reps=reps), seconds)
-    peak = max(before, measure_peak(compiler, seconds / 5))
+    peak = max(before, flops(1)) / 1e9
     return Result(shape, compiler, choice.label, best * 1e6, 2e-9 * m * n * k / best, peak)
 
 
@@ -148,7 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     shapes = [tuple(int(v) for v in s.split("x")) for s in args.shapes.split(",")] if args.shapes else SHAPES
     for m, n, k in shapes:
-        for choice in candidates(GemmSpec(m, n, k), AVX2)[: args.top]:
+        for choice in candidates(GemmSpec(m, n, k), native())[: args.top]:
             for compiler in args.compiler or compilers():
                 r = measure((m, n, k), choice, compiler, args.epilogue, args.seconds)
                 if args.json:

@@ -19,6 +19,7 @@ from neve.emit.unit import header_closure
 WORKING_SETS = (1 << 14, 1 << 18, 1 << 22, 1 << 27)
 """Bytes a thread reads again and again: about the first, second and third cache, and memory."""
 SECONDS = 0.03
+ROUNDS = 10_000
 
 _C = """#include "neve.h"
 #include "kernels/rt.h"
@@ -52,16 +53,8 @@ class Peak:
 @functools.cache
 def measure(threads: int = 1) -> Peak:
     """The peak of that many threads, each the best of a few runs. Raises BuildError without a C compiler."""
-    files = {"peak.c": _C, **header_closure({"rt.h", "vec.h", "peak.h"})}
-    library = ctypes.CDLL(str(build(Source("peak", files, np.zeros(0, np.uint8), {}), native()).path))
-    library.peak_lanes.restype = ctypes.c_int64
-    lanes = int(library.peak_lanes())
-    rounds = 10_000
+    library, lanes = _library()
     outs = [_aligned(12 * lanes) for _ in range(threads)]
-    for out in outs:
-        out[:] = 0.5
-    jobs = [_job(library.peak_multiply_run, out.ctypes.data, rounds) for out in outs]
-    flops = 24.0 * lanes * rounds * threads / _best(jobs)
     bandwidths = {}
     for size in WORKING_SETS:
         data = [_aligned(size // 4) for _ in range(threads)]
@@ -72,7 +65,27 @@ def measure(threads: int = 1) -> Peak:
             for x, out in zip(data, outs, strict=True)
         ]
         bandwidths[size] = float(size) * threads / _best(jobs)
-    return Peak(flops, bandwidths)
+    return Peak(flops(threads), bandwidths)
+
+
+def flops(threads: int = 1) -> float:
+    """float32 operations a second of that many threads now: the clock of some processors drifts."""
+    library, lanes = _library()
+    outs = [_aligned(12 * lanes) for _ in range(threads)]
+    for out in outs:
+        out[:] = 0.5
+    return (
+        24.0 * lanes * ROUNDS * threads / _best([_job(library.peak_multiply_run, o.ctypes.data, ROUNDS) for o in outs])
+    )
+
+
+@functools.cache
+def _library() -> tuple[ctypes.CDLL, int]:
+    """The probes, and the floats of a vector."""
+    files = {"peak.c": _C, **header_closure({"rt.h", "vec.h", "peak.h"})}
+    library = ctypes.CDLL(str(build(Source("peak", files, np.zeros(0, np.uint8), {}), native()).path))
+    library.peak_lanes.restype = ctypes.c_int64
+    return library, int(library.peak_lanes())
 
 
 def _job(function: Callable[..., None], *args: int) -> Callable[[int], None]:
