@@ -46,3 +46,7 @@ class CacheError(NeveError, OSError):
 
 class VerifyError(NeveError):
     """A compiled module does not give what the original gives."""
+
+
+class PruneError(NeveError, RuntimeError):
+    """Layers cannot be shrunk: where channels go in the model cannot be told."""

@@ -1,0 +1,71 @@
+"""Masks of whole rows: a Linear's output features, a convolution's output channels, an LSTM's gates of its units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from neve.sparsity.modules import parametrizations
+
+
+class FakeStructuredSparsity(nn.Module):
+    """Parametrization that zeroes rows: mask is a bool buffer [rows], False where a row is pruned. As with
+    FakeSparsity, the mask is in no state_dict and its object never changes.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x with its pruned rows (along dim 0) zero. Raises AssertionError for another number of rows."""
+        if self.mask.shape[0] != x.shape[0]:
+            raise AssertionError(f"mask shape[0] ({self.mask.shape[0]}) must match x shape[0] ({x.shape[0]})")
+        return self.mask.reshape(-1, *(1 for _ in x.shape[1:])) * x
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # adds nothing
+        return {}
+
+
+def bias_name(module: nn.Module, tensor_name: str) -> str | None:
+    """The bias whose elements belong to the rows of a weight, if there is one."""
+    name = tensor_name.replace("weight", "bias", 1)
+    return name if name != tensor_name and isinstance(getattr(module, name, None), Tensor) else None
+
+
+def attach_rows(module: nn.Module, tensor_name: str, mask: Tensor, prune_bias: bool, cls: type[nn.Module]) -> None:
+    """Apply a mask of rows to a weight, and with prune_bias to its bias too: then what a pruned row gives is zero, and
+    else the bias.
+    """
+    names = [tensor_name, bias_name(module, tensor_name) if prune_bias else None]
+    for name in names:
+        if name is not None:
+            parametrize.register_parametrization(module, name, cls(mask))
+    if isinstance(module, nn.LSTM) and _refresh not in module._forward_pre_hooks.values():
+        module.register_forward_pre_hook(_refresh)
+
+
+def squash_rows(module: nn.Module, tensor_name: str) -> None:
+    """Replace a masked weight, and its bias if that is masked, by plain parameters."""
+    for name in (tensor_name, bias_name(module, tensor_name)):
+        if name is not None and name in parametrizations(module):
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    if isinstance(module, nn.LSTM):
+        refresh(module)
+        if not parametrizations(module):
+            for key in [k for k, hook in module._forward_pre_hooks.items() if hook is _refresh]:
+                del module._forward_pre_hooks[key]
+
+
+def refresh(lstm: nn.LSTM) -> None:
+    """Have an LSTM compute with its attributes: torch keeps a list of weights, which parametrizations do not reach."""
+    lstm._flat_weights = [getattr(lstm, name, None) for name in lstm._flat_weights_names]
+
+
+def _refresh(module: nn.Module, args: Any) -> None:
+    assert isinstance(module, nn.LSTM)
+    refresh(module)
