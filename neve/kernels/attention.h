@@ -55,14 +55,11 @@ NEVE_INLINE vf KN(masked)(vf x, const void *mask, int64_t k, int64_t cnt)
     const uint8_t *m = (const uint8_t *)mask;
     if (!(ATT_MK))
         return m[0] ? x : vset(-__builtin_inff());
-    typedef uint8_t bytes __attribute__((vector_size(NEVE_VL)));
-    bytes keep = {0};
-    if (cnt >= NEVE_VL)
-        __builtin_memcpy(&keep, m + k, NEVE_VL);
-    else
-        for (int64_t i = 0; i < cnt; i++)
-            keep[i] = m[k + i];
-    return vselect((vi)(__builtin_convertvector(keep, vi) != vset_i(0)), x, vset(-__builtin_inff()));
+    uint8_t rest[NEVE_VL] = {0};
+    for (int64_t i = 0; cnt < NEVE_VL && i < cnt; i++)
+        rest[i] = m[k + i];
+    vi keep = vload_u8(cnt >= NEVE_VL ? m + k : rest);
+    return vselect((vi)(keep != vset_i(0)), x, vset(-__builtin_inff()));
 #else
     (void)mask, (void)k, (void)cnt;
     return x;

@@ -67,7 +67,10 @@ NEVE_INLINE vi vmask_load_n(const uint8_t *p, int64_t stride, int64_t cnt)
     return v != vset(0.0f);
 }
 
-NEVE_INLINE vi vmask_load(const uint8_t *p, int64_t stride) { return vmask_load_n(p, stride, NEVE_VL); }
+NEVE_INLINE vi vmask_load(const uint8_t *p, int64_t stride)
+{
+    return stride == 1 ? (vi)(vload_u8(p) != vset_i(0)) : vmask_load_n(p, stride, NEVE_VL);
+}
 
 /* The first cnt lanes of a, the others of b. */
 NEVE_INLINE vf vfirst(vf a, int64_t cnt, vf b) { return vselect(vmask_n(cnt), a, b); }

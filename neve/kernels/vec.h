@@ -6,7 +6,7 @@
  *   vload vstore              unaligned, whole
  *   vload_n vstore_n          the first cnt lanes (0 <= cnt <= NEVE_VL), the others load as 0; memory past them is not touched
  *   vset vset_i viota         broadcast, 0..VL-1          vmask_n(cnt) all ones in the first cnt lanes
- *   vload_i vstore_i          int32 lanes
+ *   vload_i vstore_i          int32 lanes                 vload_u8 bytes, zero-extended to int32 lanes
  *   vfma(a,b,c)               a*b+c, one rounding where NEVE_FMA is 1
  *   vmax_fast vmin_fast       b if either is NaN          vmax vmin   NaN if either is NaN
  *   vselect(mask, a, b)       a where the mask is set
@@ -78,6 +78,25 @@ NEVE_INLINE vf vload(const float *p) { return *(const neve_vf_mem *)p; }
 NEVE_INLINE void vstore(float *p, vf v) { *(neve_vf_mem *)p = v; }
 NEVE_INLINE vi vload_i(const int32_t *p) { return *(const neve_vi_mem *)p; }
 NEVE_INLINE void vstore_i(int32_t *p, vi v) { *(neve_vi_mem *)p = v; }
+NEVE_INLINE vi vload_u8(const uint8_t *p)
+{
+#if (defined(NEVE_AVX512) || defined(NEVE_AVX2)) && !defined(__clang__)
+    /* gcc 12 makes a __builtin_convertvector to lanes four times as wide a scalar move each */
+    typedef char bytes __attribute__((vector_size(16)));
+    bytes b = {0};
+    __builtin_memcpy(&b, p, NEVE_VL);
+#if defined(NEVE_AVX512)
+    return (vi)__builtin_ia32_pmovzxbd512_mask(b, (vi){0}, (uint16_t)-1);
+#else
+    return (vi)__builtin_ia32_pmovzxbd256(b);
+#endif
+#else
+    typedef uint8_t bytes __attribute__((vector_size(NEVE_VL)));
+    bytes b;
+    __builtin_memcpy(&b, p, NEVE_VL);
+    return __builtin_convertvector(b, vi);
+#endif
+}
 NEVE_INLINE vf vset(float x) { return (vf){NEVE_LANES(x)}; }
 NEVE_INLINE vi vset_i(int32_t x) { return (vi){NEVE_LANES(x)}; }
 NEVE_INLINE vi viota(void) { return (vi){NEVE_IOTA}; }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neve.build.target import native
 from tests.kernels.harness import FLAGS, KERNELS, ZIG, compilers, load
 
 UNARY = {"vabs": np.abs, "vsqrt": np.sqrt, "vfloor": np.floor, "vceil": np.ceil, "vtrunc": np.trunc, "vround": np.rint}
@@ -38,6 +39,7 @@ static void k_rest(void *const *p, const int64_t *s, neve_thread *th)
         vstore(c + 7 * n + i, vgather(b, vset_i((int32_t)i) + vset_i(NEVE_VL - 1) - viota()));
         vstore(c + 8 * n + i, vset(vsum(vload(b + i))));
         vstore(c + 9 * n + i, vset(vhmax(x)));
+        vstore(c + 10 * n + i, vcvt_f(vload_u8((const uint8_t *)a + i)));
     }
     for (int64_t cnt = 0; cnt <= NEVE_VL; cnt++) {
         vstore(d + cnt * 32, vload_n(b, cnt));
@@ -77,7 +79,10 @@ SPECIAL = [
 ]
 
 
-@pytest.fixture(scope="module", params=[(c, i) for c in compilers() for i in ("generic", "avx2")], ids="-".join)
+ISAS = ("generic", "avx2", *(("avx512",) if native().isa == "avx512" else ()))
+
+
+@pytest.fixture(scope="module", params=[(c, i) for c in compilers() for i in ISAS], ids="-".join)
 def built(request: pytest.FixtureRequest) -> tuple[str, str]:
     compiler, isa = request.param
     return compiler, isa
@@ -111,7 +116,7 @@ def test_rest(built: tuple[str, str], data: tuple[np.ndarray, np.ndarray]) -> No
     b2[30] = np.nan
     n = 512
     for y in (b, b2):
-        c, d = np.empty((10, n), np.float32), np.full(1024, 7, np.float32)
+        c, d = np.empty((11, n), np.float32), np.full(1024, 7, np.float32)
         load(SOURCE, built[0], "k_rest", built[1], ("-Wno-unused-function",))([a, y, c, d], [n])
         vl = int(d[1023])
         with np.errstate(invalid="ignore"):
@@ -125,6 +130,7 @@ def test_rest(built: tuple[str, str], data: tuple[np.ndarray, np.ndarray]) -> No
         np.testing.assert_array_equal(c[7].reshape(-1, vl), y.reshape(-1, vl)[:, ::-1])
         np.testing.assert_allclose(c[8].reshape(-1, vl)[:, 0], y.reshape(-1, vl).sum(1), atol=1e-5)
         np.testing.assert_array_equal(c[9].reshape(-1, vl)[:, 0], a.reshape(-1, vl).max(1))
+        np.testing.assert_array_equal(c[10], a.view(np.uint8)[:n])
         for cnt in range(vl + 1):
             np.testing.assert_array_equal(d[cnt * 32 : cnt * 32 + vl], np.where(np.arange(vl) < cnt, y[:vl], 0))
             np.testing.assert_array_equal(
