@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from neve.capture.aten import aten
-from neve.capture.context import Context, Refusal
+from neve.capture.context import Context
 from neve.ir.graph import Value
 from neve.ir.types import DType
+from neve.ops.index import Gather
 from neve.ops.sort import Kthvalue, Median, Mode, Searchsorted, Sort, TopK
 
 
@@ -59,7 +60,7 @@ def searchsorted(
     sorter: Value | None = None,
 ) -> Value:
     if sorter is not None:
-        raise Refusal("searchsorted with a sorter")
+        ordered = c(Gather(len(ordered.shape) - 1), ordered, sorter)
     return _search(c, ordered, values, out_int32, right or side == "right")
 
 

@@ -7,7 +7,8 @@ Every entry with float32 among its dtypes is run on all its forward samples that
   crashed   anything else was raised, or the process died,
   hung      no answer within the time limit.
 Tolerance: 1e-5 of the sample's largest finite output; where eager's own float32 result is further than half of that
-from its float64 result, twice eager's distance. Integer and bool results, NaN and Inf have to be equal.
+from its float64 result, twice eager's distance; and where moving the inputs by half a float32 rounding moves the
+float64 result further than that, so far. Integer and bool results, NaN and Inf have to be equal.
 """
 
 from __future__ import annotations
