@@ -4,6 +4,7 @@
 only numpy is.
 """
 
+from neve import bundled_inputs
 from neve.api import build_artifact, compile, load
 from neve.errors import (
     ArtifactError,
@@ -30,6 +31,7 @@ __all__ = [
     "NeveError",
     "VerifyError",
     "build_artifact",
+    "bundled_inputs",
     "compile",
     "load",
 ]
