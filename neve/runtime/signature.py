@@ -9,7 +9,8 @@ METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards
 TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
           "symbol": the size that an int scalar gives (optional)}
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
-TREE   = {"leaf": i} | {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
+TREE   = {"leaf": i} | {"leaf": i, "as": "int", "float" or "bool"} (an output that is returned as that Python type) |
+         {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
          {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
 """
 
@@ -169,6 +170,8 @@ def _state(read: _Reader, context: int) -> State:
 
 def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:
     """The leaves of a tree in order, after a check of its form."""
+    if isinstance(tree, dict) and "leaf" in tree and tree.get("as") in ("int", "float", "bool"):
+        tree = {"leaf": tree["leaf"]}
     if not isinstance(tree, dict) or len(tree) != 1 or depth > 50:
         raise ArtifactError(
             f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}"

@@ -10,6 +10,7 @@ from neve.runtime.signature import MethodSignature, Tree
 
 Build = Callable[[dict[str, Any]], Any]
 Fields = Callable[[Any], Mapping[str, Any]]
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool}
 _CLASSES: dict[str, tuple[Build, Fields]] = {}
 
 
@@ -59,15 +60,18 @@ def register_class(name: str, build: Build, fields: Fields | None = None) -> Non
 
 def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     """A function from a method's flat outputs to what the method returns."""
-    ((kind, value),) = tree.items()
-    if kind == "leaf":
-        index: int = value
+    if "leaf" in tree:
+        index: int = tree["leaf"]
+        number = _NUMBERS.get(tree.get("as", ""))
+        if number is not None:
+            return lambda leaves: number(leaves[index])
         return lambda leaves: leaves[index]
+    ((kind, value),) = tree.items()
     if kind in ("none", "const"):
         constant = None if kind == "none" else value
         return lambda leaves: constant
     if kind == "tuple":
-        if [t.get("leaf") for t in value] == list(range(len(value))):
+        if [t.get("leaf") for t in value] == list(range(len(value))) and not any("as" in t for t in value):
             return lambda leaves: tuple(leaves[: len(value)])
         parts = [builder(t) for t in value]
         return lambda leaves: tuple([part(leaves) for part in parts])
