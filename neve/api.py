@@ -59,8 +59,10 @@ def compile(
 ) -> Module:
     """A PyTorch model as a module of compiled C that needs no torch.
 
-    model: nn.Module (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of a .pt2 file.
-    args, kwargs: example inputs of forward; sizes are fixed to theirs but for `dynamic_shapes` (as of torch.export).
+    model: nn.Module or ScriptModule (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of
+        a .pt2 file or a TorchScript archive (.pt, .ptl), which may be one that optimize_for_mobile wrote.
+    args, kwargs: example inputs of forward (default: those bundled with a file); sizes are fixed to theirs but for
+        `dynamic_shapes` (as of torch.export).
     methods: further entry points, name → tuple of example arguments; all share weights and state.
     threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
     optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
@@ -160,7 +162,7 @@ def _compile(
     threads: int | None,
 ) -> Compiled:
     from neve.build.toolchain import build, find_compiler
-    from neve.capture.export import capture
+    from neve.capture.export import capture, example_arguments
     from neve.check.verify import flat_arrays, reference, torch_program
     from neve.emit.program import MAX_THREADS, emit
     from neve.emit.unit import best_by_analysis
@@ -178,6 +180,7 @@ def _compile(
 
     chosen = find_compiler(target, compiler)
     _tell(progress, "capture", "capturing the model with torch.export")
+    args = example_arguments(model, args, kwargs, methods)
     program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")

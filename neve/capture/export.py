@@ -56,14 +56,19 @@ def capture(
     dynamic_shapes: Any = None,
     methods: Mapping[str, Any] | None = None,
 ) -> Program:
-    """The Program of an nn.Module (in evaluation mode), an ExportedProgram or a path to a .pt2 file.
+    """The Program of an nn.Module or ScriptModule (in evaluation mode), an ExportedProgram, or a path to a .pt2 file or
+    a TorchScript archive (.pt, .ptl).
 
-    args, kwargs: example inputs of forward; dynamic_shapes as for torch.export (an example size of 1 in a
-    dynamic dim is fine).
+    args, kwargs: example inputs of forward, by default those that came with a file; dynamic_shapes as for torch.export
+    (an example size of 1 in a dynamic dim is fine).
     methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all
     share constants and state. The constants share memory with the model: do not train it before the Program is
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
+    if is_scripted(model):
+        from neve.capture.torchscript.capture import capture_scripted
+
+        return capture_scripted(model, wanted_methods(args, kwargs, dynamic_shapes, methods))
     exported = (
         [_load(model, args, kwargs)]
         if not isinstance(model, nn.Module)
@@ -72,6 +77,41 @@ def capture(
     if not isinstance(model, nn.Module) and methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
     return build(exported)
+
+
+def is_scripted(model: Any) -> bool:
+    """Whether a model is a ScriptModule, or the path of a file that may be a TorchScript archive."""
+    if isinstance(model, (str, os.PathLike)):
+        return os.fspath(model).endswith((".pt", ".ptl", ".jit", ".pth"))
+    return isinstance(model, torch.jit.ScriptModule)
+
+
+def example_arguments(
+    model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None
+) -> Sequence[Any] | None:
+    """args, or the inputs bundled with a TorchScript model if none are given at all."""
+    if args is not None or kwargs or methods or not is_scripted(model):
+        return args
+    from neve.capture.torchscript.capture import bundled_inputs
+
+    return bundled_inputs(model, "forward")
+
+
+def wanted_methods(
+    args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, methods: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """Method → {"args", "kwargs", "dynamic_shapes"}; forward is among them unless only others were given."""
+    wanted: dict[str, Any] = (
+        {}
+        if args is None and methods
+        else {
+            "forward": {"args": None if args is None else tuple(args), "kwargs": kwargs}
+            | {"dynamic_shapes": dynamic_shapes}
+        }
+    )
+    for name, spec in (methods or {}).items():
+        wanted[name] = dict(spec) if isinstance(spec, Mapping) else {"args": tuple(spec)}
+    return wanted
 
 
 def build(exported: Sequence[Exported]) -> Program:
@@ -95,18 +135,15 @@ def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         if not path.endswith(".pt2"):
-            raise CaptureError(
-                f"{path}: only .pt2 files (torch.export.save) can be captured, TorchScript archives cannot yet"
-            )
+            raise CaptureError(f"{path}: wanted a .pt2 file (torch.export.save) or a TorchScript archive (.pt, .ptl)")
         try:
             model = torch.export.load(path)
         except Exception as error:
             raise CaptureError(f"{path} cannot be loaded: {diagnose.first_lines(str(error))}") from error
-    if isinstance(model, torch.jit.ScriptModule):
-        raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
     if not isinstance(model, torch.export.ExportedProgram):
         raise CaptureError(
-            f"a {type(model).__name__} is no model: pass an nn.Module, an ExportedProgram or the path of a .pt2 file"
+            f"a {type(model).__name__} is no model: pass an nn.Module, a ScriptModule, an ExportedProgram, or the "
+            "path of a .pt2 file or a TorchScript archive"
         )
     given, named = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
     return Exported("forward", model, given, named, example=(given, named))
@@ -119,18 +156,9 @@ def _export_all(
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
 ) -> Iterator[Exported]:
-    if isinstance(model, torch.jit.ScriptModule):
-        raise CaptureError("TorchScript modules are not supported yet: capture the nn.Module that was scripted")
-    wanted: dict[str, Any] = (
-        {}
-        if args is None and methods
-        else {"forward": {"args": tuple(args or ()), "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
-    )
-    wanted |= dict(methods or {})
-    for name, spec in wanted.items():
-        spec = dict(spec) if isinstance(spec, Mapping) else {"args": tuple(spec)}
+    for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
         yield _export(
-            model, name, tuple(spec.get("args", ())), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
+            model, name, tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
         )
 
 
@@ -315,4 +343,4 @@ def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarr
     return (tuple(to_numpy(x, copy=True) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf),)
 
 
-__all__ = ["Exported", "build", "capture", "evaluation"]
+__all__ = ["Exported", "build", "capture", "evaluation", "is_scripted", "wanted_methods"]

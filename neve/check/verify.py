@@ -61,8 +61,12 @@ def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str,
     """What the original gives in evaluation mode. A model that changes itself is copied first, not touched."""
     import torch
 
-    from neve.capture.export import evaluation
+    from neve.capture.export import evaluation, is_scripted
 
+    if is_scripted(model):
+        from neve.capture.torchscript.capture import eager
+
+        return eager(model, method, [clone(a) for a in args], {k: clone(v) for k, v in kwargs.items()})
     if isinstance(model, torch.export.ExportedProgram):
         call: Any = model.module()
         mode: AbstractContextManager[Any] = nullcontext()
@@ -96,9 +100,13 @@ def flat_arrays(value: Any) -> Iterator[np.ndarray]:
 
 
 def torch_program(model: Any) -> Any:
-    """The model itself, or what the file at a path holds."""
+    """The model itself, or what the file at a path holds; a TorchScript archive stays a path (see `reference`)."""
     import torch
 
+    from neve.capture.export import is_scripted
+
+    if is_scripted(model):
+        return model
     return torch.export.load(model) if isinstance(model, (str, os.PathLike)) else model
 
 

@@ -267,7 +267,10 @@ def test_attribute_writes_of_plain_objects_are_refused_and_undone() -> None:
 def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
     with pytest.raises(CaptureError, match="no model"):
         capture(3)
-    with pytest.raises(CaptureError, match="TorchScript"):
+    with pytest.raises(CaptureError, match=r"m\.pt cannot be read"):
+        capture(str(tmp_path / "m.pt"))
+    (tmp_path / "m.pt").write_bytes(b"nonsense")
+    with pytest.raises(CaptureError, match="no TorchScript archive"):
         capture(str(tmp_path / "m.pt"))
     (tmp_path / "m.pt2").write_bytes(b"nonsense")
     with pytest.raises(CaptureError, match="cannot be loaded"):

@@ -1,0 +1,6 @@
+"""TorchScript without torch.jit: archives are read, their source interpreted, the result handed to torch.export.
+
+`archive`, `pickles` and `source` read; `machine` interprets, with `control` for branches and loops that the inputs
+decide, `numbers`, `containers`, `tensors`, `prepacked` and `builtins` for what the code calls, on `values`;
+`tape` records; `entry` finds what is state; `replay` plays a recording under torch.export; `capture` is the way in.
+"""

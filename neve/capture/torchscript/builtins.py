@@ -1,0 +1,318 @@
+"""What TorchScript's code calls: torch.NAME on whatever values, ops.prim.NAME, int(), float(), bool(), and the like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neve.capture.torchscript import containers, prepacked, tensors
+from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, unary
+from neve.capture.torchscript.schema import call_op, dtype_number
+from neve.capture.torchscript.upgrades import upgraded
+from neve.capture.torchscript.values import Dim, Named, Num, Raised, Refusal, Text, Var, describe, needs_of
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Machine
+
+TEXTUAL = (str, Text, torch.device)
+
+
+def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """torch.NAME(…). Refusal if it is no op, or not with these arguments."""
+    special = TORCH.get(name)
+    if special is not None:
+        result = special(m, *args, **kwargs)
+        if result is not NotImplemented:
+            return result
+    if not kwargs and args and all(is_number(a) for a in args):
+        if name in BINARY and len(args) == 2:
+            return binary(m.tape, name, *args)
+        if name in UNARY and len(args) == 1:
+            return unary(m.tape, name, *args)
+    if args and isinstance(args[0], Text):
+        raise Refusal(f"{name} of a string that depends on the inputs", args[0].needs)
+    if args and isinstance(args[0], (list, dict, str, tuple)) and name in containers.METHODS:
+        return containers.METHODS[name](m, *args, **kwargs)
+    special = tensors.SPECIAL.get(name)
+    if special is not None:
+        result = special(m, *args, **kwargs)
+        if result is not NotImplemented:
+            return result
+    name, args, kwargs = upgraded(m.version, name, args, kwargs)
+    return tensors.write_back(m, name, args, call_op(m.tape, "aten", name, args, kwargs))
+
+
+def call_builtin(m: Machine, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """A function that is not in torch or the archive: ops.NAMESPACE.NAME, int, float, …."""
+    if path in BUILTINS:
+        return BUILTINS[path](m, *args, **kwargs)
+    parts = path.split(".")
+    if len(parts) == 3 and parts[0] == "ops":
+        _, namespace, name = parts
+        if namespace == "prepacked":
+            return prepacked.call(m.tape, name, args)
+        if namespace == "prim":
+            if name in PRIM:
+                return PRIM[name](m, *args, **kwargs)
+            if all(is_number(a) for a in args) and (name in BINARY or name in UNARY):
+                return call_torch(m, name, args, kwargs)
+            raise Refusal(f"prim::{name} is not supported")
+        if namespace.startswith("quantized") or "quantized" in name:
+            raise Refusal(f"{namespace}::{name}: quantized models are not supported yet")
+        return call_op(m.tape, namespace, name, args, kwargs)
+    raise Refusal(f"the function {path} is not supported")
+
+
+# Numbers from anything.
+
+
+def _cast(kind: type) -> Callable[..., Any]:
+    def cast(m: Machine, value: Any) -> Any:
+        if isinstance(value, Var):
+            return tensors.item(m, value, kind)
+        if isinstance(value, str):
+            try:
+                return kind(value) if kind is not bool else bool(value)
+            except ValueError as error:
+                raise Raised(str(error)) from error
+        if not is_number(value):
+            raise Refusal(f"{kind.__name__}({describe(value)}) is not supported")
+        return convert(m.tape, value, kind)
+
+    return cast
+
+
+def _str(m: Machine, value: Any) -> Any:
+    return containers.shown(value)
+
+
+def _raise(m: Machine, message: Any = "", *_: Any) -> None:
+    text = message.text if isinstance(message, Text) else message if isinstance(message, str) else describe(message)
+    raise Raised(text)
+
+
+def _nothing(m: Machine, *args: Any, **kwargs: Any) -> None:
+    return None
+
+
+def _dtype(m: Machine, x: Var) -> int:
+    return dtype_number(x.meta.dtype)
+
+
+def _num_to_tensor(m: Machine, value: Any) -> Any:
+    if isinstance(value, Num):
+        return value.var
+    if isinstance(value, Dim):
+        from neve.capture.torchscript.control import size_tensor
+
+        return size_tensor(m, value)
+    kind = type(value)
+    return m.tape.number(value, kind) if is_number(value) else value
+
+
+def _extreme(name: str) -> Callable[..., Any]:
+    def extreme(m: Machine, *args: Any) -> Any:
+        items = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
+        if not items:
+            raise Raised(f"{name}() of an empty list")
+        result = items[0]
+        for item in items[1:]:
+            result = binary(m.tape, name, result, item) if is_number(item) else call_torch(m, name, [result, item], {})
+        return result
+
+    return extreme
+
+
+def _fork(m: Machine, function: Any, *args: Any, **kwargs: Any) -> Any:
+    from neve.capture.torchscript.machine import Bound
+
+    if not isinstance(function, Bound):
+        raise Refusal(f"fork of {describe(function)} is not supported")
+    return m.call(function.function, args if function.self is None else [function.self, *args], kwargs)
+
+
+def _requires_grad(m: Machine, *_: Any) -> bool:
+    return False
+
+
+def _device(m: Machine, x: Any = None) -> torch.device:
+    return torch.device("cpu")
+
+
+def _tolist(m: Machine, x: Var, *_: Any) -> Any:
+    if x.meta.dim() == 0:
+        kind = bool if x.meta.dtype is torch.bool else float if x.meta.dtype.is_floating_point else int
+        return tensors.item(m, x, kind)
+    if not isinstance(x.meta.shape[0], int):
+        raise Refusal("tolist of a tensor whose length is not known")
+    return [_tolist(m, m.torch("select", [x, 0, i], {})) for i in range(x.meta.shape[0])]
+
+
+BUILTINS: dict[str, Callable[..., Any]] = {
+    "int": _cast(int),
+    "float": _cast(float),
+    "bool": _cast(bool),
+    "str": _str,
+    "print": _nothing,
+    "unwrap": lambda m, x: x,
+    "fork": _fork,
+    "awaitable": _fork,
+    "wait": lambda m, x: x,
+    "unchecked_unwrap_optional": lambda m, x: x,
+    "device": _device,
+}
+PRIM: dict[str, Callable[..., Any]] = {
+    "RaiseException": _raise,
+    "Print": _nothing,
+    "print": _nothing,
+    "dtype": _dtype,
+    "device": _device,
+    "layout": lambda m, x: 0,
+    "shape": tensors.size,
+    "is_cuda": _requires_grad,
+    "is_cpu": lambda m, x: True,
+    "is_quantized": _requires_grad,
+    "is_sparse": _requires_grad,
+    "is_mkldnn": _requires_grad,
+    "is_meta": _requires_grad,
+    "is_nested": _requires_grad,
+    "is_xla": _requires_grad,
+    "is_vulkan": _requires_grad,
+    "is_mps": _requires_grad,
+    "requires_grad": _requires_grad,
+    "data": lambda m, x: m.torch("detach", [x], {}),
+    "ndim": lambda m, x: x.meta.dim(),
+    "T": lambda m, x: m.torch("numpy_T", [x], {}),
+    "itemsize": lambda m, x: x.meta.dtype.itemsize,
+    "NumToTensor": _num_to_tensor,
+    "unchecked_unwrap_optional": lambda m, x: x,
+    "min": _extreme("min"),
+    "max": _extreme("max"),
+    "abs": lambda m, x: m.torch("abs", [x], {}),
+    "tolist": _tolist,
+    "rangelist": lambda m, n: list(range(n)) if type(n) is int else containers.refuse_length(n),
+    "StringIndex": lambda m, s, i: s[i],
+    "TupleIndex": lambda m, t, i: t[i],
+}
+
+
+# torch.NAME that is not (only) an op.
+
+
+def _is(m: Machine, a: Any, b: Any) -> Any:
+    if a is None or b is None:
+        return a is b
+    return a is b if not (isinstance(a, Var) and isinstance(b, Var)) else a.root is b.root and a is b
+
+
+def _equal_values(m: Machine, a: Any, b: Any) -> Any:
+    if isinstance(a, Var) or isinstance(b, Var) or (is_number(a) and is_number(b)):
+        return NotImplemented
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        if len(a) != len(b):
+            return False
+        result: Any = True
+        for x, y in zip(a, b, strict=True):
+            equal = call_torch(m, "eq", [x, y], {})
+            if isinstance(equal, Var):
+                equal = tensors.item(m, equal, bool)
+            result = binary(m.tape, "__and__", result, equal)
+        return result
+    if isinstance(a, dict) and isinstance(b, dict):
+        return (
+            _equal_values(m, list(a.items()), list(b.items())) if list(a) == list(b) else a.keys() == b.keys() and NO()
+        )
+    if isinstance(a, Text) or isinstance(b, Text):
+        raise Refusal("a comparison of strings that depend on the inputs")
+    return a == b
+
+
+def NO() -> Any:  # noqa: N802
+    raise Refusal("a comparison of dicts in different orders")
+
+
+def _not_equal(m: Machine, a: Any, b: Any) -> Any:
+    result = _equal_values(m, a, b)
+    return result if result is NotImplemented else unary(m.tape, "__not__", result)
+
+
+def _format(m: Machine, pattern: str, *args: Any) -> Any:
+    parts = pattern.split("{}")
+    filled = [containers.shown(a) for a in args]
+    text = parts[0] + "".join(
+        (f.text if isinstance(f, Text) else f) + p for f, p in zip(filled, parts[1:], strict=False)
+    )
+    return Text(text, needs_of(*filled)) if any(isinstance(f, Text) for f in filled) else text
+
+
+def _percent(m: Machine, pattern: str, *args: Any) -> Any:
+    values = args[0] if len(args) == 1 and isinstance(args[0], tuple) else args
+    if all(isinstance(a, (str, int, float, bool)) for a in values):
+        try:
+            return pattern % tuple(values)
+        except (TypeError, ValueError) as error:
+            raise Raised(str(error)) from error
+    return Text(re.sub(r"%[-+ #0]*\d*(\.\d+)?[a-zA-Z]", "…", pattern), needs_of(*values))
+
+
+def _add(m: Machine, a: Any, b: Any, *rest: Any, **kwargs: Any) -> Any:
+    if isinstance(a, TEXTUAL) and isinstance(b, TEXTUAL):
+        if isinstance(a, str) and isinstance(b, str):
+            return a + b
+        return Text("".join(x.text if isinstance(x, Text) else str(x) for x in (a, b)), needs_of(a, b))
+    if isinstance(a, list) and isinstance(b, list):
+        return a + b
+    return NotImplemented
+
+
+def _mul(m: Machine, a: Any, b: Any, *rest: Any, **kwargs: Any) -> Any:
+    if isinstance(a, list) and type(b) is int:
+        return a * containers.bounded(len(a) * max(b, 0), b)
+    return NotImplemented
+
+
+def _named(m: Machine, x: Any, i: Any) -> Any:
+    if isinstance(x, Named):
+        return x.items[i]
+    return containers.getitem(m, x, i)
+
+
+def _check(m: Machine, condition: Any, *_: Any) -> None:
+    raise Refusal(f"an assertion of {describe(condition)} is not supported", needs_of(condition))
+
+
+TORCH: dict[str, Callable[..., Any]] = {
+    "__is__": _is,
+    "__isnot__": lambda m, a, b: not _is(m, a, b),
+    "eq": _equal_values,
+    "ne": _not_equal,
+    "format": _format,
+    "percentFormat": _percent,
+    "str": _str,
+    "add": _add,
+    "add_": lambda m, a, b, *r, **k: containers.extend(m, a, b) if isinstance(a, list) else NotImplemented,
+    "mul": _mul,
+    "warn": _nothing,
+    "set_grad_enabled": _nothing,
+    "is_grad_enabled": _requires_grad,
+    "is_autocast_enabled": _requires_grad,
+    "is_autocast_cpu_enabled": _requires_grad,
+    "is_scripting": lambda m: True,
+    "device": _device,
+    "__getitem__": _named,
+    "wait": lambda m, x: x,
+    "unwrap": lambda m, x: x,
+    "Int": _cast(int),
+    "Float": _cast(float),
+    "Bool": _cast(bool),
+    "IntImplicit": _cast(int),
+    "FloatImplicit": _cast(float),
+    "NumToTensor": _num_to_tensor,
+    "max": lambda m, *a, **k: _extreme("max")(m, *a) if a and isinstance(a[0], list) else NotImplemented,
+    "min": lambda m, *a, **k: _extreme("min")(m, *a) if a and isinstance(a[0], list) else NotImplemented,
+    "__not__": lambda m, x: unary(m.tape, "__not__", x) if is_number(x) else NotImplemented,
+}
+assert not COMPARISONS - BINARY.keys()

@@ -1,0 +1,132 @@
+"""TorchScript to Program: the interpreter's recordings through torch.export, numbers typed as they were."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from neve.capture import diagnose
+from neve.capture.dynamic import for_export, widen
+from neve.capture.export import Exported, build
+from neve.capture.torchscript.entry import Entry, Scripted, archive_of, interpret, saved
+from neve.capture.torchscript.source import Sources
+from neve.capture.torchscript.values import KINDS, Num, Var
+from neve.capture.trees import Tree
+from neve.errors import CaptureError
+from neve.ir.graph import Method, Program
+
+
+def capture_scripted(model: Any, wanted: Mapping[str, Mapping[str, Any]]) -> Program:
+    """The Program of a ScriptModule or of the archive at a path.
+
+    wanted: method → {"args", "kwargs", "dynamic_shapes"}. CaptureError with every reason.
+    """
+    scripted, entries = interpreted(model, wanted)
+    program = build([_export(scripted, e) for e in entries])
+    return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
+
+
+def interpreted(model: Any, wanted: Mapping[str, Mapping[str, Any]]) -> tuple[Scripted, list[Entry]]:
+    """The recordings of the wanted methods, and their example calls with no dynamic size of 1."""
+    entries = []
+    archive = archive_of(model)
+    for name, spec in wanted.items():
+        args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
+        entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes")))
+    return interpret(archive, entries), entries
+
+
+def bundled_inputs(model: Any, method: str) -> tuple[Any, ...] | None:
+    """The first of the inputs that torch.utils.bundled_inputs put into a model for a method; None if there are none."""
+    archive = archive_of(model)
+    name = f"get_all_bundled_inputs_for_{method}"
+    if name not in Sources(archive.code).cls(archive.root.cls).methods:
+        return None
+    inputs = interpret(archive, [Entry(name, (), {})]).replay(name).run((), {})
+    return tuple(inputs[0]) if inputs else None
+
+
+def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a ScriptModule or archive gives for a call on its initial state.
+
+    By torch.jit, where it still loads it; else by the interpreter's recording, run eagerly.
+    """
+    path = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            loaded = torch.jit.load(  # type: ignore[no-untyped-call]
+                path if path is not None else io.BytesIO(saved(model))
+            )
+        except RuntimeError:
+            scripted, (entry,) = interpreted(model, {name: {"args": args, "kwargs": kwargs}})
+            root = scripted.replay(name)
+            return root.run(*_tensors(root.recording.leaves, entry.args, entry.kwargs))
+        for m in loaded.modules():
+            if hasattr(m, "training"):
+                m.training = False
+        return getattr(loaded, name)(*args, **kwargs)
+
+
+def _export(scripted: Scripted, entry: Entry) -> Exported:
+    root = scripted.replay(entry.name)
+    names = root.recording.parameters
+    args, kwargs = _tensors(root.recording.leaves, entry.args, entry.kwargs)
+    dynamic = for_export(root.forward, args, entry.dynamic)
+    wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+        except Exception as error:
+            raise diagnose.export_error(error) from error
+    return Exported(entry.name, program, args, kwargs, names, dynamic, "model.", (args, kwargs))
+
+
+def _tensors(leaves: Sequence[Var | None], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments with numbers that are known at run time only as 0-d tensors."""
+    flat, spec = pytree.tree_flatten((args, kwargs))
+    made = [
+        torch.tensor(x, dtype=KINDS[type(x)]) if v is not None and type(x) in KINDS else x
+        for x, v in zip(flat, leaves, strict=True)
+    ]
+    tensors: tuple[Any, Any] = pytree.tree_unflatten(made, spec)
+    return tensors
+
+
+def _typed(method: Method, scripted: Scripted, name: str) -> Method:
+    """The method with numbers among its inputs and outputs marked as such."""
+    recording = scripted.recordings[name]
+    scalars = tuple(
+        next((kind for kind, dtype in KINDS.items() if v.needs and not v.meta.dim() and v.meta.dtype is dtype), None)
+        for v in recording.leaves
+        if v is not None
+    )
+    if len(scalars) != len(method.graph.inputs):
+        raise CaptureError(f"internal: {name} has {len(method.graph.inputs)} inputs, {len(scalars)} were recorded")
+    kinds = [
+        x.kind.__name__ if isinstance(x, Num) else None
+        for x in pytree.tree_leaves(recording.result, is_leaf=lambda x: isinstance(x, (Num, Var)))
+        if isinstance(x, (Num, Var))
+    ]
+    return replace(
+        method,
+        scalars=tuple(k.__name__ if k else None for k in scalars),
+        out_tree=_with_kinds(method.out_tree, kinds),
+    )
+
+
+def _with_kinds(tree: Any, kinds: Sequence[str | None]) -> Tree:
+    if isinstance(tree, Mapping):
+        if "leaf" in tree:
+            kind = kinds[tree["leaf"]] if tree["leaf"] < len(kinds) else None
+            return {**tree, "as": kind} if kind else dict(tree)
+        return {k: _with_kinds(v, kinds) for k, v in tree.items()}
+    return [_with_kinds(t, kinds) for t in tree] if isinstance(tree, list) else tree  # type: ignore[return-value]

@@ -1,0 +1,427 @@
+"""The interpreter of TorchScript's code: statements and expressions, on the values of values.py, recorded on a tape.
+
+The code of an archive is what torch's compiler wrote from the user's: no early returns, no break or continue, and
+variables that are set before the loops that change them. Anything that is not in this language is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neve.capture.torchscript.control import Loop, branch, condition
+from neve.capture.torchscript.pickles import Obj, Unsupported
+from neve.capture.torchscript.source import Class, Function, Sources
+from neve.capture.torchscript.tape import Recorder
+from neve.capture.torchscript.values import (
+    UNINITIALIZED,
+    Bound,
+    Dim,
+    Heap,
+    Named,
+    Num,
+    Refusal,
+    Uninitialized,
+    describe,
+    needs_of,
+)
+
+UNROLL = 48
+"""Loops of a known number of turns are unrolled up to this many, and tried as loops beyond."""
+MAX_TURNS = 100_000
+MAX_CALLS = 150
+
+
+@dataclass
+class Frame:
+    """One call of a function."""
+
+    function: Function
+    locals: dict[str, Any] = field(default_factory=dict)
+
+
+class Path(str):
+    """A dotted name that is no value yet: torch.relu, ops.prim.dtype, __torch__.torch.nn.functional.relu."""
+
+    __slots__ = ()
+
+
+class Machine:
+    """Interprets one method. root is the model; constants are those that its code names."""
+
+    def __init__(self, sources: Sources, version: int, root: Obj, constants: Sequence[Any], tape: Recorder) -> None:
+        self.sources, self.version, self.root, self.constants, self.tape = sources, version, root, constants, tape
+        self.heap = Heap()
+        self.frames: list[Frame] = []
+        self.pinned: list[Any] = []
+
+    def reachable(self) -> dict[int, Any]:
+        """Every list, dict and object that the running code could get at, by id."""
+        found: dict[int, Any] = {}
+        stack: list[Any] = [self.root, *(v for f in self.frames for v in f.locals.values()), *self.pinned]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, (list, dict, Obj)):
+                if id(value) in found:
+                    continue
+                found[id(value)] = value
+            if isinstance(value, Obj):
+                stack.extend(value.attrs.values())
+            elif isinstance(value, dict):
+                stack.extend(value.values())
+            elif isinstance(value, (list, tuple)):
+                stack.extend(value)
+            elif isinstance(value, Named):
+                stack.extend(value.items)
+            elif isinstance(value, Bound):
+                stack.append(value.self)
+        return found
+
+    # Calls.
+
+    def call_method(self, obj: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a method of an object of the archive."""
+        if not isinstance(obj, Obj):
+            raise Refusal(f"{describe(obj)} has no method {name!r}")
+        method = self.sources.cls(obj.cls).methods.get(name)
+        if method is None:
+            raise Refusal(f"the class {obj.cls} has no method {name!r}")
+        return self.call(method, [obj, *args], kwargs)
+
+    def call(self, function: Function, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function of the archive's code."""
+        if len(self.frames) > MAX_CALLS:
+            raise Refusal(f"calls are nested more than {MAX_CALLS} deep")
+        if function.hooked:
+            raise Refusal(f"{function.name} has forward hooks, which are not supported: call what they do in forward")
+        frame = Frame(function)
+        names = [p.arg for p in function.parameters]
+        if len(args) > len(names):
+            raise Refusal(f"{function.name} takes {len(names)} arguments, got {len(args)}")
+        frame.locals.update(zip(names, args, strict=False))
+        frame.locals.update(kwargs)
+        self.frames.append(frame)
+        outer = self.tape.place
+        try:
+            defaults = function.node.args.defaults
+            for name, default in zip(names[len(names) - len(defaults) :], defaults, strict=True):
+                if name not in frame.locals:
+                    frame.locals[name] = self.evaluate(default)
+            missing = [n for n in names if n not in frame.locals]
+            if missing:
+                raise Refusal(f"{function.name} misses the argument {missing[0]!r}")
+            returned = self.block(function.node.body)
+            return returned[0] if returned else None
+        finally:
+            self.frames.pop()
+            self.tape.place = outer
+
+    # Statements.
+
+    def block(self, body: Sequence[ast.stmt]) -> tuple[Any] | None:
+        """Run statements; a tuple of what is returned, None if nothing is."""
+        for statement in body:
+            function = self.frames[-1].function
+            self.tape.place = (function.file, statement.lineno, function.name)
+            try:
+                returned = self.statement(statement)
+            except Refusal as error:
+                if not error.place:
+                    error.place = f"code/{function.file}:{statement.lineno}"
+                raise
+            if returned is not None:
+                return returned
+        return None
+
+    def statement(self, s: ast.stmt) -> tuple[Any] | None:
+        match s:
+            case ast.Assign(targets=[target], value=value):
+                self.assign(target, self.evaluate(value))
+            case ast.AnnAssign(target=target, value=value) if value is not None:
+                self.assign(target, self.evaluate(value))
+            case ast.Expr(value=value):
+                self.evaluate(value)
+            case ast.Pass():
+                pass
+            case ast.Return(value=value):
+                return (self.evaluate(value) if value is not None else None,)
+            case ast.If(test=test, body=body, orelse=orelse):
+                return self.if_(self.evaluate(test), body, orelse)
+            case ast.While(test=test, body=body):
+                self.while_(test, body)
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args), body=body):
+                self.for_(name, [self.evaluate(a) for a in args], body)
+            case _:
+                raise Refusal(f"the statement {ast.unparse(s)[:60]!r} is not TorchScript")
+        return None
+
+    def assign(self, target: ast.expr, value: Any) -> None:
+        match target:
+            case ast.Name(id=name):
+                self.frames[-1].locals[name] = value
+            case ast.Attribute(value=owner, attr=name):
+                self.set_attribute(self.evaluate(owner), name, value)
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                items = value.items if isinstance(value, Named) else value
+                if not isinstance(items, (tuple, list)) or len(items) != len(parts):
+                    raise Refusal(f"{describe(value)} cannot be unpacked into {len(parts)} variables")
+                for part, item in zip(parts, items, strict=True):
+                    self.assign(part, item)
+            case _:
+                raise Refusal(f"{ast.unparse(target)[:60]!r} cannot be assigned to")
+
+    def set_attribute(self, obj: Any, name: str, value: Any) -> None:
+        if not isinstance(obj, Obj):
+            raise Refusal(f"{describe(obj)} has no attribute {name!r} to set")
+        self.heap.touch(obj)
+        obj.attrs[name] = value
+
+    def if_(self, test: Any, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt]) -> tuple[Any] | None:
+        pred = condition(self, test)
+        if isinstance(pred, bool):
+            return self.block(body if pred else orelse)
+        branch(self, self.frames[-1], pred, lambda: self.inner(body), lambda: self.inner(orelse))
+        return None
+
+    def inner(self, body: Sequence[ast.stmt]) -> None:
+        """A block in which nothing may be returned."""
+        if self.block(body) is not None:
+            raise Refusal("a return inside a branch or loop that the inputs decide is not supported")
+
+    def while_(self, test: ast.expr, body: Sequence[ast.stmt]) -> None:
+        for _ in range(MAX_TURNS):
+            go = condition(self, self.evaluate(test))
+            if isinstance(go, Num):
+
+                def turn() -> Any:
+                    self.inner(body)
+                    return condition(self, self.evaluate(test))
+
+                Loop(self, self.frames[-1], turn, go).run()
+                return
+            if not go:
+                return
+            self.inner(body)
+        raise Refusal(f"a loop does not end after {MAX_TURNS} turns")
+
+    def for_(self, name: str, args: Sequence[Any], body: Sequence[ast.stmt]) -> None:
+        from neve.capture.torchscript.numbers import binary
+
+        start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1) if len(args) == 2 else tuple(args)
+        if all(type(a) is int for a in (start, stop, step)):
+            turns = range(start, stop, step)
+            if len(turns) <= UNROLL or not self._as_loop(name, start, stop, step, body):
+                self._unroll(name, turns, body)
+            return
+        if not all(isinstance(a, (int, Num, Dim)) for a in (start, stop, step)) or type(step) is not int or step == 0:
+            raise Refusal(f"range({', '.join(map(describe, args))}) is not supported", needs_of(*args))
+        frame, counter = self.frames[-1], f" {name}"
+        compare = "lt" if step > 0 else "gt"
+        if isinstance(stop, Dim):
+            stop = self.as_run_time(stop)
+
+        def turn() -> Any:
+            now = frame.locals[counter]
+            frame.locals[name] = now
+            self.inner(body)
+            frame.locals[counter] = binary(self.tape, "add", now, step)
+            return binary(self.tape, compare, frame.locals[counter], stop)
+
+        frame.locals[counter] = start
+        frame.locals.setdefault(name, UNINITIALIZED)
+        go = condition(self, binary(self.tape, compare, start, stop))
+        if go is not False:
+            Loop(self, frame, turn, go).run()
+        frame.locals.pop(counter, None)
+
+    def as_run_time(self, value: Dim) -> Num:
+        """A size as a number of the run."""
+        from neve.capture.torchscript.control import size_tensor
+
+        return Num(value.kind, size_tensor(self, value))
+
+    def _as_loop(self, name: str, start: int, stop: int, step: int, body: Sequence[ast.stmt]) -> bool:
+        """A long loop with a known number of turns as a loop of the run; False if it has to be unrolled."""
+        frame, before = self.frames[-1], dict(self.frames[-1].locals)
+        tape = self.tape
+        steps, tainted = len(tape.region.steps), dict(tape.tainted)
+        try:
+            go = Num(int, tape.call(_full(), [], stop, dtype=_int64()))
+            go.var.value = None
+            self.for_(name, [start, go, step], body)
+        except Refusal:
+            del tape.region.steps[steps:]
+            frame.locals, tape.tainted = before, tainted
+            return False
+        return True
+
+    def _unroll(self, name: str, turns: range, body: Sequence[ast.stmt]) -> None:
+        if len(turns) > MAX_TURNS:
+            raise Refusal(f"a loop of {len(turns)} turns is too long to be unrolled")
+        for i in turns:
+            self.frames[-1].locals[name] = i
+            self.inner(body)
+
+    # Expressions.
+
+    def evaluate(self, e: ast.expr) -> Any:
+        """The value of an expression; dotted names that are none are a Path."""
+        match e:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self.name(name)
+            case ast.Attribute(value=owner, attr=name):
+                return self.attribute(self.evaluate(owner), name)
+            case ast.Call():
+                return self.call_expression(e)
+            case ast.Tuple(elts=parts):
+                return tuple(self.evaluate(p) for p in parts)
+            case ast.List(elts=parts):
+                return [self.evaluate(p) for p in parts]
+            case ast.Dict(keys=keys, values=values):
+                return {self.evaluate(k): self.evaluate(v) for k, v in zip(keys, values, strict=True) if k}
+            case ast.Subscript(value=owner, slice=index):
+                return self.torch("__getitem__", [self.evaluate(owner), self.evaluate(index)], {})
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self.torch("neg", [self.evaluate(operand)], {})
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return self.torch("__not__", [self.evaluate(operand)], {})
+        raise Refusal(f"the expression {ast.unparse(e)[:60]!r} is not TorchScript")
+
+    def name(self, name: str) -> Any:
+        variables = self.frames[-1].locals
+        if name in variables:
+            return variables[name]
+        if name in ("inf", "infj"):
+            return math.inf
+        if name in ("nan", "nanj"):
+            return math.nan
+        return Path(name)
+
+    def attribute(self, owner: Any, name: str) -> Any:
+        if isinstance(owner, Path):
+            if owner == "CONSTANTS":
+                return self.constant(name)
+            return Path(f"{owner}.{name}")
+        if isinstance(owner, Named):
+            if name in owner.fields:
+                return owner.items[owner.fields.index(name)]
+        elif isinstance(owner, Obj):
+            return self.object_attribute(owner, name)
+        raise Refusal(f"{describe(owner)} has no attribute {name!r}")
+
+    def object_attribute(self, obj: Obj, name: str) -> Any:
+        if name == "training" and self.sources.cls(obj.cls).kind == "Module":
+            return False
+        if name in obj.attrs:
+            value = obj.attrs[name]
+            if isinstance(value, Unsupported):
+                raise Refusal(value.reason)
+            return value
+        cls = self.sources.cls(obj.cls)
+        if name in cls.constants:
+            return self.evaluate(cls.constants[name])
+        if name in cls.methods:
+            return Bound(cls.methods[name], obj)
+        raise Refusal(f"the {obj.cls.rpartition('.')[2]} has no attribute {name!r}")
+
+    def constant(self, name: str) -> Any:
+        if not (name[:1] == "c" and name[1:].isdigit()) or int(name[1:]) >= len(self.constants):
+            raise Refusal(f"the archive has no constant {name}")
+        value = self.constants[int(name[1:])]
+        if isinstance(value, Unsupported):
+            raise Refusal(value.reason)
+        return value
+
+    def call_expression(self, e: ast.Call) -> Any:
+        match e.func:
+            case ast.Name(id="annotate" | "unchecked_cast") if len(e.args) == 2:
+                return self.evaluate(e.args[1])
+            case ast.Name(id="uninitialized"):
+                return UNINITIALIZED
+            case ast.Name(id="getattr") if isinstance(e.args[1], ast.Constant):
+                return self.attribute(self.evaluate(e.args[0]), str(e.args[1].value))
+            case ast.Attribute(value=owner_node, attr=name):
+                owner = self.evaluate(owner_node)
+                args, kwargs = self.arguments(e)
+                if isinstance(owner, Path):
+                    return self.call_path(Path(f"{owner}.{name}"), args, kwargs)
+                return self.call_method(owner, name, args, kwargs)
+        target = self.evaluate(e.func)
+        args, kwargs = self.arguments(e)
+        if isinstance(target, Path):
+            return self.call_path(target, args, kwargs)
+        if isinstance(target, Bound):
+            return self.call(target.function, args if target.self is None else [target.self, *args], kwargs)
+        raise Refusal(f"{describe(target)} is called, but is no function")
+
+    def arguments(self, e: ast.Call) -> tuple[list[Any], dict[str, Any]]:
+        args = [self.value(a) for a in e.args]
+        if any(k.arg is None for k in e.keywords):
+            raise Refusal("**arguments are not TorchScript")
+        return args, {str(k.arg): self.value(k.value) for k in e.keywords}
+
+    def value(self, e: ast.expr) -> Any:
+        """An expression whose value is wanted; a function of the archive becomes a Bound."""
+        v = self.evaluate(e)
+        if isinstance(v, Path):
+            found = self.sources.find(v)
+            if isinstance(found, Function):
+                return Bound(found)
+            raise Refusal(f"there is nothing called {v}")
+        return v
+
+    def call_path(self, path: Path, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if path.startswith("__torch__."):
+            return self.call_archive(path, args, kwargs)
+        namespace, _, name = path.rpartition(".")
+        if namespace == "torch" or namespace == "ops.aten":
+            return self.torch(name, args, kwargs)
+        from neve.capture.torchscript.builtins import call_builtin
+
+        return call_builtin(self, path, args, kwargs)
+
+    def call_archive(self, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        found = self.sources.find(path)
+        if isinstance(found, Function):
+            return self.call(found, args, kwargs)
+        if not isinstance(found, Class):
+            raise Refusal(f"the archive has no code for {path}")
+        if found.kind == "NamedTuple":
+            fields = tuple(found.types)
+            items = [*args, *(kwargs[f] for f in fields[len(args) :] if f in kwargs)]
+            if len(items) != len(fields):
+                raise Refusal(f"{path} has {len(fields)} fields, got {len(items)}")
+            return Named(path, fields, tuple(items))
+        made = Obj(path)
+        if "__init__" in found.methods:
+            self.call(found.methods["__init__"], [made, *args], kwargs)
+        return made
+
+    def torch(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """A function of torch, on tensors, numbers, strings or containers."""
+        from neve.capture.torchscript.builtins import call_torch
+
+        for a in (*args, *kwargs.values()):
+            if isinstance(a, Uninitialized) and name not in ("__is__", "__isnot__"):
+                break
+        return call_torch(self, name, args, kwargs)
+
+
+def _full() -> Any:
+    import torch
+
+    return torch.ops.aten.full.default
+
+
+def _int64() -> Any:
+    import torch
+
+    return torch.int64
+
+
+__all__ = ["Bound", "Callable", "Frame", "Iterator", "Machine", "Path"]

@@ -1,0 +1,310 @@
+"""The tape: what an interpreted method does to tensors, as steps, with regions for branches and loops.
+
+A `Recorder` runs each op on fake tensors, which gives shapes, dtypes and who shares memory, and notes it (in-place ops
+as they are). A region names the outer tensors that it uses (`captured`) and those whose memory it writes
+(`written`): a branch or loop gives the new content of these as results, copied back behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils import _pytree as pytree
+
+from neve.capture.torchscript.values import KINDS, NOWHERE, Names, Num, Refusal, Var
+
+KNOWN = 4096
+"""Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
+MAX_STEPS = 200_000
+ATEN = torch.ops.aten
+
+
+@dataclass(eq=False)
+class Step:
+    """One op: an overload, or "cond", "while", or a Python function on sizes. args hold Vars of the same region."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outs: list[Var]
+    place: tuple[str, int, str] | None = None
+
+
+@dataclass(eq=False)
+class Region:
+    """A branch, a loop's body or condition, or a whole method (parent None)."""
+
+    parent: Region | None
+    steps: list[Step] = field(default_factory=list)
+    params: list[Var] = field(default_factory=list)
+    captured: dict[Var, Var] = field(default_factory=dict)
+    written: dict[Var, None] = field(default_factory=dict)
+    outputs: list[Var] = field(default_factory=list)
+    fails: list[tuple[Var, str]] = field(default_factory=list)
+    _views: dict[Var, Var] = field(default_factory=dict)
+
+    def inside(self, var: Var) -> bool:
+        """Whether var was made in this region or in one inside it."""
+        region: Region | None = var.region
+        while region is not None:
+            if region is self:
+                return True
+            region = region.parent
+        return False
+
+
+@dataclass
+class Branch:
+    """A region that has been run, and the messages of the failures that it can end in."""
+
+    region: Region
+    messages: list[str]
+
+
+class Recorder:
+    """Records into the innermost open region."""
+
+    def __init__(self) -> None:
+        self.mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        self.top = self.region = Region(None)
+        self.place: tuple[str, int, str] | None = None
+        self.tainted: dict[Var, str] = {}
+        self.sharing: dict[Var, set[Var]] = {}
+        self.count = 0
+        self.random: list[str] = []
+
+    # Variables.
+
+    def fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        with self.mode:
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+    def input(self, meta: Any, name: str = "", value: torch.Tensor | None = None, needs: Names = NOWHERE) -> Var:
+        """A new variable of the innermost region that no step makes."""
+        var = Var(meta, self.region, value=value, needs=needs, name=name)
+        self.region.params.append(var)
+        return var
+
+    def resolve(self, var: Var, region: Region | None = None) -> Var:
+        """The variable that stands for var in a region: outer ones are captured, views of them made anew."""
+        region = region or self.region
+        if var.region is region:
+            return var
+        if var.root is not var and var.step is not None:
+            if var not in region._views:
+                step = var.step
+                args, kwargs = (self._mapped(x, region) for x in (step.args, step.kwargs))
+                inner = Var(var.meta, region, root=var.root, needs=var.needs)
+                made = Step(step.op, args, kwargs, [inner if o is var else _copy(o, region) for o in step.outs])
+                region.steps.append(made)
+                region._views[var] = inner
+            return region._views[var]
+        if var not in region.captured:
+            region.captured[var] = Var(var.meta, region, root=var.root, value=var.value, needs=var.needs)
+        return region.captured[var]
+
+    def _mapped(self, tree: Any, region: Region) -> Any:
+        return _map_vars(lambda v: self.resolve(v, region), tree)
+
+    # Steps.
+
+    def call(self, op: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run and record an op (overload or function) on Vars and plain values; its results are Vars."""
+        self.count += 1
+        if self.count > MAX_STEPS:
+            raise Refusal(f"the method takes more than {MAX_STEPS} steps once its static loops are unrolled")
+        given = list(_vars((args, kwargs)))
+        for v in given:
+            if v.root in self.tainted:
+                raise Refusal(self.tainted[v.root])
+        inner_args, inner_kwargs = self._mapped(args, self.region), self._mapped(kwargs, self.region)
+        result = self._run(op, _map_vars(lambda v: v.meta, inner_args), _map_vars(lambda v: v.meta, inner_kwargs))
+        needs = frozenset().union(*(v.needs for v in given)) if given else NOWHERE
+        step = Step(op, inner_args, inner_kwargs, [], self.place)
+        self._writes(op, args, kwargs)
+        known = self._known(op, args, kwargs, given)
+        wrapped = self._wrap(result, given, step, needs, known)
+        self.region.steps.append(step)
+        return wrapped
+
+    def _run(self, op: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            with self.mode, torch.no_grad():
+                return op(*args, **kwargs)
+        except Refusal:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            kind = type(error).__name__
+            if "DynamicOutputShape" in kind or "DataDependent" in kind:
+                text = "the shape of its result depends on the values of its input"
+            raise Refusal(f"{_name(op)}: {text[:300]}") from error
+
+    def _wrap(self, result: Any, given: Sequence[Var], step: Step, needs: Names, known: Any) -> Any:
+        if isinstance(result, torch.Tensor):
+            for v in given:
+                if v.meta is result:
+                    return v
+            made = Var(result, self.region, step, needs=needs, value=known if isinstance(known, torch.Tensor) else None)
+            storage = result.untyped_storage()._cdata
+            for v in given:
+                if isinstance(v.meta, torch.Tensor) and v.meta.untyped_storage()._cdata == storage:
+                    made.root = v.root
+                    break
+            step.outs.append(made)
+            return made
+        if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+            step.outs.append(Var(result, self.region, step))
+            return step.outs[-1]
+        if isinstance(result, (list, tuple)):
+            parts = known if isinstance(known, (list, tuple)) else [None] * len(result)
+            wrapped = [self._wrap(r, given, step, needs, k) for r, k in zip(result, parts, strict=True)]
+            return wrapped if isinstance(result, list) else tuple(wrapped)
+        return result
+
+    def _writes(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not isinstance(op, torch._ops.OpOverload):
+            return
+        if torch.Tag.inplace_view in op.tags:
+            raise Refusal(f"{_name(op)} changes the shape of a tensor in place: use the form without underscore")
+        for k, a in enumerate(op._schema.arguments):
+            if a.alias_info is not None and a.alias_info.is_write:
+                target = kwargs.get(a.name, args[k] if k < len(args) else None)
+                for v in _vars(target):
+                    self.write(v)
+
+    def write(self, var: Var) -> None:
+        """Note that var's memory has been written."""
+        root = var.root
+        root.mutated = True
+        region: Region | None = self.region
+        while region is not None and not region.inside(root):
+            region.written[root] = None
+            self.resolve(root, region)
+            region = region.parent
+        for other in self.sharing.get(root, ()):
+            self.tainted[other] = (
+                "a tensor is written in place that is the same as another one on some paths only, and the other is "
+                "used afterwards: write to a copy (x = x.clone())"
+            )
+
+    def may_share(self, var: Var, roots: Iterable[Var]) -> None:
+        """Note that var, on some path, is the same memory as these tensors."""
+        for r in {r.root for r in roots} - {var.root}:
+            for s in (r, *self.sharing.get(r, ())):
+                if s is not var.root:
+                    self.sharing.setdefault(var.root, set()).add(s)
+                    self.sharing.setdefault(s, set()).add(var.root)
+
+    def _known(self, op: Any, args: Any, kwargs: Any, given: Sequence[Var]) -> Any:
+        """The result, if it can be computed now."""
+        if not isinstance(op, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded in op.tags:
+            return None
+        if any(v.value is None or v.root.mutated or v.value.numel() > KNOWN for v in given) or op._schema.is_mutable:
+            return None
+        if not given and op not in CREATORS:
+            return None
+        try:
+            with torch.no_grad():
+                result = op(*_map_vars(lambda v: v.value, args), **_map_vars(lambda v: v.value, kwargs))
+        except Exception:
+            return None
+        small = all(t.numel() <= KNOWN for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor))
+        return result if small else None
+
+    # Numbers.
+
+    def number(self, value: Any, kind: type) -> Var:
+        """A number (int, float, bool, Num) as a 0-d tensor of its kind."""
+        if isinstance(value, Num):
+            return value.var if value.kind is kind else self.cast(value.var, KINDS[kind])
+        var: Var = self.call(ATEN.full.default, [], kind(value), dtype=KINDS[kind])
+        return var
+
+    def cast(self, var: Var, dtype: torch.dtype) -> Var:
+        if var.meta.dtype is dtype:
+            return var
+        cast: Var = self.call(ATEN._to_copy.default, var, dtype=dtype)
+        return cast
+
+    # Regions.
+
+    def open(self) -> Region:
+        self.region = Region(self.region)
+        return self.region
+
+    def close(self) -> None:
+        assert self.region.parent is not None
+        self.region = self.region.parent
+
+    def fail(self, flag: Var, message: str) -> None:
+        """The call ends with this message if flag (bool, 0-d) is true."""
+        if self.region.parent is None:
+            self.call(ATEN._assert_async.msg, self.call(ATEN.logical_not.default, flag), message)
+        else:
+            self.region.fails.append((flag, message))
+
+    def failure_code(self, messages: list[str]) -> Var:
+        """0, or the number in messages (from 1) of the first failure of the innermost region."""
+        code = self.number(0, int)
+        for flag, message in self.region.fails:
+            if message not in messages:
+                messages.append(message)
+            first = self.call(ATEN.logical_and.default, flag, self.call(ATEN.eq.Scalar, code, 0))
+            code = self.call(ATEN.where.self, first, self.number(messages.index(message) + 1, int), code)
+        return code
+
+    def check_code(self, code: Var, messages: Sequence[str]) -> None:
+        """Pass on the failure of a region that gave this code."""
+        for k, message in enumerate(messages):
+            self.fail(self.call(ATEN.eq.Scalar, code, k + 1), message)
+
+    def structured(self, op: str, args: tuple[Any, ...], metas: Sequence[Any], needs: Names, **more: Any) -> list[Var]:
+        """Record a branch or a loop whose results have these metas."""
+        outs = [Var(m, self.region, needs=needs) for m in metas]
+        self.region.steps.append(Step(op, args, more, outs, self.place))
+        return outs
+
+    def known_bool(self, var: Var) -> bool | None:
+        """The truth of a one-element tensor, if capture knows it."""
+        if var.value is None or var.root.mutated or var.value.numel() != 1:
+            return None
+        return bool(var.value.reshape(()).item())
+
+
+CREATORS = frozenset(
+    {
+        ATEN.full.default, ATEN.scalar_tensor.default, ATEN.zeros.default, ATEN.ones.default, ATEN.arange.default,
+        ATEN.arange.start, ATEN.arange.start_step, ATEN.eye.default, ATEN.linspace.default,
+    }
+)  # fmt: skip
+
+
+def _name(op: Any) -> str:
+    return str(op).removesuffix(".default") if isinstance(op, torch._ops.OpOverload) else getattr(op, "__name__", "op")
+
+
+def _copy(var: Var, region: Region) -> Var:
+    return Var(var.meta, region, root=var.root, needs=var.needs)
+
+
+def _vars(tree: Any) -> list[Var]:
+    found: list[Var] = []
+    _map_vars(found.append, tree)
+    return found
+
+
+def _map_vars(f: Callable[[Var], Any], tree: Any) -> Any:
+    """The tree of lists, tuples and dicts with each Var replaced."""
+    if isinstance(tree, Var):
+        return f(tree)
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_map_vars(f, t) for t in tree)
+    if isinstance(tree, dict):
+        return {k: _map_vars(f, v) for k, v in tree.items()}
+    return tree

@@ -1,0 +1,255 @@
+"""Functions on tensors that are not, or not in all their forms, ops of the dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neve.capture.torchscript.numbers import convert, is_number, kind_of
+from neve.capture.torchscript.schema import call_op, dtype_of_number
+from neve.capture.torchscript.tape import ATEN
+from neve.capture.torchscript.values import KINDS, Dim, Num, Refusal, Var, describe, needs_of
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Machine
+
+
+def dim_of(m: Machine, x: Var, axis: int) -> Any:
+    """x.size(axis): an int, or a Dim."""
+    n = x.meta.shape[axis]
+    if isinstance(n, int):
+        return n
+    return Dim(int, m.tape.call(ATEN.sym_size.int, x, axis % x.meta.dim()))
+
+
+def size(m: Machine, x: Any, axis: Any = None) -> Any:
+    if not isinstance(x, Var):
+        return NotImplemented
+    if axis is None:
+        return [dim_of(m, x, i) for i in range(x.meta.dim())]
+    if type(axis) is not int or not -max(x.meta.dim(), 1) <= axis < max(x.meta.dim(), 1):
+        raise Refusal(f"size({describe(axis)}) of {describe(x)}", needs_of(axis))
+    return dim_of(m, x, axis)
+
+
+def _len(m: Machine, x: Any) -> Any:
+    if not isinstance(x, Var):
+        return NotImplemented
+    if not x.meta.dim():
+        raise Refusal("len() of a 0-d tensor")
+    return dim_of(m, x, 0)
+
+
+def _numel(m: Machine, x: Var) -> Any:
+    total: Any = 1
+    for i in range(x.meta.dim()):
+        total = m.torch("mul", [total, dim_of(m, x, i)], {})
+    return total
+
+
+def item(m: Machine, x: Var, kind: type) -> Any:
+    """The only element of a tensor as a number of a kind."""
+    if x.value is not None and not x.root.mutated and x.value.numel() == 1:
+        return convert(m.tape, x.value.reshape(()).item(), kind)
+    count = x.meta.numel()
+    if not isinstance(count, int) or count != 1:
+        raise Refusal(f"a number is made of {describe(x)}, which has not one element")
+    if x.meta.dtype.is_complex:
+        raise Refusal("complex numbers are not supported")
+    scalar = m.tape.call(ATEN.reshape.default, x, []) if x.meta.dim() else x
+    if kind is bool and x.meta.dtype is not torch.bool:
+        return Num(bool, m.tape.call(ATEN.ne.Scalar, scalar, 0))
+    if kind is int and x.meta.dtype.is_floating_point:
+        scalar = m.tape.call(ATEN.trunc.default, scalar)
+    # a copy: the number must not change when the tensor is written
+    return Num(kind, m.tape.call(ATEN._to_copy.default, scalar, dtype=KINDS[kind]))
+
+
+def _item(m: Machine, x: Var) -> Any:
+    kind = bool if x.meta.dtype is torch.bool else float if x.meta.dtype.is_floating_point else int
+    return item(m, x, kind)
+
+
+def _tensor(m: Machine, data: Any, *_: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
+    """torch.tensor(number or nested lists of numbers)."""
+    if isinstance(data, Var):
+        return m.tape.call(ATEN.clone.default, data)
+    flat, shape = _flat(data)
+    kinds = {kind_of(v) for v in flat}
+    kind = float if float in kinds or not kinds else int if int in kinds else bool
+    wanted = (
+        dtype_of_number(dtype) if dtype is not None else torch.get_default_dtype() if kind is float else KINDS[kind]
+    )
+    if any(isinstance(v, (Num, Dim)) for v in flat):
+        parts = [m.tape.cast(_number(m, v, kind), wanted) for v in flat]
+        return m.tape.call(ATEN.reshape.default, m.tape.call(ATEN.stack.default, parts), shape)
+    if not shape:
+        return m.tape.call(ATEN.full.default, [], flat[0], dtype=wanted)
+    value = torch.tensor(flat, dtype=wanted).reshape(shape)
+    if value.numel() and bool((value == value.reshape(-1)[0]).all()):
+        return m.tape.call(ATEN.full.default, shape, value.reshape(-1)[0].item(), dtype=wanted)
+    if not value.numel():
+        return m.tape.call(ATEN.zeros.default, shape, dtype=wanted)
+    parts = [m.tape.call(ATEN.full.default, [], v, dtype=wanted) for v in flat]
+    return m.tape.call(ATEN.reshape.default, m.tape.call(ATEN.stack.default, parts), shape)
+
+
+def _number(m: Machine, value: Any, kind: type) -> Var:
+    if isinstance(value, Dim):
+        value = m.as_run_time(value)
+    return m.tape.number(value, kind)
+
+
+def _flat(data: Any) -> tuple[list[Any], list[int]]:
+    if is_number(data):
+        return [data], []
+    if not isinstance(data, (list, tuple)):
+        raise Refusal(f"a tensor of {describe(data)}")
+    parts = [_flat(d) for d in data]
+    if any(p[1] != parts[0][1] for p in parts):
+        raise Refusal("a tensor of lists of different lengths")
+    return [v for p in parts for v in p[0]], [len(data), *(parts[0][1] if parts else [])]
+
+
+def _to(m: Machine, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """tensor.to in all its forms; devices are all the same."""
+    dtype = kwargs.get("dtype")
+    flags = [a for a in args if not isinstance(a, (torch.device, str)) and a is not None]
+    if flags and isinstance(flags[0], Var):
+        dtype = next(t for t, n in _dtypes().items() if t is flags[0].meta.dtype)
+        flags = flags[1:]
+    elif flags and type(flags[0]) is int:
+        dtype, flags = dtype_of_number(flags[0]), flags[1:]
+    elif type(dtype) is int:
+        dtype = dtype_of_number(dtype)
+    copy = kwargs.get("copy", False) or (len(flags) > 1 and flags[1] is True)
+    if dtype is None or dtype is x.meta.dtype:
+        return m.tape.call(ATEN.clone.default, x) if copy else x
+    return m.tape.cast(x, dtype)
+
+
+def _dtypes() -> dict[torch.dtype, int]:
+    from neve.capture.torchscript.schema import SCALAR_TYPES
+
+    return {t: i for i, t in enumerate(SCALAR_TYPES)}
+
+
+def _select(m: Machine, x: Any, axis: Any, index: Any) -> Any:
+    """x.select(axis, i) with i known at run time: one row is gathered, and written back if it is written."""
+    if not isinstance(index, Num):
+        return NotImplemented
+    n = dim_of(m, x, axis)
+    size_ = m.tape.number(n, int) if type(n) is int else m.as_run_time(n).var
+    low = m.tape.call(ATEN.lt.Tensor, index.var, m.tape.call(ATEN.neg.default, size_))
+    high = m.tape.call(ATEN.ge.Tensor, index.var, size_)
+    m.tape.fail(m.tape.call(ATEN.logical_or.default, low, high), f"index out of range for axis {axis}")
+    wrapped = m.tape.call(ATEN.remainder.Tensor, index.var, m.tape.call(ATEN.clamp.default, size_, 1))
+    row = m.tape.call(ATEN.reshape.default, wrapped, [1])
+    picked: Var = m.tape.call(ATEN.squeeze.dim, m.tape.call(ATEN.index_select.default, x, axis, row), axis)
+    picked.index = (x, axis, row)
+    return picked
+
+
+def write_back(m: Machine, name: str, args: list[Any], result: Any) -> Any:
+    """After an in-place op on x[i] with i known at run time only: put the row back into x."""
+    if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Var):
+        root = args[0].root
+        holder = _indexed(args[0])
+        if holder is not None and holder.index is not None:
+            x, axis, row = holder.index
+            m.tape.call(ATEN.index_copy_.default, x, axis, row, m.tape.call(ATEN.unsqueeze.default, holder, axis))
+            m.tape.tainted[root] = (
+                "x[i] with an i that depends on the inputs is written and then used: read it again from x"
+            )
+    return result
+
+
+def _indexed(var: Var) -> Var | None:
+    """The Var with an index that var is, or is a view of."""
+    while var.index is None:
+        inputs = [a for a in (var.step.args if var.step else ()) if isinstance(a, Var)]
+        if not inputs or inputs[0].root is not var.root:
+            return None
+        var = inputs[0]
+    return var
+
+
+def _slice(m: Machine, x: Any, axis: Any = 0, start: Any = None, stop: Any = None, step: Any = 1) -> Any:
+    if not isinstance(x, Var) or not any(isinstance(v, Num) for v in (start, stop, step)):
+        return NotImplemented
+    raise Refusal(
+        "the bounds of a slice depend on the inputs, so the size of its result does: use torch.narrow, or select rows",
+        needs_of(start, stop, step),
+    )
+
+
+def _add_relu(name: str, relu: str) -> Callable[..., Any]:
+    """What optimize_for_mobile made of relu(add(a, b, alpha))."""
+
+    def add_relu(m: Machine, a: Any, b: Any, alpha: Any = 1) -> Any:
+        return m.torch(relu, [m.torch(name, [a, b], {"alpha": alpha} if isinstance(b, Var) else {})], {})
+
+    return add_relu
+
+
+def _full(m: Machine, shape: Any, value: Any, **kwargs: Any) -> Any:
+    if not isinstance(value, Num):
+        return NotImplemented
+    wanted = kwargs.get("dtype")
+    default = torch.get_default_dtype() if value.kind is float else KINDS[value.kind]
+    scalar = m.tape.cast(value.var, dtype_of_number(wanted) if wanted is not None else default)
+    made = m.torch("expand", [scalar, shape], {})
+    return m.tape.call(ATEN.clone.default, made, memory_format=torch.contiguous_format)
+
+
+def _full_like(m: Machine, x: Any, value: Any, **kwargs: Any) -> Any:
+    if not isinstance(value, Num):
+        return NotImplemented
+    made = m.torch("empty_like", [x], {k: v for k, v in kwargs.items() if k == "dtype"})
+    return m.torch("fill_", [made, value], {})
+
+
+def _fill(m: Machine, x: Any, value: Any) -> Any:
+    if not isinstance(value, Num):
+        return NotImplemented
+    return call_op(m.tape, "aten", "fill_", [x, m.tape.cast(value.var, x.meta.dtype)], {})
+
+
+def _type_as(m: Machine, x: Var, other: Var) -> Any:
+    return _to(m, x, other)
+
+
+SPECIAL: dict[str, Callable[..., Any]] = {
+    "size": size,
+    "len": _len,
+    "dim": lambda m, x: x.meta.dim(),
+    "ndimension": lambda m, x: x.meta.dim(),
+    "numel": _numel,
+    "item": _item,
+    "tensor": _tensor,
+    "as_tensor": _tensor,
+    "scalar_tensor": lambda m, v, **k: _tensor(m, v, **k) if isinstance(v, (Num, Dim)) else NotImplemented,
+    "to": _to,
+    "type_as": _type_as,
+    "cpu": lambda m, x: x,
+    "cuda": lambda m, x, *a: x,
+    "pin_memory": lambda m, x: x,
+    "is_floating_point": lambda m, x: x.meta.dtype.is_floating_point,
+    "is_complex": lambda m, x: x.meta.dtype.is_complex,
+    "is_signed": lambda m, x: x.meta.dtype.is_signed,
+    "is_contiguous": lambda m, x, *a: x.meta.is_contiguous(),
+    "element_size": lambda m, x: x.meta.element_size(),
+    "get_device": lambda m, x: -1,
+    "is_nonzero": lambda m, x: item(m, x, bool),
+    "select": _select,
+    "slice": _slice,
+    "full": _full,
+    "full_like": _full_like,
+    "fill_": _fill,
+    "_add_relu": _add_relu("add", "relu"),
+    "_add_relu_": _add_relu("add_", "relu_"),
+    "requires_grad_": lambda m, x, *a: x,
+    "retain_grad": lambda m, x: None,
+}
