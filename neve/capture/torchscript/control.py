@@ -364,7 +364,7 @@ class Loop:
 
     def _turn(self) -> tuple[Side, dict[Place, Any], dict[Place, Any], dict[Place, Any]]:
         params: dict[Place, Any] = {}
-        starts = self._roots_now(self.frame.locals, {})
+        starts = self._expanded(self._roots_now(self.frame.locals, {}))
         initial = {place: value_at(starts[place[:3]], place[3:]) for place in self.carried}
         go: list[Any] = []
 
@@ -405,6 +405,12 @@ class Loop:
                 found["entry", key, k] = v
         return found
 
+    def _expanded(self, starts: dict[Place, Any]) -> dict[Place, Any]:
+        """With tuples of nothing where nothing is, if the body sets a tuple there."""
+        for place, count in self.expanded.items():
+            starts[place[:3]] = with_parts(starts[place[:3]], {place[3:]: (UNINITIALIZED,) * count})
+        return starts
+
     def _param(self, like: Any, initial: Any) -> Any:
         tape = self.m.tape
         meta = like.meta if isinstance(like, Var) else None
@@ -418,7 +424,7 @@ class Loop:
 
     def _put(self, starts: Mapping[Place, Any], params: Mapping[Place, Any]) -> None:
         """Set variables and entries, with params in their places."""
-        by_root: dict[Place, dict[Place, Any]] = {}
+        by_root: dict[Place, dict[Place, Any]] = {place[:3]: {} for place in self.expanded}
         for place, value in params.items():
             by_root.setdefault(place[:3], {})[place[3:]] = value
         for root, parts in by_root.items():
@@ -444,6 +450,8 @@ class Loop:
             return
         if isinstance(old, Uninitialized) and mergeable(new):
             self.carried[place] = new
+        elif isinstance(old, Uninitialized) and isinstance(new, tuple):
+            self.expanded[place] = len(new)
         elif mergeable(old) and mergeable(new) and isinstance(old, Var) == isinstance(new, Var):
             self.carried[place] = old
             self._end(old, new, place, what)
@@ -504,7 +512,7 @@ class Loop:
             shared(self.m, out, (region, end))
         group_sharing(self.m, outs[1 : 1 + len(places)], outputs[1 : 1 + len(places)], starts[1 : 1 + len(places)])
         results = {p: wrap(out, self.carried[p]) for p, out in zip(places, outs[1:], strict=False)}
-        self._put(self._roots_now(self.frame.locals, {}), results)
+        self._put(self._expanded(self._roots_now(self.frame.locals, {})), results)
 
     def _initial(self, value: Any, like: Any) -> Var:
         return leaf(self.m, value, (value, like))
