@@ -27,8 +27,9 @@ def post_training_sparse_quantize(
     """Prune and quantize (8 bits, a scale for each row) the embeddings of model, in place; all, or those selected.
 
     sparse_config goes to the class of the sparsifier. Quantized first, the weights are pruned as they are after
-    rounding and keep their scales. Raises AssertionError if select_embeddings is no list, has something else than
-    Embedding or EmbeddingBag (exactly), or one that model does not have.
+    rounding and keep their scales. What is pruned is zero up to half a step of its row, as torch's zero points are
+    fractions. Raises AssertionError if select_embeddings is no list, has something else than Embedding or EmbeddingBag
+    (exactly), or one that model does not have.
     """
     names = _names(model, select_embeddings)
     sparsifier = data_sparsifier_class(**sparse_config)

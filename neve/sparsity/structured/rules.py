@@ -53,7 +53,7 @@ def _numbers(walk: Walk, args: Any) -> list[Any]:
         if isinstance(arg, fx.Node):
             value = operator.attrgetter(str(arg.target))(walk.plan.model) if arg.op == "get_attr" else None
             if not isinstance(value, Tensor) or value.numel() != 1:
-                raise Blocked("has an argument that is no number")
+                raise Blocked("meets what cannot shrink")
             arg = value.detach()
         found.append(arg)
     return found
