@@ -16,6 +16,7 @@ from neve.errors import (
     NeveError,
     VerifyError,
 )
+from neve.mobile import LintCode, generate_mobile_module_lints
 from neve.runtime.loader import Module
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "CacheError",
     "CaptureError",
     "InputError",
+    "LintCode",
     "ModelError",
     "Module",
     "NeveError",
@@ -33,5 +35,6 @@ __all__ = [
     "build_artifact",
     "bundled_inputs",
     "compile",
+    "generate_mobile_module_lints",
     "load",
 ]

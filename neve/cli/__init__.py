@@ -1,4 +1,4 @@
-"""The command `neve`: compile, run, bench, inspect, verify, unpack, demo."""
+"""The command `neve`: compile, run, bench, inspect, verify, lint, unpack, demo."""
 
 from __future__ import annotations
 

@@ -31,6 +31,7 @@ from neve.cli.console import (
     tell_error,
     tell_json,
 )
+from neve.cli.lint import lint_command
 from neve.errors import NeveError, VerifyError
 
 app = typer.Typer(
@@ -425,6 +426,9 @@ def demo(
     from neve.demo import QUERY, run_demo
 
     run_demo(keep, threads, query or QUERY, as_json)
+
+
+app.command("lint")(lint_command)
 
 
 def _identifier(text: str) -> str:

@@ -1,0 +1,364 @@
+"""`neve lint`: every code on a model that deserves it, and silence on one like it that does not."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import neve
+from neve.check.lint import CODES, ERRORS, Finding, lint, lint_artifact
+from neve.cli.app import run
+
+HERE = "test_lint.py:"
+
+
+def line_of(thing: Any, text: str) -> int:
+    """The number of the line of a class's source that contains the text."""
+    lines, start = inspect.getsourcelines(thing)
+    return next(start + i for i, line in enumerate(lines) if text in line)
+
+
+def only(found: list[Finding], code: str) -> list[Finding]:
+    assert {f.code for f in found} == {code}, [str(f) for f in found]
+    return found
+
+
+X = torch.randn(2, 4)
+
+
+class Clean(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Identity(), nn.Linear(8, 4)])
+        self.drop = nn.Dropout(0.3)
+        self.norm = nn.BatchNorm1d(4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.rnn = nn.GRU(4, 4, 2, dropout=0.2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        x = self.norm(x)[None]
+        return self.drop(self.rnn(self.attention(x, x, x)[0])[0])
+
+
+def test_a_clean_model_has_no_findings() -> None:
+    assert lint(Clean().eval(), (X,)) == []
+
+
+class Unsupported(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Svd()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) + torch.linalg.qr(x)[0]
+
+
+class Svd(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.svd(x)[0]
+
+
+def test_unsupported_operators_each_at_its_line() -> None:
+    found = only(lint(Unsupported().eval(), (torch.randn(3, 3),)), "unsupported-op")
+    places = {(f.module, f.source.rpartition("/")[2]) for f in found}
+    assert places == {
+        ("inner", f"{HERE}{line_of(Svd, 'linalg.svd')}"),
+        ("", f"{HERE}{line_of(Unsupported, 'linalg.qr')}"),
+    }
+    assert all(f.level == "error" and "is not supported" in f.what for f in found)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            x = x + 1
+        return self.inner(x)
+
+
+class Inner(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.abs().max())):
+            x = x * 2
+        return x
+
+
+def test_every_read_of_a_value_is_found_not_only_the_first() -> None:
+    model = Branches().eval()
+    found = only(lint(model, (X,)), "data-dependent-control-flow")
+    places = [(f.module, f.source.rpartition("/")[2]) for f in found]
+    assert places == [
+        ("", f"{HERE}{line_of(Branches, 'x.sum()')}"),
+        ("inner", f"{HERE}{line_of(Inner, 'range(')}"),
+    ]
+    assert "torch.cond" in found[0].mend and "x.sum() > 0" in found[0].what
+    assert not model._forward_hooks and not model.inner._forward_pre_hooks
+
+
+class Nonzero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.nonzero()
+
+
+def test_sizes_that_depend_on_values() -> None:
+    (found,) = only(lint(Nonzero().eval(), (X,)), "data-dependent-shape")
+    assert found.source.endswith(f"{HERE}{line_of(Nonzero, 'x.nonzero')}")
+
+
+def test_other_reasons_are_told_as_they_are() -> None:
+    (found,) = only(lint(nn.Linear(3, 3).eval(), (X,)), "cannot-capture")
+    assert "torch.export raised RuntimeError" in found.what and "[2, 4]" in found.what
+
+
+class AlwaysDrops(nn.Module):
+    def __init__(self, training: bool) -> None:
+        super().__init__()
+        self.always = training
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, 0.5, training=self.always)
+
+
+class OwnStatistics(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, None, None, training=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [(AlwaysDrops(True), "functional.dropout"), (OwnStatistics(), "functional.batch_norm")],
+    ids=["dropout", "norm"],
+)
+def test_functional_leftovers_of_training(model: nn.Module, text: str) -> None:
+    (found,) = only(lint(model.eval(), (X,)), "train-mode")
+    assert found.source.endswith(f"{HERE}{line_of(type(model), text)}") and "whatever the model's mode" in found.what
+    assert lint(AlwaysDrops(False).eval(), (X,)) == []
+
+
+def test_modules_left_in_training() -> None:
+    model = Clean().eval()
+    model.drop.train()
+    model.layers[1].train()  # an Identity: it does not matter
+    (found,) = only(lint(model, (X,)), "train-mode")
+    assert found.module == "drop" and model.drop.training
+    (found,) = only(lint(Clean(), (X,)), "train-mode")
+    assert found.module == ""
+
+
+class Idle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.ignored, self.never = nn.Linear(4, 4), nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4))
+        self.spare = nn.Parameter(torch.zeros(10))
+        self.register_buffer("table", torch.zeros(10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.ignored(x)
+        _ = self.spare + 1
+        return self.used(x)
+
+    def other(self, x: Tensor) -> Tensor:
+        return self.never(x) + self.table[:4]
+
+
+def test_unused_weights_and_dead_submodules() -> None:
+    found = lint(Idle().eval(), (X,))
+    assert [(f.code, f.module) for f in found] == [
+        ("unused-weight", ""),
+        ("unused-weight", ""),
+        ("dead-submodule", "ignored"),
+        ("dead-submodule", "never"),
+    ]
+    assert found[0].what.startswith("spare of 40 bytes") and found[1].what.startswith("table of 40 bytes")
+    assert "never used" in found[2].what and "never called" in found[3].what
+    both = lint(Idle().eval(), (X,), methods={"other": (X,)})
+    assert [(f.code, f.module) for f in both] == [("unused-weight", ""), ("dead-submodule", "ignored")]
+
+
+class Constant(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, torch.ones(3) * 2
+
+
+def test_outputs_that_are_constant() -> None:
+    (found,) = only(lint(Constant().eval(), (X,)), "constant-output")
+    assert "output 1 of forward" in found.what
+    assert found.source.endswith(f"{HERE}{line_of(Constant, 'torch.ones')}")
+
+
+class Scores(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(-1, -2)).cumsum(-1) @ x
+
+
+def test_huge_intermediates_at_the_largest_sizes() -> None:
+    x = torch.randn(256, 8)
+    assert lint(Scores().eval(), (x,)) == []
+    found = only(lint(Scores().eval(), (x,), huge=256 * 256 * 4), "huge-intermediate")
+    assert all("float32 [256, 256], takes 0 MiB" in f.what and HERE in f.source for f in found)
+    assert lint(Scores().eval(), (x,), huge=256 * 256 * 4 + 1) == []
+    rows = torch.export.Dim("rows", min=2, max=8192)
+    found = only(lint(Scores().eval(), (x,), dynamic_shapes=[{0: rows}]), "huge-intermediate")
+    assert "[8192, 8192], takes 256 MiB" in found[0].what
+
+
+def test_pointwise_results_that_get_no_memory_are_not_huge() -> None:
+    class Chain(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ((x[:, None] * x[None]).exp() + 1).sum(-1)
+
+    assert lint(Chain().eval(), (torch.randn(128, 128),), huge=1 << 20) == []
+
+
+def test_sizes_without_a_maximum() -> None:
+    shapes = [{0: torch.export.Dim("batch", min=1)}]
+    (found,) = only(lint(nn.Linear(4, 4).eval(), (X,), dynamic_shapes=shapes), "unbounded-dim")
+    assert "size batch, axis 0 of the input" in found.what and "max=" in found.mend
+    assert lint(nn.Linear(4, 4).eval(), (X,), dynamic_shapes=[{0: torch.export.Dim("batch", min=1, max=9)}]) == []
+
+
+class Leaks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.rand(4, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.scale).float() + x.double().cumsum(0).float()
+
+
+def test_float64_where_it_begins() -> None:
+    found = only(lint(Leaks().eval(), (X,)), "float64-leak")
+    assert any("scale" in f.what for f in found)
+    assert all(f.source.endswith(f"{HERE}{line_of(Leaks, '.double()')}") for f in found)
+    assert lint(Leaks().eval().double(), (X.double(),)) == []
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    model = nn.Sequential(*layers).eval()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.running_mean)
+            nn.init.uniform_(m.running_var, 0.5, 2.0)
+            nn.init.uniform_(m.weight, 0.5, 2.0)
+            nn.init.uniform_(m.bias)
+    return model
+
+
+def test_an_activation_between_a_layer_and_its_norm_blocks_fusion() -> None:
+    x = torch.randn(1, 3, 8, 8)
+    found = only(lint(network(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), (x,)), "blocked-fusion")
+    assert [f.module for f in found] == ["2"] and "relu" in found[0].what and "batchnorm.py" in found[0].source
+    assert lint(network(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), (x,)) == []
+    # here the norm goes into the layer that follows
+    assert lint(network(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), (x,)) == []
+
+
+class SharedResult(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        nn.init.uniform_(self.norm.running_mean)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.norm(y).relu() + y
+
+
+def test_a_second_use_blocks_fusion() -> None:
+    found = only(lint(SharedResult().eval(), (torch.randn(1, 3, 8, 8),)), "blocked-fusion")
+    assert found[0].module == "norm" and "shared" in found[0].what
+
+
+def test_a_compiled_model_is_looked_at_without_torch(tmp_path: Path) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    model = network(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
+    shapes = [{0: torch.export.Dim("batch", min=1)}]
+    module = neve.compile(model, (x,), dynamic_shapes=shapes)
+    assert {f.code for f in lint_artifact(module.artifact)} == {"unbounded-dim"}
+    path = tmp_path / "m.neve"
+    neve.compile(SharedResult().eval(), (torch.randn(1, 3, 8, 8),)).save(path)
+    found = only(lint_artifact(neve.load(path).artifact), "blocked-fusion")
+    assert found[0].module == "norm" and "shared" in found[0].what
+
+
+def test_scripted_models_have_findings_of_the_graph() -> None:
+    scripted: Any = torch.jit.script(Constant().eval())
+    try:
+        neve.compile(scripted, (X,))
+    except neve.CaptureError:
+        pytest.skip("TorchScript cannot be captured yet")
+    assert "constant-output" in {f.code for f in lint(scripted, (X,))}
+
+
+# The command.
+
+MODELS = """
+import torch
+from torch import nn
+
+class Svd(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x)[0]
+
+def clean():
+    return nn.Linear(4, 4).eval(), (torch.randn(2, 4),)
+
+def idle():
+    model = nn.Linear(4, 4).eval()
+    model.register_parameter("spare", nn.Parameter(torch.zeros(8)))
+    return model, (torch.randn(2, 4),)
+
+def unsupported():
+    return Svd().eval(), (torch.randn(3, 3),)
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> str:
+    (tmp_path / "lint_models.py").write_text(MODELS)
+    return str(tmp_path / "lint_models.py")
+
+
+def test_exit_codes_and_json(models: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*argv: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = run(["lint", *argv, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    assert told(f"{models}:clean") == (
+        0, {"model": f"{models}:clean", "errors": 0, "warnings": 0, "findings": []},
+    )  # fmt: skip
+    code, found = told(f"{models}:idle")
+    assert code == 0 and found["warnings"] == 1 and found["findings"][0]["code"] == "unused-weight"
+    assert set(found["findings"][0]) == {"level", "code", "what", "mend", "module", "source", "method"}
+    assert told(f"{models}:idle", "--strict")[0] == 1
+    assert told(f"{models}:idle", "--strict", "--ignore", "unused-weight")[0] == 0
+    code, found = told(f"{models}:unsupported")
+    assert code == 1 and found["errors"] == 1 and found["findings"][0]["source"].endswith("lint_models.py:7")
+    assert told(f"{models}:clean", "--dynamic", "input:0")[1]["findings"][0]["code"] == "unbounded-dim"
+
+
+def test_text_usage_and_help(models: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["lint", f"{models}:unsupported"]) == 1
+    text = capsys.readouterr().out
+    assert "lint_models.py:7: error [unsupported-op]" in text and "1 errors, 0 warnings" in text
+    assert run(["lint", f"{models}:clean"]) == 0
+    assert "nothing to mend" in capsys.readouterr().out
+    assert run(["lint", f"{models}:clean", "--ignore", "unused"]) == 2
+    assert "there is no code 'unused'" in capsys.readouterr().err
+    assert run(["lint", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(code in text for code in CODES)
+    assert set(ERRORS) < set(CODES)
