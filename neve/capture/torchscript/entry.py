@@ -402,6 +402,7 @@ class Attempt:
 
     def _changes(self, m: Machine, before: Mapping[int, Any]) -> None:
         """Find attributes and entries that are not what they were: they are state."""
+        holders: dict[Var, list[tuple[str, bool]]] = {}
         for i, made in self.originals.items():
             owner = self._source[i]
             old, new = before[i], content(made)
@@ -414,7 +415,16 @@ class Attempt:
                     "must keep its size from call to call"
                 )
             for key in old:
-                self._change(m, owner, key, old[key], new[key], f"{self.model.paths[id(owner)]}.{key}".lstrip("."))
+                path = f"{self.model.paths[id(owner)]}.{key}".lstrip(".")
+                if isinstance(new[key], Var):
+                    holders.setdefault(new[key].root, []).append((path, not same(old[key], new[key])))
+                self._change(m, owner, key, old[key], new[key], path)
+        for found in holders.values():
+            if len(found) > 1 and any(assigned for _, assigned in found):
+                raise Refusal(
+                    f"the attributes {' and '.join(path for path, _ in found)} are one tensor after the call, so a write "
+                    "to one would change the other in later calls: copy what is assigned (clone)"
+                )
 
     def _change(self, m: Machine, owner: Any, key: Any, old: Any, new: Any, path: str) -> None:
         place = (id(owner), key)

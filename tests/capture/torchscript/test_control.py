@@ -143,6 +143,38 @@ class GrowingState(nn.Module):
 
 ONES = torch.ones(2)
 X = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+
+
+class OneTensorTwice(nn.Module):
+    """From the second call on, the write to a is one to b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.zeros(3), torch.zeros(3)
+        self.n = 0
+
+    def forward(self, x):
+        self.n += 1
+        if self.n > 1:
+            self.a.add_(1)
+        else:
+            pass
+        self.a = x + 1
+        self.b = self.a
+        return self.b
+
+
+class OneTakesTheOther(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.zeros(3), torch.zeros(3)
+
+    def forward(self, x):
+        self.b.add_(x[0])
+        self.a = self.b
+        return self.a + 1
+
+
 PROBLEMS: list[tuple[nn.Module, list[tuple[Any, ...]]]] = [
     (Loop(), [(X, 5), (X, 0), (X, 17), (-X, 9), (-X.abs(), 12)]),
     (Attributes(), [(X[0],), (X[1],), (X[2],), (X[0],), (X[1],)]),
@@ -194,6 +226,8 @@ def test_a_loop_over_a_size_that_varies() -> None:
         (Shared(), (X,), "same as another one on some paths only"),
         (Grows(), (X * 0,), "list or dict grows|entries"),
         (GrowingState(), (X,), "state must keep"),
+        (OneTensorTwice(), (X[0],), "a and b are one tensor after the call"),
+        (OneTakesTheOther(), (X,), "a and b are one tensor after the call"),
     ],
     ids=lambda p: type(p).__name__,
 )
