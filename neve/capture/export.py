@@ -89,9 +89,12 @@ def is_scripted(model: Any) -> bool:
 def example_arguments(
     model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None
 ) -> Sequence[Any] | None:
-    """args, or the inputs bundled with a TorchScript model if none are given at all."""
-    if args is not None or kwargs or methods or not is_scripted(model):
+    """args, or the inputs bundled with the model (`neve.bundled_inputs`) if none are given at all."""
+    if args is not None or kwargs or methods:
         return args
+    if not is_scripted(model):
+        bundled = model.get_all_bundled_inputs() if hasattr(model, "get_all_bundled_inputs") else ()
+        return tuple(bundled[0]) if bundled else None
     from neve.capture.torchscript.capture import bundled_inputs
 
     return bundled_inputs(model, "forward")

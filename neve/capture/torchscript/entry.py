@@ -422,8 +422,8 @@ class Attempt:
         for found in holders.values():
             if len(found) > 1 and any(assigned for _, assigned in found):
                 raise Refusal(
-                    f"the attributes {' and '.join(path for path, _ in found)} are one tensor after the call, so a write "
-                    "to one would change the other in later calls: copy what is assigned (clone)"
+                    f"the attributes {' and '.join(path for path, _ in found)} are one tensor after the call, so a "
+                    "write to one would change the other in later calls: copy what is assigned (clone)"
                 )
 
     def _change(self, m: Machine, owner: Any, key: Any, old: Any, new: Any, path: str) -> None:

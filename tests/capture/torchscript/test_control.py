@@ -11,6 +11,7 @@ from torch import nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+import neve
 from neve.capture.export import capture
 from neve.errors import CaptureError
 from neve.ir.interpret import interpret
@@ -208,6 +209,21 @@ def test_as_torch_jit(model: nn.Module, calls: list[tuple[Any, ...]]) -> None:
             continue
         got = interpret(graph, flat(args), state)
         for g, w in zip(got, want, strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "calls"), PROBLEMS, ids=lambda p: type(p).__name__)
+def test_compiled_as_torch_jit(model: nn.Module, calls: list[tuple[Any, ...]]) -> None:
+    scripted = torch.jit.script(model.eval())
+    module = neve.compile(scripted, calls[0], threads=1)
+    for args in calls:
+        try:
+            want = flat(scripted(*(a.clone() if isinstance(a, torch.Tensor) else a for a in args)))
+        except Exception:
+            with pytest.raises(neve.NeveError):
+                module(*args)
+            continue
+        for g, w in zip(flat(module(*args)), want, strict=True):
             np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
 
 
