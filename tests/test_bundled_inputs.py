@@ -560,3 +560,16 @@ def test_traced_and_loaded_modules_are_augmented_too(kind: str) -> None:
         model = torch.jit.load(io.BytesIO(saved(model)))
     mine.augment_model_with_bundled_inputs(model, [(torch.ones(2, 3),)])
     assert model(*model.get_all_bundled_inputs()[0]).shape == (2, 3)
+
+
+@BOTH
+def test_neve_takes_its_example_inputs_from_the_model(make: Make, tmp_path: Path) -> None:
+    model = make(Net).eval()
+    mine.augment_model_with_bundled_inputs(model, [(torch.ones(2, 3),), (torch.zeros(2, 3),)])
+    compiled = neve.compile(model)
+    compiled.save(tmp_path / "m.neve")
+    (example,) = neve.load(tmp_path / "m.neve").artifact.examples["forward"]
+    assert example.inputs[0].tolist() == torch.ones(2, 3).tolist()
+    assert torch.allclose(torch.from_numpy(example.outputs[0]), model(torch.ones(2, 3)))
+    x = torch.randn(2, 3)
+    assert torch.allclose(compiled(x), model(x), atol=1e-6)

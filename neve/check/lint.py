@@ -70,13 +70,16 @@ def lint(
 ) -> list[Finding]:
     """All findings of a model that is given as to `neve.compile`, errors first; huge is in bytes.
 
+    Without example inputs those bundled with the model are used.
+
     What cannot be captured is a finding, not an exception. The model is left as it was.
     """
-    from neve.capture.export import build, capture
+    from neve.capture.export import build, capture, example_arguments
     from neve.check import lint_capture
 
     found: list[Finding] = list(lint_capture.modules_in_training(model))
     try:
+        args = example_arguments(model, args, kwargs, methods)
         view = lint_capture.export(model, args, kwargs, dynamic_shapes, methods)
         if view is None:  # TorchScript: there is no exported program to look at
             program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)

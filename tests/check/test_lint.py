@@ -295,11 +295,10 @@ def test_a_compiled_model_is_looked_at_without_torch(tmp_path: Path) -> None:
 
 def test_scripted_models_have_findings_of_the_graph() -> None:
     scripted: Any = torch.jit.script(Constant().eval())
-    try:
-        neve.compile(scripted, (X,))
-    except neve.CaptureError:
-        pytest.skip("TorchScript cannot be captured yet")
-    assert "constant-output" in {f.code for f in lint(scripted, (X,))}
+    (found,) = only(lint(scripted, (X,)), "constant-output")
+    assert "output 1 of forward" in found.what
+    bundled = neve.bundled_inputs.bundle_inputs(scripted, [(torch.ones(2, 4),)])
+    assert lint(bundled) == [found]
 
 
 # The command.
