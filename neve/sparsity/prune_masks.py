@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize, prune
 
 from neve.sparsity.masks import FakeSparsity
 from neve.sparsity.modules import parametrizations
-from neve.sparsity.structured.masks import FakeStructuredSparsity, squash_rows
+from neve.sparsity.structured.masks import FakeStructuredSparsity
 
 
 def config_from_prune(model: nn.Module) -> list[dict[str, Any]]:
@@ -66,7 +66,5 @@ def masks_to_prune(model: nn.Module) -> list[str]:
             found.append((fqn, module, name, whole))
     for _, module, name, mask in found:
         parametrize.remove_parametrizations(module, name, leave_parametrized=False)
-        if isinstance(module, nn.LSTM):
-            squash_rows(module, name)
         prune.custom_from_mask(module, name, mask)  # type: ignore[no-untyped-call]
     return [fqn for fqn, *_ in found]

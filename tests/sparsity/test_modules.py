@@ -60,6 +60,10 @@ def test_s2_swap_module() -> None:
     assert type(new) is Swapped
     assert torch.equal(new(torch.eye(2), scale=2.0), 2 * layer.weight.t())
     assert calls == ["before {'scale': 2.0}", "after"]
+    layer.register_forward_hook(lambda m, args, out: calls.append("always"), always_call=True)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        sparsity.swap_module(layer, {nn.Linear: Swapped})(torch.eye(3))
+    assert calls[2:] == ["before {}", "always"]
     assert sparsity.swap_module(layer, {nn.Conv2d: Swapped}) is layer
     meta = nn.Linear(2, 2, device="meta")
     assert sparsity.swap_module(meta, {nn.Linear: Swapped}).weight.device.type == "meta"

@@ -218,7 +218,7 @@ def test_x5_lstm(arguments: dict[str, Any], norm: bool) -> None:
 def test_x5_lstm_units() -> None:
     """A unit's four gates in both weights go together, by their norm together."""
     net = nn.Sequential(nn.LSTM(2, 2))
-    gates = torch.tensor([1.0, 5.0, 2.0, 1.0, 1.0, 5.0, 2.0, 1.0])  # unit 0 has less, though more in two gates
+    gates = torch.tensor([2.0, 1.0, 1.0, 5.0, 2.0, 1.0, 1.0, 5.0])  # unit 0 has less, though more in two gates
     for name in ("weight_ih_l0", "weight_hh_l0"):
         getattr(net[0], name).data = gates[:, None].repeat(1, 2)
     pruner = LSTMSaliencyPruner({"sparsity_level": 0.5})
@@ -227,6 +227,20 @@ def test_x5_lstm_units() -> None:
     pruner.step()
     for name in ("weight_ih_l0", "weight_hh_l0"):
         assert pruner.state[f"0.{name}"]["mask"].tolist() == [False, True] * 4
+
+
+def test_x5_lstm_layers_keep_equally_many_units() -> None:
+    net = Net(lambda m, x: m.fc(m.lstm(x)[0]), lstm=nn.LSTM(6, 8, num_layers=2, batch_first=True), fc=nn.Linear(8, 3))
+    pruner = LSTMSaliencyPruner({"sparsity_level": 0.5})
+    pruner.prepare(net, None)
+    for group in pruner.groups:
+        group["sparsity_level"] = 0.75 if group["tensor_name"].endswith("l0") else 0.25
+    pruner.step()
+    expected = net(STEPS).detach()
+    with pytest.warns(UserWarning, match="all layers of an LSTM have equally many units"):
+        pruner.prune()
+    torch.testing.assert_close(net(STEPS), expected, rtol=1e-5, atol=1e-6)
+    assert net.lstm.hidden_size == 6 and net.lstm.weight_ih_l1.shape == (24, 6)
 
 
 def test_x5_lstm_that_keeps_units() -> None:

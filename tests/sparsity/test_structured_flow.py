@@ -48,6 +48,32 @@ def test_x6_norm_in_between() -> None:
     assert without[2].in_channels == 4
 
 
+def test_x6_norm_before_padding() -> None:
+    """Behind a norm a pruned channel is rarely zero: inexactly it goes too, and results differ at borders alone."""
+    for depthwise in (False, True):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+        layers += [nn.Conv2d(8, 8, 3, padding=1, groups=8)] if depthwise else []
+        model = settled(nn.Sequential(*layers, nn.Conv2d(8, 4, 3, padding=1)))
+        nn.init.constant_(model[1].running_mean, -2)  # all constants are positive
+        pruners = []
+        for net in (copy.deepcopy(model), model):
+            pruners.append(SaliencyPruner({"sparsity_level": 0.5}))
+            pruners[-1].prepare(net, [{"tensor_fqn": "0.weight"}])
+            pruners[-1].step()
+        expected = model(X)
+        with pytest.warns(UserWarning, match=r"4 of '0\.weight'"):
+            torch.testing.assert_close(pruners[0].prune()(X), expected)
+        assert pruners[0].model[-1].in_channels == 8
+        with pytest.warns(UserWarning, match=f"constants are in biases, but .*'{len(model) - 1}'"):
+            pruners[1].prune(exact=False)
+        border = 2 if depthwise else 1
+        inside = (..., slice(border, -border), slice(border, -border))
+        assert model[-1].in_channels == model[0].out_channels == 4
+        torch.testing.assert_close(model(X)[inside], expected[inside], rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(model(X), expected)
+
+
 class Residual(nn.Module):
     """x + f(x), with the sum read twice."""
 
@@ -97,6 +123,19 @@ def test_x6_two_users_and_two_calls() -> None:
     net = Net(lambda m, x: m.b(m.b(m.a(x))), a=nn.Linear(6, 6), b=nn.Linear(6, 6))
     prune(net, FLAT, ["a.weight"])  # b reads its own rows too, and they vary
     assert shapes(net, "a", "b") == [(6, 6), (6, 6)]
+
+
+def test_x6_pins_outlive_ties() -> None:
+    """b's channels must stay for the softmax, so those of a, which they meet in a sum afterwards, must too."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        a, b = m.a(x), m.b(x)
+        return torch.softmax(b, 1).sum(1, keepdim=True) * x.sum() + m.c(a + b) + torch.softmax(b, 1)[:, :1]
+
+    net = Net(forward, a=nn.Linear(6, 8), b=nn.Linear(6, 8), c=nn.Linear(8, 3))
+    net.b.weight.data = net.a.weight.data.clone()  # the same rows are pruned
+    _, warned = prune(net, FLAT, ["a.weight", "b.weight"])
+    assert shapes(net, "a", "b", "c") == [(8, 6), (8, 6), (3, 8)] and "softmax reads it" in warned[0]
 
 
 def test_x6_biases() -> None:

@@ -87,10 +87,11 @@ class BaseDataSparsifier(BaseSparsifier):
             self.state[name] = {"mask": mask}
 
     def _delete_data(self, name: str) -> None:
+        """Let go of the data and mask of a name; its configuration stays."""
         if parametrize.is_parametrized(self._container, name):
             parametrize.remove_parametrizations(self._container, name, leave_parametrized=False)
         delattr(self._container, name)
-        del self.state[name], self.data_groups[name]
+        del self.state[name]
 
     def get_data(self, name: str, return_original: bool = True) -> Tensor:
         """The data without its mask, or with it. Raises ValueError for an unknown name, and for the original of data

@@ -50,10 +50,13 @@ class Recurrent:
 
 @dataclass
 class Plan:
-    """What is known of a model's channels. Layers have one entry, however often they are called."""
+    """What is known of a model's channels. Layers have one entry, however often they are called. Unless it is exact, a
+    constant behind zero padding counts as constant up to the border.
+    """
 
     model: nn.Module
     masks: Masks
+    exact: bool = True
     channels: Channels = field(default_factory=Channels)
     layers: dict[nn.Module, Use] = field(default_factory=dict)
     lstms: dict[nn.LSTM, Recurrent] = field(default_factory=dict)
@@ -109,12 +112,22 @@ class Plan:
         names = [n for n in lstm._flat_weights_names if n.startswith(name[: len("weight_ih")])]
         return self.lstms[lstm].units[names.index(name)]
 
+    def rough(self) -> list[nn.Module]:
+        """The zero-padded convolutions that lose channels which were constant, but not zero, inside of the borders."""
+        from neve.sparsity.structured.layers import padded
+
+        return [
+            layer
+            for layer, use in self.layers.items()
+            if padded(layer) and bool(use.ins.const[~self.channels.kept(use.ins.ids)].any())
+        ]
+
     def renormalized(self) -> list[nn.Module]:
         """The layer norms that lose features."""
         return [m for m, ids in self.norms.items() if isinstance(m, nn.LayerNorm) and not self.channels.kept(ids).all()]
 
 
-def follow(model: nn.Module, masks: Masks, example_inputs: tuple[Any, ...] | None) -> Plan:
+def follow(model: nn.Module, masks: Masks, example_inputs: tuple[Any, ...] | None, exact: bool = True) -> Plan:
     """The plan of a model with pruned rows. Raises PruneError if it cannot be traced."""
     try:
         graph = fx.Tracer().trace(model)
@@ -125,7 +138,7 @@ def follow(model: nn.Module, masks: Masks, example_inputs: tuple[Any, ...] | Non
         ) from e
     if example_inputs is not None:
         _propagate_shapes(model, graph, example_inputs)
-    plan = Plan(model, masks)
+    plan = Plan(model, masks, exact)
     Walk(plan, graph).run()
     _pin_shared(plan)
     plan.settle()

@@ -32,7 +32,7 @@ def convolution(walk: Walk, node: fx.Node) -> Flow:
     use = _use(walk, node, layer, ins, layer.out_channels)
     const = _row_constants(walk, layer, use)
     if use.depthwise:
-        const = torch.where(const.isnan(), _depthwise_constants(layer, ins.const), const)
+        const = torch.where(const.isnan(), _depthwise_constants(layer, ins.const, walk.plan.exact), const)
     return Flow(use.outs, const, axis, walk.rank(node, 1 - axis))
 
 
@@ -72,11 +72,11 @@ def _use(walk: Walk, node: fx.Node, layer: Any, ins: Flow, rows: int) -> Use:
         differs = ~torch.eq(use.ins.const, ins.const)
         channels.pin([i for i, d in zip(ins.ids, differs.tolist(), strict=True) if d], f"{walk.where(node)} runs twice")
     if not depthwise:
-        channels.read(ins, walk.where(node), not _padded(layer))
+        channels.read(ins, walk.where(node), not (walk.plan.exact and padded(layer)))
     return use
 
 
-def _padded(layer: Any) -> bool:
+def padded(layer: Any) -> bool:
     """Whether a layer sees zeros around its input, so that a constant channel is not constant to it."""
     amounts = getattr(layer, "_reversed_padding_repeated_twice", ())
     return getattr(layer, "padding_mode", "zeros") == "zeros" and any(amounts)
@@ -92,11 +92,11 @@ def _row_constants(walk: Walk, layer: Any, use: Use) -> Tensor:
     return const
 
 
-def _depthwise_constants(layer: Any, const: Tensor) -> Tensor:
+def _depthwise_constants(layer: Any, const: Tensor, exact: bool) -> Tensor:
     """What a depthwise convolution makes of constant channels."""
     times = layer.out_channels // layer.in_channels
     const = const.to(layer.weight).repeat_interleave(times)
-    if _padded(layer):
+    if exact and padded(layer):
         const = torch.where(const == 0, const, torch.full_like(const, _NAN))
     out: Tensor = const * layer.weight.detach().flatten(1).sum(1)
     return out if layer.bias is None else out + layer.bias.detach()

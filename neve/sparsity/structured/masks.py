@@ -45,8 +45,6 @@ def attach_rows(module: nn.Module, tensor_name: str, mask: Tensor, prune_bias: b
     for name in names:
         if name is not None:
             parametrize.register_parametrization(module, name, cls(mask))
-    if isinstance(module, nn.LSTM) and _refresh not in module._forward_pre_hooks.values():
-        module.register_forward_pre_hook(_refresh)
 
 
 def squash_rows(module: nn.Module, tensor_name: str) -> None:
@@ -54,18 +52,3 @@ def squash_rows(module: nn.Module, tensor_name: str) -> None:
     for name in (tensor_name, bias_name(module, tensor_name)):
         if name is not None and name in parametrizations(module):
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    if isinstance(module, nn.LSTM):
-        refresh(module)
-        if not parametrizations(module):
-            for key in [k for k, hook in module._forward_pre_hooks.items() if hook is _refresh]:
-                del module._forward_pre_hooks[key]
-
-
-def refresh(lstm: nn.LSTM) -> None:
-    """Have an LSTM compute with its attributes: torch keeps a list of weights, which parametrizations do not reach."""
-    lstm._flat_weights = [getattr(lstm, name, None) for name in lstm._flat_weights_names]
-
-
-def _refresh(module: nn.Module, args: Any) -> None:
-    assert isinstance(module, nn.LSTM)
-    refresh(module)

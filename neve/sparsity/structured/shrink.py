@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from neve.sparsity.structured.flow import Plan, Recurrent, Use
-from neve.sparsity.structured.masks import refresh
 
 
 @torch.no_grad()
@@ -85,7 +84,6 @@ def _shrink_lstm(plan: Plan, lstm: nn.LSTM, recurrent: Recurrent) -> None:
         _cut(lstm, "bias_ih" + suffix, rows)
         _cut(lstm, "bias_hh" + suffix, rows)
     lstm.hidden_size, lstm.input_size = int(kept[0].sum()), int(first.sum())
-    refresh(lstm)
     lstm.flatten_parameters()
 
 

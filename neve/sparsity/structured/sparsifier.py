@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from neve.sparsity.modules import module_to_fqn
 from neve.sparsity.sparsifier import BaseSparsifier, Group
-from neve.sparsity.structured.flow import Rows, follow
+from neve.sparsity.structured.flow import Plan, Rows, follow
 from neve.sparsity.structured.masks import FakeStructuredSparsity, attach_rows, squash_rows
 from neve.sparsity.structured.shrink import shrink
 
@@ -68,7 +68,7 @@ class BaseStructuredSparsifier(BaseSparsifier):
             )
         return weight
 
-    def prune(self, example_inputs: tuple[Any, ...] | None = None) -> nn.Module:
+    def prune(self, example_inputs: tuple[Any, ...] | None = None, *, exact: bool = True) -> nn.Module:
         """Remove pruned rows from their layers and what they fed from the layers behind, in place; returns the model.
 
         In evaluation mode the model computes what the masked model computes, up to rounding: rows that give something
@@ -79,6 +79,10 @@ class BaseStructuredSparsifier(BaseSparsifier):
         A row that cannot be removed stays, as zeros: if its channel meets one that is not pruned in a sum, is read by
         an operation that is not known, or is not zero at the input of a zero-padded convolution. A UserWarning tells
         where. One row of a layer always stays.
+
+        exact: with False rows may go that are not zero at a zero-padded convolution, as they often are not behind a
+        batch norm. Their constants go into its bias, and only what it gives next to borders differs from the masked
+        model's (a UserWarning says so).
 
         example_inputs: arguments of a call, which tell the ranks of values. Without them inputs are taken as batched:
         [N, C] for Linear, [N, C, H, W] for Conv2d, three dims for LSTM.
@@ -95,22 +99,24 @@ class BaseStructuredSparsifier(BaseSparsifier):
             )
             for g in self.groups
         }
-        plan = follow(model, masks, example_inputs)
+        plan = follow(model, masks, example_inputs, exact)
         self.squash_mask()
         shrink(plan)
-        self._tell(plan.stuck(), [module_to_fqn(model, norm) for norm in plan.renormalized()])
+        self._tell(plan)
         return model
 
-    def _tell(self, stuck: Sequence[str], norms: Sequence[str | None]) -> None:
-        if stuck:
+    def _tell(self, plan: Plan) -> None:
+        """Warn of what did not go, and of what changes results."""
+        if stuck := plan.stuck():
             warnings.warn("pruned rows that stay, as zeros: " + "; ".join(stuck), UserWarning, stacklevel=3)
-        if norms:
-            warnings.warn(
-                f"mean and variance of {', '.join(map(repr, norms))} are over fewer features now, so results differ "
-                "from the masked model's; train on",
-                UserWarning,
-                stacklevel=3,
-            )
+        for layers, what in (
+            (plan.renormalized(), "mean and variance of {} are over fewer features now"),
+            (plan.rough(), "constants are in biases, but {} read zeros next to borders"),
+        ):
+            if layers:
+                names = ", ".join(repr(module_to_fqn(plan.model, layer)) for layer in layers)
+                text = what.format(names) + ": results differ from the masked model's; train on"
+                warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def pick(scores: Tensor, count: int) -> Tensor:
