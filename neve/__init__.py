@@ -4,6 +4,9 @@
 only numpy is.
 """
 
+import importlib
+from types import ModuleType
+
 from neve import bundled_inputs
 from neve.api import build_artifact, compile, load
 from neve.errors import (
@@ -37,4 +40,12 @@ __all__ = [
     "compile",
     "generate_mobile_module_lints",
     "load",
+    "sparsity",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """neve.sparsity, which imports torch, when it is asked for."""
+    if name == "sparsity":
+        return importlib.import_module("neve.sparsity")
+    raise AttributeError(f"module 'neve' has no attribute {name!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -94,3 +96,16 @@ def test_shrunk_model_compiles() -> None:
     module = neve.compile(pruner.prune(), (x,))
     torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
     assert "float32[4, 144]" in str(module.graph)
+
+
+def test_the_package_is_imported_when_asked_for() -> None:
+    script = (
+        "import sys, neve\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert neve.sparsity.FakeSparsity and 'torch' in sys.modules\n"
+        "try: neve.nothing\n"
+        "except AttributeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "module 'neve' has no attribute 'nothing'\n"
+    assert all(hasattr(sparsity, name) for name in sparsity.__all__)
