@@ -227,6 +227,44 @@ def test_compiled_as_torch_jit(model: nn.Module, calls: list[tuple[Any, ...]]) -
             np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
 
 
+class ViewThenAssigned(nn.Module):
+    """Written through a view of the old tensor, replaced, and the new one written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = torch.zeros(4)
+
+    def forward(self, x):
+        v = self.h[1:3]
+        v.add_(x[0])
+        self.h = self.h * 2
+        self.h[0] = x[1]
+        return self.h + 1, self.h[1:]
+
+
+class BufferThroughViews(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("b", torch.zeros(2, 3))
+        self.p = torch.zeros(2)
+
+    def forward(self, x):
+        self.b.t()[0].add_(x[0])
+        self.p = self.b[:, 0].clone()
+        self.b.view(-1)[5] = x[1]
+        return self.b * 1, self.p
+
+
+@pytest.mark.parametrize("cls", [ViewThenAssigned, BufferThroughViews])
+def test_state_written_through_views(cls: type[nn.Module]) -> None:
+    scripted, other = torch.jit.script(cls().eval()), torch.jit.script(cls().eval())
+    module = neve.compile(other, (torch.ones(2),), threads=1)
+    for k in range(4):
+        x = torch.tensor([k + 0.5, 3.0 - k])
+        for g, w in zip(flat(module(x)), flat(scripted(x.clone())), strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-6)
+
+
 def test_a_loop_over_a_size_that_varies() -> None:
     scripted = torch.jit.script(Steps())
     program = capture(scripted, (torch.randn(3, 2),), dynamic_shapes=({0: Dim("t", min=1, max=50)},))
