@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neve.capture.torchscript.control import Loop, branch, condition
+from neve.capture.torchscript.branch import branch
+from neve.capture.torchscript.control import condition
+from neve.capture.torchscript.loop import Loop
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
 from neve.capture.torchscript.tape import Recorder

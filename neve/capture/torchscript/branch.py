@@ -1,0 +1,223 @@
+"""Branches whose condition is known at run time only.
+
+Both sides are run, each in a region of its own, what they did to variables and containers is undone, and what differs
+becomes a result of one "cond" step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neve.capture.torchscript.control import group_sharing, leaf, mergeable, run_side, same, same_shape, shared, wrap
+from neve.capture.torchscript.numbers import kind_of
+from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.tape import ATEN, Region
+from neve.capture.torchscript.values import (
+    UNINITIALIZED,
+    Dim,
+    Named,
+    Num,
+    Raised,
+    Refusal,
+    Uninitialized,
+    Var,
+    content,
+    describe,
+    needs_of,
+    restore,
+)
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Frame, Machine
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of result `index` of a branch or loop in a value that is being put together."""
+
+    index: int
+
+
+def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse: Callable[[], None]) -> None:
+    """`if pred` with a predicate that the run decides."""
+    sides = [run_side(m, frame, body, pred.needs) for body in (then, orelse)]
+    a, b = sides
+    if a.raised is not None or b.raised is not None:
+        if a.raised is not None:
+            m.tape.fail(pred.var, a.raised)
+        else:
+            m.tape.fail(m.tape.call(ATEN.logical_not.default, pred.var), b.raised or "")
+        if a.raised is not None and b.raised is not None:
+            raise Raised(b.raised)
+        (orelse if a.raised is not None else then)()
+        return
+    merger = Merger(m)
+    variables = {
+        k: merger.merge(a.locals[k], b.locals[k], k) for k in a.locals.keys() & b.locals.keys()
+    }  # what only one side sets is not read afterwards
+    known = m.reachable()
+    contents = {}
+    for key in [k for k in {**a.changes, **b.changes} if k in known]:
+        container = (a.changes.get(key) or b.changes[key])[0]
+        now = content(container)
+        ours, theirs = (s.changes[key][1] if key in s.changes else now for s in sides)
+        contents[key] = container, merger.contents(ours, theirs, describe(container))
+    results = merger.record(pred, a.region, b.region)
+    frame.locals = {k: filled(v, results) for k, v in variables.items()}
+    for obj in merger.objects:
+        obj.attrs = filled_contents(obj.attrs, results)
+    for container, value in contents.values():
+        m.heap.touch(container)
+        restore(container, filled_contents(value, results))
+
+
+class Merger:
+    """Puts the values of two sides together; what differs becomes a pair of results."""
+
+    def __init__(self, m: Machine) -> None:
+        self.m = m
+        self.pairs: list[tuple[Any, Any]] = []
+        self._known: dict[tuple[int, int], Any] = {}
+        self._slots: dict[tuple[int, int], Slot] = {}
+        self.objects: list[Obj] = []
+
+    def merge(self, a: Any, b: Any, what: str) -> Any:
+        """The value that is a after one side and b after the other, with a Slot for each result."""
+        if same(a, b):
+            return a
+        if isinstance(a, Uninitialized) or isinstance(b, Uninitialized):
+            return self._either(a, b, what)
+        if mergeable(a) and mergeable(b) and (isinstance(a, Var) == isinstance(b, Var)):
+            if not isinstance(a, Var) and kind_of(a) is not kind_of(b):
+                raise Refusal(f"{what} is {describe(a)} on one path and {describe(b)} on the other")
+            return self._slot(a, b)
+        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+            return tuple(self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)))
+        if isinstance(a, Named) and isinstance(b, Named) and a.cls == b.cls:
+            items = tuple(self.merge(x, y, f"{what}.{f}") for x, y, f in zip(a.items, b.items, a.fields, strict=True))
+            return Named(a.cls, a.fields, items)
+        if isinstance(a, (list, dict)) and type(a) is type(b):
+            if (id(a), id(b)) not in self._known:
+                self._known[id(a), id(b)] = self.contents(a, b, what)
+            return self._known[id(a), id(b)]
+        if isinstance(a, Obj) and isinstance(b, Obj) and a.cls == b.cls and a.attrs.keys() == b.attrs.keys():
+            made = Obj(a.cls, packed=a.packed)
+            made.attrs = {k: self.merge(a.attrs[k], b.attrs[k], f"{what}.{k}") for k in a.attrs}
+            if any(_has_slot(v) for v in made.attrs.values()):
+                self.objects.append(made)
+            return made
+        raise Refusal(
+            f"{what} is {describe(a)} on one path and {describe(b)} on the other, which the inputs decide: give it "
+            "the same type on both"
+        )
+
+    def _slot(self, a: Any, b: Any) -> Slot:
+        key = (id(a), id(b))
+        if key not in self._slots:
+            self.pairs.append((a, b))
+            self._slots[key] = Slot(len(self.pairs) - 1)
+        return self._slots[key]
+
+    def _either(self, a: Any, b: Any, what: str) -> Any:
+        """The value that only one side sets: it may have been made there, so it has to be handed out."""
+        value = b if isinstance(a, Uninitialized) else a
+        if isinstance(value, (Var, Num, Dim)):
+            return self._slot(a, b)
+        parts = value.items if isinstance(value, Named) else value
+        if isinstance(parts, (list, tuple)):
+            pairs = [(UNINITIALIZED, p) if isinstance(a, Uninitialized) else (p, UNINITIALIZED) for p in parts]
+            made = [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(pairs)]
+            if isinstance(value, Named):
+                return Named(value.cls, value.fields, tuple(made))
+            return made if isinstance(value, list) else tuple(made)
+        if isinstance(value, (dict, Obj)):
+            raise Refusal(f"{what} is {describe(value)} on one path only, which the inputs decide")
+        return value
+
+    def contents(self, a: Any, b: Any, what: str) -> Any:
+        """What a container holds after both sides."""
+        if isinstance(a, list) and len(a) == len(b):
+            return [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
+        if isinstance(a, dict) and list(a) == list(b):
+            return {k: self.merge(a[k], b[k], f"{what}[{k!r}]") for k in a}
+        raise Refusal(
+            f"{what} has other entries on one path than on the other, and the inputs decide which: its length must not "
+            "depend on data"
+        )
+
+    def record(self, pred: Num, a: Region, b: Region) -> list[Any]:
+        """The "cond" step; returns the value of each pair."""
+        tape = self.m.tape
+        written = list({**a.written, **b.written})
+        messages: list[str] = []
+        for region, pick in ((a, 0), (b, 1)):
+            tape.region = region
+            try:
+                region.outputs = [leaf(self.m, pair[pick], pair) for pair in self.pairs]
+                region.outputs += [tape.resolve(w) for w in written]
+                codes = tape.failure_code(messages)
+                region.outputs.append(tape.resolve(codes))
+            finally:
+                assert region.parent is not None
+                tape.region = region.parent
+        metas = [
+            joint_meta(self.m, x, y, pair)
+            for x, y, pair in zip(a.outputs, b.outputs, [*self.pairs, *((w, w) for w in written), (0, 0)], strict=True)
+        ]
+        needs = pred.needs | needs_of(*a.outputs, *b.outputs)
+        captured = {outer: tape.resolve(outer) for outer in {**a.captured, **b.captured}}
+        outs = tape.structured("cond", (tape.resolve(pred.var), a, b, captured), metas, needs)
+        for k, w in enumerate(written):
+            tape.call(ATEN.copy_.default, w, outs[len(self.pairs) + k])
+        tape.check_code(outs[-1], messages)
+        for out, x, y in zip(outs, a.outputs, b.outputs, strict=False):
+            shared(self.m, out, (a, x), (b, y))
+        group_sharing(self.m, outs[: len(self.pairs)], a.outputs, b.outputs)
+        likes = [b if isinstance(a, Uninitialized) else a for a, b in self.pairs]
+        return [wrap(out, like) for out, like in zip(outs, likes, strict=False)]
+
+
+def joint_meta(m: Machine, a: Var, b: Var, pair: Any) -> Any:
+    """A fresh tensor of the type of both."""
+    x, y = a.meta, b.meta
+    if x.dtype is not y.dtype or not same_shape(x.shape, y.shape):
+        raise Refusal(
+            f"a value is {describe(a)} on one path and {describe(b)} on the other, which the inputs decide: give both "
+            "the same shape and type"
+        )
+    with m.tape.mode:
+        return torch.empty(x.shape, dtype=x.dtype)
+
+
+def filled(value: Any, results: Sequence[Any], done: dict[int, Any] | None = None) -> Any:
+    """A value with its slots replaced by results."""
+    done = {} if done is None else done
+    if isinstance(value, Slot):
+        return results[value.index]
+    if isinstance(value, tuple):
+        return tuple(filled(v, results, done) for v in value) if _has_slot(value) else value
+    if isinstance(value, Named):
+        return Named(value.cls, value.fields, filled(value.items, results, done))
+    if isinstance(value, (list, dict)) and _has_slot(value):
+        if id(value) not in done:
+            done[id(value)] = value
+            restore(value, filled_contents(content(value), results, done))
+        return value
+    return value
+
+
+def filled_contents(value: Any, results: Sequence[Any], done: dict[int, Any] | None = None) -> Any:
+    if isinstance(value, dict):
+        return {k: filled(v, results, done) for k, v in value.items()}
+    return [filled(v, results, done) for v in value]
+
+
+def _has_slot(value: Any) -> bool:
+    if isinstance(value, Slot):
+        return True
+    parts = value.items if isinstance(value, Named) else value.values() if isinstance(value, dict) else value
+    return isinstance(value, (tuple, list, dict, Named)) and any(_has_slot(v) for v in parts)
