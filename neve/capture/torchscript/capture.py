@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 from neve.capture import diagnose
 from neve.capture.dynamic import for_export, widen
 from neve.capture.export import Exported, build
-from neve.capture.torchscript.entry import Entry, Scripted, archive_of, interpret, saved
+from neve.capture.torchscript.entry import Scripted, archive_of, interpret, saved
+from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.source import Sources
 from neve.capture.torchscript.values import KINDS, Num, Var
 from neve.capture.trees import Tree

@@ -1,0 +1,121 @@
+"""Example arguments as a method's inputs on a tape, and its result as a tree of plain containers."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+from torch.utils import _pytree as pytree
+
+from neve.capture import dynamic as dynamics
+from neve.capture.torchscript.control import size_tensor
+from neve.capture.torchscript.machine import Machine
+from neve.capture.torchscript.model import Entry
+from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.schema import dtype_number
+from neve.capture.torchscript.tape import Recorder
+from neve.capture.torchscript.values import (
+    KINDS,
+    Bound,
+    Dim,
+    Named,
+    Num,
+    Refusal,
+    Text,
+    Uninitialized,
+    Var,
+    describe,
+)
+
+
+class Arguments:
+    """The example arguments of a call, as values of the interpreter. leaves: for each leaf of (args, kwargs) its input
+    of the tape, or None if it is fixed; fixed: the parameters whose numbers must be.
+    """
+
+    def __init__(self, tape: Recorder, entry: Entry, names: Sequence[str], fixed: set[str]) -> None:
+        self.tape, self.entry, self.names, self.fixed = tape, entry, names, fixed
+        self.leaves: list[Var | None] = []
+        self.args, self.kwargs = self._arguments()
+
+    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        names, entry = self.names, self.entry
+        if len(entry.args) > len(names):
+            raise Refusal(f"it takes {len(names)} arguments ({', '.join(names)}), got {len(entry.args)}")
+        unknown = [k for k in entry.kwargs if k not in names]
+        if unknown:
+            raise Refusal(f"it has no argument {unknown[0]!r}; it has {', '.join(names)}")
+        given = [*zip(names, entry.args, strict=False), *entry.kwargs.items()]
+        dims = self._dynamic()
+        values: dict[str, Any] = {}
+        for name, value in given:
+            leaves, spec = pytree.tree_flatten(value)
+            made = [self._argument(name, x, dims) for x in leaves]
+            values[name] = pytree.tree_unflatten(made, spec)
+        return [values[n] for n in names[: len(entry.args)]], {k: values[k] for k in entry.kwargs}
+
+    def _argument(self, name: str, value: Any, dims: Mapping[int, Sequence[Any]]) -> Any:
+        if isinstance(value, torch.Tensor):
+            var = self.tape.input(self._fake(value, name, dims.get(id(value))), name)
+            var.mutated = True
+            self.leaves.append(var)
+            return var
+        if type(value) in KINDS and name not in self.fixed:
+            with self.tape.mode:
+                meta = torch.empty((), dtype=KINDS[type(value)])
+            var = self.tape.input(meta, name, needs=frozenset({name}))
+            var.mutated = True
+            self.leaves.append(var)
+            return Num(type(value), var)
+        if value is None or isinstance(value, (bool, int, float, str, torch.device)):
+            self.leaves.append(None)
+            return value
+        if isinstance(value, torch.dtype):
+            self.leaves.append(None)
+            return dtype_number(value)
+        raise Refusal(f"the argument {name!r} is a {type(value).__name__}: pass tensors, numbers, strings or None")
+
+    def _dynamic(self) -> dict[int, Sequence[Any]]:
+        """id of an argument tensor → its axes that vary."""
+        entry = self.entry
+        found: dict[int, Sequence[Any]] = {}
+        if not entry.dynamic:
+            return found
+        specs = dynamics._by_argument(list(self.names), entry.args, entry.kwargs, entry.dynamic)
+        for value, spec in zip([*entry.args, *entry.kwargs.values()], specs, strict=False):
+            for tensor, s in dynamics._pairs(value, spec):
+                found[id(tensor)] = list(dynamics._axes(tensor, s))
+        return found
+
+    def _fake(self, tensor: torch.Tensor, name: str, axes: Sequence[Any] | None) -> Any:
+        if not axes:
+            return self.tape.fake(tensor)
+        from torch._dynamo.source import ConstantSource
+
+        sizes = [DimDynamic.DYNAMIC if i in axes else DimDynamic.STATIC for i in range(tensor.dim())]
+        context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
+        source = ConstantSource(f"{name}_{len(self.leaves)}")
+        return self.tape.mode.from_tensor(tensor, source=source, symbolic_context=context)
+
+
+def plain(m: Machine, value: Any) -> Any:
+    """A result as torch.export returns it: containers of tensors, numbers as they are."""
+    if isinstance(value, Named):
+        cls = collections.namedtuple(value.cls.rpartition(".")[2], value.fields)  # type: ignore[misc] # noqa: PYI024
+        return cls(*(plain(m, v) for v in value.items))
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(m, v) for v in value)
+    if isinstance(value, dict):
+        if not all(isinstance(k, str) for k in value):
+            raise Refusal("a dict whose keys are no strings is returned")
+        return {k: plain(m, v) for k, v in value.items()}
+    if isinstance(value, Dim):
+        return value.var if value.kind is int else Num(value.kind, size_tensor(m, value))
+    if isinstance(value, (Obj, Bound, Text, Uninitialized)):
+        raise Refusal(f"the method returns {describe(value)}: only tensors, numbers, strings and containers of them")
+    if isinstance(value, Var) and value.root in m.tape.tainted:
+        raise Refusal(m.tape.tainted[value.root])
+    return value

@@ -1,0 +1,90 @@
+"""The model of an archive: its sources, where everything in it is, and what has been found out of it so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from neve.capture.torchscript.archive import Archive
+from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.source import Function, Sources
+from neve.errors import CaptureError
+
+Place = tuple[Any, ...]
+"""(id of a container of the archive, key, *path through tuples)."""
+
+
+@dataclass
+class Entry:
+    """A method to capture and its example call."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    dynamic: Any = None
+
+
+@dataclass
+class Settled:
+    """What has been found out of the model and its methods so far; grows until nothing new is found."""
+
+    state: dict[Place, torch.Tensor] = field(default_factory=dict)
+    kinds: dict[Place, type] = field(default_factory=dict)
+    written: set[Any] = field(default_factory=set)
+    shared: set[int] = field(default_factory=set)
+    fixed: dict[str, set[str]] = field(default_factory=dict)
+
+    def size(self) -> int:
+        return sum(map(len, (self.state, self.written, self.shared))) + sum(map(len, self.fixed.values()))
+
+
+class Model:
+    """An archive, its sources, and where everything in it is."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive, self.sources = archive, Sources(archive.code)
+        self.paths: dict[int, str] = {}
+        self.keys_by_storage: dict[int, set[Any]] = {}
+        self._name(archive.root, "")
+        for k, c in enumerate(archive.constants):
+            self._name(c, f"constant.{k}")
+
+    def _name(self, value: Any, path: str) -> None:
+        if isinstance(value, torch.Tensor):
+            self.keys_by_storage.setdefault(value.untyped_storage()._cdata, set()).add(tensor_key(value))
+            self.paths.setdefault(id(value), path or "tensor")
+            return
+        if id(value) in self.paths and isinstance(value, (Obj, list, dict)):
+            return
+        if isinstance(value, (Obj, list, dict)):
+            self.paths[id(value)] = path
+        for key, part in parts_of(value):
+            self._name(part, f"{path}.{key}".lstrip("."))
+
+    def path(self, place: Place) -> str:
+        """Where an entry of a container is, dotted."""
+        return f"{self.paths[place[0]]}.{place[1]}".lstrip(".")
+
+    def method(self, name: str) -> Function:
+        """CaptureError if the model has no such method."""
+        methods = self.sources.cls(self.archive.root.cls).methods
+        if name not in methods:
+            known = ", ".join(n for n in methods if not n.startswith("_"))
+            raise CaptureError(f"the model has no method {name!r}; it has {known or 'none'}")
+        return methods[name]
+
+
+def parts_of(value: Any) -> list[tuple[Any, Any]]:
+    """(key, part) of a container, object or packed context."""
+    if isinstance(value, Obj):
+        packed = [(f"packed.{i}", v) for i, v in enumerate(value.packed)] if isinstance(value.packed, tuple) else []
+        return [*value.attrs.items(), *packed]
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, (list, tuple)) else []
+
+
+def tensor_key(t: torch.Tensor) -> Any:
+    return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.dtype)
