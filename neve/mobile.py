@@ -149,7 +149,7 @@ def _module_ops(model: Any, given: Any) -> Iterator[str]:
     import torch
 
     from neve.bundled_inputs import example_inputs
-    from neve.capture.export import _export_all as export_methods
+    from neve.capture.export import export_methods
 
     calls = {k: v[0] for k, v in example_inputs(model).items()} if given is None else given
     if calls:

@@ -34,7 +34,7 @@ def op_name(target: Any) -> str:
 def origin(node: fx.Node, strip: str = "") -> Origin:
     """The module path and the user's line of a node."""
     frame = _frame(node)
-    return Origin(module(node, strip), f"{_short(frame[0])}:{frame[1]}" if frame else "")
+    return Origin(module(node, strip), f"{short_path(frame[0])}:{frame[1]}" if frame else "")
 
 
 def at(node: fx.Node, strip: str = "") -> str:
@@ -60,7 +60,7 @@ def _frame(node: fx.Node) -> tuple[str, ...] | None:
     return (own or frames)[-1] if frames else None
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     """The file without what depends on the machine: from site-packages, else relative to here, else its name."""
     _, found, rest = path.replace(os.sep, "/").rpartition("/site-packages/")
     if found:

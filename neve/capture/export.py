@@ -70,9 +70,9 @@ def capture(
 
         return capture_scripted(model, wanted_methods(args, kwargs, dynamic_shapes, methods))
     exported = (
-        [_load(model, args, kwargs)]
+        [load_program(model, args, kwargs)]
         if not isinstance(model, nn.Module)
-        else list(_export_all(model, args, kwargs, dynamic_shapes, methods))
+        else list(export_methods(model, args, kwargs, dynamic_shapes, methods))
     )
     if not isinstance(model, nn.Module) and methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
@@ -134,7 +134,8 @@ def build(exported: Sequence[Exported]) -> Program:
     return Program(methods, dict(symbols.ranges))
 
 
-def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
+def load_program(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
+    """An ExportedProgram, or the one in a .pt2 file, as its only method. Raises CaptureError for anything else."""
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         if not path.endswith(".pt2"):
@@ -152,13 +153,14 @@ def _load(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
     return Exported("forward", model, given, named, example=(given, named))
 
 
-def _export_all(
+def export_methods(
     model: nn.Module,
     args: Sequence[Any] | None,
     kwargs: Mapping[str, Any] | None,
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
 ) -> Iterator[Exported]:
+    """The methods of an nn.Module after torch.export; arguments as of `capture`."""
     for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
         yield _export(
             model, name, tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
@@ -346,4 +348,13 @@ def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarr
     return (tuple(to_numpy(x, copy=True) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf),)
 
 
-__all__ = ["Exported", "build", "capture", "evaluation", "is_scripted", "wanted_methods"]
+__all__ = [
+    "Exported",
+    "build",
+    "capture",
+    "evaluation",
+    "export_methods",
+    "is_scripted",
+    "load_program",
+    "wanted_methods",
+]

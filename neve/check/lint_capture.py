@@ -44,11 +44,11 @@ def export(
     if _is_torchscript(model):
         return None
     if not isinstance(model, nn.Module):
-        return View([capture._load(model, args, kwargs)])
+        return View([capture.load_program(model, args, kwargs)])
     called: set[int] = set()
     hook = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(id(module)))
     try:
-        return View(list(capture._export_all(model, args, kwargs, dynamic_shapes, methods)), model, called)
+        return View(list(capture.export_methods(model, args, kwargs, dynamic_shapes, methods)), model, called)
     finally:
         hook.remove()
 
@@ -274,7 +274,7 @@ def _reason(code: str, head: str, place: str, mend: str) -> Finding:
 def _short(file: str, line: int) -> str:
     from neve.capture import diagnose
 
-    return f"{diagnose._short(file)}:{line}"
+    return f"{diagnose.short_path(file)}:{line}"
 
 
 def _values_read(
