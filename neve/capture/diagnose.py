@@ -16,7 +16,8 @@ from neve.errors import CaptureError
 from neve.ir.graph import Origin
 
 SHOWN = 5
-FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n?\s*([^\n]*)')
+FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([^\n]*))?')
+SCRIPTED = "torchscript:"
 INTERNAL = (
     os.path.dirname(inspect.__file__) + os.sep + "inspect.py",
     os.path.dirname(torch.__file__) + os.sep,
@@ -40,10 +41,20 @@ def origin(node: fx.Node, strip: str = "") -> Origin:
 def at(node: fx.Node, strip: str = "") -> str:
     """Where a node is, as the end of a message."""
     frame, path = _frame(node), module(node, strip)
-    parts = [f"in {path}"] if path else []
-    if frame:
-        parts.append(f"{frame[0]}:{frame[1]}" + (f": {frame[3].strip()}" if frame[3].strip() else ""))
+    return where(path, frame[0], int(frame[1]), frame[3].strip()) if frame else where(path)
+
+
+def where(module: str, file: str = "", line: int = 0, text: str = "") -> str:
+    """A module's path and a source line, with what it says, as the end of a message."""
+    parts = [f"in {module}"] if module else []
+    if file:
+        parts.append(f"{file}:{line}" + (f": {text}" if text else ""))
     return f"  ({', '.join(parts)})" if parts else ""
+
+
+def scripted_file(module: str, file: str) -> str:
+    """The name of a file on the Python stack that tells the module that a line of TorchScript belongs to."""
+    return f"{SCRIPTED}{module}:{file}"
 
 
 def module(node: fx.Node, strip: str = "") -> str:
@@ -51,13 +62,23 @@ def module(node: fx.Node, strip: str = "") -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
     path = re.sub(r"^L\['self'\]\.?", "", path)
-    return path.removeprefix(strip).lstrip(".")
+    path = path.removeprefix(strip).lstrip(".")
+    frames = FRAME.findall(node.meta.get("stack_trace") or "") if not path else []
+    return _decoded(frames[-1][0])[0] if frames else path
 
 
 def _frame(node: fx.Node) -> tuple[str, ...] | None:
-    frames: list[tuple[str, ...]] = FRAME.findall(node.meta.get("stack_trace") or "")
+    frames = [(_decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
     own = [f for f in frames if not f[0].startswith(INTERNAL)]
     return (own or frames)[-1] if frames else None
+
+
+def _decoded(file: str) -> tuple[str, str]:
+    """The module that the file of a stack frame tells (see scripted_file), and the file itself."""
+    if not file.startswith(SCRIPTED):
+        return "", file
+    path, _, file = file.removeprefix(SCRIPTED).partition(":")
+    return path, file
 
 
 def short_path(path: str) -> str:
@@ -115,11 +136,10 @@ def _user_line(error: BaseException) -> str:
     chain = error.__cause__ or error.__context__
     if chain is not None:
         frames = traceback.extract_tb(chain.__traceback__) or frames
-    own = [f for f in frames if not f.filename.startswith(INTERNAL) and "<" not in f.filename]
-    stack = [f for f in FRAME.findall(str(error)) if not f[0].startswith(INTERNAL)]
-    if stack:
-        return f"  ({stack[-1][0]}:{stack[-1][1]}: {stack[-1][3].strip()})"
-    return f"  ({own[-1].filename}:{own[-1].lineno}: {(own[-1].line or '').strip()})" if own else ""
+    own = [(*_decoded(f.filename), f.lineno or 0, f.line or "") for f in frames]
+    own += [(*_decoded(f[0]), int(f[1]), f[3]) for f in FRAME.findall(str(error))]
+    own = [f for f in own if not f[1].startswith(INTERNAL) and "<" not in f[1]]
+    return where(own[-1][0], own[-1][1], own[-1][2], own[-1][3].strip()) if own else ""
 
 
 def first_lines(text: str, n: int = 3) -> str:

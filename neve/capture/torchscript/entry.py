@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from neve.capture import diagnose
 from neve.capture.torchscript.archive import Archive, read_archive, refused_classes
 from neve.capture.torchscript.arguments import Arguments, plain
 from neve.capture.torchscript.changes import Changes
@@ -24,7 +25,7 @@ from neve.capture.torchscript.model import Entry, Model, Settled
 from neve.capture.torchscript.replay import Recording, Replay, Weights
 from neve.capture.torchscript.source import Function
 from neve.capture.torchscript.tape import Recorder
-from neve.capture.torchscript.values import Raised, Refusal
+from neve.capture.torchscript.values import Place, Raised, Refusal
 from neve.errors import CaptureError
 
 MAX_ROUNDS = 60
@@ -98,12 +99,16 @@ def _attempt(
         if wanted:
             settled.fixed[entry.name] |= wanted
         else:
-            reasons.append(f"{entry.name}: {error.reason}{f'  ({error.place})' if error.place else ''}")
+            reasons.append(f"{entry.name}: {error.reason}{_where(error.place)}")
     except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RecursionError) as error:
-        where = f"  (code/{tape.place[0]}:{tape.place[1]})" if tape.place else ""
-        reasons.append(f"{entry.name}: not TorchScript that neve understands: {type(error).__name__}: {error}{where}")
+        what = f"not TorchScript that neve understands: {type(error).__name__}: {error}"
+        reasons.append(f"{entry.name}: {what}{_where(tape.place)}")
     except Raised as error:
         reasons.append(f"{entry.name} raises with the example inputs: {error.message}")
+
+
+def _where(place: Place | None) -> str:
+    return diagnose.where(*place) if place else ""
 
 
 def _record(

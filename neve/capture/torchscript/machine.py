@@ -14,6 +14,7 @@ from typing import Any
 
 from neve.capture.torchscript.branch import branch
 from neve.capture.torchscript.control import condition
+from neve.capture.torchscript.lines import is_torch
 from neve.capture.torchscript.loop import Loop
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
@@ -25,6 +26,7 @@ from neve.capture.torchscript.values import (
     Heap,
     Named,
     Num,
+    Place,
     Refusal,
     Uninitialized,
     describe,
@@ -43,6 +45,7 @@ class Frame:
 
     function: Function
     locals: dict[str, Any] = field(default_factory=dict)
+    at: ast.stmt | ast.expr | None = None
 
 
 class Path(str):
@@ -59,6 +62,7 @@ class Machine:
         self.heap = Heap()
         self.frames: list[Frame] = []
         self.pinned: list[Any] = []
+        self._modules = _module_paths(root)
 
     def reachable(self) -> dict[int, Any]:
         """Every list, dict and object that the running code could get at, by id."""
@@ -81,6 +85,14 @@ class Machine:
             elif isinstance(value, Bound):
                 stack.append(value.self)
         return found
+
+    def place(self) -> Place:
+        """What is running: the innermost module, and the innermost line outside of torch, if there is one."""
+        places = [self.sources.place(f.function.file, f.at) for f in reversed(self.frames) if f.at is not None]
+        own = [p for p in places if not is_torch(p[0])]
+        user = next((p for p in own if not p[0].startswith("code/")), (own or places)[0])
+        owners = (next(iter(f.locals.values()), None) for f in reversed(self.frames))
+        return Place(next((self._modules[id(o)] for o in owners if id(o) in self._modules), ""), *user)
 
     # Calls.
 
@@ -125,17 +137,19 @@ class Machine:
 
     def block(self, body: Sequence[ast.stmt]) -> tuple[Any] | None:
         """Run statements; a tuple of what is returned, None if nothing is."""
+        frame = self.frames[-1]
+        outer = frame.at, self.tape.place
         for statement in body:
-            function = self.frames[-1].function
-            self.tape.place = (function.file, statement.lineno, function.name)
+            frame.at = statement
+            self.tape.place = self.place()
             try:
                 returned = self.statement(statement)
             except Refusal as error:
-                if not error.place:
-                    error.place = f"code/{function.file}:{statement.lineno}"
+                error.place = error.place or self.place()
                 raise
             if returned is not None:
                 return returned
+        frame.at, self.tape.place = outer
         return None
 
     def statement(self, s: ast.stmt) -> tuple[Any] | None:
@@ -350,16 +364,22 @@ class Machine:
             case ast.Attribute(value=owner_node, attr=name):
                 owner = self.evaluate(owner_node)
                 args, kwargs = self.arguments(e)
+                self._at(e)
                 if isinstance(owner, Path):
                     return self.call_path(Path(f"{owner}.{name}"), args, kwargs)
                 return self.call_method(owner, name, args, kwargs)
         target = self.evaluate(e.func)
         args, kwargs = self.arguments(e)
+        self._at(e)
         if isinstance(target, Path):
             return self.call_path(target, args, kwargs)
         if isinstance(target, Bound):
             return self.call(target.function, args if target.self is None else [target.self, *args], kwargs)
         raise Refusal(f"{describe(target)} is called, but is no function")
+
+    def _at(self, e: ast.Call) -> None:
+        self.frames[-1].at = e
+        self.tape.place = self.place()
 
     def arguments(self, e: ast.Call) -> tuple[list[Any], dict[str, Any]]:
         args = [self.value(a) for a in e.args]
@@ -412,6 +432,18 @@ class Machine:
             if isinstance(a, Uninitialized) and name not in ("__is__", "__isnot__"):
                 break
         return call_torch(self, name, args, kwargs)
+
+
+def _module_paths(root: Any) -> dict[int, str]:
+    """id of each object in a model → its dotted path."""
+    paths: dict[int, str] = {}
+    stack: list[tuple[Any, str]] = [(root, "")]
+    while stack:
+        obj, path = stack.pop()
+        if isinstance(obj, Obj) and id(obj) not in paths:
+            paths[id(obj)] = path
+            stack.extend((v, f"{path}.{k}".lstrip(".")) for k, v in reversed(obj.attrs.items()))
+    return paths
 
 
 def _full() -> Any:

@@ -44,7 +44,7 @@ class Model:
     """An archive, its sources, and where everything in it is."""
 
     def __init__(self, archive: Archive) -> None:
-        self.archive, self.sources = archive, Sources(archive.code)
+        self.archive, self.sources = archive, Sources(archive.code, archive.debug)
         self.paths: dict[int, str] = {}
         self.keys_by_storage: dict[int, set[Any]] = {}
         self._name(archive.root, "")

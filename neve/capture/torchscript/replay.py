@@ -6,19 +6,20 @@ that they use among their operands, and with no result that shares memory with o
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from neve.capture import diagnose
 from neve.capture.torchscript.tape import Region, Step
-from neve.capture.torchscript.values import Num, Var
+from neve.capture.torchscript.values import Num, Place, Var
 
 HIGHER = torch.ops.higher_order
 
@@ -111,7 +112,7 @@ def play(region: Region, env: dict[Var, Any]) -> None:
         elif step.op == "while":
             results = _while(step, env)
         else:
-            results = pytree.tree_leaves(_at(step, _real(step.args, env), _real(step.kwargs, env)))
+            results = pytree.tree_leaves(_at(step.place, step.op, _real(step.args, env), _real(step.kwargs, env)))
             results = results if len(results) == len(step.outs) else [r for r in results if _is_value(r)]
         if len(step.outs) == len(results):
             env.update(zip(step.outs, results, strict=True))
@@ -134,7 +135,7 @@ def _cond(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
         return run
 
     operands = tuple(env[captured[v]] for v in outer)
-    results: Sequence[Any] = HIGHER.cond(env[pred], side(a), side(b), operands)
+    results: Sequence[Any] = _at(step.place, HIGHER.cond, (env[pred], side(a), side(b), operands), {})
     return results
 
 
@@ -156,7 +157,8 @@ def _while(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
         return _fresh(region.outputs, inner, region)
 
     start = tuple(env[v].clone() for v in carried)
-    results: Sequence[Any] = HIGHER.while_loop(go, body, start, tuple(env[captured[v]] for v in outer))
+    invariant = tuple(env[captured[v]] for v in outer)
+    results: Sequence[Any] = _at(step.place, HIGHER.while_loop, (go, body, start, invariant), {})
     return results[:count]
 
 
@@ -190,19 +192,18 @@ def _real(tree: Any, env: Mapping[Var, Any]) -> Any:
     return tree
 
 
-def _at(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run with the step's source line on the Python stack, from which torch.export takes a node's origin."""
-    if step.place is None:
-        return step.op(*args, **kwargs)
-    return _frame(*step.place)(step.op, args, kwargs)
+def _at(place: Place | None, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run with the user's source line on the Python stack, from which torch.export takes a node's origin."""
+    return op(*args, **kwargs) if place is None else _frame(place)(op, args, kwargs)
+
+
+def forward(op: Any, args: Any, kwargs: Any) -> Any:  # torch.export notes only frames of this name
+    return op(*args, **kwargs)
 
 
 @cache
-def _frame(file: str, line: int, name: str) -> Callable[..., Any]:
-    """A function whose only line is that line of that file. The name in the archive is never part of its source."""
-    module = ast.parse("def f(op, args, kwargs):\n    return op(*args, **kwargs)\n")
-    function: Any = module.body[0]
-    ast.increment_lineno(module, line - 2)
-    space: dict[str, Any] = {}
-    exec(compile(module, file, "exec"), space)
-    return space[function.name]  # type: ignore[no-any-return]
+def _frame(place: Place) -> Callable[..., Any]:
+    """A function whose only line is the one of the place."""
+    name = diagnose.scripted_file(place.module, place.file)
+    code = forward.__code__.replace(co_filename=name, co_firstlineno=place.line - 1)
+    return FunctionType(code, {})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neve.capture.torchscript.lines import Lines
 from neve.errors import CaptureError
 
 MAX_SOURCE = 64 * 2**20
@@ -43,9 +44,12 @@ class Class:
 class Sources:
     """All classes and functions of an archive. A file is parsed when something in it is first asked for."""
 
-    def __init__(self, code: Mapping[str, str]) -> None:
+    def __init__(self, code: Mapping[str, str], debug: Mapping[str, bytes] | None = None) -> None:
         self._text = {file.removesuffix(".py").replace("/", "."): (file, text) for file, text in code.items()}
+        self._debug = debug or {}
         self._parsed: dict[str, dict[str, Class | Function]] = {}
+        self._lines: dict[str, Lines] = {}
+        self._places: dict[tuple[str, int, int], tuple[str, int, str]] = {}
 
     def find(self, qualified: str) -> Class | Function | None:
         """The class or function of that name, "__torch__.torch.nn.modules.linear.Linear"; None if there is none."""
@@ -58,6 +62,17 @@ class Sources:
         if not isinstance(found, Class):
             raise CaptureError(f"the archive has no code for the class {qualified}")
         return found
+
+    def place(self, file: str, node: ast.stmt | ast.expr) -> tuple[str, int, str]:
+        """The file, line and text that the user wrote for a place in the code; else file and line in the archive."""
+        key = (file, node.lineno, node.col_offset)
+        if key not in self._places:
+            if file not in self._lines:
+                self._lines[file] = Lines(
+                    self._text[file.removesuffix(".py").replace("/", ".")][1], self._debug.get(file)
+                )
+            self._places[key] = self._lines[file].find(*key[1:]) or (f"code/{file}", node.lineno, "")
+        return self._places[key]
 
     def _module(self, module: str) -> dict[str, Class | Function]:
         if module not in self._parsed:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
-from neve.capture.torchscript.values import KINDS, NOWHERE, Names, Num, Refusal, Var
+from neve.capture.torchscript.values import KINDS, NOWHERE, Names, Num, Place, Refusal, Var
 
 KNOWN = 4096
 """Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
@@ -32,7 +32,7 @@ class Step:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outs: list[Var]
-    place: tuple[str, int, str] | None = None
+    place: Place | None = None
 
 
 @dataclass(eq=False)
@@ -72,7 +72,7 @@ class Recorder:
     def __init__(self) -> None:
         self.mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         self.top = self.region = Region(None)
-        self.place: tuple[str, int, str] | None = None
+        self.place: Place | None = None
         self.tainted: dict[Var, str] = {}
         self.sharing: dict[Var, set[Var]] = {}
         self.count = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,15 @@ NOWHERE: Names = frozenset()
 KINDS = {int: torch.int64, float: torch.float64, bool: torch.bool}
 
 
+class Place(NamedTuple):
+    """Where something comes from: the dotted path of the module, the user's file and line, and what it says."""
+
+    module: str
+    file: str
+    line: int
+    text: str = ""
+
+
 class Refusal(Exception):
     """Why something cannot be captured; needs names the arguments that would have to be fixed at their example value.
 
@@ -26,7 +35,8 @@ class Refusal(Exception):
 
     def __init__(self, reason: str, needs: Iterable[str] = ()) -> None:
         super().__init__(reason)
-        self.reason, self.needs, self.place = reason, frozenset(needs), ""
+        self.reason, self.needs = reason, frozenset(needs)
+        self.place: Place | None = None
 
 
 class Raised(Exception):
