@@ -36,6 +36,7 @@ from neve.passes import (
     recognize_norms,
     remove_dead_code,
     remove_identities,
+    sink_constants,
 )
 from neve.passes.rewrite import Exactness, Log, Pass, ProgramPass
 
@@ -54,6 +55,7 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
     Repeat(
         (
             fold_constants.PASS,
+            sink_constants.PASS,
             fold_ranges.PASS,
             remove_identities.PASS,
             merge_common_subexpressions.PASS,
@@ -85,6 +87,7 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
             compose_linears.PASS,
             concat_linears.PASS,
             fold_constants.PASS,
+            sink_constants.PASS,
             remove_identities.PASS,
             merge_common_subexpressions.PASS,
             compose_views.PASS,

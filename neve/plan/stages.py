@@ -442,12 +442,7 @@ class Lowering:
             self.recorder._add(Branch(inputs[0], sides[0], sides[1], results))
             return results
         if op.name == "while":
-            carried = tuple(self.recorder.tensor(v.type) for v in node.outputs)
-            extra = inputs[len(carried) :]
-            cond = self.block(op.cond, (*carried, *extra))
-            body = self.block(op.body, (*carried, *extra), carried)
-            self.recorder._add(Loop(inputs[: len(carried)], carried, cond, body))
-            return carried
+            return self._loop(op, inputs)
         if op.name == "cat":
             return (self._cat(op.axis, inputs, node.output.type),)
         if op.name == "raise":
@@ -458,6 +453,19 @@ class Lowering:
             steps: tuple[Tensor, ...] = op.loops(self.recorder, *inputs)
             return steps
         return node.op.lower(self.recorder, *inputs)
+
+    def _loop(self, op: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A loop; what its body hands on as it got it is read where it lies."""
+        changes = [i for i, v in enumerate(op.body.inputs) if op.body.outputs[i] is not v]
+        values = list(inputs)
+        for i in changes:
+            values[i] = self.recorder.tensor(inputs[i].type)
+        carried = tuple(values[i] for i in changes)
+        cond = self.block(op.cond, values)
+        turn = Graph(op.body.inputs, op.body.nodes, tuple(op.body.outputs[i] for i in changes))
+        body = self.block(turn, values, carried)
+        self.recorder._add(Loop(tuple(inputs[i] for i in changes), carried, cond, body))
+        return tuple(values)
 
     def _own(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Outputs that each have memory of their own: inputs, constants, views and those given twice are copied."""

@@ -18,6 +18,7 @@ from neve.ops.base import REGISTRY
 from neve.ops.control import If, ReadState, While, WriteState
 from neve.ops.matmul import Linear
 from neve.ops.source import Constant, Full
+from neve.passes.pipeline import optimize
 from neve.runtime.loader import Module, open_library
 from tests.emit.programs import FAST, call
 
@@ -150,3 +151,21 @@ def test_state_is_shared_kept_and_reset() -> None:
     np.testing.assert_array_equal(call(other, "show", show, ())[0], var.init)
     m.reset()
     np.testing.assert_array_equal(call(m, "show", show, ())[0], var.init)
+
+
+def test_weights_that_both_branches_use_are_packed_and_stored_once() -> None:
+    rng = np.random.default_rng(0)
+    w = ConstTensor("w", rng.standard_normal((64, 64), np.float32), F)
+    t, s = TensorType((3, 64), F), w.type
+
+    def side(name: str) -> Graph:
+        return graph([t, s], lambda b, x, w: [op(b, name, b(Linear(), x, w))])
+
+    def whole(b: GraphBuilder, p: Value, x: Value) -> list[Value]:
+        return [b(If(side("tanh"), side("exp")), p, x, b(Constant(w)))]
+
+    program, _ = optimize(Program({"forward": Method(graph([TensorType((), B), t], whole))}))
+    emitted = emit(program, native(), "branches", 1)
+    assert w.array.nbytes <= emitted.source.weights.size < 2 * w.array.nbytes
+    labels = [site.label for site in emitted.calls["forward"] if site.label.startswith("linear")]
+    assert labels == [f"linear+{act}: {labels[0].partition(': ')[2]}" for act in ("tanh", "exp")]
