@@ -5,7 +5,7 @@ It is a vector of float32 or a scalar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from neve.emit.functions import FUNCTIONS
@@ -13,7 +13,7 @@ from neve.ir.index import Atom, Data, Div, Index, Sym, Var, lane_stride, show
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
-from neve.plan.stages import loads
+from neve.plan.stages import index_loads, loads
 
 C_TYPES = {
     DType.float64: "double",
@@ -158,9 +158,10 @@ class Emitter:
 
     def _needed(self, e: Expr) -> frozenset[Var]:
         """The variables e depends on, and the markers of the tensors in it that the kernel itself makes."""
-        if not self.inside:
-            return e.vars
-        return e.vars | {self.inside[x.tensor] for x in loads(e) if x.tensor in self.inside}
+        return e.vars | self._markers(loads(e))
+
+    def _markers(self, reads: Iterable[Load]) -> frozenset[Var]:
+        return frozenset(self.inside[x.tensor] for x in reads if x.tensor in self.inside)
 
     def _compute(self, e: Expr, scope: Scope) -> Value:
         if isinstance(e, Load):
@@ -268,7 +269,7 @@ class Emitter:
         form = address.affine(self.vec)
         if form is None:
             return f"{base} + {self.index(address, scope)}", stride
-        home = scope.home(form[1].vars)
+        home = scope.home(form[1].vars | self._markers(index_loads(form[1])))
         key = (buffer, form[1], const)
         start = scope.find(key)
         if start is None:

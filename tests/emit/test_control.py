@@ -104,6 +104,18 @@ def rows_as_results() -> Graph:
     return graph([TensorType((), B), s, t], whole)
 
 
+def row_by_index() -> Graph:
+    """The sum of a row whose number the same loop nest computes; others read the number too."""
+    t, s = TensorType((3, 5), F), TensorType((), I64)
+
+    def whole(b: GraphBuilder, x: Value, k: Value) -> list[Value]:
+        at = op(b, "remainder", k, scalar(b, 3, I64))
+        row = b(REGISTRY["index_select"](dim=0), x, b(REGISTRY["reshape"]((1,)), at))  # type: ignore[call-arg]
+        return [b(REGISTRY["sum"]((0, 1)), row), op(b, "add", at, k), at]  # type: ignore[call-arg]
+
+    return graph([t, s], whole)
+
+
 def counter() -> tuple[Graph, Graph, StateVar]:
     """Two methods that share a state: one reads before and after it writes."""
     var = StateVar("count", np.arange(4, dtype=np.float32), F)
@@ -123,6 +135,7 @@ def test_loops_and_branches(threads: int) -> None:
         "swap": swapping_loop(),
         "branch": branch_with_kernels(),
         "rows": rows_as_results(),
+        "index": row_by_index(),
     }
     m = compiled(graphs, threads)
     rng = np.random.default_rng(1)
@@ -133,6 +146,7 @@ def test_loops_and_branches(threads: int) -> None:
     problems += [("branch", (m16, np.array(p))) for p in (True, False)]
     rows = rng.standard_normal((5, 16)).astype(np.float32)
     problems += [("rows", (np.array(p), np.array(k), rows)) for p in (True, False) for k in (0, 1, 3)]
+    problems += [("index", (m16[:3, :5], np.array(k))) for k in (4, 2, 3)]
     for name, inputs in problems:
         for got, want in zip(call(m, name, graphs[name], inputs), interpret(graphs[name], inputs), strict=True):
             assert relative_error(np.asarray(got), np.asarray(want)) <= 1e-6, name
