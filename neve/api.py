@@ -47,6 +47,7 @@ def compile(
     *,
     dynamic_shapes: Any = None,
     methods: Mapping[str, Any] | None = None,
+    preserved_attrs: Sequence[str] = (),
     target: str = "native",
     threads: int | None = None,
     optimize_numerics: bool = True,
@@ -64,6 +65,10 @@ def compile(
     args, kwargs: example inputs of forward (default: those bundled with a file); sizes are fixed to theirs but for
         `dynamic_shapes` (as of torch.export).
     methods: further entry points, name → tuple of example arguments; all share weights and state.
+    preserved_attrs: attributes that stay changeable, by dotted path: tensors, parameters, buffers, ints, floats, bools,
+        lists, tuples and dicts of them, or a submodule for all of its own. They are not compiled in but read at each
+        call, and `module.attributes`, or `module.sub.scale = 2.0`, sets them; C has them by NAME_state. A number cannot
+        be preserved where a size or a step of the capture depends on it.
     threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
     optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
     tune: measure the best kernels of every layer on this machine and keep what is found in the cache; True for 10
@@ -86,6 +91,7 @@ def compile(
         kwargs,
         dynamic_shapes=dynamic_shapes,
         methods=methods,
+        preserved_attrs=preserved_attrs,
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
@@ -110,6 +116,7 @@ def build_artifact(
     *,
     dynamic_shapes: Any = None,
     methods: Mapping[str, Any] | None = None,
+    preserved_attrs: Sequence[str] = (),
     target: str = "native",
     optimize_numerics: bool = True,
     disable: Collection[str] = (),
@@ -124,6 +131,7 @@ def build_artifact(
         kwargs,
         dynamic_shapes=dynamic_shapes,
         methods=methods,
+        preserved_attrs=preserved_attrs,
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
@@ -152,6 +160,7 @@ def _compile(
     *,
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
+    preserved_attrs: Sequence[str],
     target: Target,
     optimize_numerics: bool,
     disable: Collection[str],
@@ -181,7 +190,9 @@ def _compile(
     chosen = find_compiler(target, compiler)
     _tell(progress, "capture", "capturing the model with torch.export")
     args = example_arguments(model, args, kwargs, methods)
-    program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)
+    program = capture(
+        model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, preserved_attrs=preserved_attrs
+    )
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")
     program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable)

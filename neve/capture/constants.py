@@ -42,6 +42,11 @@ class Constants:
             self._alive.append(tensor)
         return self._states[key]
 
+    @property
+    def states(self) -> tuple[StateVar, ...]:
+        """In the order in which they were declared."""
+        return tuple(self._states.values())
+
     def state(self, tensor: torch.Tensor) -> StateVar:
         return self._states[_key(tensor)]
 

@@ -20,6 +20,7 @@ from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
 from neve.capture.dynamic import for_export, named_symbols, widen
+from neve.capture.preserved import Attributes, Preserved, as_tree, leaves, of_program
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
@@ -55,6 +56,7 @@ def capture(
     *,
     dynamic_shapes: Any = None,
     methods: Mapping[str, Any] | None = None,
+    preserved_attrs: Sequence[str] = (),
 ) -> Program:
     """The Program of an nn.Module or ScriptModule (in evaluation mode), an ExportedProgram, or a path to a .pt2 file or
     a TorchScript archive (.pt, .ptl).
@@ -62,21 +64,28 @@ def capture(
     args, kwargs: example inputs of forward, by default those that came with a file; dynamic_shapes as for torch.export
     (an example size of 1 in a dynamic dim is fine).
     methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all
-    share constants and state. The constants share memory with the model: do not train it before the Program is
+    share constants and state. preserved_attrs: attributes that are read at run time, as of `neve.compile`.
+    The constants share memory with the model: do not train it before the Program is
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
     if is_scripted(model):
         from neve.capture.torchscript.capture import capture_scripted
 
-        return capture_scripted(model, wanted_methods(args, kwargs, dynamic_shapes, methods))
-    exported = (
-        [load_program(model, args, kwargs)]
-        if not isinstance(model, nn.Module)
-        else list(export_methods(model, args, kwargs, dynamic_shapes, methods))
-    )
-    if not isinstance(model, nn.Module) and methods:
+        return capture_scripted(model, wanted_methods(args, kwargs, dynamic_shapes, methods), preserved_attrs)
+    if isinstance(model, nn.Module):
+        preserved = Preserved(model, preserved_attrs)
+        calls = (args, kwargs, dynamic_shapes, methods)
+        try:
+            return _build_module(model, preserved, *calls)
+        except CaptureError:
+            if not preserved.implied:
+                raise
+        # numbers that are not named themselves, but their submodule, vary only where the model is able to
+        return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *calls)
+    if methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
-    return build(exported)
+    exported = load_program(model, args, kwargs)
+    return build([exported], of_program(exported.program, preserved_attrs))
 
 
 def is_scripted(model: Any) -> bool:
@@ -117,10 +126,14 @@ def wanted_methods(
     return wanted
 
 
-def build(exported: Sequence[Exported]) -> Program:
-    """The Program of methods that torch.export has captured."""
+def build(exported: Sequence[Exported], attributes: Attributes | None = None) -> Program:
+    """The Program of methods that torch.export has captured; what attributes hold is state even if no method writes
+    it.
+    """
     reasons: list[str] = []
     constants, symbols = Constants(), Symbols()
+    for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
+        constants.make_state(held.tensor, held.name)
     for e in exported:
         e.program = _decompose(e.program)
         for spec in e.program.graph_signature.output_specs:
@@ -131,7 +144,15 @@ def build(exported: Sequence[Exported]) -> Program:
     methods = {e.name: _method(e, constants, symbols, reasons) for e in exported}
     if reasons:
         raise CaptureError(list(dict.fromkeys(reasons)))
-    return Program(methods, dict(symbols.ranges))
+    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes or {}))
+
+
+def _trees(constants: Constants, attributes: Attributes) -> dict[str, trees.Tree]:
+    """The trees of attributes; state that is in none of them is one by its own name."""
+    states = {s: i for i, s in enumerate(constants.states)}
+    made = {path: as_tree(value, lambda t: states[constants.state(t)]) for path, value in attributes.items()}
+    known = {constants.state(held.tensor) for value in attributes.values() for held in leaves(value)}
+    return made | {s.name: {"leaf": i} for s, i in states.items() if s not in known and s.name not in made}
 
 
 def load_program(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
@@ -165,6 +186,18 @@ def export_methods(
         yield _export(
             model, name, tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
         )
+
+
+def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Program:
+    writes: list[str] = []
+    try:
+        with preserved.seen(writes):
+            exported = list(export_methods(model, *calls))
+    except CaptureError as error:
+        raise CaptureError([*dict.fromkeys(writes)] or error.reasons) from error
+    if writes:
+        raise CaptureError(list(dict.fromkeys(writes)))
+    return build(exported, preserved.attributes)
 
 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:

@@ -9,6 +9,8 @@ from typing import Any
 
 from neve.build.source import Source
 from neve.build.target import Target
+from neve.emit.header import header, plain, used_symbols
+from neve.emit.header import symbol as c_symbol
 from neve.emit.unit import (
     BASE,
     CallSite,
@@ -19,8 +21,9 @@ from neve.emit.unit import (
     header_closure,
     to_bytes,
 )
+from neve.ir import walk
 from neve.ir.graph import Method, Program, StateVar
-from neve.ir.index import Atom, Div, Index, Mod, Sym, show
+from neve.ir.index import Atom, Div, Index, Mod, Sym
 from neve.ir.types import Dim, Range
 from neve.plan.memory import Arena, assign, lifetimes
 from neve.plan.schedule import schedule
@@ -49,7 +52,7 @@ def emit(
 ) -> Emitted:
     """Plan every method for the target and write it as C, with the kernel that `pick` says where there are several."""
     unit = Unit(target, [str(s) for s in program.symbols])
-    states = _states(program)
+    states = walk.states(program)
     ranges = {str(s): r for s, r in program.symbols.items()}
     written: dict[str, tuple[Method, MethodWriter, list[str], Arena]] = {}
     for key, method in program.methods.items():
@@ -65,29 +68,17 @@ def emit(
     }
     layout = _Layout(states, needs, unit, max(threads, 1))
     text = _c_file(name, unit, written, layout, ranges, program)
-    files = {f"{name}.c": text, f"{name}.h": _h_file(name, written, layout, ranges), **header_closure(unit.headers)}
-    signature = _signature(name, written, layout, ranges, unit)
+    files = {
+        f"{name}.c": text,
+        f"{name}.h": header(
+            name, written, layout.size, layout.workspaces, ranges, list(layout.states), program.attributes
+        ),
+        **header_closure(unit.headers),
+    }
+    signature = _signature(name, written, layout, ranges, unit, program.attributes)
     return Emitted(
         Source(name, files, unit.weights.blob(), signature), {k: w.sites for k, (_, w, _, _) in written.items()}
     )
-
-
-def _states(program: Program) -> list[StateVar]:
-    """State in a fixed order: by first appearance over the methods."""
-    found: dict[StateVar, None] = {}
-
-    def walk(graph: Any) -> None:
-        for n in graph.nodes:
-            op: Any = n.op
-            if n.op.name in ("read_state", "write_state"):
-                found.setdefault(op.var)
-            for attr in ("then", "orelse", "cond", "body"):
-                if hasattr(op, attr):
-                    walk(getattr(op, attr))
-
-    for m in program.methods.values():
-        walk(m.graph)
-    return list(found)
 
 
 def _bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
@@ -179,16 +170,6 @@ class _Layout:
         )
 
 
-def _used_symbols(method: Method) -> list[str]:
-    seen: dict[str, None] = {}
-    for v in (*method.graph.inputs, *method.graph.outputs):
-        for d in v.shape:
-            if not isinstance(d, int):
-                for s in sorted(map(str, d.free_symbols)):
-                    seen.setdefault(s)
-    return list(seen)
-
-
 def _c_file(
     name: str,
     unit: Unit,
@@ -277,10 +258,10 @@ def _method(
     ranges: Mapping[str, Range],
     magic: str,
 ) -> list[str]:
-    symbol = f"{name}_{key}"
+    symbol = c_symbol(name, key)
     for var, at in layout.states.items():
         lines = [x.replace(f"@S{var.name}@", str(at - HEADER_BYTES)) for x in lines]
-    used = _used_symbols(method)
+    used = used_symbols(method)
     checks = []
     for s in used:
         r = ranges[s]
@@ -357,6 +338,23 @@ def _numel(shape: tuple[Dim, ...]) -> Index:
     return n
 
 
+def _state(name: str, layout: _Layout, magic: str) -> list[str]:
+    places = ", ".join(map(str, layout.states.values()))
+    return (
+        [
+            f"void *{name}_state({name} *ctx, int index)",
+            "{",
+            f"    static const int64_t places[] = {{{places}}};",
+            f"    if (!ctx || ctx->magic != {magic} || index < 0 || index >= {len(layout.states)}) return 0;",
+            "    return (char *)ctx + places[index];",
+            "}",
+            "",
+        ]
+        if layout.states
+        else []
+    )
+
+
 def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
     copies = [
         f"    memcpy((char *)ctx + {at}, ctx->weights + {layout.initial[s]}, {s.init.size * s.dtype.size});"
@@ -372,6 +370,7 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
         *copies,
         "}",
         "",
+        *_state(name, layout, magic),
         f"int {name}_init({name} *ctx, const void *weights, size_t size)",
         "{",
         "    if (!ctx || ((uintptr_t)ctx & 63)) return NEVE_BAD_POINTER;",
@@ -400,66 +399,8 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
     ]
 
 
-def _h_file(
-    name: str,
-    written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
-    layout: _Layout,
-    ranges: Mapping[str, Range],
-) -> str:
-    guard = f"{name.upper()}_H"
-    out = [
-        f"/* {name}.h: generated by neve; neve.h tells how to use it. */",
-        f"#ifndef {guard}",
-        f"#define {guard}",
-        '#include "neve.h"',
-        "",
-        "#ifdef __cplusplus",
-        'extern "C" {',
-        "#endif",
-        f"typedef struct {name} {name};",
-        "",
-        f"NEVE_API size_t {name}_context_size(void); /* {layout.size} */",
-        f"NEVE_API int {name}_init({name} *ctx, const void *weights, size_t size);",
-        f"NEVE_API void {name}_reset({name} *ctx);",
-        f"NEVE_API const char *{name}_strerror(int code);",
-        "",
-    ]
-    for key, (method, writer, _, _) in written.items():
-        graph, symbol = method.graph, f"{name}_{key}"
-        out += ["typedef struct {"]
-        out += [f"    const void *in{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.inputs)]
-        out += [f"    void *out{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.outputs)]
-        for s in _used_symbols(method):
-            r = ranges[s]
-            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max} */")
-        work = layout.workspaces.get(key)
-        note = f"{_plain(work)} bytes, 64-byte aligned" if work is not None else "not used: NULL"
-        out += [
-            f"    void *workspace; /* {note} */",
-            "    int64_t workspace_size;",
-            f"}} {symbol}_io;",
-            f"NEVE_API int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p);",
-        ]
-        out += [f"/* NEVE_RAISED + {k}: {m.replace('*/', '')} */" for k, m in enumerate(writer.messages)]
-        out.append("")
-    out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
-    return "\n".join(out)
-
-
-def _plain(i: Index) -> str:
-    """An Index as the text of a Python expression in the symbols' names."""
-
-    def atom(a: Atom) -> str:
-        if isinstance(a, Sym):
-            return a.name
-        assert isinstance(a, (Div, Mod))
-        return f"(({show(a.num, atom)}) {'//' if isinstance(a, Div) else '%'} ({show(a.den, atom)}))"
-
-    return show(i, atom)
-
-
 def _dim(d: Dim) -> int | str:
-    return d if isinstance(d, int) else _plain(Index.of(d))
+    return d if isinstance(d, int) else plain(Index.of(d))
 
 
 def _signature(
@@ -468,6 +409,7 @@ def _signature(
     layout: _Layout,
     ranges: Mapping[str, Range],
     unit: Unit,
+    attributes: Mapping[str, Any],
 ) -> dict[str, Any]:
     methods = {}
     for key, (method, writer, _, _) in written.items():
@@ -475,7 +417,7 @@ def _signature(
         scalars = method.scalars or (None,) * len(graph.inputs)
         work = layout.workspaces.get(key)
         methods[key] = {
-            "symbol": f"{name}_{key}",
+            "symbol": c_symbol(name, key),
             "inputs": [
                 {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
                 for v, s in zip(graph.inputs, scalars, strict=True)
@@ -483,9 +425,9 @@ def _signature(
             "outputs": [
                 {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs
             ],
-            "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in _used_symbols(method)],
+            "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in used_symbols(method)],
             "guards": [],
-            "workspace": _plain(work) if work is not None else 0,
+            "workspace": plain(work) if work is not None else 0,
             "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
             "raises": writer.messages,
@@ -500,6 +442,7 @@ def _signature(
         "threads": layout.threads,
         "methods": methods,
         "state": state,
+        "attributes": dict(attributes),
         "context_size": layout.size,
         "weights_size": unit.weights.size,
     }

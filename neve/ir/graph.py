@@ -149,10 +149,17 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Methods that share constants and state. symbols gives the range of every size symbol."""
+    """Methods that share constants and state. symbols gives the range of every size symbol.
+
+    state holds the state variables that the program has even where no method uses them; attributes describes what the
+    model has in them, dotted path → JSON tree (see `neve.runtime.signature`) whose leaves are numbers of entries of
+    state.
+    """
 
     methods: Mapping[str, Method]
     symbols: Mapping[sympy.Symbol, Range] = field(default_factory=dict)
+    state: tuple[StateVar, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def map(self, f: Any) -> Program:
         """The program with f applied to each method's graph; self if no graph changed."""

@@ -70,6 +70,7 @@ class _Parser(Tokens):
         while self.accept("state"):
             name, array, t = self.declared("$", contents, self.states)
             self.states[name] = StateVar(name, array, t.dtype)
+        attributes = self.attributes(len(self.states)) if self.accept("attributes") else {}
         methods: dict[str, Method] = {}
         while self.accept("method"):
             kind, _, line = self.tokens[self.at]
@@ -92,7 +93,22 @@ class _Parser(Tokens):
             methods[name] = Method(graph, about.get("in_tree", {}), about.get("out_tree", {}), scalars)
         if not methods:
             self.fail("a program has methods")
-        return Program(methods, symbols)
+        return Program(methods, symbols, tuple(self.states.values()), attributes)
+
+    def attributes(self, states: int) -> dict[str, Any]:
+        """The JSON trees of attributes, whose leaves are below the number of states."""
+        line = self.line
+        found = self.json(0)
+
+        def fits(tree: Any) -> bool:
+            if isinstance(tree, dict) and "leaf" in tree:
+                return type(tree["leaf"]) is int and 0 <= tree["leaf"] < states
+            inner = [*tree.values()] if isinstance(tree, dict) else tree if isinstance(tree, list) else []
+            return all(map(fits, inner))
+
+        if not isinstance(found, dict) or not fits(found):
+            self.fail(f"wanted attributes as an object with leaves of {states} states", line)
+        return found
 
     def symbol_range(self) -> tuple[sympy.Symbol, Range]:
         s = self.symbol(self.take("word", "a symbol"))

@@ -3,6 +3,7 @@
     symbols s0: 1..64, s1: 2..
     const @layer1.weight: float32[64, 3, 7, 7]  # density 0.25
     state $cache: float32[1, 8]
+    attributes {"layer1.cache": {"leaf": 0}}
 
     method forward {"in_tree": …}
     graph(%x: float32[s0, 3, 224, 224]) {
@@ -80,6 +81,8 @@ def print_program(program: Program) -> str:
         )
     head += [f"const {_name('@', names[c])}: {type_text(c.type)}{_density(c)}" for c in constants(program)]
     head += [f"state {_name('$', names[s])}: {type_text(s.type)}" for s in states(program)]
+    if program.attributes:
+        head.append(f"attributes {json.dumps(dict(program.attributes), ensure_ascii=True)}")
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
         about = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}

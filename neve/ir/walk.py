@@ -89,8 +89,8 @@ def constants(program: Program) -> list[ConstTensor]:
 
 
 def states(program: Program) -> list[StateVar]:
-    """Every state variable that a method reads or writes, once, in order of first use."""
-    return _referenced(program, StateVar)
+    """The program's own state variables, then others that a method reads or writes, once, in order of first use."""
+    return list(dict.fromkeys((*program.state, *_referenced(program, StateVar))))
 
 
 def _referenced(program: Program, kind: type[Any]) -> list[Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from neve.errors import InputError, NeveError
+from neve.errors import NeveError
+from neve.runtime.attributes import MISSING, Attributes, StateView, lookup
 from neve.runtime.call import Entry, fast_path
 from neve.runtime.context import Context
 from neve.runtime.native import Bytes, NativeLibrary, default_threads
 from neve.runtime.signature import Signature, read_signature
-from neve.runtime.tensors import NUMPY, is_torch, torch_module
 from neve.runtime.trees import builder
 
 
@@ -44,54 +44,12 @@ class Method:
         return f"<method {self.signature}>"
 
 
-class StateView(MutableMapping[str, Any]):
-    """A module's state by name: reading gives a numpy copy, assigning takes an array or tensor of its dtype and
-    shape.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._states = context.signature.state
-
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        view = self._view(name)
-        with self._context.lock:
-            return view.copy()
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        view = self._view(name)
-        if is_torch(value):
-            value = value.detach().cpu()
-            bits = value.dtype == torch_module().bfloat16
-            value = value.view(torch_module().int16).numpy().view(np.uint16) if bits else value.numpy()
-        value = np.asarray(value)
-        if value.dtype != view.dtype or value.shape != view.shape:
-            got, wanted = f"{value.dtype} {list(value.shape)}", f"{view.dtype} {list(view.shape)}"
-            raise InputError(f"state {name!r}: got {got}, wanted {wanted}")
-        with self._context.lock:
-            view[...] = value
-
-    def __delitem__(self, name: str) -> None:
-        raise NeveError("state cannot be removed; module.reset() restores its initial content")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __repr__(self) -> str:
-        return repr({name: self[name] for name in self})
-
-    def _view(self, name: str) -> np.ndarray[Any, Any]:
-        if name not in self._states:
-            raise KeyError(f"no state {name!r}; there is {', '.join(self._states) or 'none'}")
-        state = self._states[name]
-        return self._context.state(name).view(NUMPY[state.dtype]).reshape(state.shape)
-
-
 class Module:
     """A compiled program: call it, or its other methods by name; `reset()` and `state` for models that remember.
+
+    The model's attributes that are read at run time (`preserved_attrs` of `neve.compile`, and what its methods write)
+    are attributes here, too: `module.sub.scale = 2.0`; see `Attributes`. A name that this class has already is reached
+    by `module.attributes["name"]` alone.
 
     One module runs one call at a time: calls from several Python threads wait for each other. `clone()` gives another
     module on the same weights whose calls run beside this one's. `artifact` is what it was opened from, if anything.
@@ -103,7 +61,7 @@ class Module:
         self.name = context.signature.name
         self.artifact: Any = None
         self.methods = {name: Method(Entry(context, m)) for name, m in context.signature.methods.items()}
-        self.state = StateView(context)
+        self.state, self.attributes = StateView(context), Attributes(context)
         self._forward = self.methods.get("forward") or next(iter(self.methods.values()))
         for name, method in self.methods.items():
             if name not in self.__dict__ and not hasattr(type(self), name):
@@ -114,8 +72,22 @@ class Module:
         return (method.fast or method)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
+        attributes = self.__dict__.get("attributes")
+        if attributes is not None and (found := lookup(attributes, name)) is not MISSING:
+            return found
         methods = ", ".join(self.__dict__.get("methods", {}))
         raise AttributeError(f"this module has no method or attribute {name!r}; its methods are {methods}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        attributes = self.__dict__.get("attributes", {})
+        if name in self.__dict__ or hasattr(type(self), name) or not attributes:
+            object.__setattr__(self, name, value)
+        elif name in attributes:
+            attributes[name] = value
+        elif any(k.startswith(f"{name}.") for k in attributes):
+            raise AttributeError(f"{name} is a submodule of the model: set its attributes ({name}.…)")
+        else:
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return "\n".join([f"<neve module {self.name}>", *(f"  {m.signature}" for m in self.methods.values())])

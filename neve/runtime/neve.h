@@ -6,11 +6,16 @@
  *     int         NAME_init(NAME *ctx, const void *weights, size_t size);        size: exactly that of the weights file
  *     int         NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_parallel *p);    likewise each other method
  *     void        NAME_reset(NAME *ctx);      all state back to its initial content
+ *     void       *NAME_state(NAME *ctx, int index);    a state tensor in place; only models that have state have this
  *     const char *NAME_strerror(int code);
  *
  * Weights: 64-byte aligned, only read, must outlive the context, may be shared by any number of contexts and threads.
  * Contexts are independent of each other; calls on one context must not overlap in time.
  * Functions return NEVE_OK or an error code; a call that is refused has written nothing.
+ *
+ * State: index is one of the NAME_STATE_<name> of the header, which has the dtype and shape of each. Between calls the
+ * host may read it and write it: settings that the model reads at run time, weights that were kept changeable, and what
+ * one call leaves for the next. NAME_reset gives all of it its initial content.
  *
  * NAME_<method>_io holds, in this order, each in a slot of 8 bytes (of the pointer's size on 32-bit targets for pointers):
  * a const pointer for each input, a pointer for each output, an int64_t for each symbolic size, void *workspace and

@@ -2,6 +2,7 @@
 
 {"abi": 1, "name": NAME, "context_size": bytes, "weights_size": bytes, "methods": {name: METHOD},
  "state": [{"name", "dtype", "shape": [int], "offset": bytes into the context}],
+ "attributes": {dotted path: TREE of state} (optional),
  "threads": for how many threads a call has scratch memory (optional, 8)}
 METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
@@ -12,6 +13,8 @@ SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
 TREE   = {"leaf": i} | {"leaf": i, "as": "int", "float" or "bool"} (an output that is returned as that Python type) |
          {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
          {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
+         A leaf of state is the number of a state; "as" says that it is a number there, and "view": [offset, [size],
+         [stride]] (in elements) that the attribute is a part of it.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ class Signature:
     name: str
     methods: dict[str, MethodSignature]
     state: dict[str, State]
+    attributes: dict[str, Tree]
     context_size: int
     weights_size: int
     threads: int
@@ -113,7 +117,11 @@ def read_signature(data: Any) -> Signature:
     states = [_state(_Reader(s, "state"), context) for s in top.items("state")]
     name = top.text("name", identifier=True)
     threads = max(1, top.integer("threads")) if "threads" in top.data else _THREADS
-    return Signature(name, methods, {s.name: s for s in states}, context, top.integer("weights_size"), threads)
+    given = top.mapping("attributes") if "attributes" in top.data else {}
+    attributes = {str(path): _attribute(tree, states, f"attribute {path!r}") for path, tree in given.items()}
+    return Signature(
+        name, methods, {s.name: s for s in states}, attributes, context, top.integer("weights_size"), threads
+    )
 
 
 def _method(name: str, read: _Reader) -> MethodSignature:
@@ -166,6 +174,50 @@ def _state(read: _Reader, context: int) -> State:
             f"{read.where} {made.name!r} lies outside the context of {context} bytes, or is not aligned"
         )
     return made
+
+
+def _attribute(tree: Any, states: list[State], where: str, depth: int = 0) -> Tree:
+    """The tree of an attribute, after a check of its form and of its places in the state."""
+    kind, value = next(iter(tree.items()), ("", None)) if isinstance(tree, dict) else ("", None)
+    if kind == "leaf":
+        _leaf(tree, states, where)
+    elif kind in ("tuple", "list") and isinstance(value, list) and len(tree) == 1 and depth < 50:
+        for t in value:
+            _attribute(t, states, where, depth + 1)
+    elif kind == "dict" and isinstance(value, dict) and len(tree) == 1 and depth < 50:
+        for t in value.values():
+            _attribute(t, states, where, depth + 1)
+    elif kind not in ("none", "const") or _leaves(tree, where):
+        raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict; got {str(tree)[:60]}")
+    return tree  # type: ignore[no-any-return]
+
+
+def _leaf(leaf: dict[str, Any], states: list[State], where: str) -> None:
+    index, kind, view = leaf["leaf"], leaf.get("as"), leaf.get("view")
+    if leaf.keys() - {"leaf", "as", "view"} or type(index) is not int or not 0 <= index < len(states):
+        raise ArtifactError(f"{where}: wanted the number of one of {len(states)} states, got {str(leaf)[:60]}")
+    state = states[index]
+    number = {"int": "int64", "float": "float64", "bool": "bool"}
+    if kind is not None and (view is not None or state.shape or number.get(kind) != state.dtype):
+        raise ArtifactError(f"{where}: {state.dtype} {list(state.shape)} is no {kind}")
+    if view is None:
+        return
+    sizes = [view[0], *view[1], *view[2]] if _is_view(view) else [-1]
+    if not all(type(n) is int and 0 <= n < _LARGEST for n in sizes):
+        raise ArtifactError(f"{where}: wanted a view [offset, [size], [stride]], got {str(view)[:60]}")
+    last = view[0] + sum((n - 1) * s for n, s in zip(view[1], view[2], strict=True))
+    if 0 not in view[1] and last >= math.prod(state.shape):
+        raise ArtifactError(f"{where}: the view {str(view)[:60]} lies outside {list(state.shape)}")
+
+
+def _is_view(view: Any) -> bool:
+    return (
+        isinstance(view, list)
+        and len(view) == 3
+        and isinstance(view[1], list)
+        and isinstance(view[2], list)
+        and len(view[1]) == len(view[2]) <= 64
+    )
 
 
 def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:

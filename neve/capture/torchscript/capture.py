@@ -24,24 +24,29 @@ from neve.errors import CaptureError
 from neve.ir.graph import Method, Program
 
 
-def capture_scripted(model: Any, wanted: Mapping[str, Mapping[str, Any]]) -> Program:
+def capture_scripted(
+    model: Any, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str] = ()
+) -> Program:
     """The Program of a ScriptModule or of the archive at a path.
 
-    wanted: method → {"args", "kwargs", "dynamic_shapes"}. CaptureError with every reason.
+    wanted: method → {"args", "kwargs", "dynamic_shapes"}; preserved_attrs: attributes that are read at run time.
+    CaptureError with every reason.
     """
-    scripted, entries = interpreted(model, wanted)
-    program = build([_export(scripted, e) for e in entries])
+    scripted, entries = interpreted(model, wanted, preserved_attrs)
+    program = build([_export(scripted, e) for e in entries], scripted.attributes)
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
-def interpreted(model: Any, wanted: Mapping[str, Mapping[str, Any]]) -> tuple[Scripted, list[Entry]]:
+def interpreted(
+    model: Any, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str] = ()
+) -> tuple[Scripted, list[Entry]]:
     """The recordings of the wanted methods, and their example calls with no dynamic size of 1."""
     entries = []
     archive = archive_of(model)
     for name, spec in wanted.items():
         args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
         entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes")))
-    return interpret(archive, entries), entries
+    return interpret(archive, entries, preserved_attrs), entries
 
 
 def bundled_inputs(model: Any, method: str) -> tuple[Any, ...] | None:

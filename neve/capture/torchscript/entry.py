@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from neve.capture.torchscript.archive import Archive, read_archive, refused_clas
 from neve.capture.torchscript.arguments import Arguments, plain
 from neve.capture.torchscript.changes import Changes
 from neve.capture.torchscript.instance import Instance
+from neve.capture.torchscript.kept import attributes, preserve
 from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.model import Entry, Model, Settled
 from neve.capture.torchscript.replay import Recording, Replay, Weights
@@ -38,6 +39,7 @@ class Scripted:
     recordings: dict[str, Recording]
     weights: Weights
     settled: Settled
+    attributes: Mapping[str, Any]
 
     def replay(self, name: str) -> Replay:
         return Replay(self.recordings[name], self.weights)
@@ -59,13 +61,16 @@ def saved(model: Any) -> bytes:
     return buffer.getvalue()
 
 
-def interpret(archive: Archive, entries: Sequence[Entry]) -> Scripted:
-    """All entries, interpreted. CaptureError with every reason."""
+def interpret(archive: Archive, entries: Sequence[Entry], preserved: Sequence[str] = ()) -> Scripted:
+    """All entries, interpreted; preserved names attributes that are state in any case. CaptureError with every
+    reason.
+    """
     refused = refused_classes(archive)
     if refused:
         raise CaptureError(refused)
     model = Model(archive)
     settled = Settled()
+    kept = preserve(model, settled, preserved)
     for _ in range(MAX_ROUNDS):
         before = settled.size()
         recordings: dict[str, Recording] = {}
@@ -77,7 +82,7 @@ def interpret(archive: Archive, entries: Sequence[Entry]) -> Scripted:
             continue
         if reasons:
             raise CaptureError(list(dict.fromkeys(reasons)))
-        return Scripted(recordings, Weights(tensors), settled)
+        return Scripted(recordings, Weights(tensors), settled, attributes(model, settled, kept))
     raise CaptureError("the state of the model does not settle: from call to call its attributes change in new ways")
 
 

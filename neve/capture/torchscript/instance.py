@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from neve.capture.torchscript.model import Model, Place, Settled, tensor_key
+from neve.capture.torchscript.model import Model, Place, Settled, tensor_key, whole_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.tape import ATEN, Recorder
 from neve.capture.torchscript.values import Num, Refusal, Var, content
@@ -53,8 +53,12 @@ class Instance:
 
     def _entry(self, owner: Any, key: Any, value: Any) -> Any:
         """An entry of a container: state is read, all else copied."""
-        place = (id(owner), key)
+        return self._at((id(owner), key), value)
+
+    def _at(self, place: Place, value: Any) -> Any:
         if place not in self.settled.state:
+            if isinstance(value, tuple):
+                return tuple(self._at((*place, i), v) for i, v in enumerate(value))
             return self._copy(value)
         tensor = self.settled.state[place]
         path = self.model.path(place)
@@ -87,7 +91,7 @@ class Instance:
 
     def _view_of_storage(self, tensor: torch.Tensor, path: str) -> Var:
         """A tensor that shares memory with others, some of which are written: all are views of the whole memory."""
-        whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+        whole = whole_of(tensor)
         key = ("whole", tensor_key(whole))
         if any(k[0] == "whole" and k[1][0] == key[1][0] and k != key for k in self.by_key if k[0] == "whole"):
             raise Refusal(f"{path} shares memory with tensors of another type, and the model writes it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,19 @@ class Model:
 
     def path(self, place: Place) -> str:
         """Where an entry of a container is, dotted."""
-        return f"{self.paths[place[0]]}.{place[1]}".lstrip(".")
+        return ".".join(map(str, (self.paths[place[0]], *place[1:]))).lstrip(".")
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every tensor of the root, once for each dotted path, which of a submodule with two names is the first."""
+        stack: list[tuple[str, Any]] = [("", self.archive.root)]
+        seen: set[int] = set()
+        while stack:
+            path, value = stack.pop()
+            if isinstance(value, torch.Tensor):
+                yield path, value
+            elif id(value) not in seen:
+                seen |= {id(value)} if isinstance(value, (Obj, list, dict)) else set()
+                stack += [(f"{path}.{key}".lstrip("."), part) for key, part in reversed(parts_of(value))]
 
     def method(self, name: str) -> Function:
         """CaptureError if the model has no such method."""
@@ -84,6 +97,11 @@ def parts_of(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, dict):
         return list(value.items())
     return list(enumerate(value)) if isinstance(value, (list, tuple)) else []
+
+
+def whole_of(t: torch.Tensor) -> torch.Tensor:
+    """All of the memory that a tensor is in, as a tensor of one dim."""
+    return torch.empty(0, dtype=t.dtype).set_(t.untyped_storage())
 
 
 def tensor_key(t: torch.Tensor) -> Any:
