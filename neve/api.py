@@ -177,6 +177,8 @@ def _compile(
     from neve.emit.unit import best_by_analysis
     from neve.passes.pipeline import optimize
 
+    if isinstance(preserved_attrs, str):
+        raise TypeError(f"preserved_attrs: got the str {preserved_attrs!r}, wanted a list of names")
     if not name.isidentifier() or not name.isascii():
         raise NeveError(f"name {name!r} must be a C identifier: it prefixes every function of the library")
     seconds: dict[str, float] = {}

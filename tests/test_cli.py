@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import neve
 from neve.build.target import native
 from neve.cli.app import run
 
@@ -77,6 +78,16 @@ def told(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
     captured = capsys.readouterr()
     assert captured.err == ""
     return json.loads(captured.out)
+
+
+def test_a_preserved_attribute_is_changeable_and_an_unknown_one_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, path = f"{folder}/cli_models.py:net", tmp_path / "kept.neve"
+    made = told(capsys, "compile", spec, "-o", path, "--preserve", "3.bias", "--preserve", "1")
+    assert made["state"]["3.bias"] == ["float32", [4]]
+    assert neve.load(path).attributes["3.bias"].shape == (4,)
+    assert "Unknown name: 9" in refused(capsys, 1, "compile", spec, "-o", path, "--preserve", "9")
 
 
 def refused(capsys: pytest.CaptureFixture[str], code: int, *argv: object) -> str:

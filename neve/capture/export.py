@@ -68,20 +68,31 @@ def capture(
     The constants share memory with the model: do not train it before the Program is
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
+    try:
+        return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
+    except CaptureError as error:
+        if preserved_attrs and any("depends on" in r for r in error.reasons):
+            names = ", ".join(preserved_attrs)
+            hint = f"a number that is preserved ({names}) is known at run time only: no size may depend on it"
+            raise CaptureError([*error.reasons, hint]) from error
+        raise
+
+
+def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
     if is_scripted(model):
         from neve.capture.torchscript.capture import capture_scripted
 
-        return capture_scripted(model, wanted_methods(args, kwargs, dynamic_shapes, methods), preserved_attrs)
+        return capture_scripted(model, wanted_methods(*call), preserved_attrs)
     if isinstance(model, nn.Module):
         preserved = Preserved(model, preserved_attrs)
-        calls = (args, kwargs, dynamic_shapes, methods)
         try:
-            return _build_module(model, preserved, *calls)
+            return _build_module(model, preserved, *call)
         except CaptureError:
             if not preserved.implied:
                 raise
         # numbers that are not named themselves, but their submodule, vary only where the model is able to
-        return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *calls)
+        return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *call)
+    args, kwargs, _, methods = call
     if methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
     exported = load_program(model, args, kwargs)

@@ -127,6 +127,14 @@ def compile_(
         list[str] | None,
         typer.Option("--disable", metavar="PASS", help="Leave out a pass; an unknown name lists all."),
     ] = None,
+    preserve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--preserve",
+            metavar="NAME",
+            help="An attribute (a.b.scale) or submodule to keep changeable at run time.",
+        ),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Only passes that keep every bit.")] = False,
     tune: Annotated[
         float, typer.Option("--tune", metavar="SECONDS", help="Measure so long which kernels are fastest here.", min=0)
@@ -168,6 +176,7 @@ def compile_(
             "target": target,
             "optimize_numerics": not exact,
             "disable": tuple(disable or ()),
+            "preserved_attrs": tuple(preserve or ()),
             "name": name or _identifier(output.stem),
             "compiler": compiler,
             "progress": report_progress,

@@ -121,7 +121,7 @@ class Attributes(MutableMapping[str, Any]):
             view = self._view(tree)
             if "as" in tree:
                 wanted = Tensor(where, self._dtype(tree), (), tree["as"])
-                array = prepare(value, wanted, "attributes")[2]
+                array = prepare(value, wanted, "attribute")[2]
             else:
                 array = _as_array(value, view, f"attribute {where!r}")
                 if not view.flags.writeable:

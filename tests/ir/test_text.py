@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -114,6 +115,21 @@ def test_program_round_trip_with_equal_constant_names() -> None:
     for name in program.methods:
         node = again.methods[name].graph.nodes[0]
         np.testing.assert_array_equal(node.op.tensor.array, program.methods[name].graph.nodes[0].op.tensor.array)  # type: ignore[attr-defined]
+
+
+def test_attributes_and_unused_state_round_trip() -> None:
+    used, unused = (StateVar(n, np.arange(3, dtype=np.float32), f32) for n in ("used", "unused"))
+    b = GraphBuilder()
+    graph = b.build([b(make("read_state", var=used))])
+    tree = {"a.b": {"tuple": [{"leaf": 0, "view": [1, [2], [1]]}, {"const": 'x"y'}]}, "n": {"leaf": 1}}
+    program = Program({"forward": Method(graph)}, {}, (unused, used), tree)
+    text, arrays = print_program(program), {"used": used.init, "unused": unused.init}
+    again = parse_program(text, {}, arrays)
+    assert print_program(again) == text
+    assert [s.name for s in again.state] == ["unused", "used"] and again.attributes == tree
+    for wrong in ('{"a": {"leaf": 2}}', '{"a": {"tuple": [{"leaf": -1}]}}', "[]"):
+        with pytest.raises(TextError, match="line 3: wanted attributes"):
+            parse_program(re.sub(r"attributes .*", f"attributes {wrong}", text), {}, arrays)
 
 
 @pytest.mark.parametrize(

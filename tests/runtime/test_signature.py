@@ -62,6 +62,12 @@ def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
         (("state", 0, "offset"), 3, "not aligned"),
         (("state", 0, "shape"), [2**40], "outside the context"),
         (("context_size",), -1, "whole number"),
+        (("attributes",), {"n": {"leaf": 1}}, "number of one of 1 states"),
+        (("attributes",), {"n": {"leaf": 0, "as": "float"}}, "is no float"),
+        (("attributes",), {"n": {"leaf": 0, "view": [0, [2], [1]]}}, "lies outside"),
+        (("attributes",), {"n": {"leaf": 0, "view": [0, [1], [-1]]}}, "wanted a view"),
+        (("attributes",), {"n": {"tuple": [{"object": 3}]}}, "a tree is one of"),
+        (("attributes",), {"n": {"leaf": 0, "more": 1}}, "number of one of 1 states"),
     ],
 )
 def test_what_is_wrong_is_named(path: tuple[Any, ...], value: Any, message: str) -> None:

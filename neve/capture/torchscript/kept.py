@@ -28,7 +28,7 @@ def preserve(model: Model, settled: Settled, names: Sequence[str]) -> dict[str, 
     for name in names:
         owner, key, value = _find(model, name)
         try:
-            if owner is not None and name in _methods(model, owner, key):
+            if owner is not None and key in model.sources.cls(owner.cls).methods:
                 raise CaptureError(f"{name} is a method: name it in methods=, with example inputs")
             if owner is None or value is MISSING:
                 missing.append(name)
@@ -85,10 +85,6 @@ def _find(model: Model, name: str) -> tuple[Obj | None, str, Any]:
     for part in folders:
         owner = owner.attrs.get(part) if isinstance(owner, Obj) else None
     return (owner, last, owner.attrs.get(last, MISSING)) if isinstance(owner, Obj) else (None, last, MISSING)
-
-
-def _methods(model: Model, owner: Obj, key: str) -> set[str]:
-    return {key} & model.sources.cls(owner.cls).methods.keys() if owner is model.archive.root else set()
 
 
 def _hold(settled: Settled, owner: Obj, key: str, value: Any, path: str) -> Any:
