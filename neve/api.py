@@ -52,6 +52,7 @@ def compile(
     threads: int | None = None,
     optimize_numerics: bool = True,
     disable: Collection[str] = (),
+    prepack: bool = False,
     tune: bool | float = False,
     verify: bool = True,
     name: str = "model",
@@ -71,6 +72,8 @@ def compile(
         be preserved where a size or a step of the capture depends on it.
     threads: on how many threads a call runs (default: as many as processors); the results do not depend on it.
     optimize_numerics: False leaves out every pass that may change rounding; disable: names of passes to leave out.
+    prepack: show packed parameters, and the clamps and sums that ops take up, in the graph: the form that a user of
+        optimize_for_mobile knows. The results are the same.
     tune: measure the best kernels of every layer on this machine and keep what is found in the cache; True for 10
         seconds of it, or how many; building the candidates comes on top.
     verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has
@@ -95,6 +98,7 @@ def compile(
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
+        prepack=prepack,
         tune=10.0 if tune is True else float(tune),
         name=name,
         compiler=compiler,
@@ -135,6 +139,7 @@ def build_artifact(
         target=parse_target(target),
         optimize_numerics=optimize_numerics,
         disable=disable,
+        prepack=False,
         tune=0.0,
         name=name,
         compiler=compiler,
@@ -164,6 +169,7 @@ def _compile(
     target: Target,
     optimize_numerics: bool,
     disable: Collection[str],
+    prepack: bool,
     tune: float,
     name: str,
     compiler: str | None,
@@ -197,7 +203,7 @@ def _compile(
     )
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")
-    program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable)
+    program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable, prepack=prepack)
     lap("optimize")
     _tell(progress, "plan", "choosing kernels and packing weights")
     most = max(threads or 1, MAX_THREADS)

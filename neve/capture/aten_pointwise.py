@@ -8,6 +8,7 @@ from neve.capture.aten import aten
 from neve.capture.context import INT_TO_FLOAT, Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import DType
+from neve.ops.activation import Dropout
 from neve.ops.elementary import Polygamma
 
 UNARY = (
@@ -275,7 +276,7 @@ def dropout(c: Context, x: Value, p: float, train: bool) -> Value:
         raise Refusal(
             "dropout in training mode is random: use self.training for its flag (capture is in evaluation mode)"
         )
-    return x
+    return c(Dropout(float(p)), x)
 
 
 @aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device")

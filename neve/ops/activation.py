@@ -82,6 +82,38 @@ class Clamp(Pointwise):
 
 
 @dataclass(frozen=True)
+class AddRelu(Pointwise):
+    """max(x + y, 0), NaN staying: the sum is rounded first, as add and relu after one another do."""
+
+    name = "add_relu"
+    arity = 2
+    dtypes = "fi"
+
+    def reference(self, *inputs: np.ndarray) -> Any:
+        x, y = inputs
+        return np.maximum(x + y, x.dtype.type(0))
+
+    def scalar(self, *args: Expr) -> Expr:
+        return clamped(call("add", *args), 0, None)
+
+
+@dataclass(frozen=True)
+class Dropout(Pointwise):
+    """The input: dropout with that probability, turned off by evaluation mode. `remove_dropout` removes it."""
+
+    name = "dropout"
+    arity = 1
+    dtypes = "fib"
+    p: float = 0.5
+
+    def reference(self, *inputs: np.ndarray) -> Any:
+        return inputs[0]
+
+    def scalar(self, *args: Expr) -> Expr:
+        return args[0]
+
+
+@dataclass(frozen=True)
 class Hardsigmoid(Pointwise):
     """clamp(x + 3, 0, 6) / 6."""
 

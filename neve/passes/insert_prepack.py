@@ -27,7 +27,9 @@ def insert(node: Node, rw: Rewriter) -> Value | None:
         return None
     if any(rw.array(v) is None for v in node.inputs[1:]):
         return rw.miss(f"the parameters of {op.name} are not constant")
-    return rw.emit(packed, node.inputs[0], *rw.emit_all(Prepack(op.name), *node.inputs[1:]))
+    return rw.emit(
+        packed, node.inputs[0], *rw.emit_all(Prepack(op.name), *node.inputs[1:], name=f"{node.output.name}_packed")
+    )
 
 
 PASS = rules_pass("insert_prepack", Exactness.EXACT, insert)

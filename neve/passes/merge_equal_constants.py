@@ -19,7 +19,7 @@ _SAMPLE = 16
 
 def run(program: Program, log: Log) -> Program:
     same = _equal(constants(program), log)
-    return program.map(lambda graph: _replaced(graph, same)) if same else program
+    return program.map(lambda graph: replaced(graph, same)) if same else program
 
 
 def _equal(tensors: list[ConstTensor], log: Log) -> dict[ConstTensor, ConstTensor]:
@@ -46,10 +46,11 @@ def _fingerprint(a: np.ndarray) -> bytes:
     return flat[:: max(1, flat.size // _SAMPLE)].tobytes()
 
 
-def _replaced(graph: Graph, same: dict[ConstTensor, ConstTensor]) -> Graph:
+def replaced(graph: Graph, same: dict[ConstTensor, ConstTensor]) -> Graph:
+    """The graph with other constants in the place of some; the same object if it has none of them."""
     nodes = []
     for n in graph.nodes:
-        op = map_subgraphs(n.op, lambda g: _replaced(g, same))
+        op = map_subgraphs(n.op, lambda g: replaced(g, same))
         op = map_attributes(op, lambda v: same.get(v, v) if isinstance(v, ConstTensor) else v)
         nodes.append(n if op is n.op else Node(op, n.inputs, n.outputs, n.origin))
     return (

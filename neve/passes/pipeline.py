@@ -23,8 +23,10 @@ from neve.passes import (
     fold_constants,
     fold_pad,
     fold_ranges,
+    fuse_add_relu,
     fuse_clamps,
     fuse_prepacked_clamps,
+    hoist_packed_params,
     index_to_view,
     insert_prepack,
     linear_on_views,
@@ -35,6 +37,7 @@ from neve.passes import (
     recognize_attention,
     recognize_norms,
     remove_dead_code,
+    remove_dropout,
     remove_identities,
     sink_constants,
 )
@@ -51,6 +54,7 @@ class Repeat:
 
 
 PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
+    remove_dropout.PASS,
     remove_dead_code.PASS,
     Repeat(
         (
@@ -106,7 +110,9 @@ PREPACK: tuple[Pass | ProgramPass | Repeat, ...] = (
             fuse_prepacked_clamps.PASS,
         )
     ),
+    fuse_add_relu.PASS,
     merge_equal_constants.PASS,
+    hoist_packed_params.PASS,
 )
 """Run after the pipeline where packed parameters and fused clamps should be visible in the graph."""
 

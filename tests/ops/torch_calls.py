@@ -107,6 +107,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "gelu_tanh": lambda op, x: F.gelu(x, approximate="tanh"),
     "silu": lambda op, x: F.silu(x),
     "mish": lambda op, x: F.mish(x),
+    "add_relu": lambda op, x, y: torch.relu(x + y),
+    "dropout": lambda op, x: F.dropout(x, op.p, training=False),
     "clamp": lambda op, x: torch.clamp(x, op.min, op.max),
     "hardsigmoid": lambda op, x: F.hardsigmoid(x),
     "hardswish": lambda op, x: F.hardswish(x),
