@@ -19,7 +19,8 @@ from neve.runtime.loader import Module
 if TYPE_CHECKING:
     from neve.build.toolchain import Compiler
     from neve.emit.unit import Pick
-    from neve.ir.graph import Graph, Program
+    from neve.ir.graph import Method as GraphMethod
+    from neve.ir.graph import Program
 
 Progress = Callable[[float, str], None]
 """Called with the share of the work done (0 to 1) and what is being done."""
@@ -227,7 +228,7 @@ def _compile(
     }
     lap("reference")
     examples = {
-        k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m.graph))]
+        k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m))]
         for k, m in program.methods.items()
         if m.examples
     }
@@ -287,11 +288,13 @@ def _tuned(
     )
 
 
-def _in_memory_form(arrays: list[np.ndarray], graph: Graph) -> list[np.ndarray]:
+def _in_memory_form(arrays: Sequence[np.ndarray], method: GraphMethod) -> list[np.ndarray]:
     """Flat results as the graph's outputs are kept in an artifact: an array each, bfloat16 as its bits."""
     from neve.emit.unit import to_bytes
+    from neve.runtime.trees import outputs_of
 
-    return [to_bytes(a, v.dtype) for a, v in zip(arrays, graph.outputs, strict=True)]
+    outputs = outputs_of(method.out_tree, arrays) if method.out_tree else dict(enumerate(arrays))
+    return [to_bytes(outputs[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
 
 
 def _tell(progress: Progress | None, stage: str, text: str) -> None:

@@ -26,18 +26,22 @@ END = 2**62
     "_unsafe_view",
     "_reshape_alias",
     "unsqueeze",
-    "squeeze",
-    "squeeze.dim",
-    "squeeze.dims",
     "flatten.using_ints",
     "view_copy",
     "unsqueeze_copy",
-    "squeeze_copy",
-    "squeeze_copy.dim",
-    "squeeze_copy.dims",
     "unflatten.int",
 )
 def reshape(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
+    return c.reshape(x, c.out.shape)
+
+
+@aten("squeeze", "squeeze.dim", "squeeze.dims", "squeeze_copy", "squeeze_copy.dim", "squeeze_copy.dims")
+def squeeze(c: Context, x: Value, axes: Sequence[int] | int | None = None) -> Value:
+    for axis in c.axes(axes, len(x.shape)):
+        size = x.shape[axis]
+        bounds = (size, size) if isinstance(size, int) else c.symbols.range(size)
+        if not isinstance(size, int) and (bounds is None or bounds[0] <= 1 <= bounds[1]):
+            c.refuse(f"squeeze of an axis of size {size}, which may be 1 or not: give the size a range without 1")
     return c.reshape(x, c.out.shape)
 
 

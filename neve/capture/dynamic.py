@@ -18,7 +18,7 @@ def widen(
     """Arguments in which no dynamic dim is 1, which torch.export would take as fixed: such axes are repeated twice."""
     if not dynamic:
         return args, dict(kwargs), dynamic
-    specs = _by_argument(names, args, kwargs, dynamic)
+    specs = by_argument(names, args, kwargs, dynamic)
     wide_args = tuple(_widen(a, s) for a, s in zip(args, specs, strict=False))
     wide_kwargs = {k: _widen(v, specs[len(args) + i]) for i, (k, v) in enumerate(kwargs.items())}
     return wide_args, wide_kwargs, dynamic
@@ -39,7 +39,7 @@ def _nested(spec: Any) -> bool:
     return isinstance(spec, (tuple, list)) and any(isinstance(s, (Mapping, tuple, list)) for s in spec)
 
 
-def _by_argument(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> list[Any]:
+def by_argument(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> list[Any]:
     """The specification of each positional and each keyword argument."""
     if isinstance(dynamic, Mapping):
         return [dynamic.get(n) for n in list(names)[: len(args)]] + [dynamic.get(k) for k in kwargs]
@@ -101,7 +101,7 @@ def named_symbols(
     found: dict[sympy.Symbol, str] = {}
     if not dynamic:
         return found
-    specs = _by_argument(names, args, kwargs, dynamic)
+    specs = by_argument(names, args, kwargs, dynamic)
     values = [*args, *kwargs.values()]
     inputs = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     fakes = [inputs.get(s.arg.name) for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]

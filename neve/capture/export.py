@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
@@ -278,7 +279,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
     b = GraphBuilder()
     walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
-    placeholders, leaves = _placeholders(e, walk, constants)
+    placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
     results = walk.run(placeholders)
     outputs: list[Value] = []
@@ -300,20 +301,33 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         graph,
         in_tree,
         trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
-        (None,) * len(graph.inputs),
+        tuple("int" if v in numbers else None for v in graph.inputs),
+        tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
         () if reasons else _examples(e, leaves),
     )
 
 
-def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[str, Any], list[trees.Tree]]:
-    """What each placeholder of the fx graph is, and the leaves of the in_tree."""
+def _placeholders(
+    e: Exported, walk: Walk, constants: Constants
+) -> tuple[dict[str, Any], list[trees.Tree], dict[Value, sympy.Symbol]]:
+    """What each placeholder of the fx graph is, the in_tree's leaves, and the ints that give sizes."""
     values: dict[str, Any] = {}
+    numbers: dict[Value, sympy.Symbol] = {}
     leaves: list[trees.Tree] = []
     nodes = {n.name: n for n in e.program.graph.nodes if n.op == "placeholder"}
     for spec in e.program.graph_signature.input_specs:
         if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
             values[spec.arg.name] = _input(walk, nodes[spec.arg.name])
             leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
+        elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, SymIntArgument):
+            leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
+            given = walk.b.input(spec.arg.name, TensorType((), DType.int64))
+            try:
+                values[spec.arg.name] = walk.symbols.introduce_number(nodes[spec.arg.name].meta["val"], spec.arg.name)
+                numbers[given] = values[spec.arg.name]
+            except UnsupportedSize as error:
+                walk.reasons.append(str(error))
+                values[spec.arg.name] = 1
         elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, ConstantArgument):
             values[spec.arg.name] = spec.arg.value
             leaves.append(_constant(spec.arg.value))
@@ -333,7 +347,7 @@ def _placeholders(e: Exported, walk: Walk, constants: Constants) -> tuple[dict[s
             except ValueError as error:
                 walk.reasons.append(f"{spec.target}: {error}")
                 values[spec.arg.name] = walk._placeholder(tensor)
-    return values, leaves
+    return values, leaves, numbers
 
 
 def _input(walk: Walk, node: Any) -> Value:
@@ -389,7 +403,8 @@ def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarr
     flat = torch.utils._pytree.tree_leaves(e.example)
     if len(flat) != len(leaves):
         return ()
-    return (tuple(to_numpy(x, copy=True) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf),)
+    inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)
+    return (tuple(to_numpy(x, copy=True) for x in inputs),)
 
 
 __all__ = [

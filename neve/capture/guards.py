@@ -9,13 +9,16 @@ import sympy
 
 from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
 
+LAYOUT = frozenset({"is_contiguous", "check_contiguous_sizes_strides"})
+"""Functions of torch._prims_common that ask."""
+
 
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
     """A reason for every assumption about sizes that does not follow from their declared ranges."""
     env = _shape_env(program)
     for guard in env.guards if env is not None else ():
         relation = env.replace(guard.expr)
-        if not symbols.knows(relation.free_symbols):
+        if not symbols.knows(relation.free_symbols) or symbols.is_torch_minimum(relation) or _of_layout(guard):
             continue
         try:
             reason = _check(relation, symbols)
@@ -23,6 +26,12 @@ def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
             reason = f"the model assumes {relation} of its sizes, which is not supported"
         if reason:
             yield reason
+
+
+def _of_layout(guard: Any) -> bool:
+    """Whether torch only asked if memory is contiguous, on which nothing in a graph depends."""
+    asked: Any = getattr(guard.sloc, "framework_loc", None)
+    return getattr(asked, "name", "") in LAYOUT and "_prims_common" in asked.filename
 
 
 def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
@@ -53,9 +62,10 @@ def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]
 
 def _value(e: sympy.Expr, at: dict[sympy.Symbol, int]) -> sympy.Expr | None:
     try:
-        return e.subs(at)
+        value = e.subs(at)
     except ZeroDivisionError:
         return None
+    return value if value.is_finite else None
 
 
 def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) -> bool | None:

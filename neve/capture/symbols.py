@@ -83,6 +83,7 @@ class MethodSymbols:
         self._owner, self._named = owner, named
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._numbers: set[sympy.Symbol] = set()
 
     @property
     def ranges(self) -> Mapping[sympy.Symbol, Range]:
@@ -92,6 +93,21 @@ class MethodSymbols:
         """Define the symbols of an input's size, in order of appearance."""
         for s in sorted(_sympy(expr).free_symbols, key=str):
             self._symbol(s)
+
+    def introduce_number(self, expr: Any, name: str) -> sympy.Symbol:
+        """The symbol that an int argument of that name gives: it may be 0 or 1 as well, whatever torch assumes."""
+        s = _sympy(expr)
+        if not isinstance(s, sympy.Symbol) or s in self._ours:
+            raise UnsupportedSize(f"the int argument {name!r} is tied to another size")
+        self._ours[s] = self._owner.define(identifier(name), Range())
+        self._numbers.add(s)
+        return self._ours[s]
+
+    def is_torch_minimum(self, relation: Any) -> bool:
+        """Whether a guard is only torch's own rule that symbolic ints are 2 or more, or asks whether memory is empty:
+        no shape here depends on that.
+        """
+        return any(relation in (sympy.Ge(s, 2), sympy.Ne(s, 0)) for s in self._numbers)
 
     def knows(self, symbols: Iterable[sympy.Symbol]) -> bool:
         """Whether these torch symbols are all sizes of inputs (those of numbers that capture fixed are not)."""

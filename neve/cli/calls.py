@@ -93,10 +93,11 @@ def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _gather(tree: Tree, value: Any, found: list[Any]) -> None:
+    if "leaf" in tree:
+        found[tree["leaf"]] = np.asarray(value)
+        return
     ((kind, parts),) = tree.items()
-    if kind == "leaf":
-        found[parts] = np.asarray(value)
-    elif kind in ("tuple", "list"):
+    if kind in ("tuple", "list"):
         for part, item in zip(parts, value, strict=True):
             _gather(part, item, found)
     elif kind in ("dict", "object"):

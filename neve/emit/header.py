@@ -28,6 +28,9 @@ def used_symbols(method: Method) -> list[str]:
             if not isinstance(d, int):
                 for s in sorted(map(str, d.free_symbols)):
                     seen.setdefault(s)
+    for given in method.sizes:
+        if given is not None:
+            seen.setdefault(str(given))
     return list(seen)
 
 
@@ -66,7 +69,8 @@ def header(
         out += [f"    void *out{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.outputs)]
         for s in used_symbols(method):
             r = ranges[s]
-            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max} */")
+            equal = "".join(f", equal to *in{k}" for k, given in enumerate(method.sizes) if str(given) == s)
+            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max}{equal} */")
         work = workspaces.get(key)
         note = f"{plain(work)} bytes, 64-byte aligned" if work is not None else "not used: NULL"
         out += [

@@ -273,6 +273,9 @@ def _method(
         if v.type.numel != 0:
             empty = "" if v.type.is_static else f" && ({unit.size(_numel(v.shape))}) != 0".replace("s[", "call.s[")
             checks.append(f"    if (!io->{slot}{empty}) return NEVE_BAD_POINTER;")
+    for k, given in enumerate(method.sizes):
+        if given is not None:
+            checks.append(f"    if (*(const int64_t *)io->in{k} != io->{given}) return NEVE_BAD_SIZE;")
     work = layout.workspaces.get(key)
     arena, scratch_at, scratch, shared = layout.places(key, unit)
     if work is not None:
@@ -415,12 +418,14 @@ def _signature(
     for key, (method, writer, _, _) in written.items():
         graph = method.graph
         scalars = method.scalars or (None,) * len(graph.inputs)
+        sizes = method.sizes or (None,) * len(graph.inputs)
         work = layout.workspaces.get(key)
         methods[key] = {
             "symbol": c_symbol(name, key),
             "inputs": [
                 {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
-                for v, s in zip(graph.inputs, scalars, strict=True)
+                | ({"symbol": str(given)} if given is not None else {})
+                for v, s, given in zip(graph.inputs, scalars, sizes, strict=True)
             ],
             "outputs": [
                 {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs

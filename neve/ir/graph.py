@@ -137,14 +137,20 @@ class Method:
     """An entry point: its graph, how Python arguments and results map to inputs and outputs, and examples.
 
     in_tree and out_tree are the JSON trees of `neve.build.source`; scalars holds for each input None or the Python type
-    ("int", "float", "bool") that it had; examples is a list of input tuples (numpy).
+    ("int", "float", "bool") that it had; sizes holds for each input None or the size symbol that the value of this int
+    is (no shape of an input may tell it); examples is a list of input tuples (numpy).
     """
 
     graph: Graph
     in_tree: Mapping[str, Any] = field(default_factory=dict)
     out_tree: Mapping[str, Any] = field(default_factory=dict)
     scalars: tuple[str | None, ...] = ()
+    sizes: tuple[sympy.Symbol | None, ...] = ()
     examples: tuple[tuple[np.ndarray, ...], ...] = ()
+
+    def given_sizes(self, inputs: Sequence[Any]) -> dict[sympy.Symbol, int]:
+        """The size symbols that these inputs give by their values, for `neve.ir.interpret`."""
+        return {s: int(x) for s, x in zip(self.sizes, inputs, strict=False) if s is not None}
 
 
 @dataclass(frozen=True, eq=False)

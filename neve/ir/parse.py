@@ -80,17 +80,18 @@ class _Parser(Tokens):
             about = self.json(0)
             try:
                 scalars = tuple(about.get("scalars", ()))
-                extra = about.keys() - {"in_tree", "out_tree", "scalars"}
+                sizes = tuple(s if s is None else self.symbol(str(s)) for s in about.get("sizes", ()))
+                extra = about.keys() - {"in_tree", "out_tree", "scalars", "sizes"}
             except (AttributeError, TypeError):
                 self.fail("a method is followed by an object", line)
             graph = self.graph(0)
             if (
                 extra
                 or not all(s in (None, "int", "float", "bool") for s in scalars)
-                or len(scalars) not in (0, len(graph.inputs))
+                or not all(len(x) in (0, len(graph.inputs)) for x in (scalars, sizes))
             ):
                 self.fail(f"the description of the method {name} does not fit it", line)
-            methods[name] = Method(graph, about.get("in_tree", {}), about.get("out_tree", {}), scalars)
+            methods[name] = Method(graph, about.get("in_tree", {}), about.get("out_tree", {}), scalars, sizes)
         if not methods:
             self.fail("a program has methods")
         return Program(methods, symbols, tuple(self.states.values()), attributes)

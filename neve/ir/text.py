@@ -86,6 +86,7 @@ def print_program(program: Program) -> str:
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
         about = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}
+        about["sizes"] = [s and str(s) for s in m.sizes]
         about_text = json.dumps({k: v for k, v in about.items() if v}, ensure_ascii=True)
         blocks.append(
             f"method {name if name.isidentifier() else json.dumps(name)} {about_text}\n{print_graph(m.graph, names)}"

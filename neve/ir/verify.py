@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neve.ir.graph import Graph, Node, Program, Value
-from neve.ir.types import TensorType, same
+from neve.ir.types import DType, TensorType, same
 from neve.ir.walk import subgraphs
 
 CONTEXT = 5
@@ -54,6 +54,11 @@ def verify_program(program: Program, known: set[Node] | None = None) -> None:
             raise VerifyError(
                 f"{name}: {len(method.graph.inputs)} inputs, but {len(method.scalars)} entries in scalars"
             )
+        if len(method.sizes) not in (0, len(method.graph.inputs)):
+            raise VerifyError(f"{name}: {len(method.graph.inputs)} inputs, but {len(method.sizes)} entries in sizes")
+        for v, s in zip(method.graph.inputs, method.sizes, strict=False):
+            if s is not None and (s not in program.symbols or v.type != TensorType((), DType.int64)):
+                raise VerifyError(f"{name}: %{v.name} of type {v.type} cannot give the size {s}")
 
 
 def _define(

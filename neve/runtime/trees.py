@@ -91,6 +91,29 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     return make
 
 
+def outputs_of(tree: Mapping[str, Any], flat: Sequence[Any]) -> dict[int, Any]:
+    """Output number → its value, out of the leaves of a result in order, fixed numbers among them."""
+    found: dict[int, Any] = {}
+    values = iter(flat)
+
+    def walk(tree: Mapping[str, Any]) -> None:
+        if "leaf" in tree:
+            found[tree["leaf"]] = next(values)
+            return
+        ((kind, value),) = tree.items()
+        if kind == "const" and isinstance(value, (bool, int, float)):
+            next(values)
+        elif kind in ("tuple", "list"):
+            for part in value:
+                walk(part)
+        elif kind in ("dict", "object"):
+            for part in (value["fields"] if kind == "object" else value).values():
+                walk(part)
+
+    walk(tree)
+    return found
+
+
 def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The method's inputs in order, out of the arguments of a call; InputError if their structure is another one."""
     leaves: list[Any] = [None] * len(method.inputs)

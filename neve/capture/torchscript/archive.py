@@ -83,7 +83,7 @@ class _Members:
             raise CaptureError(
                 f"{self.name} is in the format of torch 1.0 to 1.2: load it with torch.jit.load and save it again"
             )
-        if "data.pkl" not in self._infos or "version" not in self._infos:
+        if "data.pkl" not in self._infos or self._version_member() not in self._infos:
             kind = "a .pt2 archive" if any("archive_format" in n or "models/" in n for n in self._infos) else "a ZIP"
             raise CaptureError(f"{self.name} is {kind} without TorchScript in it (no data.pkl, or no version)")
         if not any(n.startswith("code/") for n in self._infos):
@@ -116,8 +116,12 @@ class _Members:
             raise CaptureError(f"{self.name} is damaged: {member} is not as long as the directory says")
         return data
 
+    def _version_member(self) -> str:
+        """Formats from 6 on, which some ops need, keep their number in a folder."""
+        return "version" if "version" in self._infos else ".data/version"
+
     def _version(self) -> int:
-        text = self.read("version").strip()
+        text = self.read(self._version_member()).strip()
         if not re.fullmatch(rb"\d{1,4}", text):
             raise CaptureError(f"{self.name} is damaged: its version is {text[:20]!r}")
         if int(text) > NEWEST_VERSION:

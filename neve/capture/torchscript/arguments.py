@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._dynamo.source import ConstantSource
 from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 from torch.utils import _pytree as pytree
 
@@ -33,11 +34,13 @@ from neve.capture.torchscript.values import (
 
 class Arguments:
     """The example arguments of a call, as values of the interpreter. leaves: for each leaf of (args, kwargs) its input
-    of the tape, or None if it is fixed; fixed: the parameters whose numbers must be.
+    of the tape, or None if it is fixed; fixed: the parameters whose numbers must be; sizes: those whose are sizes.
     """
 
-    def __init__(self, tape: Recorder, entry: Entry, names: Sequence[str], fixed: set[str]) -> None:
-        self.tape, self.entry, self.names, self.fixed = tape, entry, names, fixed
+    def __init__(
+        self, tape: Recorder, entry: Entry, names: Sequence[str], fixed: Collection[str], sizes: Collection[str] = ()
+    ) -> None:
+        self.tape, self.entry, self.names, self.fixed, self.sizes = tape, entry, names, fixed, sizes
         self.leaves: list[Var | None] = []
         self.args, self.kwargs = self._arguments()
 
@@ -63,6 +66,8 @@ class Arguments:
             var.mutated = True
             self.leaves.append(var)
             return var
+        if name in self.sizes and name not in self.fixed and is_size(value):
+            return self._size(name, value)
         if type(value) in KINDS and name not in self.fixed:
             with self.tape.mode:
                 meta = torch.empty((), dtype=KINDS[type(value)])
@@ -78,13 +83,24 @@ class Arguments:
             return dtype_number(value)
         raise Refusal(f"the argument {name!r} is a {type(value).__name__}: pass tensors, numbers, strings or None")
 
+    def _size(self, name: str, value: int) -> Dim:
+        """An int argument as a symbol, so that shapes can depend on it."""
+        source, environment = ConstantSource(f"{name}_{len(self.leaves)}"), self.tape.mode.shape_env
+        assert environment is not None
+        hint = size_example(value)
+        made = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
+        meta = environment.create_symintnode(made, hint=hint, source=source)
+        var = self.tape.input(meta, name, needs=frozenset({name}))
+        self.leaves.append(var)
+        return Dim(int, var)
+
     def _dynamic(self) -> dict[int, Sequence[Any]]:
         """id of an argument tensor → its axes that vary."""
         entry = self.entry
         found: dict[int, Sequence[Any]] = {}
         if not entry.dynamic:
             return found
-        specs = dynamics._by_argument(list(self.names), entry.args, entry.kwargs, entry.dynamic)
+        specs = dynamics.by_argument(list(self.names), entry.args, entry.kwargs, entry.dynamic)
         for value, spec in zip([*entry.args, *entry.kwargs.values()], specs, strict=False):
             for tensor, s in dynamics._pairs(value, spec):
                 found[id(tensor)] = list(dynamics._axes(tensor, s))
@@ -93,12 +109,20 @@ class Arguments:
     def _fake(self, tensor: torch.Tensor, name: str, axes: Sequence[Any] | None) -> Any:
         if not axes:
             return self.tape.fake(tensor)
-        from torch._dynamo.source import ConstantSource
-
         sizes = [DimDynamic.DYNAMIC if i in axes else DimDynamic.STATIC for i in range(tensor.dim())]
         context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
         source = ConstantSource(f"{name}_{len(self.leaves)}")
         return self.tape.mode.from_tensor(tensor, source=source, symbolic_context=context)
+
+
+def is_size(value: Any) -> bool:
+    """Whether an example value can be a size."""
+    return type(value) is int and 0 <= value < 2**31
+
+
+def size_example(value: int) -> int:
+    """A size near the example that torch does not take for fixed, as it does with 0 and 1."""
+    return max(value, 2)
 
 
 def plain(m: Machine, value: Any) -> Any:

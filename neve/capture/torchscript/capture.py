@@ -13,8 +13,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
-from neve.capture.dynamic import for_export, widen
+from neve.capture.dynamic import by_argument, for_export, widen
 from neve.capture.export import Exported, build
+from neve.capture.torchscript.arguments import size_example
 from neve.capture.torchscript.entry import Scripted, archive_of, interpret, saved
 from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.source import Sources
@@ -33,12 +34,22 @@ def capture_scripted(
     CaptureError with every reason.
     """
     scripted, entries = interpreted(model, wanted, preserved_attrs)
-    program = build([_export(scripted, e) for e in entries], scripted.attributes)
+    try:
+        program = build([_export(scripted, e) for e in entries], scripted.attributes)
+    except CaptureError:
+        if not any(scripted.settled.sizes.values()):
+            raise
+        # what holds for some values of a size only is right for the example's, and other values are refused
+        scripted, entries = interpreted(model, wanted, preserved_attrs, sizes=False)
+        program = build([_export(scripted, e) for e in entries], scripted.attributes)
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
 def interpreted(
-    model: Any, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str] = ()
+    model: Any,
+    wanted: Mapping[str, Mapping[str, Any]],
+    preserved_attrs: Sequence[str] = (),
+    sizes: bool = True,
 ) -> tuple[Scripted, list[Entry]]:
     """The recordings of the wanted methods, and their example calls with no dynamic size of 1."""
     entries = []
@@ -46,7 +57,7 @@ def interpreted(
     for name, spec in wanted.items():
         args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
         entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes")))
-    return interpret(archive, entries, preserved_attrs), entries
+    return interpret(archive, entries, preserved_attrs, sizes), entries
 
 
 def bundled_inputs(model: Any, method: str) -> tuple[Any, ...] | None:
@@ -87,6 +98,7 @@ def _export(scripted: Scripted, entry: Entry) -> Exported:
     args, kwargs = _tensors(root.recording.leaves, entry.args, entry.kwargs)
     dynamic = for_export(root.forward, args, entry.dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
+    wide_args, wide_kwargs, dynamic = _with_sizes(root.recording.leaves, names, wide_args, wide_kwargs, dynamic)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -96,11 +108,32 @@ def _export(scripted: Scripted, entry: Entry) -> Exported:
     return Exported(entry.name, program, args, kwargs, names, dynamic, "model.", (args, kwargs))
 
 
+def _with_sizes(
+    leaves: Sequence[Var | None], names: Sequence[str], args: Any, kwargs: Any, dynamic: Any
+) -> tuple[Any, Any, Any]:
+    """Arguments and their dynamic shapes for torch.export, with the ints that are size symbols among them."""
+    if not any(v is not None and isinstance(v.meta, torch.SymInt) for v in leaves):
+        return args, kwargs, dynamic
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    specs = dict(zip(given, by_argument(names, args, kwargs, dynamic), strict=True))
+    at = 0
+    for name, value in given.items():
+        count = len(pytree.tree_leaves(value))
+        found = leaves[at] if count == 1 else None
+        if found is not None and isinstance(found.meta, torch.SymInt):
+            given[name], specs[name] = size_example(value), torch.export.Dim.DYNAMIC
+        at += count
+    wide = tuple(given[n] for n in names[: len(args)])
+    return wide, {k: given[k] for k in kwargs}, specs
+
+
 def _tensors(leaves: Sequence[Var | None], args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The arguments with numbers that are known at run time only as 0-d tensors."""
     flat, spec = pytree.tree_flatten((args, kwargs))
     made = [
-        torch.tensor(x, dtype=KINDS[type(x)]) if v is not None and type(x) in KINDS else x
+        torch.tensor(x, dtype=KINDS[type(x)])
+        if v is not None and type(x) in KINDS and isinstance(v.meta, torch.Tensor)
+        else x
         for x, v in zip(flat, leaves, strict=True)
     ]
     tensors: tuple[Any, Any] = pytree.tree_unflatten(made, spec)
@@ -111,7 +144,11 @@ def _typed(method: Method, scripted: Scripted, name: str) -> Method:
     """The method with numbers among its inputs and outputs marked as such."""
     recording = scripted.recordings[name]
     scalars = tuple(
-        next((kind for kind, dtype in KINDS.items() if v.needs and not v.meta.dim() and v.meta.dtype is dtype), None)
+        int
+        if isinstance(v.meta, torch.SymInt)
+        else next(
+            (kind for kind, dtype in KINDS.items() if v.needs and not v.meta.dim() and v.meta.dtype is dtype), None
+        )
         for v in recording.leaves
         if v is not None
     )

@@ -17,7 +17,7 @@ import torch
 
 from neve.capture import diagnose
 from neve.capture.torchscript.archive import Archive, read_archive, refused_classes
-from neve.capture.torchscript.arguments import Arguments, plain
+from neve.capture.torchscript.arguments import Arguments, is_size, plain
 from neve.capture.torchscript.changes import Changes
 from neve.capture.torchscript.instance import Instance
 from neve.capture.torchscript.kept import attributes, preserve
@@ -61,9 +61,13 @@ def saved(model: Any) -> bytes:
     return buffer.getvalue()
 
 
-def interpret(archive: Archive, entries: Sequence[Entry], preserved: Sequence[str] = ()) -> Scripted:
+def interpret(
+    archive: Archive, entries: Sequence[Entry], preserved: Sequence[str] = (), sizes: bool = True
+) -> Scripted:
     """All entries, interpreted; preserved names attributes that are state in any case. CaptureError with every
     reason.
+
+    sizes: whether an int argument that is needed at capture may become a size symbol; else it keeps its example value.
     """
     refused = refused_classes(archive)
     if refused:
@@ -77,7 +81,7 @@ def interpret(archive: Archive, entries: Sequence[Entry], preserved: Sequence[st
         tensors: dict[str, torch.Tensor] = {}
         reasons: list[str] = []
         for entry in entries:
-            _attempt(model, entry, settled, recordings, tensors, reasons)
+            _attempt(model, entry, settled, recordings, tensors, reasons, sizes)
         if settled.size() != before:
             continue
         if reasons:
@@ -93,8 +97,9 @@ def _attempt(
     recordings: dict[str, Recording],
     tensors: dict[str, torch.Tensor],
     reasons: list[str],
+    sizes: bool,
 ) -> None:
-    """One more interpretation of a method: a recording, or a reason, or an argument more that is fixed."""
+    """One more interpretation of a method: a recording, or a reason, or an argument more that is a size or fixed."""
     function, tape = model.method(entry.name), Recorder()
     try:
         recordings[entry.name], used = _record(model, function, entry, settled, tape)
@@ -102,7 +107,10 @@ def _attempt(
     except Refusal as error:
         wanted = error.needs - settled.fixed.setdefault(entry.name, set())
         if wanted:
-            settled.fixed[entry.name] |= wanted
+            tried = settled.sizes.setdefault(entry.name, set())
+            names = [p.arg for p in function.parameters][1:]
+            new = {n for n in wanted - tried if sizes and is_size(entry.example(names, n))}
+            (tried if new else settled.fixed[entry.name]).update(new or wanted)
         else:
             reasons.append(f"{entry.name}: {error.reason}{_where(error.place)}")
     except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RecursionError) as error:
@@ -123,7 +131,8 @@ def _record(
     names = [p.arg for p in function.parameters][1:]
     instance = Instance(model, settled, tape)
     machine = Machine(model.sources, model.archive.version, instance.root, instance.constants, tape)
-    given = Arguments(tape, entry, names, settled.fixed.setdefault(entry.name, set()))
+    settled_names = settled.fixed.setdefault(entry.name, set()), settled.sizes.setdefault(entry.name, set())
+    given = Arguments(tape, entry, names, *settled_names)
     result = machine.call(function, [instance.root, *given.args], given.kwargs)
     tape.place = None
     result = plain(machine, result)

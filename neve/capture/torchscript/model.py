@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,19 +26,28 @@ class Entry:
     kwargs: dict[str, Any]
     dynamic: Any = None
 
+    def example(self, names: Sequence[str], name: str) -> Any:
+        """The example value of a parameter; None if it has none. names: all parameters in order."""
+        return {**dict(zip(names, self.args, strict=False)), **self.kwargs}.get(name)
+
 
 @dataclass
 class Settled:
-    """What has been found out of the model and its methods so far; grows until nothing new is found."""
+    """What has been found out of the model and its methods so far; grows until nothing new is found.
+
+    sizes, fixed: for each method the number arguments that are size symbols, and those that keep their example value.
+    """
 
     state: dict[Place, torch.Tensor] = field(default_factory=dict)
     kinds: dict[Place, type] = field(default_factory=dict)
     written: set[Any] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
     fixed: dict[str, set[str]] = field(default_factory=dict)
+    sizes: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self) -> int:
-        return sum(map(len, (self.state, self.written, self.shared))) + sum(map(len, self.fixed.values()))
+        names = (*self.fixed.values(), *self.sizes.values())
+        return sum(map(len, (self.state, self.written, self.shared))) + sum(map(len, names))
 
 
 class Model:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from neve.capture.torchscript.tape import ATEN, Recorder
-from neve.capture.torchscript.values import Dim, Num, Raised, Refusal
+from neve.capture.torchscript.values import Dim, Num, Raised, Refusal, needs_of
 
 Number = Any
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -116,8 +116,16 @@ def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:
                 right = tape.call(ATEN.where.self, zero, tape.number(1, common), right)
         return Num(kind, tape.call(op, left, right))
     if isinstance(a, Dim) or isinstance(b, Dim):
+        if name in COMPARISONS and needs_of(a, b) and not _same_size(a, b):
+            # an argument may have any value in the next call
+            return Num(bool, tape.call(op, tape.number(a, _same_kind(*kinds)), tape.number(b, _same_kind(*kinds))))
         return _on_sizes(tape, function, kind, a, b)
     return checked(kind(function(a, b)))
+
+
+def _same_size(a: Number, b: Number) -> bool:
+    x, y = (v.var.meta if isinstance(v, Dim) else v for v in (a, b))
+    return str(x) == str(y)
 
 
 def unary(tape: Recorder, name: str, a: Number) -> Number:
@@ -160,6 +168,8 @@ def convert(tape: Recorder, value: Number, kind: type) -> Number:
     if isinstance(value, Dim):
         if value.kind is kind:
             return value
+        if kind is bool and value.needs:
+            return Num(bool, tape.call(ATEN.ne.Scalar, tape.number(value, value.kind), 0))
         function = {int: torch.sym_int, float: torch.sym_float, bool: _nonzero}[kind]
         return _on_sizes(tape, function, kind, value)
     try:

@@ -156,7 +156,7 @@ def _while(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
         play(region, inner)
         return _fresh(region.outputs, inner, region)
 
-    start = tuple(env[v].clone() for v in carried)
+    start = tuple(_dense(env[v]) for v in carried)
     invariant = tuple(env[captured[v]] for v in outer)
     results: Sequence[Any] = _at(step.place, HIGHER.while_loop, (go, body, start, invariant), {})
     return results[:count]
@@ -173,9 +173,19 @@ def _fresh(outputs: Sequence[Var], env: Mapping[Var, Any], region: Region) -> tu
     results = []
     for v in outputs:
         own = v.root is v and region.inside(v) and v.step is not None and v not in seen
-        results.append(env[v] if own else env[v].clone())
+        results.append(env[v] if own and _is_dense(env[v]) else _dense(env[v]))
         seen.add(v)
-    return tuple(r.contiguous() if not r.is_contiguous() else r for r in results)
+    return tuple(results)
+
+
+def _dense(x: Any) -> Any:
+    """A copy in the order of its shape."""
+    return torch.ops.aten.clone.default(x, memory_format=torch.contiguous_format)
+
+
+def _is_dense(x: Any) -> bool:
+    """Whether x certainly is in the order of its shape; no question is asked of sizes that vary."""
+    return all(isinstance(n, int) for n in x.shape) and bool(x.is_contiguous())
 
 
 def _real(tree: Any, env: Mapping[Var, Any]) -> Any:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
-from neve.capture.torchscript.values import KINDS, NOWHERE, Names, Num, Place, Refusal, Var
+from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Place, Refusal, Var
 
 KNOWN = 4096
 """Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
@@ -159,7 +159,7 @@ class Recorder:
             step.outs.append(made)
             return made
         if isinstance(result, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-            step.outs.append(Var(result, self.region, step))
+            step.outs.append(Var(result, self.region, step, needs=needs))
             return step.outs[-1]
         if isinstance(result, (list, tuple)):
             parts = known if isinstance(known, (list, tuple)) else [None] * len(result)
@@ -220,9 +220,12 @@ class Recorder:
     # Numbers.
 
     def number(self, value: Any, kind: type) -> Var:
-        """A number (int, float, bool, Num) as a 0-d tensor of its kind."""
+        """A number (int, float, bool, Num, Dim) as a 0-d tensor of its kind."""
         if isinstance(value, Num):
             return value.var if value.kind is kind else self.cast(value.var, KINDS[kind])
+        if isinstance(value, Dim):
+            held: Var = self.call(ATEN.scalar_tensor.default, value.var, dtype=KINDS[value.kind])
+            return self.cast(held, KINDS[kind])
         var: Var = self.call(ATEN.full.default, [], kind(value), dtype=KINDS[kind])
         return var
 

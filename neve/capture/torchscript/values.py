@@ -97,6 +97,10 @@ class Dim:
     kind: type
     var: Var
 
+    @property
+    def needs(self) -> Names:
+        return self.var.needs
+
     def __repr__(self) -> str:
         return f"the size {self.var.meta}"
 
@@ -191,7 +195,7 @@ def needs_of(*values: Any) -> Names:
     """The number arguments that values depend on."""
     found: Names = NOWHERE
     for v in values:
-        if isinstance(v, (Var, Num, Text)):
+        if isinstance(v, (Var, Num, Dim, Text)):
             found |= v.needs
         elif isinstance(v, (list, tuple)):
             found |= needs_of(*v)
