@@ -12,6 +12,7 @@
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
  *   GEMM_B_DIRECT        1: a run-time B with GEMM_LDN 1 is read in place but for the last panel (for few rows)
  *   GEMM_NV, GEMM_NV_LAST      literal: vectors of a panel of columns, and of the last panel
+ *   GEMM_HALF            1: the last vector of the last panel is half of one (NEVE_VL 16, packed B, no GEMM_GEMV)
  *   GEMM_MR, GEMM_MR_LAST      literal: most rows of a tile for either
  *   GEMM_ROWS, GEMM_ROWS_LAST  literal: the set of row counts for which tiles are compiled, bit r for r rows
  *   GEMM_MB              literal: most rows of a block of A that stays in cache while the panels of B pass by; a multiple of GEMM_MR
@@ -28,7 +29,7 @@
  * one tile with one order of summation, so that results do not depend on the number of threads.
  */
 #define GEMM_NR (GEMM_NV * NEVE_VL)
-#define GEMM_NL (GEMM_NV_LAST * NEVE_VL)
+#define GEMM_NL (GEMM_NV_LAST * NEVE_VL - GEMM_HALF * NEVE_VL / 2)
 #define GEMM_WIDEST (GEMM_NR > GEMM_NL ? GEMM_NR : GEMM_NL)
 #define GEMM_ROUND(n) (((n) + 63) / 64 * 64)
 
@@ -63,13 +64,16 @@
 #undef TILE_BV
 #endif
 
+#undef TILE_HALF
+#define TILE_HALF GEMM_HALF
 #define TILES_RUN KN(tile_last)
 #define TILES_FN(r) KN(last_##r)
 #define TILES_NV GEMM_NV_LAST
 #define TILES_MASK GEMM_ROWS_LAST
 #include "gemm_tiles.h"
+#undef TILE_HALF
 
-#if GEMM_NV == GEMM_NV_LAST && GEMM_MR == GEMM_MR_LAST && !GEMM_B_DIRECT
+#if GEMM_NV == GEMM_NV_LAST && GEMM_MR == GEMM_MR_LAST && !GEMM_B_DIRECT && !GEMM_HALF
 #define GEMM_TILE_MAIN KN(tile_last)
 #else
 #define GEMM_TILE_MAIN KN(tile_main)
@@ -231,6 +235,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_B_DIRECT
 #undef GEMM_NV
 #undef GEMM_NV_LAST
+#undef GEMM_HALF
 #undef GEMM_MR
 #undef GEMM_MR_LAST
 #undef GEMM_ROWS

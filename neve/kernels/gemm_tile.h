@@ -17,6 +17,8 @@
  *   TILE_K(g)      terms of segment g; default k, the argument
  *   TILE_BS        elements between successive rows of B; default TILE_NV * NEVE_VL (a packed panel). B runs on over the segments.
  *   TILE_BV(j)     offset of the j-th vector in a row of B; default (j) * NEVE_VL
+ *   TILE_HALF      1: the last vector of a row is half of one, in B and in registers (a half costs half a multiply-add where the units
+ *                  are half a vector wide); default 0
  *   TILE_SPREAD    the prefetches are spread over the terms of the (first) segment, some every TILE_SPREAD terms; default: all at
  *                  the start. A burst stalls the tile: 32 is 3 to 15 % faster where there is something to prefetch
  *   TILE_PARTIAL 1 adds the arguments `part` and `flags`: with flag 1 the sums start from part, with flag 2 they go back to it
@@ -39,6 +41,9 @@
 #ifndef TILE_SPREAD
 #define TILE_SPREAD ((int64_t)1 << 40)
 #endif
+#ifndef TILE_HALF
+#define TILE_HALF 0
+#endif
 #ifndef TILE_SEGS
 #define TILE_SEGS 1
 #endif
@@ -58,8 +63,9 @@
 #ifdef TILE_BS
 #define TILE_B_STEP (TILE_BS)
 #else
-#define TILE_B_STEP (TILE_NV * NEVE_VL)
+#define TILE_B_STEP (TILE_NV * NEVE_VL - TILE_HALF * NEVE_VL / 2)
 #endif
+#define TILE_WHOLE (TILE_NV - TILE_HALF)
 
 NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const void *x,
                            const float *b, int64_t k, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
@@ -86,6 +92,12 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
             for (int j = 0; j < TILE_NV; j++)
                 acc[r][j] = vset(0);
     }
+#if TILE_HALF
+    vh half[TILE_MR];
+    NEVE_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        half[r] = vseth(0);
+#endif
     for (int64_t g = 0; g < TILE_SEGS; g++) {
         const float *row[TILE_MR];
         NEVE_UNROLL
@@ -98,20 +110,32 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
                 vprefetch(pf);
             for (; i < till; i++) {
                 vf w[TILE_NV];
+                (void)w;
                 NEVE_UNROLL
-                for (int j = 0; j < TILE_NV; j++)
+                for (int j = 0; j < TILE_WHOLE; j++)
                     w[j] = vload(b + TILE_BV(j));
+#if TILE_HALF
+                vh wh = vloadh(b + TILE_WHOLE * NEVE_VL);
+#endif
                 b += TILE_B_STEP;
                 NEVE_UNROLL
                 for (int r = 0; r < TILE_MR; r++) {
                     vf v = vset(row[r][i * TILE_AK]);
                     NEVE_UNROLL
-                    for (int j = 0; j < TILE_NV; j++)
+                    for (int j = 0; j < TILE_WHOLE; j++)
                         acc[r][j] = vfma(v, w[j], acc[r][j]);
+#if TILE_HALF
+                    half[r] = vfmah(vlow(v), wh, half[r]);
+#endif
                 }
             }
         }
     }
+#if TILE_HALF
+    NEVE_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        acc[r][TILE_WHOLE] = vwiden(half[r]);
+#endif
 #ifdef TILE_PARTIAL
     if (flags & 2) {
         NEVE_UNROLL
@@ -164,3 +188,4 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
 #undef TILE_MR
 #undef TILE_NV
 #undef TILE_B_STEP
+#undef TILE_WHOLE

@@ -7,6 +7,7 @@
 #undef TILE_BS
 #undef TILE_BV
 #undef TILE_PARTIAL
+#undef TILE_HALF
 #undef TILE_SPREAD
 #undef TILE_STORE
 #undef TILE_STORE_N

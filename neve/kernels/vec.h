@@ -14,6 +14,7 @@
  *   vabs vsqrt vfloor vceil vtrunc vround (half to even)
  *   vcvt_i (truncates; in range only) vcvt_f; vbits vfrombits (reinterpret)
  *   vgather(base, index)      base[index] a lane          vprefetch(p)
+ *   vh                        half a vector, where NEVE_VL is 16: vloadh vseth vfmah; vlow(v) the lower half, vwiden(h) as that, then 0
  *   vtranspose(r)             r[0..VL-1] as the rows of a VL x VL matrix, in place
  */
 #ifndef NEVE_VEC_H
@@ -169,6 +170,28 @@ NEVE_INLINE vf vfma(vf a, vf b, vf c)
     return a * b + c;
 #endif
 }
+
+#if NEVE_VL == 16
+typedef float vh __attribute__((vector_size(NEVE_VL * 2)));
+typedef float neve_vh_mem __attribute__((vector_size(NEVE_VL * 2), aligned(4), may_alias));
+NEVE_INLINE vh vloadh(const float *p) { return *(const neve_vh_mem *)p; }
+NEVE_INLINE vh vseth(float x) { return (vh){x, x, x, x, x, x, x, x}; }
+NEVE_INLINE vh vlow(vf v)
+{
+    union { vf whole; vh half[2]; } u = {v};
+    return u.half[0];
+}
+NEVE_INLINE vf vwiden(vh h)
+{
+    union { vh half[2]; vf whole; } u = {{h, vseth(0)}};
+    return u.whole;
+}
+#if defined(__clang__)
+NEVE_INLINE vh vfmah(vh a, vh b, vh c) { return __builtin_elementwise_fma(a, b, c); }
+#else
+NEVE_INLINE vh vfmah(vh a, vh b, vh c) { return __builtin_ia32_vfmaddps256(a, b, c); }
+#endif
+#endif
 
 NEVE_INLINE vf vmax_fast(vf a, vf b)
 {

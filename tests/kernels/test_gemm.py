@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neve.build.target import AVX2, Target
+from neve.build.target import AVX2, AVX512, Target, runs_here
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.gemm import GemmSpec, Tiles, candidates, pack_weight
 from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, build, compilers, guarded, load_all
@@ -218,6 +218,18 @@ def test_gemm(compiler: str) -> None:
 @pytest.mark.parametrize("compiler", compilers())
 def test_every_candidate(compiler: str) -> None:
     assert list(check(ALL_TILES, compiler, "avx2")) == []
+
+
+@pytest.mark.skipif(bool(runs_here(AVX512)), reason="this machine has no AVX-512")
+@pytest.mark.parametrize("compiler", compilers())
+def test_half_of_the_last_vector(compiler: str) -> None:
+    """Every candidate for widths whose last vector is half used, less than half, and more."""
+    specs = [GemmSpec(m, n, 19) for m in (2, 23) for n in (3, 8, 9, 24, 40, 56, 60, 72)]
+    specs += [GemmSpec(5, 24, 6, batch=3, a_batch=31, b_batched=True)]
+    made = tuple(Problem(s, ((),), AVX512, i) for s in specs for i in range(len(candidates(s, AVX512))))
+    halved = {dict(q.choice.macros)["GEMM_HALF"] for q in made}
+    assert halved == {0, 1}
+    assert list(check(made, compiler, "avx512")) == []
 
 
 def test_generic_vectors() -> None:

@@ -17,7 +17,12 @@ from tests.kernels import conv_unit, harness, test_gemm
 from tests.kernels.conv_problems import Problem
 
 TARGETS = {"avx2": AVX2, "avx512": AVX512}
-GEMMS = (gemm.GemmSpec(128, 1536, 384), gemm.GemmSpec(197, 384, 1536), gemm.GemmSpec(49, 960, 160))
+GEMMS = (
+    gemm.GemmSpec(128, 1536, 384),
+    gemm.GemmSpec(197, 384, 1536),
+    gemm.GemmSpec(49, 960, 160),
+    gemm.GemmSpec(3136, 24, 144),
+)
 CONVS = (Problem(64, 128, 28, 28, stride=(2, 2)), Problem(64, 64, 56, 56), Problem(256, 256, 14, 14))
 
 FUNCTION = re.compile(r"^[0-9a-f]+ <(\w+?)(?:\.\w+)*>:$")

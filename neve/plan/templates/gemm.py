@@ -7,7 +7,7 @@ and 4 (latency of one chain), as on x86 cores with two ports for either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from neve.plan.templates.choice import Choice, Pack
 Size = int | str
 """A literal, or a C expression in s[] for a symbolic size."""
 
+HALVED = 16
+"""Lanes of a vector that vec.h can take the half of."""
 MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
@@ -59,12 +61,17 @@ class GemmSpec:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Vectors of a panel and of the last panel, and the most rows of their tiles."""
+    """Vectors of a panel and of the last panel, and the most rows of their tiles; half: half of the last vector."""
 
     nv: int
     last: int
     mr: int
     mr_last: int
+    half: bool = False
+
+    def last_columns(self, vl: int) -> int:
+        """Columns of the last panel."""
+        return self.last * vl - (vl // 2 if self.half else 0)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -78,7 +85,7 @@ def rows_that_fit(nv: int, target: Target) -> int:
     return max(1, min(fit, MAX_ROWS))
 
 
-def term_cycles(rows: int, nv: int) -> float:
+def term_cycles(rows: int, nv: float) -> float:
     """Cycles of one term of a tile."""
     return max(rows * nv / 2, 0.7 * rows + nv / 2, 4.0)
 
@@ -107,7 +114,7 @@ def row_set(spec: GemmSpec, mb: int, mr: int, unit: int) -> int:
 
 def panel_count(n: int, tiles: Tiles, vl: int) -> int:
     """Panels of n columns, the last one included."""
-    return 1 + max(0, ceil_div(n - tiles.last * vl, tiles.nv * vl))
+    return 1 + max(0, ceil_div(n - tiles.last_columns(vl), tiles.nv * vl))
 
 
 def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
@@ -129,7 +136,14 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
                 options.add(Tiles(last, last, mr_last, mr_last))
             elif spec.n > (panels - 1) * nv * target.vl:
                 options.add(tiles)
-    return sorted(options, key=lambda t: (t.nv, t.last))
+    return sorted((_halved(spec, t, target.vl) for t in options), key=lambda t: (t.nv, t.last))
+
+
+def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
+    """With half of the last vector, if no more of it is used: its multiply-adds then cost half on some processors."""
+    left = int(spec.n) - (panel_count(int(spec.n), tiles, vl) - 1) * tiles.nv * vl
+    fits = vl == HALVED and spec.b_packed and isinstance(spec.m, int) and spec.m > 1
+    return replace(tiles, half=True) if fits and 0 < left <= tiles.last * vl - vl // 2 else tiles
 
 
 def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
@@ -149,7 +163,10 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
     panels = panel_count(n, tiles, target.vl)
     total = 0.0
     for rows, count in blocks(max(m, 1), mb, tiles.mr).items():
-        for nv, mr, times in ((tiles.nv, tiles.mr, panels - 1), (tiles.last, tiles.mr_last, 1)):
+        for nv, mr, times in (
+            (tiles.nv, tiles.mr, panels - 1),
+            (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
+        ):
             one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
             total += count * times * (one + (0.0 if spec.b_packed else 1.5 * k * nv))
     return total
@@ -157,7 +174,7 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
 
 def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """GEMM_GEMV: several panels are several streams from memory and enough chains of multiply-adds; 0 for one panel."""
-    if not spec.b_packed or (isinstance(spec.m, int) and spec.m != 1) or tiles.nv != tiles.last:
+    if not spec.b_packed or (isinstance(spec.m, int) and spec.m != 1) or tiles.nv != tiles.last or tiles.half:
         return 0
     panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
     if panels == 1:
@@ -175,7 +192,7 @@ def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
     parts = []
     for b in range(batch):
         for i in range(panels):
-            width = (tiles.last if i == panels - 1 else tiles.nv) * vl
+            width = tiles.last_columns(vl) if i == panels - 1 else tiles.nv * vl
             start = i * tiles.nv * vl
             panel = np.zeros((k, width), np.float32)
             columns = weight[b, :, start : start + width]
@@ -196,7 +213,7 @@ def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
 def packed_size(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Elements of one batch of a packed weight."""
     panels = panel_count(int(spec.n), tiles, target.vl)
-    return ((panels - 1) * tiles.nv + tiles.last) * target.vl * int(spec.k)
+    return ((panels - 1) * tiles.nv * target.vl + tiles.last_columns(target.vl)) * int(spec.k)
 
 
 @dataclass(frozen=True)
@@ -252,6 +269,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
         ("GEMM_NV_LAST", tiles.last),
+        ("GEMM_HALF", int(tiles.half)),
         ("GEMM_MR", tiles.mr),
         ("GEMM_MR_LAST", tiles.mr_last),
         ("GEMM_ROWS", row_set(spec, mb, tiles.mr, tiles.mr)),
@@ -272,7 +290,8 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     if spec.b_packed:
         loading = 4 * packed_size(spec, tiles, target) / target.bandwidth
         seconds = 0.1 * seconds + max(0.9 * seconds, loading)
-    wide = f"{tiles.nv * target.vl}" + (f"/{tiles.last * target.vl}" if tiles.last != tiles.nv else "")
+    columns = tiles.last_columns(target.vl)
+    wide = f"{tiles.nv * target.vl}" + (f"/{columns}" if columns != tiles.nv * target.vl else "")
     space = scratch(spec, tiles, mb, target)
     return Choice(
         header="gemm.h",
