@@ -21,7 +21,10 @@ Element = Callable[[Sequence[Index], Sequence[Index]], Expr]
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """(x − mean) / √(var + eps) · weight + bias a channel: x (N, C, …), weight, bias, mean, var (C,)."""
+    """(x − mean) / √(var + eps) · weight + bias a channel: x (N, C, …), weight, bias, mean, var (C,).
+
+    As x · scale + shift, like eager: a variance of zero gives NaN.
+    """
 
     eps: float = 1e-5
     name: ClassVar[str] = "batch_norm"
@@ -41,7 +44,8 @@ class BatchNorm(Op):
         x, *parameters = (exact(a) for a in inputs)
         weight, bias, mean, var = (p.reshape(-1, *[1] * (x.ndim - 2)) for p in parameters)
         with np.errstate(all="ignore"):
-            return (((x - mean) / np.sqrt(var + self.eps) * weight + bias).astype(inputs[0].dtype),)
+            scale = weight / np.sqrt(var + self.eps)
+            return ((x * scale + (bias - mean * scale)).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         """A scale and a shift a channel, computed first as eager does."""

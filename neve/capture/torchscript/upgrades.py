@@ -47,6 +47,11 @@ def _full(version: int, name: str, args: list[Any], kwargs: dict[str, Any]) -> C
     return name, args, kwargs
 
 
+def _convolution(version: int, name: str, args: list[Any], kwargs: dict[str, Any]) -> Call:
+    """What tracing records: `convolution` and flags for cuDNN, three or four of them."""
+    return "convolution", args[:9], kwargs
+
+
 def _is_float(value: Any) -> bool:
     if isinstance(value, Var):
         return bool(value.meta.dtype.is_floating_point or value.meta.dtype.is_complex)
@@ -54,6 +59,7 @@ def _is_float(value: Any) -> bool:
 
 
 UPGRADES: dict[str, Callable[[int, str, list[Any], dict[str, Any]], Call]] = {
+    "_convolution": _convolution,
     "linspace": _steps,
     "logspace": _steps,
     "div": _division,
