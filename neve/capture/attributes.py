@@ -15,8 +15,8 @@ DEPTH = 4
 
 
 @contextmanager
-def watch_attributes(root: nn.Module) -> Iterator[list[str]]:
-    """Yields a list that gets a reason for every attribute of root's modules that a call of root changes.
+def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
+    """Yields a list that gets a reason for every attribute of the model's modules that a call of root changes.
 
     Attributes of plain objects that the modules hold count as well. The comparison is made as root's forward returns,
     since torch.export restores most attributes afterwards; containers and objects that are changed in place are
@@ -25,7 +25,7 @@ def watch_attributes(root: nn.Module) -> Iterator[list[str]]:
     prints = Fingerprints()
     before = {
         path: (m, {k: (v, prints(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)})
-        for path, m in root.named_modules()
+        for path, m in model.named_modules()
     }
     reasons: list[str] = []
 

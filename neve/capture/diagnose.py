@@ -62,7 +62,7 @@ def module(node: fx.Node, strip: str = "") -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
     path = re.sub(r"^L\['self'\]\.?", "", path)
-    path = path.removeprefix(strip).lstrip(".")
+    path = f"{path}.".removeprefix(strip).strip(".")
     frames = FRAME.findall(node.meta.get("stack_trace") or "") if not path else []
     return _decoded(frames[-1][0])[0] if frames else path
 

@@ -21,6 +21,7 @@ from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
 from neve.capture.dynamic import for_export, named_symbols, widen
+from neve.capture.entry_module import PREFIX, EntryModule
 from neve.capture.preserved import Attributes, Preserved, as_tree, leaves, of_program
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
@@ -215,36 +216,21 @@ def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Progra
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
     if not callable(getattr(model, name, None)):
         raise CaptureError(f"the model has no method {name!r}")
-    root: nn.Module = model if name == "forward" else _MethodModule(model, name)
+    reasons: dict[str, None] = {}
+    root = EntryModule(model, name, reasons)
     names = list(inspect.signature(root.forward).parameters)
     example = (args, kwargs)
     dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    with evaluation(model), watch_attributes(root) as writes, torch.no_grad(), warnings.catch_warnings():
+    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:
             raise diagnose.export_error(error) from error
-    if writes:
-        raise CaptureError(writes)
-    return Exported(name, program, args, kwargs, names, dynamic, "" if name == "forward" else "model.", example)
-
-
-class _MethodModule(nn.Module):
-    """A module whose forward is another module's method, with that method's signature."""
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        self.model = model
-        method = getattr(model, name)
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            return method(*args, **kwargs)
-
-        forward.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-        self.forward = forward
-        self.training = False
+    if writes or reasons:
+        raise CaptureError([*writes, *reasons])
+    return Exported(name, program, args, kwargs, names, dynamic, PREFIX, example)
 
 
 @contextmanager
