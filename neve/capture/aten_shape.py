@@ -12,7 +12,7 @@ from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, dim
 from neve.ops.index import IndexSelect
-from neve.ops.overwrite import DiagEmbed, DiagonalScatter, SliceScatter
+from neve.ops.overwrite import AsStridedScatter, DiagEmbed, DiagonalScatter, SliceScatter
 from neve.ops.pad import Cat, CircularPad, Pad, ReflectionPad, ReplicationPad, Roll, Tril, Triu
 from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
 from neve.ops.source import Arange
@@ -313,6 +313,19 @@ def as_strided(c: Context, x: Value, size: Sequence[Any], stride: Sequence[Any],
     if not val.is_contiguous() or val.storage_offset() != 0:
         raise Refusal("as_strided of a view: its result depends on how the view lies in memory")
     return c(AsStrided(tuple(size), tuple(stride), offset or 0), x)
+
+
+@aten("as_strided_scatter")
+def as_strided_scatter(
+    c: Context, x: Value, src: Value, size: Sequence[Any], stride: Sequence[Any], offset: Any = None
+) -> Value:
+    val = c.node.args[0].meta["val"]
+    if not all(isinstance(n, int) for n in (*size, *stride, offset or 0)) or not x.type.is_static:
+        raise Refusal("as_strided with sizes that are not fixed")
+    if not val.is_contiguous():
+        raise Refusal("a write into as_strided of a view: its result depends on how the view lies in memory")
+    src = c.expand(c.cast(src, x.dtype), size)
+    return c(AsStridedScatter(tuple(size), tuple(stride), offset or 0), x, src)
 
 
 @aten("slice_scatter")

@@ -23,11 +23,12 @@ FIXED = "is compiled in, it cannot vary at run time: preserve tensors, ints, flo
 @dataclass(frozen=True, eq=False)
 class Held:
     """A leaf of an attribute: the tensor that becomes state, of a number its type, of a part of the tensor where it is
-    (offset, shape and strides in elements).
+    (offset, shape and strides in elements). place: (id of the object, list or dict that has it, key, *path in tuples).
     """
 
     tensor: torch.Tensor
     name: str
+    place: tuple[Any, ...] = ()
     kind: type | None = None
     view: tuple[int, tuple[int, ...], tuple[int, ...]] | None = None
 
@@ -61,19 +62,21 @@ def leaves(value: Any) -> Iterator[Held]:
             yield from leaves(v)
 
 
-def hold(value: Any, path: str, number: Callable[[tuple[Any, ...], Any], torch.Tensor], place: tuple[Any, ...]) -> Any:
-    """value with every tensor and number in it Held. number gives the tensor for one at a place (*place, *keys).
+def hold(value: Any, path: str, place: tuple[Any, ...], number: Callable[[tuple[Any, ...], Any], torch.Tensor]) -> Any:
+    """value, which is at a place (see Held), with every tensor and number in it Held; number gives the tensor for one.
 
     CaptureError for what cannot vary.
     """
     if isinstance(value, torch.Tensor):
-        return Held(value, path)
+        return Held(value, path, place)
     if type(value) in NUMBERS:
-        return Held(number(place, value), path, type(value))
-    if type(value) in (list, tuple):
-        return type(value)(hold(v, f"{path}.{i}", number, (*place, i)) for i, v in enumerate(value))
+        return Held(number(place, value), path, place, type(value))
+    if type(value) is tuple:
+        return tuple(hold(v, f"{path}.{i}", (*place, i), number) for i, v in enumerate(value))
+    if type(value) is list:
+        return [hold(v, f"{path}.{i}", (id(value), i), number) for i, v in enumerate(value)]
     if type(value) is dict and all(isinstance(k, str) for k in value):
-        return {k: hold(v, f"{path}.{k}", number, (*place, k)) for k, v in value.items()}
+        return {k: hold(v, f"{path}.{k}", (id(value), k), number) for k, v in value.items()}
     if value is None or isinstance(value, str):
         return value
     what = "a dict with keys that are no strings" if isinstance(value, dict) else f"a {type(value).__name__}"
@@ -139,7 +142,7 @@ class Preserved:
         def number(place: tuple[Any, ...], x: Any) -> torch.Tensor:
             return self._tensors.setdefault(place, torch.tensor(x, dtype=NUMBERS[type(x)]))
 
-        held = hold(value, path, number, (id(owner), last))
+        held = hold(value, path, (id(owner), last), number)
         self.attributes[path] = held
         if last not in owner._parameters and last not in owner._buffers:
             self._places[id(owner), last] = owner, last, held
@@ -230,7 +233,7 @@ class _Replaced:
                 name += "_"
             self.module.register_buffer(name, held.tensor)
             self._added.append(name)
-            return Held(held.tensor, name, held.kind)
+            return Held(held.tensor, name, held.place, held.kind)
         if isinstance(held, (list, tuple)):
             return type(held)(self._register(h, f"{name}_{i}") for i, h in enumerate(held))
         if isinstance(held, dict):

@@ -13,7 +13,7 @@ from neve.ir.types import Dim, TensorType, same
 from neve.ops.base import Op, Sample
 from neve.ops.pad import at_axis, scalar_const
 from neve.ops.samples import data
-from neve.ops.shape import Diagonal, Slice, check_axes
+from neve.ops.shape import AsStrided, Diagonal, Slice, check_axes
 
 
 def _same_type(op: Op, want: TensorType, got: TensorType) -> None:
@@ -110,6 +110,70 @@ class DiagonalScatter(Op):
         ):
             x = data(shape)
             yield Sample(op, (x, data(np.diagonal(x, op.offset, op.dim1, op.dim2).shape, seed=1)))
+
+
+@dataclass(frozen=True)
+class AsStridedScatter(Op):
+    """x with the part of its row-major elements that AsStrided views replaced by src; no element may be in it twice.
+
+    Every stride must be larger than all that the smaller ones span, as in any slice or permutation of a tensor.
+    """
+
+    name = "as_strided_scatter"
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int = 0
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        x, src = types
+        _same_type(self, AsStrided(self.size, self.stride, self.offset).infer(x)[0], src)
+        span = 0
+        for a in reversed(self._axes()):
+            if self.stride[a] <= span:
+                raise ValueError(f"as_strided_scatter of size {self.size} and stride {self.stride} overlaps itself")
+            span += (self.size[a] - 1) * self.stride[a]
+        return (x,)
+
+    def _axes(self) -> list[int]:
+        """The axes with more than one element, those of the largest strides first."""
+        return sorted((a for a, n in enumerate(self.size) if n != 1), key=lambda a: -self.stride[a])
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        x, src = inputs
+        numbers = np.arange(x.size).reshape(x.shape)
+        out = x.reshape(-1).copy()
+        out[AsStrided(self.size, self.stride, self.offset).eval(numbers)[0]] = src
+        return (out.reshape(x.shape),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        x, src = inputs
+
+        def element(*i: Index) -> Expr:
+            at = Index.of(0)
+            for k, n in zip(i, x.shape, strict=True):
+                at = at * Index.of(n) + k
+            at = at - self.offset
+            place, inside = [Index.of(0)] * len(self.size), []
+            for a in self._axes():
+                place[a] = at // self.stride[a]
+                inside.append((place[a], Index.of(self.size[a])))
+                at = at % self.stride[a]
+            return guard([*inside, (at, Index.of(1))], src(*place), x(*i))
+
+        return (b.compute(x.shape, x.dtype, element),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for shape, op in (
+            ((12,), cls((3,), (1,), 4)),
+            ((3, 4), cls((2, 2), (1, 4), 5)),
+            ((4, 5), cls((2, 1, 2), (10, 3, 2), 1)),
+            ((3, 3), cls((), (), 4)),
+            ((), cls((1,), (7,))),
+            ((3, 3), cls((0, 2), (4, 1))),
+            ((2, 3, 4), cls((4, 2, 3), (1, 12, 4))),
+        ):
+            yield Sample(op, (data(shape), data(op.size, seed=1)))
 
 
 @dataclass(frozen=True)

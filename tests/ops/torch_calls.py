@@ -159,6 +159,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "roll": lambda op, x: x.roll(op.shift, op.axis),
     "tril": lambda op, x: x.tril(op.diagonal),
     "triu": lambda op, x: x.triu(op.diagonal),
+    "as_strided_scatter": lambda op, x, src: torch.as_strided_scatter(x, src, op.size, op.stride, op.offset),
     "slice_scatter": lambda op, x, src: torch.slice_scatter(x, src, op.axis, op.start, op.stop, op.step),
     "diagonal_scatter": lambda op, x, src: torch.diagonal_scatter(x, src, op.offset, op.dim1, op.dim2),
     "diag_embed": lambda op, x: torch.diag_embed(x, op.offset, op.dim1, op.dim2),

@@ -64,6 +64,10 @@ class Changes:
         original = owner.attrs[key] if isinstance(owner, Obj) else owner[key]
         if isinstance(original, torch.Tensor) and isinstance(new, Var):
             self._require_type(old, new, path)
+            storage = original.untyped_storage()._cdata
+            if self.model.holders[storage] > 1:
+                original = original.clone()
+                self.settled.apart |= {storage, original.untyped_storage()._cdata}
             self.settled.state[place], self.settled.kinds[place] = original, torch.Tensor
         elif type(original) in KINDS and _kind(new) is type(original):
             kind = type(original)
@@ -103,6 +107,12 @@ class Changes:
         by_var = {v: k for k, v in self.instance.by_key.items()}
         for var, path in self.instance.tensors.items():
             key = by_var[var]
+            storage = (key[1] if key[0] in ("state", "whole") else key)[0]
+            if var in self.m.tape.overwritten and storage in self.settled.apart:
+                raise Refusal(
+                    f"{path} is written in place, and is the memory of several attributes until one of them is "
+                    "assigned: copy it when the model is made (clone), or write it in place everywhere (copy_)"
+                )
             if key[0] == "whole":
                 continue
             real = key[1] if key[0] == "state" else key

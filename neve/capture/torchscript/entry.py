@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from neve.capture.torchscript.instance import Instance
 from neve.capture.torchscript.kept import attributes, preserve
 from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.model import Entry, Model, Settled
+from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.replay import Recording, Replay, Weights
 from neve.capture.torchscript.source import Function
 from neve.capture.torchscript.tape import Recorder
@@ -49,7 +50,26 @@ def archive_of(model: Any) -> Archive:
     """The archive in a file, or of a live ScriptModule."""
     if isinstance(model, (str, os.PathLike)):
         return read_archive(model)
-    return read_archive(saved(model))
+    archive = read_archive(saved(model))
+    lost = list(_lost_types(archive, model))
+    if lost:
+        raise CaptureError(lost)
+    return archive
+
+
+def _lost_types(archive: Archive, model: torch.jit.ScriptModule) -> Iterator[str]:
+    """A reason for every tensor of a live model that torch.jit.save writes with another element type: it writes one
+    type for each memory.
+    """
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        found: Any = archive.root
+        for part in path.split("."):
+            found = found.attrs.get(part) if isinstance(found, Obj) else None
+        if isinstance(found, torch.Tensor) and found.dtype is not tensor.dtype:
+            yield (
+                f"{path} ({tensor.dtype}) is a view of memory of the type {found.dtype}, and torch.jit.save keeps one "
+                "type for each memory: compute the view in forward"
+            )
 
 
 def saved(model: Any) -> bytes:

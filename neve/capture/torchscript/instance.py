@@ -83,6 +83,7 @@ class Instance:
         if key not in self.by_key:
             path = self.model.paths[id(tensor)]
             storage = tensor.untyped_storage()._cdata
+            path += ".before" if storage in self.settled.apart else ""  # its first name may be that of a state now
             if storage in self.settled.shared:
                 self.by_key[key] = self._view_of_storage(tensor, path)
             else:
@@ -108,5 +109,7 @@ class Instance:
             raise Refusal(f"{path} is a tensor of layout {tensor.layout}, which is not supported")
         var = self.tape.input(self.tape.fake(tensor), path, tensor if known else None)
         var.mutated = not known
-        self.used[path], self.tensors[var] = tensor, path
+        if self.used.setdefault(path, tensor) is not tensor:
+            raise AssertionError(f"two tensors are called {path}")
+        self.tensors[var] = path
         return var

@@ -55,7 +55,7 @@ def attributes(model: Model, settled: Settled, preserved: dict[str, Any]) -> dic
     write.
     """
     numbers = {
-        model.path(place): Held(settled.state[place], model.path(place), kind)
+        model.path(place): Held(settled.state[place], model.path(place), place, kind)
         for place, kind in settled.kinds.items()
         if kind is not torch.Tensor
     }
@@ -68,11 +68,13 @@ def attributes(model: Model, settled: Settled, preserved: dict[str, Any]) -> dic
 def _in_storage(value: Any, settled: Settled) -> Any:
     """value with tensors that share their memory with others as views of the whole memory."""
     if isinstance(value, Held):
+        if settled.kinds.get(value.place) is torch.Tensor:
+            return Held(settled.state[value.place], value.name, value.place)
         t = value.tensor
         if value.kind or t.untyped_storage()._cdata not in settled.shared:
             return value
         view = (int(t.storage_offset()), tuple(t.shape), tuple(t.stride()))
-        return Held(whole_of(t), f"{value.name}.memory", None, view)
+        return Held(whole_of(t), f"{value.name}.memory", value.place, None, view)
     if isinstance(value, (list, tuple)):
         return type(value)(_in_storage(v, settled) for v in value)
     return {k: _in_storage(v, settled) for k, v in value.items()} if isinstance(value, dict) else value
@@ -88,18 +90,11 @@ def _find(model: Model, name: str) -> tuple[Obj | None, str, Any]:
 
 
 def _hold(settled: Settled, owner: Obj, key: str, value: Any, path: str) -> Any:
-    return hold(value, path, lambda place, x: _number(settled, owner, value, place, x), (id(owner), key))
+    def number(place: Place, x: Any) -> torch.Tensor:
+        settled.kinds[place] = type(x)
+        return settled.state.setdefault(place, torch.tensor(x, dtype=KINDS[type(x)]))
 
-
-def _number(settled: Settled, owner: Obj, value: Any, place: Place, x: Any) -> torch.Tensor:
-    """The tensor of a number at a place; entries of lists and dicts have places of their own."""
-    holder, keys = value, list(place[2:])
-    at: Place = place[:2]
-    for key in keys:
-        at = (*at, key) if isinstance(holder, tuple) else (id(holder), key)
-        holder = holder[key]
-    settled.kinds[at] = type(x)
-    return settled.state.setdefault(at, torch.tensor(x, dtype=KINDS[type(x)]))
+    return hold(value, path, (id(owner), key), number)
 
 
 def _below(settled: Settled, module: Obj, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:

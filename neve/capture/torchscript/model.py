@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,19 +36,23 @@ class Entry:
 class Settled:
     """What has been found out of the model and its methods so far; grows until nothing new is found.
 
-    sizes, fixed: for each method the number arguments that are size symbols, and those that keep their example value.
+    state, kinds: places that methods assign, with their initial content. written: tensors that are written in place;
+    shared: memory of such that several tensors are in; apart: memory that several attributes are in until one of them
+    is assigned. sizes, fixed: for each method the number arguments that are size symbols, and those that keep their
+    example value.
     """
 
     state: dict[Place, torch.Tensor] = field(default_factory=dict)
     kinds: dict[Place, type] = field(default_factory=dict)
     written: set[Any] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
+    apart: set[int] = field(default_factory=set)
     fixed: dict[str, set[str]] = field(default_factory=dict)
     sizes: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self) -> int:
         names = (*self.fixed.values(), *self.sizes.values())
-        return sum(map(len, (self.state, self.written, self.shared))) + sum(map(len, names))
+        return sum(map(len, (self.state, self.written, self.shared, self.apart))) + sum(map(len, names))
 
 
 class Model:
@@ -60,6 +65,8 @@ class Model:
         self._name(archive.root, "")
         for k, c in enumerate(archive.constants):
             self._name(c, f"constant.{k}")
+        self.holders = Counter(t.untyped_storage()._cdata for _, t in self.tensors())
+        """Storage → in how many attributes and entries it is."""
 
     def _name(self, value: Any, path: str) -> None:
         if isinstance(value, torch.Tensor):

@@ -75,6 +75,7 @@ class Recorder:
         self.place: Place | None = None
         self.tainted: dict[Var, str] = {}
         self.sharing: dict[Var, set[Var]] = {}
+        self.overwritten: set[Var] = set()
         self.count = 0
         self.random: list[str] = []
 
@@ -182,6 +183,7 @@ class Recorder:
         """Note that var's memory has been written."""
         root = var.root
         root.mutated = True
+        self.overwritten.add(root)
         region: Region | None = self.region
         while region is not None and not region.inside(root):
             region.written[root] = None

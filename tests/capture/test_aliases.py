@@ -1,0 +1,41 @@
+"""State that several names reach, or that overlaps: as in eager mode over any order of calls, or refused."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from neve.capture.export import capture
+from neve.errors import CaptureError
+from tests.capture.aliases import CASES
+from tests.interpreted import Interpreted
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.mark.parametrize("how", ["script"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
+def test_calls_in_any_order_give_what_eager_gives(case: Any, how: str) -> None:
+    torch.manual_seed(0)
+    eager = case().eval()
+    torch.manual_seed(0)
+    model = case().eval()
+    methods = [m for m in ("forward", "other", "third") if hasattr(case, m)]
+    x = torch.randn(3)
+    if how in case.refused:
+        with pytest.raises((CaptureError, RuntimeError), match=case.refused[how]):
+            capture(torch.jit.script(model) if how == "script" else model, methods=dict.fromkeys(methods, (x,)))
+        return
+    module = Interpreted(
+        capture(torch.jit.script(model) if how == "script" else model, methods=dict.fromkeys(methods, (x,)))
+    )
+    order = random.Random(0)
+    for name in [*methods, *methods, *(order.choice(methods) for _ in range(6))]:
+        x = torch.randn(3)
+        with torch.no_grad():
+            wanted = pytree.tree_map(lambda t: t.clone(), getattr(eager, name)(x.clone()))
+        torch.testing.assert_close(module.call(name, x), wanted, msg=lambda text, name=name: f"{name}: {text}")
