@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import logging
 import os
 import re
 import traceback
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +27,27 @@ INTERNAL = (
     os.path.dirname(torch.__file__) + os.sep,
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
 )
+
+
+class NotTraceable(CaptureError):
+    """What torch.export cannot trace: compiling the model's source may still capture it."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings, and without what torch logs and prints of failures, which we say ourselves."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    trace: Any = importlib.import_module("torch.export._trace")
+    trace.print = lambda *_, **__: None  # it prints the graph so far
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        vars(trace).pop("print", None)
 
 
 def op_name(target: Any) -> str:
@@ -118,19 +143,24 @@ def _why(target: Any) -> str:
     return ""
 
 
-def export_error(error: BaseException) -> CaptureError:
-    """What torch.export raised, as: what, where in the user's source, and what to do."""
+def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
+    """What torch.export raised, as: what, where in the user's source, and what to do.
+
+    scripted: parts of the model are ScriptModules.
+    """
     text = str(error)
+    kind: type[CaptureError] = NotTraceable if scripted else CaptureError
     for wanted, explain in _EXPLANATIONS:
         if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
             what = explain(text)
+            kind = NotTraceable if explain is _data_dependent else kind
             break
     else:
         what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
-    return CaptureError(what + _user_line(error))
+    return kind(what + user_line(error))
 
 
-def _user_line(error: BaseException) -> str:
+def user_line(error: BaseException) -> str:
     """The innermost line of the traceback that is neither torch's nor neve's."""
     frames = traceback.extract_tb(error.__traceback__)
     chain = error.__cause__ or error.__context__

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,19 +85,28 @@ def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
 
         return capture_scripted(model, wanted_methods(*call), preserved_attrs)
     if isinstance(model, nn.Module):
-        preserved = Preserved(model, preserved_attrs)
         try:
-            return _build_module(model, preserved, *call)
-        except CaptureError:
-            if not preserved.implied:
-                raise
-        # numbers that are not named themselves, but their submodule, vary only where the model is able to
-        return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *call)
+            return _traced(model, preserved_attrs, *call)
+        except diagnose.NotTraceable as refused:
+            from neve.capture.scripting.route import capture_source
+
+            return capture_source(model, wanted_methods(*call), preserved_attrs, refused)
     args, kwargs, _, methods = call
     if methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
     exported = load_program(model, args, kwargs)
     return build([exported], of_program(exported.program, preserved_attrs))
+
+
+def _traced(model: nn.Module, preserved_attrs: Sequence[str], *call: Any) -> Program:
+    preserved = Preserved(model, preserved_attrs)
+    try:
+        return _build_module(model, preserved, *call)
+    except CaptureError:
+        if not preserved.implied:
+            raise
+    # numbers that are not named themselves, but their submodule, vary only where the model is able to
+    return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *call)
 
 
 def is_scripted(model: Any) -> bool:
@@ -207,9 +215,9 @@ def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Progra
         with preserved.seen(writes):
             exported = list(export_methods(model, *calls))
     except CaptureError as error:
-        raise CaptureError([*dict.fromkeys(writes)] or error.reasons) from error
+        raise type(error)([*dict.fromkeys(writes)] or error.reasons) from error
     if writes:
-        raise CaptureError(list(dict.fromkeys(writes)))
+        raise diagnose.NotTraceable(list(dict.fromkeys(writes)))
     return build(exported, preserved.attributes)
 
 
@@ -222,14 +230,14 @@ def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str
     example = (args, kwargs)
     dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet():
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:
-            raise diagnose.export_error(error) from error
+            scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
+            raise diagnose.export_error(error, scripted) from error
     if writes or reasons:
-        raise CaptureError([*writes, *reasons])
+        raise diagnose.NotTraceable([*writes, *reasons])
     return Exported(name, program, args, kwargs, names, dynamic, PREFIX, example)
 
 
@@ -247,8 +255,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _decompose(program: Any) -> Any:
-    with warnings.catch_warnings(), torch.no_grad(), few_composites() as decompositions:
-        warnings.simplefilter("ignore")
+    with diagnose.quiet(), torch.no_grad(), few_composites() as decompositions:
         try:
             return program.run_decompositions(decompositions)
         except Exception as error:

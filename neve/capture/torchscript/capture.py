@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from neve.capture import diagnose
 from neve.capture.dynamic import by_argument, for_export, widen
 from neve.capture.export import Exported, build
+from neve.capture.torchscript.archive import Archive
 from neve.capture.torchscript.arguments import size_example
 from neve.capture.torchscript.entry import Scripted, archive_of, interpret, saved
 from neve.capture.torchscript.model import Entry
@@ -33,27 +34,38 @@ def capture_scripted(
     wanted: method → {"args", "kwargs", "dynamic_shapes"}; preserved_attrs: attributes that are read at run time.
     CaptureError with every reason.
     """
-    scripted, entries = interpreted(model, wanted, preserved_attrs)
+    return program_of(archive_of(model), wanted, preserved_attrs)
+
+
+def program_of(
+    archive: Archive,
+    wanted: Mapping[str, Mapping[str, Any]],
+    preserved_attrs: Sequence[str] = (),
+    check: Callable[[Scripted], None] = lambda _: None,
+) -> Program:
+    """The Program of an archive. check may refuse what the interpreter recorded."""
+    scripted, entries = interpreted(archive, wanted, preserved_attrs)
+    check(scripted)
     try:
         program = build([_export(scripted, e) for e in entries], scripted.attributes)
     except CaptureError:
         if not any(scripted.settled.sizes.values()):
             raise
         # what holds for some values of a size only is right for the example's, and other values are refused
-        scripted, entries = interpreted(model, wanted, preserved_attrs, sizes=False)
+        scripted, entries = interpreted(archive, wanted, preserved_attrs, sizes=False)
+        check(scripted)
         program = build([_export(scripted, e) for e in entries], scripted.attributes)
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
 def interpreted(
-    model: Any,
+    archive: Archive,
     wanted: Mapping[str, Mapping[str, Any]],
     preserved_attrs: Sequence[str] = (),
     sizes: bool = True,
 ) -> tuple[Scripted, list[Entry]]:
     """The recordings of the wanted methods, and their example calls with no dynamic size of 1."""
     entries = []
-    archive = archive_of(model)
     for name, spec in wanted.items():
         args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
         entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes")))
@@ -83,13 +95,26 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
                 path if path is not None else io.BytesIO(saved(model))
             )
         except RuntimeError:
-            scripted, (entry,) = interpreted(model, {name: {"args": args, "kwargs": kwargs}})
+            scripted, (entry,) = interpreted(archive_of(model), {name: {"args": args, "kwargs": kwargs}})
             root = scripted.replay(name)
             return root.run(*_tensors(root.recording.leaves, entry.args, entry.kwargs))
         for m in loaded.modules():
             if hasattr(m, "training"):
                 m.training = False
         return getattr(loaded, name)(*args, **kwargs)
+
+
+def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:
+    """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state."""
+    state = {path: tensor.clone() for path, tensor in scripted.state()}
+    try:
+        for name, args, kwargs in calls:
+            root = scripted.replay(name)
+            with torch.no_grad():
+                yield root.run(*_tensors(root.recording.leaves, args, dict(kwargs)))
+    finally:
+        for path, tensor in state.items():
+            scripted.weights.tensor(path).copy_(tensor)
 
 
 def _export(scripted: Scripted, entry: Entry) -> Exported:
@@ -99,8 +124,7 @@ def _export(scripted: Scripted, entry: Entry) -> Exported:
     dynamic = for_export(root.forward, args, entry.dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     wide_args, wide_kwargs, dynamic = _with_sizes(root.recording.leaves, names, wide_args, wide_kwargs, dynamic)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), diagnose.quiet():
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:

@@ -45,6 +45,14 @@ class Scripted:
     def replay(self, name: str) -> Replay:
         return Replay(self.recordings[name], self.weights)
 
+    def state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The name and content of every tensor that a recording writes."""
+        paths: dict[str, None] = {}
+        for r in self.recordings.values():
+            paths |= dict.fromkeys(path for var, path in r.tensors.items() if var.mutated)
+            paths |= dict.fromkeys(path for path, _ in r.updates)
+        return ((path, self.weights.tensor(path)) for path in paths)
+
 
 def archive_of(model: Any) -> Archive:
     """The archive in a file, or of a live ScriptModule."""

@@ -91,7 +91,7 @@ class Machine:
         places = [self.sources.place(f.function.file, f.at) for f in reversed(self.frames) if f.at is not None]
         own = [p for p in places if not is_torch(p[0])]
         user = next((p for p in own if not p[0].startswith("code/")), (own or places)[0])
-        owners = (next(iter(f.locals.values()), None) for f in reversed(self.frames))
+        owners = (f.locals.get(f.function.parameters[0].arg) for f in reversed(self.frames) if f.function.parameters)
         return Place(next((self._modules[id(o)] for o in owners if id(o) in self._modules), ""), *user)
 
     # Calls.

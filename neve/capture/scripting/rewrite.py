@@ -1,0 +1,300 @@
+"""Python that torch.jit's compiler does not take, said in the way that it does.
+
+Only what has the same meaning is rewritten: Python values from outside a function (constants while it runs, as they are
+for a trace) become literals; arguments, and variables that start as empty containers, get the types that they had in
+Python. Lines stay what they are. All else is left for torch.jit to refuse, and for `explain`.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from neve.capture.scripting.observe import Observations, Seen
+
+N = TypeVar("N", bound=ast.AST)
+INT64 = range(-(2**63), 2**63)
+MAX_ITEMS = 256
+KEPT_MODULES = frozenset({"torch", "math"})
+"""Modules whose attributes torch.jit knows."""
+
+
+@dataclass
+class Known:
+    """What the model did in Python, and its modules as they were before: id of a module that ran → that module.
+
+    last: file and line of the function that was parsed last; numpy: the lines in it that name something of numpy.
+    """
+
+    observations: Observations = field(default_factory=dict)
+    before: Mapping[int, nn.Module] = field(default_factory=dict)
+    last: tuple[str, int] | None = None
+    numpy: list[int] = field(default_factory=list)
+
+
+def parser(parse: Callable[[Any], Any], known: Known) -> Callable[[Any], Any]:
+    """torch.jit's parser of functions, with what it parsed rewritten."""
+
+    def parse_rewritten(fn: Any) -> Any:
+        parsed = parse(fn)
+        code = getattr(fn, "__code__", None)
+        if code is not None:
+            known.last, known.numpy = (parsed.filename or code.co_filename, parsed.file_lineno), []
+            _Rewriter(fn, known, parsed.file_lineno - 1).function(parsed.ast.body[0], "# type:" in parsed.source)
+        return parsed
+
+    return parse_rewritten
+
+
+def literal(value: Any, torch_name: str | None, containers: bool = False) -> ast.expr | None:
+    """The expression of a plain value; None if there is none. torch_name: what torch is called where it will stand."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, str)) or (type(value) is int and value in INT64):
+        return _signed(value) if type(value) is int else ast.Constant(value)
+    if type(value) is float:
+        return _signed(value) if math.isfinite(value) else _call(ast.Name("float", ast.Load()), str(value))
+    if isinstance(value, torch.device) and torch_name:
+        return _call(ast.Attribute(ast.Name(torch_name, ast.Load()), "device", ast.Load()), str(value))
+    if isinstance(value, torch.dtype) and torch_name:
+        name = str(value).removeprefix("torch.")
+        return ast.Attribute(ast.Name(torch_name, ast.Load()), name, ast.Load())
+    if type(value) is tuple or (containers and type(value) in (list, set, frozenset)):
+        items = [literal(v, torch_name, containers) for v in (value if type(value) is tuple else list(value))]
+        whole = [i for i in items if i is not None]
+        if len(whole) < len(items) or not items or len(items) > MAX_ITEMS:
+            return None
+        return ast.Tuple(whole, ast.Load()) if type(value) is tuple else ast.List(whole, ast.Load())
+    if containers and type(value) is dict and 0 < len(value) <= MAX_ITEMS:
+        keys, values = ([literal(v, torch_name) for v in part] for part in (value.keys(), value.values()))
+        if None not in keys and None not in values:
+            return ast.Dict(keys, [v for v in values if v is not None])
+    return None
+
+
+def _signed(value: float) -> ast.expr:
+    return ast.Constant(value) if value >= 0 else ast.UnaryOp(ast.USub(), ast.Constant(-value))
+
+
+def _call(function: ast.expr, text: str) -> ast.expr:
+    return ast.Call(function, [ast.Constant(text)], [])
+
+
+class _Rewriter(ast.NodeTransformer):
+    def __init__(self, fn: Any, known: Known, shift: int) -> None:
+        code = fn.__code__
+        self.known, self.shift, self.before = known, shift, known.before
+        self.seen = known.observations.get(code, Seen())
+        self.local = {*code.co_varnames, *code.co_cellvars}
+        cells = zip(code.co_freevars, getattr(fn, "__closure__", None) or (), strict=False)
+        self.outer = {**fn.__globals__, **{name: cell.cell_contents for name, cell in cells if _filled(cell)}}
+        self.torch_name = next((k for k, v in self.outer.items() if v is torch and k not in self.local), None)
+        names = code.co_varnames[: code.co_argcount]
+        self.self_name = names[0] if names and (self.seen.owners or names[0] == "self") else None
+
+    # Signature.
+
+    def function(self, node: ast.FunctionDef, has_comment: bool) -> None:
+        """Rewrite a function in place."""
+        args = node.args
+        if not has_comment:
+            for arg, default in _with_defaults(args):
+                self._annotate(arg, default)
+        if args.kwonlyargs and not args.vararg:
+            args.args, args.kwonlyargs, args.kw_defaults = [*args.args, *args.kwonlyargs], [], []
+        node.body = [self.visit(s) for s in node.body]
+
+    def _annotate(self, arg: ast.arg, default: ast.expr | None) -> None:
+        kind = self.seen.argument(arg.arg)
+        if arg.annotation is not None or arg.arg == self.self_name or kind is None:
+            return
+        if isinstance(default, ast.Constant) and default.value is None and kind != "None":
+            kind = kind if kind.startswith("Optional") else f"Optional[{kind}]"
+        if kind != "Tensor":
+            arg.annotation = _at(arg, ast.parse(kind, mode="eval").body)
+
+    # Values from outside.
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._constant(node) or node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        made: ast.expr | None = self._constant(node)
+        if made is not None:
+            return made
+        chain = _chain(node)
+        if chain and getattr(self.outer.get(chain[0]), "__name__", "") == "numpy" and chain[0] not in self.local:
+            self.known.numpy.append(node.lineno + self.shift)
+        self.generic_visit(node)
+        return node
+
+    def _constant(self, node: ast.expr, containers: bool = False) -> ast.expr | None:
+        """The literal for a name, or dotted name, of a Python value from outside of the function."""
+        chain = _chain(node)
+        if not chain or not isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+            return None
+        if chain[0] == self.self_name:
+            made = self._own(chain[1:], containers)
+        elif chain[0] in self.outer and chain[0] not in self.local:
+            made = self._foreign(chain, containers)
+        else:
+            made = None
+        return _at(node, made) if made is not None else None
+
+    def _foreign(self, chain: Sequence[str], containers: bool) -> ast.expr | None:
+        value = self.outer[chain[0]]
+        if isinstance(value, ModuleType) and value.__name__ in KEPT_MODULES:
+            return None
+        return literal(_follow(value, chain[1:]), self.torch_name, containers) if _is_data(value) else None
+
+    def _own(self, chain: Sequence[str], containers: bool) -> ast.expr | None:
+        """Of a value that the modules hold, torch.jit cannot, and the model does not write."""
+        found: list[Any] = []
+        for owner in self.seen.owners.values():
+            if id(owner) not in self.before:
+                return None
+            values = [_held(o, chain) for o in (self.before[id(owner)], owner)]
+            found += values
+        texts = {ast.dump(x) if (x := literal(v, self.torch_name, containers)) else "" for v in found}
+        return literal(found[0], self.torch_name, containers) if len(texts) == 1 and "" not in texts else None
+
+    # Containers from outside, where they are only read.
+
+    def _read(self, node: ast.expr) -> ast.expr:
+        return self._constant(node, containers=True) or node
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        node.iter = self._read(node.iter)
+        return self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        node.iter = self._read(node.iter)
+        return self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.ctx, ast.Load):
+            node.value = self._read(node.value)
+        return self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        for k, op in enumerate(node.ops):
+            if isinstance(op, (ast.In, ast.NotIn)):
+                right = self._read(node.comparators[k])
+                if isinstance(right, (ast.Set, ast.Tuple)):
+                    right = _at(right, ast.List(right.elts, ast.Load()))
+                node.comparators[k] = right
+        return self.generic_visit(node)
+
+    # Variables.
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        target = node.targets[0]
+        if len(node.targets) > 1 or not isinstance(target, ast.Name) or not _needs_type(node.value):
+            return node
+        kind = self.seen.variable(target.id)
+        if kind is None or not kind.startswith(("List", "Dict")) or kind == "List[Tensor]":
+            return node
+        declared = ast.AnnAssign(target, _at(target, ast.parse(kind, mode="eval").body), node.value, 1)
+        return ast.fix_missing_locations(ast.copy_location(declared, node))
+
+    # Messages, whose wording may change.
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return self.generic_visit(_plain_text(node))
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        if node.msg is not None:
+            node.msg = _plain_text(node.msg)
+        return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
+            _plain_text(node)
+        return self.generic_visit(node)
+
+
+def _plain_text(node: N) -> N:
+    """The node with the f-strings in it without formats and conversions, which torch.jit does not know."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.FormattedValue):
+            part.format_spec, part.conversion = None, -1
+    return node
+
+
+def _with_defaults(args: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]:
+    positional = [*args.posonlyargs, *args.args]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
+    return [
+        *zip(positional, [*defaults, *args.defaults], strict=True),
+        *zip(args.kwonlyargs, args.kw_defaults, strict=True),
+    ]
+
+
+def _needs_type(value: ast.expr) -> bool:
+    """Whether torch.jit has to be told the type: of [], {}, list(), dict() and x.tolist()."""
+    match value:
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.Call(func=ast.Name(id="list" | "dict"), args=[], keywords=[]):
+            return True
+        case ast.Call(func=ast.Attribute(attr="tolist")):
+            return True
+    return False
+
+
+def _chain(node: ast.AST) -> list[str]:
+    """The parts of a dotted name; none if it is something else."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def _follow(value: Any, chain: Sequence[str]) -> Any:
+    for name in chain:
+        value = getattr(value, name, _NOTHING)
+    return value
+
+
+_NOTHING = object()
+
+
+def _is_data(value: Any) -> bool:
+    return not isinstance(value, (nn.Module, torch.Tensor)) and not callable(value)
+
+
+def _held(module: Any, chain: Sequence[str]) -> Any:
+    """What an attribute chain of a module gives, if torch.jit cannot hold it; else nothing."""
+    for k, name in enumerate(chain):
+        value = getattr(module, name, _NOTHING)
+        if isinstance(module, torch.jit.ScriptModule) or isinstance(getattr(type(module), name, None), property):
+            return _NOTHING
+        if isinstance(value, nn.Module):
+            module = value
+            continue
+        known = name in vars(module) and torch._C._jit_try_infer_type(value).success()
+        return _follow(value, chain[k + 1 :]) if not known and _is_data(value) else _NOTHING
+    return _NOTHING
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None or True
+    except ValueError:
+        return False
+
+
+def _at(place: ast.AST, node: Any) -> Any:
+    """The node with the place of another, and so have all parts that have none."""
+    return ast.fix_missing_locations(ast.copy_location(node, place))

@@ -1,0 +1,932 @@
+"""Models that torch.export cannot trace, each with one thing that torch.jit.script does not take as it is.
+
+WORKS: those that are captured all the same, with example calls. REFUSED: those that are not, at the line marked
+"# here", with words of the mend.
+"""
+
+# ruff: noqa: PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+
+import math
+import random
+from collections import namedtuple
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+DEVICE = torch.device("cpu")
+DTYPE = torch.float32
+SCALE = 2.0
+MODE = "up"
+SIZES = [1, 2, 3]
+TABLE = {"a": 1.0}
+WEIGHT = torch.ones(3)
+COUNT = 0
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)) + 0.5
+
+
+class ClosedDevice(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(3, device=DEVICE)
+        if x.sum() > 0:
+            h = h + x[0]
+        return h
+
+
+class ClosedDtype(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(3, dtype=DTYPE)
+        if x.sum() > 0:
+            h = h + x[0]
+        return h
+
+
+class ClosedFloat(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * SCALE
+        return x
+
+
+class ClosedStr(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0 and MODE == "up":
+            x = x * 2
+        return x
+
+
+class ClosedList(nn.Module):
+    def forward(self, x):
+        for k in SIZES:
+            if x.sum() > 0:
+                x = x - k
+        return x
+
+
+class ClosedDict(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * TABLE["a"]
+        return x
+
+
+class ClosedTensor(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * WEIGHT  # here
+        return x
+
+
+class WritesGlobal(nn.Module):
+    def forward(self, x):
+        global COUNT  # here
+        COUNT += 1
+        if x.sum() > 0:
+            x = x * COUNT
+        return x
+
+
+class UntypedRange(nn.Module):
+    def forward(self, x, max_length):
+        for i in range(max_length):
+            if x.sum() < 10:
+                x = x + 1
+        return x
+
+
+class UntypedInt(nn.Module):
+    def forward(self, x, n):
+        if x.sum() > 0:
+            return x * n, n + 1
+        return x, n // 2
+
+
+class UntypedBool(nn.Module):
+    def forward(self, x, flag):
+        if flag and x.sum() > 0:
+            return x * 2
+        return x
+
+
+class UntypedOptional(nn.Module):
+    def forward(self, x, mask=None):
+        if mask is not None:
+            x = x * mask
+        if x.sum() > 0:
+            x = x * 2
+        return x
+
+
+def helper(x, n):
+    for _ in range(n):
+        x = x + 1
+    return x
+
+
+class UntypedHelper(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = helper(x, 3)
+        return x
+
+
+class UntypedMethod(nn.Module):
+    def step(self, x, k, names):
+        if names == "a":
+            return x + k
+        return x
+
+    def forward(self, x):
+        if x.sum() > 0:
+            x = self.step(x, 3, "a")
+        return x
+
+
+class UntypedList(nn.Module):
+    def forward(self, xs):
+        y = xs[0]
+        for x in xs:
+            if x.sum() > 0:
+                y = y + x
+        return y
+
+
+class Try(nn.Module):
+    def forward(self, x):
+        try:  # here
+            if x.sum() > 0:
+                x = x + 1
+        except ValueError:
+            pass
+        return x
+
+
+class Generator(nn.Module):
+    def rows(self, x):
+        for i in range(x.size(0)):
+            yield x[i]  # here
+
+    def forward(self, x):
+        y = torch.zeros(3)
+        for r in self.rows(x):
+            if r.sum() > 0:
+                y = y + r
+        return y
+
+
+class Lambda(nn.Module):
+    def forward(self, x):
+        f = lambda t: t * 2  # here
+        if x.sum() > 0:
+            x = f(x)
+        return x
+
+
+class NestedDef(nn.Module):
+    def forward(self, x):
+        def f(t):  # here
+            return t * 2
+
+        if x.sum() > 0:
+            x = f(x)
+        return x
+
+
+class VarArgs(nn.Module):
+    def forward(self, *xs):  # here
+        y = xs[0]
+        if y.sum() > 0:
+            y = y + xs[1]
+        return y
+
+
+class KwOnly(nn.Module):
+    def forward(self, x, *, scale=2.0):
+        if x.sum() > 0:
+            x = x * scale
+        return x
+
+
+class KwArgs(nn.Module):
+    def forward(self, x, **kw):  # here
+        if x.sum() > 0:
+            x = x * 2
+        return x
+
+
+class CallStar(nn.Module):
+    def forward(self, x):
+        shape = (4, 3)
+        if x.sum() > 0:
+            x = x.view(*shape)
+        return x
+
+
+class SetLiteral(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mode = 2
+
+    def forward(self, x):
+        if self.mode in {1, 2} and x.sum() > 0:
+            x = x + 1
+        return x
+
+
+class FSpec(nn.Module):
+    def forward(self, x, n: int):
+        if x.sum() > 1000:
+            raise ValueError(f"too large {n:.2f} {n!r}")
+        return x
+
+
+class FSpecValue(nn.Module):
+    def forward(self, x, n: int):
+        name = f"{n:03d}"  # here
+        if x.sum() > 0 and name == "003":
+            x = x + 1
+        return x
+
+
+class Numpy(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * float(np.sqrt(2.0))  # here
+        return x
+
+
+class NumpyArray(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = torch.from_numpy(x.numpy() * 2)  # here
+        return x
+
+
+class MathCalls(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * math.sqrt(2.0) + math.pi
+        return x
+
+
+class CompIf(nn.Module):
+    def forward(self, x):
+        ys = [x[i] for i in range(4) if i % 2 == 0]  # here
+        if x.sum() > 0:
+            return ys[0] + ys[1]
+        return ys[0]
+
+
+class CompNested(nn.Module):
+    def forward(self, x):
+        ys = [x[i, j] for i in range(2) for j in range(2)]  # here
+        if x.sum() > 0:
+            return ys[0] + ys[3]
+        return ys[0]
+
+
+class DictComp(nn.Module):
+    def forward(self, x):
+        ys = {str(i): x[i] for i in range(2)}
+        if x.sum() > 0:
+            return ys["0"] + ys["1"]
+        return ys["0"]
+
+
+class SumGenerator(nn.Module):
+    def forward(self, x):
+        y = sum(x[i] for i in range(4))  # here
+        if x.sum() > 0:
+            return y
+        return -y
+
+
+class NoneAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.h = None
+
+    def forward(self, x):
+        if self.h is None:
+            self.h = torch.zeros(3)  # here
+        if x.sum() > 0:
+            self.h = self.h + x[0]
+        return self.h * 1
+
+
+class OptionalAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias: torch.Tensor | None = torch.ones(3)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x + self.bias
+        return x
+
+
+class ReturnTypes(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x, 1
+        return x  # here
+
+
+class ReturnNone(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:  # here
+            return x
+
+
+class BranchTypes(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:  # here
+            k = 1
+        else:
+            k = 1.5
+        return x * k
+
+
+class BranchDefined(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:  # here
+            k = x + 1
+        if x.sum() > 0:
+            return k
+        return x
+
+
+class Reassign(nn.Module):
+    def forward(self, x):
+        y = 0
+        for i in range(4):
+            if x[i].sum() > 0:  # here
+                y = y + x[i]
+        return y
+
+
+class EmptyIntList(nn.Module):
+    def forward(self, x):
+        found = []
+        for i in range(4):
+            if x[i].sum() > 0:
+                found.append(i)
+            else:
+                found.append(-1)
+        return torch.tensor(found)
+
+
+class EmptyTupleList(nn.Module):
+    def forward(self, x):
+        found = []
+        for i in range(4):
+            if x[i].sum() > 0:
+                x = x + 1
+            found.append((x[i], i))
+        return found[0][0], found[3][1]
+
+
+class EmptyDict(nn.Module):
+    def forward(self, x):
+        found = {}
+        found["n"] = 1
+        if x.sum() > 0:
+            found["n"] = 2
+        return x * found["n"]
+
+
+class IntKeys(nn.Module):
+    def forward(self, x):
+        found = {0: x, 1: x + 1}
+        if x.sum() > 0:
+            return found[1]
+        return found[0]
+
+
+class TupleKeys(nn.Module):
+    def forward(self, x):
+        found = {(0, 1): x}  # here
+        if x.sum() > 0:
+            return found[(0, 1)]
+        return x
+
+
+class MixedDict(nn.Module):
+    def forward(self, x):
+        d = {"x": x, "n": 1}
+        if x.sum() > 0:
+            return d["x"] * d["n"]  # here
+        return x
+
+
+class MixedList(nn.Module):
+    def forward(self, x):
+        d = [x, 1]
+        if x.sum() > 0:
+            return d[0] * d[1]  # here
+        return x
+
+
+@dataclass
+class Config:
+    hidden: int = 3
+    scale: float = 2.0
+
+
+class ConfigAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.config = Config()
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * self.config.scale + self.config.hidden
+        return x
+
+
+class NumpyAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mean = np.ones(3, dtype=np.float32)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x - torch.from_numpy(self.mean)  # here
+        return x
+
+
+class SetAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.allowed = {1, 2}
+        self.k = 1
+
+    def forward(self, x):
+        if self.k in self.allowed and x.sum() > 0:
+            return x + 1
+        return x
+
+
+class FunctionAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = functional.relu
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.act(x)
+        return x
+
+
+class LambdaAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = lambda t: t * 2
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.act(x)  # here
+        return x
+
+
+class ListOfModules(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = [nn.Linear(3, 3), nn.Linear(3, 3)]
+
+    def forward(self, x):
+        for p in self.parts:  # here
+            x = p(x)
+        if x.sum() > 0:
+            return x + 1
+        return x
+
+
+class IndexedModules(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+
+    def forward(self, x, k: int):
+        if x.sum() > 0:
+            return self.parts[k](x)  # here
+        return x
+
+
+class EmptyListAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen = [1]  # here
+        if x.sum() > 0:
+            return x + 1
+        return x
+
+
+class Recursive(nn.Module):
+    def go(self, x, n: int):
+        if n == 0 or bool(x.sum() > 10):
+            return x
+        return self.go(x + 1, n - 1)  # here
+
+    def forward(self, x):
+        return self.go(x, 3)
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k = 1
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x + self.k
+        return x
+
+
+class Super(Base):
+    def forward(self, x):
+        return super().forward(x) * 2  # here
+
+
+class SuperMethod(Base):
+    def helper(self, x):
+        return x * 3
+
+    def forward(self, x):
+        y = super().forward(x)  # here
+        return self.helper(y)
+
+
+class TracedChild(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.child = torch.jit.trace(nn.Linear(3, 3), X)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.child(x)
+        return x
+
+
+class ScriptedChild(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.child = torch.jit.script(Base())
+
+    def forward(self, x):
+        return self.child(x) * 2
+
+
+class PropertyAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(3, 3)
+
+    @property
+    def width(self):
+        return self.l.weight.shape[0]
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * self.width
+        return x
+
+
+class GetAttr(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a0 = nn.Linear(3, 3)
+        self.a1 = nn.Linear(3, 3)
+
+    def forward(self, x):
+        for i in range(2):
+            x = getattr(self, f"a{i}")(x)  # here
+        if x.sum() > 0:
+            return x + 1
+        return x
+
+
+class IsInstance(nn.Module):
+    def forward(self, x):
+        if isinstance(x, (list, tuple)):
+            x = x[0]
+        if x.sum() > 0:
+            return x + 1
+        return x
+
+
+class Walrus(nn.Module):
+    def forward(self, x):
+        if (s := x.sum()) > 0:  # here
+            return x * s
+        return x
+
+
+class Match(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mode = "a"
+
+    def forward(self, x):
+        match self.mode:  # here
+            case "a":
+                x = x + 1
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+
+class WhileElse(nn.Module):
+    def forward(self, x):
+        while x.sum() < 3:  # here
+            x = x + 1
+            if x[0, 0] > 50:
+                break
+        else:
+            x = x * 2
+        return x
+
+
+class ForElse(nn.Module):
+    def forward(self, x):
+        for i in range(3):  # here
+            if x[i].sum() > 100:
+                break
+        else:
+            x = x * 2
+        return x
+
+
+class ChainedCompare(nn.Module):
+    def forward(self, x):
+        if 0 < x.sum() < 10:
+            return x * 2
+        return x
+
+
+class TernaryTypes(nn.Module):
+    def forward(self, x):
+        k = 1 if x.sum() > 0 else None  # here
+        if k is None:
+            return x
+        return x * k
+
+
+class NpRandom(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * random.random()  # here
+        return x
+
+
+Pair = namedtuple("Pair", ["a", "b"])
+
+
+class NamedTupleOut(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return Pair(x, x + 1)
+        return Pair(x, x)
+
+
+class DictOut(nn.Module):
+    def forward(self, x):
+        out = {"y": x}
+        if x.sum() > 0:
+            out["y"] = x + 1
+        return out
+
+
+class MixedDictOut(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + 1
+        return {"y": x, "n": 3}
+
+
+class Logging(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            print("positive", x.shape)
+            x = x + 1
+        return x
+
+
+class Assertion(nn.Module):
+    def forward(self, x):
+        assert x.dim() == 2, f"wrong rank {x.dim()}"
+        if x.sum() > 0:
+            x = x + 1
+        return x
+
+
+class TensorCtor(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + torch.Tensor([1, 2, 3])  # here
+        return x
+
+
+class LongTensor(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x[torch.LongTensor([0, 1])]
+        else:
+            x = x[torch.LongTensor([1, 2])]
+        return x
+
+
+class NewTensor(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + x.new_zeros(3)
+        return x.type(torch.float32)
+
+
+class DataAttr(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x.data + 1
+        return x
+
+
+class IntDivision(nn.Module):
+    def forward(self, x):
+        n = int(x.sum())
+        return x * (n // 3) + n % 5 + (-n) // 4 + round(n / 3)
+
+
+class Item(nn.Module):
+    def forward(self, x):
+        v = x.max().item()
+        if v > 0:
+            return x / v
+        return x
+
+
+class EnumerateZip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 3) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(3) for _ in range(2)])
+
+    def forward(self, x):
+        for i, (layer, norm) in enumerate(zip(self.layers, self.norms)):
+            if x.sum() > 0:
+                x = norm(layer(x)) + i + 0.1
+        return x
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def forward(self, x):
+        self.n += 1
+        return x * self.n
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = Counter()
+        self.b = self.a
+
+    def forward(self, x):
+        return self.a(x) + self.b(x)
+
+
+class ClassAttr(nn.Module):
+    scale = 3.0
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * self.scale
+        return x
+
+
+class StaticM(nn.Module):
+    @staticmethod
+    def twice(x, k):
+        return x * k
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.twice(x, 2)
+        return x
+
+
+class MaxBuiltins(nn.Module):
+    def forward(self, x):
+        n = max(1, min(3, int(x.sum())))
+        return x * n + abs(-n) + sum([1, 2])
+
+
+class OptionalArg(nn.Module):
+    def forward(self, x, h=None):
+        if h is None:
+            h = torch.zeros(3)
+        if x.sum() > 0:
+            h = h + x[0]
+        return h
+
+
+WORKS = {
+    ClosedDevice: (X,),
+    ClosedDtype: (X,),
+    ClosedFloat: (X,),
+    ClosedStr: (X,),
+    ClosedList: (X,),
+    ClosedDict: (X,),
+    UntypedRange: (X, 3),
+    UntypedInt: (X, 3),
+    UntypedBool: (X, True),
+    UntypedOptional: (X,),
+    UntypedHelper: (X,),
+    UntypedMethod: (X,),
+    UntypedList: ([X, X + 1],),
+    KwOnly: (X,),
+    CallStar: (X,),
+    SetLiteral: (X,),
+    FSpec: (X, 3),
+    MathCalls: (X,),
+    DictComp: (X,),
+    OptionalAttribute: (X,),
+    EmptyIntList: (X,),
+    EmptyTupleList: (X,),
+    EmptyDict: (X,),
+    IntKeys: (X,),
+    ConfigAttribute: (X,),
+    SetAttribute: (X,),
+    FunctionAttribute: (X,),
+    Base: (X,),
+    TracedChild: (X,),
+    ScriptedChild: (X,),
+    PropertyAttribute: (X,),
+    IsInstance: (X,),
+    ChainedCompare: (X,),
+    NamedTupleOut: (X,),
+    DictOut: (X,),
+    MixedDictOut: (X,),
+    Logging: (X,),
+    Assertion: (X,),
+    LongTensor: (X,),
+    NewTensor: (X,),
+    DataAttr: (X,),
+    IntDivision: (X,),
+    Item: (X,),
+    EnumerateZip: (X,),
+    Counter: (X,),
+    Shared: (X,),
+    ClassAttr: (X,),
+    StaticM: (X,),
+    MaxBuiltins: (X,),
+    OptionalArg: (X,),
+}
+REFUSED = {
+    ClosedTensor: ((X,), "register_buffer"),
+    WritesGlobal: ((X,), "attribute of the module"),
+    Try: ((X,), "test for the case beforehand"),
+    Generator: ((X,), "return a list"),
+    Lambda: ((X,), "with def"),
+    NestedDef: ((X,), "make it a method"),
+    VarArgs: ((X, X), "name the arguments"),
+    KwArgs: ((X,), "name the arguments"),
+    FSpecValue: ((X, 3), "str()"),
+    Numpy: ((X,), "function of torch"),
+    NumpyArray: ((X,), "operators of torch"),
+    CompIf: ((X,), "for loop that appends"),
+    CompNested: ((X,), "for loop that appends"),
+    SumGenerator: ((X,), "convert"),
+    NoneAttribute: ((X,), "set it in __init__"),
+    ReturnTypes: ((X,), "return the same type everywhere"),
+    ReturnNone: ((X,), "same type on both"),
+    BranchTypes: ((X,), "same type on both"),
+    BranchDefined: ((X,), "set it before the branch"),
+    Reassign: ((X,), "same type on both"),
+    TupleKeys: ((X,), "use int or str"),
+    MixedDict: ((X,), "in different variables"),
+    MixedList: ((X,), "in different variables"),
+    NumpyAttribute: ((X,), "register_buffer"),
+    LambdaAttribute: ((X,), "with def"),
+    ListOfModules: ((X,), "nn.ModuleList"),
+    IndexedModules: ((X, 1), "enumerate"),
+    EmptyListAttribute: ((X,), "set it in __init__"),
+    Recursive: ((X,), "as a loop"),
+    Super: ((X,), "method of its own name"),
+    SuperMethod: ((X,), "method of its own name"),
+    GetAttr: ((X,), "nn.ModuleList"),
+    Walrus: ((X,), "statement before"),
+    Match: ((X,), "if and elif"),
+    WhileElse: ((X,), "set a flag"),
+    ForElse: ((X,), "set a flag"),
+    TernaryTypes: ((X,), "same type on both"),
+    NpRandom: ((X,), "call it outside"),
+    TensorCtor: ((X,), "torch.tensor"),
+}
