@@ -215,7 +215,9 @@ def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Progra
         with preserved.seen(writes):
             exported = list(export_methods(model, *calls))
     except CaptureError as error:
-        raise type(error)([*dict.fromkeys(writes)] or error.reasons) from error
+        if not writes:
+            raise
+        raise diagnose.NotTraceable(list(dict.fromkeys(writes))) from error
     if writes:
         raise diagnose.NotTraceable(list(dict.fromkeys(writes)))
     return build(exported, preserved.attributes)

@@ -168,8 +168,10 @@ class Writes(nn.Module):
         return x * self.n + self.entries[0] * self.entries[1]
 
 
-def test_a_preserved_number_that_a_method_writes_is_state_in_a_scripted_model() -> None:
-    module = Interpreted(capture(torch.jit.script(Writes()), (X,), preserved_attrs=["n", "entries"]))
+@pytest.mark.parametrize("script", [False, True])
+def test_a_preserved_number_that_a_method_writes_is_state(script: bool) -> None:
+    model = torch.jit.script(Writes()) if script else Writes()
+    module = Interpreted(capture(model, (X,), preserved_attrs=["n", "entries"]))
     eager = Writes()
     for set_to in (None, (10, [0.0, 3.0])):
         if set_to:
@@ -182,8 +184,12 @@ def test_a_preserved_number_that_a_method_writes_is_state_in_a_scripted_model() 
 
 @pytest.mark.parametrize("name", ["n", "entries"])
 def test_a_write_to_a_preserved_attribute_is_never_lost(name: str) -> None:
+    class Unscriptable(Writes):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
     with pytest.raises(CaptureError, match=f"forward (assigns the attribute {name}|changes the list {name})"):
-        capture(Writes(), (X,), preserved_attrs=[name])
+        capture(Unscriptable(), (X,), preserved_attrs=[name])
 
 
 def test_an_exported_program_has_its_tensors() -> None:
