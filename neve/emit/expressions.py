@@ -173,6 +173,7 @@ class Emitter:
         if isinstance(e, Guard):
             return self._guard(e, scope)
         assert isinstance(e, Call)
+        e = _with_number(e)
         args = [self.value(a, scope) for a in e.args]
         if e.fn == "cast":
             return self._cast(args[0], e.dtype, scope)
@@ -315,6 +316,16 @@ class Emitter:
             scope.add(f"vstore{n}({at}, {self.as_vector(v)}{tail});")
         else:
             scope.add(f"vstore_strided{n}({at}, {self.index(stride, scope)}, {self.as_vector(v)}{tail});")
+
+
+def _with_number(e: Call) -> Call:
+    """maximum and minimum with a constant that is a number in the form that is made for it."""
+    if e.fn not in ("maximum", "minimum") or not e.dtype.is_float:
+        return e
+    args = sorted(e.args, key=lambda a: isinstance(a, Const))
+    last = args[-1]
+    number = isinstance(last, Const) and last.value == last.value
+    return Call(f"{e.fn}_number", tuple(args), e.dtype) if number else e
 
 
 def literal(value: float | bool, dtype: DType) -> str:

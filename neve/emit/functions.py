@@ -103,6 +103,9 @@ _define(
     b="({0} & {1})",
     m="({0} & {1})",
 )
+# with a constant that is no NaN, such as a clamp's bound: NaN if the first is; of two zeros the first, as in eager
+_define("maximum_number", v="vmax_number({0}, {1})", f="({0} < {1} ? {1} : {0})", d="({0} < {1} ? {1} : {0})")
+_define("minimum_number", v="vmin_number({0}, {1})", f="({0} > {1} ? {1} : {0})", d="({0} > {1} ? {1} : {0})")
 _define(
     "copysign",
     f="__builtin_copysignf({0}, {1})",

@@ -9,6 +9,7 @@
  *   vload_i vstore_i          int32 lanes                 vload_u8 bytes, zero-extended to int32 lanes
  *   vfma(a,b,c)               a*b+c, one rounding where NEVE_FMA is 1
  *   vmax_fast vmin_fast       b if either is NaN          vmax vmin   NaN if either is NaN
+ *   vmax_number vmin_number   NaN if a is, where b is known to be none: one instruction for vmax's four
  *   vselect(mask, a, b)       a where the mask is set
  *   vsum vhmax                over the lanes, in a fixed tree order; vhmax is NaN if a lane is
  *   vabs vsqrt vfloor vceil vtrunc vround (half to even)
@@ -242,6 +243,25 @@ NEVE_INLINE vf vmin(vf a, vf b)
     return __builtin_elementwise_minimum(a, b);
 #else
     return vselect(a != a, a, vmin_fast(a, b));
+#endif
+}
+
+/* x86 gives the second operand where one is NaN. */
+NEVE_INLINE vf vmax_number(vf a, vf b)
+{
+#if defined(NEVE_NEON)
+    return vmax(a, b);
+#else
+    return vmax_fast(b, a);
+#endif
+}
+
+NEVE_INLINE vf vmin_number(vf a, vf b)
+{
+#if defined(NEVE_NEON)
+    return vmin(a, b);
+#else
+    return vmin_fast(b, a);
 #endif
 }
 

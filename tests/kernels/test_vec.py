@@ -40,6 +40,8 @@ static void k_rest(void *const *p, const int64_t *s, neve_thread *th)
         vstore(c + 8 * n + i, vset(vsum(vload(b + i))));
         vstore(c + 9 * n + i, vset(vhmax(x)));
         vstore(c + 10 * n + i, vcvt_f(vload_u8((const uint8_t *)a + i)));
+        vstore(c + 11 * n + i, vmax_number(x, vset(0)));
+        vstore(c + 12 * n + i, vmin_number(x, vset(0)));
     }
     for (int64_t cnt = 0; cnt <= NEVE_VL; cnt++) {
         vstore(d + cnt * 32, vload_n(b, cnt));
@@ -116,7 +118,7 @@ def test_rest(built: tuple[str, str], data: tuple[np.ndarray, np.ndarray]) -> No
     b2[30] = np.nan
     n = 512
     for y in (b, b2):
-        c, d = np.empty((11, n), np.float32), np.full(1024, 7, np.float32)
+        c, d = np.empty((13, n), np.float32), np.full(1024, 7, np.float32)
         load(SOURCE, built[0], "k_rest", built[1], ("-Wno-unused-function",))([a, y, c, d], [n])
         vl = int(d[1023])
         with np.errstate(invalid="ignore"):
@@ -125,6 +127,9 @@ def test_rest(built: tuple[str, str], data: tuple[np.ndarray, np.ndarray]) -> No
             np.testing.assert_array_equal(c[2], np.maximum(a, y))
             np.testing.assert_array_equal(c[3], np.minimum(a, y))
             np.testing.assert_array_equal(c[4], np.where(a < y, a, y + np.float32(1)))
+            for got, want in ((c[11], np.where(a < 0, 0, a)), (c[12], np.where(a > 0, 0, a))):
+                np.testing.assert_array_equal(got, want)
+                np.testing.assert_array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
             np.testing.assert_allclose(c[5], a * y + np.float32(3), rtol=1e-6, atol=2e-6)
             np.testing.assert_array_equal(c[6], np.where(np.abs(a) < 1e6, np.trunc(a), 0))
         np.testing.assert_array_equal(c[7].reshape(-1, vl), y.reshape(-1, vl)[:, ::-1])

@@ -30,6 +30,8 @@ EXTRA: dict[str, Callable[..., Any]] = {
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "trigamma": ref.polygamma(1),
     "polygamma": np.vectorize(lambda k, v: ref.polygamma(int(k))(v), otypes=[np.float64]),
+    "maximum_number": np.maximum,
+    "minimum_number": np.minimum,
 }
 REDUCERS: dict[str, Callable[..., Any]] = {
     "sum": np.sum,

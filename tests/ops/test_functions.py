@@ -113,6 +113,8 @@ def inputs(name: str, dtype: DType) -> list[np.ndarray]:
     edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5])
     if name not in ("trigamma", "polygamma"):
         floats[0][:64], floats[1][:64] = np.repeat(edges, 8), np.tile(edges, 8)
+    if name.endswith("_number"):
+        floats[1] = np.nan_to_num(floats[1], nan=2.0, posinf=np.inf, neginf=-np.inf)
     if name == "polygamma":
         floats[0] = np.asarray(np.arange(COUNT) % 6, float)
     return [x.astype(dtype.numpy) for x in floats]
