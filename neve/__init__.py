@@ -14,12 +14,14 @@ from neve.errors import (
     BuildError,
     CacheError,
     CaptureError,
+    FreezeError,
     InputError,
     ModelError,
     NeveError,
     VerifyError,
 )
-from neve.mobile import LintCode, generate_mobile_module_lints
+from neve.frozen import FrozenModule, freeze, optimize_for_inference, run_frozen_optimizations
+from neve.mobile import LintCode, MobileOptimizerType, generate_mobile_module_lints, optimize_for_mobile
 from neve.runtime.loader import Module
 
 __version__ = "0.1.0"
@@ -29,8 +31,11 @@ __all__ = [
     "BuildError",
     "CacheError",
     "CaptureError",
+    "FreezeError",
+    "FrozenModule",
     "InputError",
     "LintCode",
+    "MobileOptimizerType",
     "ModelError",
     "Module",
     "NeveError",
@@ -38,8 +43,12 @@ __all__ = [
     "build_artifact",
     "bundled_inputs",
     "compile",
+    "freeze",
     "generate_mobile_module_lints",
     "load",
+    "optimize_for_inference",
+    "optimize_for_mobile",
+    "run_frozen_optimizations",
     "sparsity",
 ]
 

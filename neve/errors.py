@@ -36,6 +36,10 @@ class ModelError(NeveError, RuntimeError):
     """The model's own code raised: an assert or a raise that was reached with these inputs."""
 
 
+class FreezeError(NeveError, RuntimeError):
+    """A model cannot be frozen as it was asked: it is in training mode, or has nothing of a name."""
+
+
 class BuildError(NeveError):
     """A compiler is missing or failed; the message has the command, its first errors and the mend."""
 

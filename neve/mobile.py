@@ -1,7 +1,8 @@
-"""The lints of `torch.utils.mobile_optimizer`: `LintCode` and `generate_mobile_module_lints`, under their old names.
+"""`torch.utils.mobile_optimizer` under its old names: `optimize_for_mobile` with `MobileOptimizerType`, and the lints.
 
-They look for what a model should lose before it is shipped: parameters that require gradients, dropout, batch norms
-that could be folded, and for what it should have, example inputs. `neve lint` looks for much more.
+`generate_mobile_module_lints` looks for what a model should lose before it is shipped: parameters that require
+gradients, dropout, batch norms that could be folded, and for what it should have, example inputs. `neve lint` looks for
+much more.
 """
 
 from __future__ import annotations
@@ -10,10 +11,103 @@ import copy
 import enum
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from neve.errors import NeveError
+from neve.frozen.calls import Examples, bundled_functions, frozen, in_evaluation, names_of, origin_of
+from neve.frozen.module import FrozenModule
+from neve.frozen.specialise import Options
 from neve.runtime.loader import Module
+
+
+class MobileOptimizerType(enum.Enum):
+    """The optimizations that a blocklist of `optimize_for_mobile` can switch off; the numbers are torch's."""
+
+    CONV_BN_FUSION = 0
+    """Batch norms go into the weights before them, or become a product and a sum."""
+    INSERT_FOLD_PREPACK_OPS = 1
+    """Convolutions and linear layers take packed parameters, and the clamps after them."""
+    REMOVE_DROPOUT = 2
+    """Dropout is removed."""
+    FUSE_ADD_RELU = 3
+    """A sum and the relu after it are one op."""
+    HOIST_CONV_PACKED_PARAMS = 4
+    """Packed parameters are at the root of the program, whatever module they were in."""
+    VULKAN_AUTOMATIC_GPU_TRANSFER = 6
+    """Of the backend "Vulkan", which does not exist yet: without effect."""
+
+
+PASSES: dict[MobileOptimizerType, frozenset[str]] = {
+    MobileOptimizerType.CONV_BN_FUSION: frozenset({"fold_batch_norm", "expand_batch_norm"}),
+    MobileOptimizerType.INSERT_FOLD_PREPACK_OPS: frozenset({"insert_prepack", "fuse_prepacked_clamps"}),
+    MobileOptimizerType.REMOVE_DROPOUT: frozenset({"remove_dropout"}),
+    MobileOptimizerType.FUSE_ADD_RELU: frozenset({"fuse_add_relu"}),
+    MobileOptimizerType.HOIST_CONV_PACKED_PARAMS: frozenset({"hoist_packed_params"}),
+    MobileOptimizerType.VULKAN_AUTOMATIC_GPU_TRANSFER: frozenset(),
+}
+"""The passes of neve that each of them is."""
+
+_BACKENDS = {"cpu": "CPU", "vulkan": "Vulkan", "metal": "Metal"}
+
+
+def optimize_for_mobile(
+    script_module: Any,
+    optimization_blocklist: AbstractSet[MobileOptimizerType] | None = None,
+    preserved_methods: Sequence[str | bytes] | None = None,
+    backend: str = "CPU",
+    *,
+    example_inputs: Examples = None,
+) -> FrozenModule:
+    """The model in evaluation mode, frozen and optimized; its `graph` shows packed parameters and fused ops.
+
+    script_module: nn.Module, ScriptModule, ExportedProgram, a FrozenModule, or the path of a .pt2, .pt or .ptl file, in
+        whatever mode; it is not changed.
+    optimization_blocklist: a set of optimizations to leave out.
+    preserved_methods: methods, attributes and submodules to keep besides forward; methods that the model has bundled
+        inputs for, and these inputs, are kept without being named.
+    backend: "CPU", in any case.
+    example_inputs: as of `neve.freeze`.
+
+    The semantics are those of `torch.utils.mobile_optimizer.optimize_for_mobile`; where that is wrong, those of the
+    model in PyTorch. Raises TypeError for what is no model, a blocklist that is no set, an unknown backend;
+    AttributeError for names that the model does not have; NotImplementedError for the backends Vulkan and Metal.
+    """
+    origin = origin_of(script_module)
+    blocked = _blocked(optimization_blocklist)
+    names = names_of(
+        [n.decode() if isinstance(n, bytes) else n for n in preserved_methods]
+        if isinstance(preserved_methods, (list, tuple, set, frozenset))
+        else preserved_methods,
+        "preserved_methods",
+    )
+    unknown = [n for n in names if not n or "." in n or not origin.has(n)]
+    if unknown:
+        raise AttributeError(f"The following methods to preserve do not exist in script_module: {', '.join(unknown)}")
+    if not isinstance(backend, str) or backend.lower() not in _BACKENDS:
+        raise TypeError(f"Unknown backend, must be one of 'CPU', 'Vulkan' or 'Metal': got {backend!r}")
+    if backend.lower() != "cpu":
+        raise NotImplementedError(
+            f"the backend {_BACKENDS[backend.lower()]} does not exist yet: backend='CPU' runs on every machine"
+        )
+    names += [n for n in bundled_functions(origin) if n not in names and n != "forward"]
+    disable = frozenset[str]().union(*(PASSES[b] for b in blocked))
+    if not isinstance(script_module, FrozenModule):
+        origin = in_evaluation(origin)
+    made = frozen(origin, names, Options(disable, prepack=True), example_inputs)
+    made._mark("mobile_optimized", True)
+    return made
+
+
+def _blocked(blocklist: Any) -> AbstractSet[MobileOptimizerType]:
+    if blocklist is None:
+        return frozenset()
+    if not isinstance(blocklist, (set, frozenset)) or not all(isinstance(b, MobileOptimizerType) for b in blocklist):
+        raise TypeError(
+            f"optimization_blocklist: got {blocklist!r}, wanted a set of MobileOptimizerType, such as "
+            "{MobileOptimizerType.REMOVE_DROPOUT}"
+        )
+    return blocklist
 
 
 class LintCode(enum.Enum):
@@ -68,7 +162,7 @@ def _lint(code: LintCode, message: str) -> dict[str, str]:
 
 def _parameters(model: Any) -> list[tuple[str, bool]]:
     """Each parameter's name, and whether it requires a gradient; TypeError for what is no model."""
-    if isinstance(model, Module):
+    if isinstance(model, (Module, FrozenModule)):
         return []
     from torch import nn
     from torch.export import ExportedProgram
@@ -105,7 +199,7 @@ def _op_names(model: Any, given: Any) -> Iterator[str]:
     """Names such as "aten::batch_norm" of all ops in all methods."""
     from torch.export import ExportedProgram
 
-    if isinstance(model, Module):
+    if isinstance(model, (Module, FrozenModule)):
         return
     if isinstance(model, ExportedProgram):
         yield from _exported_ops(model)

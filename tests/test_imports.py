@@ -36,15 +36,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"errors", "ir", "ops", "capture", "passes", "plan", "emit", "build", "runtime", "artifact"},
     "api": {"errors", "ir", "ops", "capture", "passes", "plan", "emit", "build", "runtime", "artifact", "check"},
     "bundled_inputs": {"errors"},
-    "mobile": {"errors", "bundled_inputs", "capture", "runtime"},
-    "__init__": {"bundled_inputs", "mobile", "errors", "api", "runtime"},
+    "frozen": {"errors", "capture", "runtime", "check", "api"},
+    "mobile": {"errors", "bundled_inputs", "capture", "runtime", "frozen"},
+    "__init__": {"bundled_inputs", "mobile", "errors", "api", "runtime", "frozen"},
     "demo": {"errors", "cli", "api"},
     "cli": {"errors", "ir", "passes", "build", "runtime", "artifact", "check", "api", "demo"},
     "__main__": {"cli"},
 }
 # who may import these at all, and who when it is itself imported
 OUTSIDE = {
-    "torch": ({"bundled_inputs", "capture", "check", "cli", "demo", "mobile", "sparsity"}, {"capture", "sparsity"}),
+    "torch": (
+        {"bundled_inputs", "capture", "check", "cli", "demo", "frozen", "mobile", "sparsity"},
+        {"capture", "sparsity"},
+    ),
     "transformers": ({"demo"}, set()),
     "sympy": ({"ir", "ops", "capture", "passes", "plan", "emit"}, {"ir", "ops", "capture", "passes", "plan", "emit"}),
     "rich": ({"cli"}, {"cli"}),

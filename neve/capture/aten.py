@@ -6,7 +6,7 @@ returns a Value, a tuple of them (None for a result that no one may use), or wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -67,8 +67,8 @@ def decompositions() -> dict[Any, Any]:
 
 
 @contextmanager
-def few_composites() -> Iterator[dict[Any, Any]]:
-    """Yields the decompositions for run_decompositions inside the block.
+def few_composites(more: Collection[Any] = ()) -> Iterator[dict[Any, Any]]:
+    """Yields the decompositions for run_decompositions inside the block, which leaves the ops in `more` as they are.
 
     A composite op decomposes by itself unless torch is told to preserve it. run_decompositions patches the dispatch of
     each of the thousand composites that exist (0.2 s), so inside the block it is told only of those in the table.
@@ -79,7 +79,7 @@ def few_composites() -> Iterator[dict[Any, Any]]:
     if everything is None:  # a torch that does it another way
         yield dict(decompositions())
         return
-    composites = _composites(everything)
+    composites = _composites(everything) | frozenset(more)
     exported_program._collect_all_valid_cia_ops = lambda: {op for op in composites if op in table()}
     try:
         yield {op: f for op, f in decompositions().items() if op not in composites}

@@ -29,15 +29,30 @@ class EntryModule(nn.Module):
     def __init__(self, model: nn.Module, name: str, reasons: dict[str, None]) -> None:
         super().__init__()
         self.model = model
-        method = model if name == "forward" else getattr(model, name)  # model(…) runs hooks as well
+        method = method_of(model, name)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
             return _settled(model, before, method(*args, **kwargs), reasons)
 
-        forward.__signature__ = inspect.signature(getattr(model, name))  # type: ignore[attr-defined]
+        called = method.forward if isinstance(method, nn.Module) else method
+        forward.__signature__ = inspect.signature(called)  # type: ignore[attr-defined]
         self.forward = forward
         self.training = False
+
+
+def method_of(model: nn.Module, name: str) -> Any:
+    """What to call for the method of that name, which may be a submodule's ("encoder.embed"); None if there is none.
+
+    For forward it is the module itself, so that hooks run.
+    """
+    above, _, last = name.rpartition(".")
+    try:
+        owner = model.get_submodule(above)
+    except AttributeError:
+        return None
+    found = owner if last == "forward" else getattr(owner, last, None)
+    return found if callable(found) else None
 
 
 @dataclass(frozen=True)

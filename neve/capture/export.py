@@ -19,8 +19,9 @@ from neve.capture import diagnose, guards, trees
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
+from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import for_export, named_symbols, widen
-from neve.capture.entry_module import PREFIX, EntryModule
+from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.preserved import Attributes, Preserved, as_tree, leaves, of_program
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
@@ -110,7 +111,9 @@ def _traced(model: nn.Module, preserved_attrs: Sequence[str], *call: Any) -> Pro
 
 
 def is_scripted(model: Any) -> bool:
-    """Whether a model is a ScriptModule, or the path of a file that may be a TorchScript archive."""
+    """Whether a model is a ScriptModule, a TorchScript archive's bytes, or the path of a file that may be one."""
+    if isinstance(model, bytes):
+        return True
     if isinstance(model, (str, os.PathLike)):
         return os.fspath(model).endswith((".pt", ".ptl", ".jit", ".pth"))
     return isinstance(model, torch.jit.ScriptModule)
@@ -224,7 +227,7 @@ def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Progra
 
 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
-    if not callable(getattr(model, name, None)):
+    if method_of(model, name) is None:
         raise CaptureError(f"the model has no method {name!r}")
     reasons: dict[str, None] = {}
     root = EntryModule(model, name, reasons)
@@ -257,7 +260,12 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _decompose(program: Any) -> Any:
-    with diagnose.quiet(), torch.no_grad(), few_composites() as decompositions:
+    with (
+        diagnose.quiet(),
+        torch.no_grad(),
+        visible_dropout(program.graph_module) as kept,
+        few_composites(kept) as decompositions,
+    ):
         try:
             return program.run_decompositions(decompositions)
         except Exception as error:

@@ -73,7 +73,7 @@ def modules_in_training(model: Any) -> Iterator[Finding]:
         if not module.training or any(not a or path.startswith(f"{a}.") for a in above):
             continue
         above.append(path)
-        if any(True for _ in module.children()) or _mode_matters(module):
+        if any(True for _ in module.children()) or mode_matters(module):
             yield Finding(
                 "train-mode",
                 f"{type(module).__name__} is in training mode, and neve compiles evaluation mode",
@@ -82,7 +82,7 @@ def modules_in_training(model: Any) -> Iterator[Finding]:
             )
 
 
-def _mode_matters(module: Any) -> bool:
+def mode_matters(module: Any) -> bool:
     """Whether a module without children may compute something else in training."""
     from torch import nn
 

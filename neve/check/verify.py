@@ -61,6 +61,7 @@ def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str,
     """What the original gives in evaluation mode. A model that changes itself is copied first, not touched."""
     import torch
 
+    from neve.capture.entry_module import method_of
     from neve.capture.export import evaluation, is_scripted
 
     if is_scripted(model):
@@ -72,7 +73,7 @@ def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str,
         mode: AbstractContextManager[Any] = nullcontext()
     else:
         model = copy.deepcopy(model) if stateful else model
-        call = model if method == "forward" else getattr(model, method)
+        call = method_of(model, method)
         mode = evaluation(model)
     with torch.no_grad(), mode:
         return call(*(clone(a) for a in args), **{k: clone(v) for k, v in kwargs.items()})

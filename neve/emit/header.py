@@ -17,8 +17,8 @@ RESERVED = frozenset({"context_size", "init", "reset", "state", "strerror", "clo
 
 
 def symbol(name: str, method: str) -> str:
-    """The C name of a method."""
-    return f"{name}_{method}" + ("_" if method in RESERVED else "")
+    """The C name of a method; one of a submodule, "sub.encode", is NAME_sub__encode."""
+    return f"{name}_{method.replace('.', '__')}" + ("_" if method in RESERVED else "")
 
 
 def used_symbols(method: Method) -> list[str]:

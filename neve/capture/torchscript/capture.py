@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import warnings
@@ -101,7 +102,7 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         for m in loaded.modules():
             if hasattr(m, "training"):
                 m.training = False
-        return getattr(loaded, name)(*args, **kwargs)
+        return functools.reduce(getattr, name.split("."), loaded)(*args, **kwargs)
 
 
 def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:

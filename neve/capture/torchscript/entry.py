@@ -22,7 +22,7 @@ from neve.capture.torchscript.changes import Changes
 from neve.capture.torchscript.instance import Instance
 from neve.capture.torchscript.kept import attributes, preserve
 from neve.capture.torchscript.machine import Machine
-from neve.capture.torchscript.model import Entry, Model, Settled
+from neve.capture.torchscript.model import Entry, Model, Settled, part_at
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.replay import Recording, Replay, Weights
 from neve.capture.torchscript.source import Function
@@ -55,8 +55,8 @@ class Scripted:
 
 
 def archive_of(model: Any) -> Archive:
-    """The archive in a file, or of a live ScriptModule."""
-    if isinstance(model, (str, os.PathLike)):
+    """The archive in a file or in bytes, or of a live ScriptModule."""
+    if isinstance(model, (str, os.PathLike, bytes)):
         return read_archive(model)
     archive = read_archive(saved(model))
     lost = list(_lost_types(archive, model))
@@ -81,7 +81,9 @@ def _lost_types(archive: Archive, model: torch.jit.ScriptModule) -> Iterator[str
 
 
 def saved(model: Any) -> bytes:
-    """A live ScriptModule as the bytes of an archive."""
+    """A live ScriptModule as the bytes of an archive, which may be given as they are."""
+    if isinstance(model, bytes):
+        return model
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -161,7 +163,8 @@ def _record(
     machine = Machine(model.sources, model.archive.version, instance.root, instance.constants, tape)
     settled_names = settled.fixed.setdefault(entry.name, set()), settled.sizes.setdefault(entry.name, set())
     given = Arguments(tape, entry, names, *settled_names)
-    result = machine.call(function, [instance.root, *given.args], given.kwargs)
+    owner = part_at(instance.root, entry.name.rpartition(".")[0])
+    result = machine.call(function, [owner, *given.args], given.kwargs)
     tape.place = None
     result = plain(machine, result)
     updates = Changes(machine, instance).updates

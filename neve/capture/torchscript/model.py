@@ -97,12 +97,21 @@ class Model:
                 stack += [(f"{path}.{key}".lstrip("."), part) for key, part in reversed(parts_of(value))]
 
     def method(self, name: str) -> Function:
-        """CaptureError if the model has no such method."""
-        methods = self.sources.cls(self.archive.root.cls).methods
-        if name not in methods:
+        """The method, which may be a submodule's ("encoder.embed"). CaptureError if the model has no such method."""
+        above, _, last = name.rpartition(".")
+        owner = part_at(self.archive.root, above)
+        methods = self.sources.cls(owner.cls).methods if isinstance(owner, Obj) else {}
+        if last not in methods:
             known = ", ".join(n for n in methods if not n.startswith("_"))
             raise CaptureError(f"the model has no method {name!r}; it has {known or 'none'}")
-        return methods[name]
+        return methods[last]
+
+
+def part_at(root: Any, path: str) -> Any:
+    """The object at a dotted path of modules; None if there is none."""
+    for name in path.split(".") if path else ():
+        root = root.attrs.get(name) if isinstance(root, Obj) else None
+    return root
 
 
 def parts_of(value: Any) -> list[tuple[Any, Any]]:

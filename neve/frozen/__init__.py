@@ -1,0 +1,8 @@
+"""`torch.jit.freeze` and its like under their old names: a snapshot of a model, compiled, that takes any shapes."""
+
+from __future__ import annotations
+
+from neve.frozen.calls import freeze, optimize_for_inference, run_frozen_optimizations
+from neve.frozen.module import FrozenModule
+
+__all__ = ["FrozenModule", "freeze", "optimize_for_inference", "run_frozen_optimizations"]
