@@ -17,7 +17,7 @@ from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.schema import dtype_number
-from neve.capture.torchscript.tape import Recorder
+from neve.capture.torchscript.tape import Recorder, contiguous
 from neve.capture.torchscript.values import (
     KINDS,
     Bound,
@@ -63,7 +63,7 @@ class Arguments:
     def _argument(self, name: str, value: Any, dims: Mapping[int, Sequence[Any]]) -> Any:
         if isinstance(value, torch.Tensor):
             var = self.tape.input(self._fake(value, name, dims.get(id(value))), name)
-            var.mutated = True
+            var.mutated, var.loose = True, not contiguous(var.meta)
             self.leaves.append(var)
             return var
         if name in self.sizes and name not in self.fixed and is_size(value):
@@ -106,6 +106,14 @@ class Arguments:
                 found[id(tensor)] = list(dynamics._axes(tensor, s))
         return found
 
+    def check_unwritten(self) -> None:
+        """Refusal if an argument is another tensor on some path, and that one is written."""
+        for var in self.leaves:
+            if var in self.tape.tainted:
+                raise Refusal(
+                    f"the argument {var.name!r} is written in place on some path: write to a copy (x = x.clone())"
+                )
+
     def _fake(self, tensor: torch.Tensor, name: str, axes: Sequence[Any] | None) -> Any:
         if not axes:
             return self.tape.fake(tensor)
@@ -127,6 +135,7 @@ def size_example(value: int) -> int:
 
 def plain(m: Machine, value: Any) -> Any:
     """A result as torch.export returns it: containers of tensors, numbers as they are."""
+    m.heap.check(value)
     if isinstance(value, Named):
         cls = collections.namedtuple(value.cls.rpartition(".")[2], value.fields)  # type: ignore[misc] # noqa: PYI024
         return cls(*(plain(m, v) for v in value.items))
@@ -140,6 +149,4 @@ def plain(m: Machine, value: Any) -> Any:
         return value.var if value.kind is int else Num(value.kind, size_tensor(m, value))
     if isinstance(value, (Obj, Bound, Text, Uninitialized)):
         raise Refusal(f"the method returns {describe(value)}: only tensors, numbers, strings and containers of them")
-    if isinstance(value, Var) and value.root in m.tape.tainted:
-        raise Refusal(m.tape.tainted[value.root])
-    return value
+    return m.tape.use(value) if isinstance(value, Var) else value

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neve.capture.torchscript.control import group_sharing, leaf, mergeable, run_side, same, same_shape, shared, wrap
+from neve.capture.torchscript.control import (
+    Side,
+    group_sharing,
+    leaf,
+    mergeable,
+    run_side,
+    same,
+    same_shape,
+    shared,
+    wrap,
+)
 from neve.capture.torchscript.numbers import kind_of
 from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.tape import ATEN, Region
+from neve.capture.torchscript.tape import ATEN, contiguous
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Dim,
@@ -56,9 +66,8 @@ def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse
         (orelse if a.raised is not None else then)()
         return
     merger = Merger(m)
-    variables = {
-        k: merger.merge(a.locals[k], b.locals[k], k) for k in a.locals.keys() & b.locals.keys()
-    }  # what only one side sets is not read afterwards
+    # what only one side sets is not read afterwards
+    variables = {k: merger.merge(v, b.locals[k], k) for k, v in a.locals.items() if k in b.locals}
     known = m.reachable()
     contents = {}
     for key in [k for k in {**a.changes, **b.changes} if k in known]:
@@ -66,7 +75,7 @@ def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse
         now = content(container)
         ours, theirs = (s.changes[key][1] if key in s.changes else now for s in sides)
         contents[key] = container, merger.contents(ours, theirs, describe(container))
-    results = merger.record(pred, a.region, b.region)
+    results = merger.record(pred, a, b)
     frame.locals = {k: filled(v, results) for k, v in variables.items()}
     for obj in merger.objects:
         obj.attrs = filled_contents(obj.attrs, results)
@@ -102,18 +111,24 @@ class Merger:
             return Named(a.cls, a.fields, items)
         if isinstance(a, (list, dict)) and type(a) is type(b):
             if (id(a), id(b)) not in self._known:
-                self._known[id(a), id(b)] = self.contents(a, b, what)
+                self._known[id(a), id(b)] = self._joined(self.contents(a, b, what), a, b)
             return self._known[id(a), id(b)]
         if isinstance(a, Obj) and isinstance(b, Obj) and a.cls == b.cls and a.attrs.keys() == b.attrs.keys():
             made = Obj(a.cls, packed=a.packed)
             made.attrs = {k: self.merge(a.attrs[k], b.attrs[k], f"{what}.{k}") for k in a.attrs}
             if any(_has_slot(v) for v in made.attrs.values()):
                 self.objects.append(made)
-            return made
+            return self._joined(made, a, b)
         raise Refusal(
             f"{what} is {describe(a)} on one path and {describe(b)} on the other, which the inputs decide: give it "
             "the same type on both"
         )
+
+    def _joined(self, made: Any, *sides: Any) -> Any:
+        """A container that is one of these."""
+        for side in sides:
+            self.m.heap.may_share(made, side)
+        return made
 
     def _slot(self, a: Any, b: Any) -> Slot:
         key = (id(a), id(b))
@@ -133,8 +148,12 @@ class Merger:
             made = [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(pairs)]
             if isinstance(value, Named):
                 return Named(value.cls, value.fields, tuple(made))
-            return made if isinstance(value, list) else tuple(made)
-        if isinstance(value, (dict, Obj)):
+            return self._joined(made, value) if isinstance(value, list) else tuple(made)
+        if isinstance(value, dict):
+            empty = dict.fromkeys(value, UNINITIALIZED)
+            ours, theirs = (empty, value) if isinstance(a, Uninitialized) else (value, empty)
+            return self._joined(self.contents(ours, theirs, what), value)
+        if isinstance(value, Obj):
             raise Refusal(f"{what} is {describe(value)} on one path only, which the inputs decide")
         return value
 
@@ -149,13 +168,15 @@ class Merger:
             "depend on data"
         )
 
-    def record(self, pred: Num, a: Region, b: Region) -> list[Any]:
+    def record(self, pred: Num, *sides: Side) -> list[Any]:
         """The "cond" step; returns the value of each pair."""
-        tape = self.m.tape
+        tape, clean = self.m.tape, self.m.tape.tainted
+        a, b = (s.region for s in sides)
         written = list({**a.written, **b.written})
         messages: list[str] = []
-        for region, pick in ((a, 0), (b, 1)):
-            tape.region = region
+        for pick, side in enumerate(sides):
+            region = tape.region = side.region
+            tape.tainted = side.tainted
             try:
                 region.outputs = [leaf(self.m, pair[pick], pair) for pair in self.pairs]
                 region.outputs += [tape.resolve(w) for w in written]
@@ -163,7 +184,8 @@ class Merger:
                 region.outputs.append(tape.resolve(codes))
             finally:
                 assert region.parent is not None
-                tape.region = region.parent
+                tape.region, tape.tainted = region.parent, clean
+        tape.tainted = {**sides[0].tainted, **sides[1].tainted}
         metas = [
             joint_meta(self.m, x, y, pair)
             for x, y, pair in zip(a.outputs, b.outputs, [*self.pairs, *((w, w) for w in written), (0, 0)], strict=True)
@@ -172,9 +194,10 @@ class Merger:
         captured = {outer: tape.resolve(outer) for outer in {**a.captured, **b.captured}}
         outs = tape.structured("cond", (tape.resolve(pred.var), a, b, captured), metas, needs)
         for k, w in enumerate(written):
-            tape.call(ATEN.copy_.default, w, outs[len(self.pairs) + k])
+            tape.overwrite(w, outs[len(self.pairs) + k])
         tape.check_code(outs[-1], messages)
         for out, x, y in zip(outs, a.outputs, b.outputs, strict=False):
+            out.loose = any(v.loose or not contiguous(v.meta) for v in (x, y))
             shared(self.m, out, (a, x), (b, y))
         group_sharing(self.m, outs[: len(self.pairs)], a.outputs, b.outputs)
         likes = [b if isinstance(a, Uninitialized) else a for a, b in self.pairs]

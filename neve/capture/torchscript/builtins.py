@@ -42,7 +42,7 @@ def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -
         if result is not NotImplemented:
             return result
     name, args, kwargs = upgraded(m.version, name, args, kwargs)
-    return tensors.write_back(m, name, args, call_op(m.tape, "aten", name, args, kwargs))
+    return call_op(m.tape, "aten", name, args, kwargs)
 
 
 def call_builtin(m: Machine, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ class Changes:
         """Find attributes and entries that are not what they were: they are state."""
         holders: dict[Var, list[tuple[str, bool]]] = {}
         for i, (made, owner) in self.instance.made.items():
+            self.m.heap.check(made)
             old, new = self.instance.before[i], content(made)
             if isinstance(old, list):
                 old, new = dict(enumerate(old)), dict(enumerate(new))
@@ -39,7 +40,8 @@ class Changes:
             for key in old:
                 path = self.model.path((id(owner), key))
                 if isinstance(new[key], Var):
-                    holders.setdefault(new[key].root, []).append((path, not same(old[key], new[key])))
+                    for root in self.m.tape.may_be(new[key]):
+                        holders.setdefault(root, []).append((path, not same(old[key], new[key])))
                 self._change(owner, key, old[key], new[key], path)
         for found in holders.values():
             if len(found) > 1 and any(assigned for _, assigned in found):
@@ -94,8 +96,11 @@ class Changes:
             if not isinstance(new, Var):
                 raise Refusal(f"the attribute {path} is a tensor before the call and {describe(new)} after it")
             self._require_type(state, new, path)
+            new = self.m.tape.use(new)
             if new.root is state.root and new is not state:
                 raise Refusal(f"the attribute {path} becomes a view of itself: copy it (clone)")
+            if new.loose or str(new.meta.stride()) != str(state.meta.stride()):
+                self.settled.loose.add(place)
             self.updates.append((path, new))
             return
         if _kind(new) is not state.kind:
@@ -108,7 +113,7 @@ class Changes:
         for var, path in self.instance.tensors.items():
             key = by_var[var]
             storage = (key[1] if key[0] in ("state", "whole") else key)[0]
-            if var in self.m.tape.overwritten and storage in self.settled.apart:
+            if var in self.m.tape.versions and storage in self.settled.apart:
                 raise Refusal(
                     f"{path} is written in place, and is the memory of several attributes until one of them is "
                     "assigned: copy it when the model is made (clone), or write it in place everywhere (copy_)"
@@ -122,8 +127,7 @@ class Changes:
                     self.settled.written.add(real)
                 if len(self.model.keys_by_storage.get(real[0], ())) > 1:
                     self.settled.shared.add(real[0])
-            if var in self.m.tape.tainted and (wrote or real in self.settled.written or key[0] == "state"):
-                raise Refusal(f"{path}: {self.m.tape.tainted[var]}")
+            self.m.tape.use(var.root)
 
 
 def _kind(value: Any) -> type:

@@ -64,9 +64,11 @@ def _at_run_time(m: Machine, c: Any, i: Num) -> Any:
     if not (numbers or equal):
         raise Refusal(f"the index of {describe(c)} depends on the inputs, and its entries are not alike", i.needs)
     parts = [m.tape.number(v, kind_of(v)) if numbers else v for v in c]
-    picked = m.torch("select", [m.tape.call(ATEN.stack.default, parts), 0, i], {})
-    picked.index = None
-    return Num(kind_of(c[0]), picked) if numbers else picked
+    picked = m.tape.call(ATEN.clone.default, m.torch("select", [m.tape.call(ATEN.stack.default, parts), 0, i], {}))
+    if numbers:
+        return Num(kind_of(c[0]), picked)
+    m.tape.may_share(picked, c)
+    return picked
 
 
 def setitem(m: Machine, c: Any, i: Any, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neve.capture.torchscript.numbers import convert, decided, is_number, kind_of
-from neve.capture.torchscript.tape import ATEN, Region
+from neve.capture.torchscript.tape import ATEN, Region, Tainted
 from neve.capture.torchscript.values import KINDS, Dim, Names, Num, Raised, Refusal, Uninitialized, Var, describe
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ class Side:
     region: Region
     locals: dict[str, Any]
     changes: Changes
+    tainted: Tainted
     raised: str | None = None
 
 
 def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -> Side:
-    """Run body in a region of its own; variables and containers are as before afterwards."""
-    before = dict(frame.locals)
+    """Run body in a region of its own; variables, containers and what is tainted are as before afterwards."""
+    before, clean = dict(frame.locals), m.tape.tainted
+    m.tape.tainted = dict(clean)
     region = m.tape.open()
     m.heap.begin()
     raised = None
@@ -46,7 +48,8 @@ def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -
         changes = m.heap.end()
         m.tape.close()
         after, frame.locals = frame.locals, before
-    return Side(region, after, changes, raised)
+        tainted, m.tape.tainted = m.tape.tainted, clean
+    return Side(region, after, changes, tainted, raised)
 
 
 def condition(m: Machine, value: Any) -> bool | Num:
@@ -66,7 +69,7 @@ def condition(m: Machine, value: Any) -> bool | Num:
 def leaf(m: Machine, value: Any, pair: Sequence[Any]) -> Var:
     """A value of a side as a tensor of the innermost region."""
     if isinstance(value, Var):
-        return m.tape.resolve(value)
+        return m.tape.use(value)
     if isinstance(value, Uninitialized):
         other = next(v for v in pair if not isinstance(v, Uninitialized))
         if isinstance(other, Var):
@@ -92,12 +95,7 @@ def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:
 def shared(m: Machine, out: Var, *sources: tuple[Region, Var]) -> None:
     """Note which outer tensors a result may be."""
     for region, var in sources:
-        root = var.root
-        m.tape.may_share(out, [region_outer(region, root)] if not region.inside(root) or root in region.params else [])
-
-
-def region_outer(region: Region, root: Var) -> Var:
-    return next((outer for outer, inner in region.captured.items() if inner is root), root)
+        m.tape.may_share(out, [r for r in m.tape.may_be(var) if not region.inside(r)])
 
 
 def group_sharing(m: Machine, outs: Sequence[Var], *sides: Sequence[Var]) -> None:
@@ -105,9 +103,10 @@ def group_sharing(m: Machine, outs: Sequence[Var], *sides: Sequence[Var]) -> Non
     for side in sides:
         roots: dict[Var, Var] = {}
         for out, var in zip(outs, side, strict=False):
-            first = roots.setdefault(var.root, out)
-            if first is not out:
-                m.tape.may_share(out, [first])
+            for root in m.tape.may_be(var):
+                first = roots.setdefault(root, out)
+                if first is not out:
+                    m.tape.may_share(out, [first])
 
 
 def wrap(out: Var, like: Any) -> Any:

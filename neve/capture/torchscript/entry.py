@@ -168,4 +168,5 @@ def _record(
     tape.place = None
     result = plain(machine, result)
     updates = Changes(machine, instance).updates
+    given.check_unwritten()
     return Recording(entry.name, names, tape.top, given.leaves, instance.tensors, result, updates), instance.used

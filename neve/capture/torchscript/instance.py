@@ -68,6 +68,7 @@ class Instance:
         if kind is not torch.Tensor:
             # a copy: the number must not change when the state is written
             return Num(kind, self.tape.call(ATEN.clone.default, var))
+        var.loose = place in self.settled.loose
         return var
 
     def _state_var(self, tensor: torch.Tensor, path: str) -> Var:

@@ -25,10 +25,11 @@ from neve.capture.torchscript.control import (
 )
 from neve.capture.torchscript.numbers import kind_of
 from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.tape import ATEN
+from neve.capture.torchscript.tape import Tainted, contiguous
 from neve.capture.torchscript.values import (
     KINDS,
     UNINITIALIZED,
+    Heap,
     Named,
     Num,
     Refusal,
@@ -55,21 +56,28 @@ class Loop:
         self.carried: dict[Place, Any] = {}  # place → a value of the kind and type that it has (Var or number)
         self.expanded: dict[Place, int] = {}
         self.known = m.reachable()
+        self.tainted: Tainted = {}
+        self.loose: dict[Place, None] = {}
+        self.sharing: dict[Place, dict[Any, None]] = {}  # place → the outer tensors and places that it may be
 
     def run(self) -> None:
         """Find what is carried, record the loop, and leave its results in variables and containers."""
+        tape = self.m.tape
         for _ in range(MAX_ROUNDS):
-            tainted, sharing = dict(self.m.tape.tainted), {k: set(v) for k, v in self.m.tape.sharing.items()}
+            clean, sharing = tape.tainted, {k: dict(v) for k, v in tape.sharing.items()}
             count = len(self.carried) + len(self.expanded)
+            tape.tainted = clean | self.tainted
             side, params, starts, ends = self._turn()
+            tape.tainted = clean
             if side.raised is not None:
-                self.m.tape.tainted, self.m.tape.sharing = tainted, sharing
-                self.m.tape.fail(self.m.tape.number(self.start, bool), side.raised)
+                tape.sharing = sharing
+                tape.fail(tape.number(self.start, bool), side.raised)
                 return
-            if len(self.carried) + len(self.expanded) == count and not self._new_writes(side):
+            new = self._new_writes(side), self._new_sharing(side, params, ends)
+            if len(self.carried) + len(self.expanded) == count and not any(new):
                 self._record(side, params, starts, ends)
                 return
-            self.m.tape.tainted, self.m.tape.sharing = tainted, sharing
+            tape.sharing = sharing
         raise Refusal("the values that change in this loop cannot be determined", needs_of(self.start))
 
     def _new_writes(self, side: Side) -> bool:
@@ -78,6 +86,31 @@ class Loop:
         for w in stale:
             w.value = None
         return bool(stale)
+
+    def _new_sharing(self, side: Side, params: Mapping[Place, Any], ends: Mapping[Place, Any]) -> bool:
+        """Whether a turn leaves tensors shared, or tainted, that it did not find so."""
+        tape, before = self.m.tape, self._count()
+        self.tainted |= {
+            v: text
+            for v, text in side.tainted.items()
+            if (v in self.known if isinstance(v, int) else not side.region.inside(v))
+        }
+        first: dict[Var, Place] = {}
+        for place, end in ends.items():
+            if isinstance(end, Var) and place in params:
+                if end.loose or not contiguous(end.meta):
+                    self.loose[place] = None
+                found = self.sharing.setdefault(place, {})
+                for root in tape.may_be(end):
+                    shared_by = first.setdefault(root, place)
+                    if shared_by is not place:
+                        found[shared_by] = None
+                    if not side.region.inside(root):
+                        found[root] = None
+        return self._count() > before
+
+    def _count(self) -> int:
+        return len(self.tainted) + len(self.loose) + sum(map(len, self.sharing.values()))
 
     def _turn(self) -> tuple[Side, dict[Place, Any], dict[Place, Any], dict[Place, Any]]:
         params: dict[Place, Any] = {}
@@ -88,6 +121,10 @@ class Loop:
         def body() -> None:
             for place, like in self.carried.items():
                 params[place] = self._param(like, initial[place])
+                _var(params[place]).loose |= place in self.loose
+            for place, others in self.sharing.items():
+                roots = [_var(params[o] if isinstance(o, tuple) else o) for o in others]
+                self.m.tape.may_share(_var(params[place]), roots)
             self._put(starts, params)
             begin.update(self._roots_now(self.frame.locals, {}))
             go.append(self.body())
@@ -98,6 +135,7 @@ class Loop:
             return side, params, initial, {}
         after = self._roots_now(side.locals, side.changes)
         ends: dict[Place, Any] = {}
+        self.lists: dict[int, Any] = {}
         for root, old in begin.items():
             if root in after:
                 self._compare(old, after[root], root, _label(root), ends)
@@ -125,7 +163,7 @@ class Loop:
     def _expanded(self, starts: dict[Place, Any]) -> dict[Place, Any]:
         """With tuples of nothing where nothing is, if the body sets a tuple there."""
         for place, count in self.expanded.items():
-            starts[place[:3]] = with_parts(starts[place[:3]], {place[3:]: (UNINITIALIZED,) * count})
+            starts[place[:3]] = with_parts(self.m.heap, starts[place[:3]], {place[3:]: (UNINITIALIZED,) * count})
         return starts
 
     def _param(self, like: Any, initial: Any) -> Any:
@@ -137,6 +175,7 @@ class Loop:
         var = tape.input(made, needs=needs_of(initial, self.start, like))
         if isinstance(initial, Var):
             tape.may_share(var, [initial.root])
+            var.loose = initial.loose or not contiguous(initial.meta)
         return wrap(var, like)
 
     def _put(self, starts: Mapping[Place, Any], params: Mapping[Place, Any]) -> None:
@@ -145,7 +184,7 @@ class Loop:
         for place, value in params.items():
             by_root.setdefault(place[:3], {})[place[3:]] = value
         for root, parts in by_root.items():
-            value = with_parts(starts[root], parts)
+            value = with_parts(self.m.heap, starts[root], parts)
             if root[0] == "local":
                 self.frame.locals[root[1]] = value
             else:
@@ -162,8 +201,11 @@ class Loop:
             return
         pairs = _parts(old, new)
         if pairs is not None:
+            count = len(self.carried), len(ends)
             for key, x, y in pairs:
                 self._compare(x, y, (*place, key), f"{what}[{key}]", ends)
+            if isinstance(new, list):
+                self._replaced(new, what, count == (len(self.carried), len(ends)))
             return
         if isinstance(old, Uninitialized) and mergeable(new):
             self.carried[place] = new
@@ -178,6 +220,16 @@ class Loop:
                 "type, as the inputs decide how often the loop runs",
                 needs_of(self.start),
             )
+
+    def _replaced(self, new: list[Any], what: str, unchanged: bool) -> None:
+        """Refusal if a list that takes the place of another may be written where the other one is."""
+        if unchanged or id(new) in self.known or id(new) in self.lists:
+            raise Refusal(
+                f"{what} becomes another list in a loop whose number of turns the inputs decide: write into the list, "
+                "or copy what is assigned (x = y.copy())",
+                needs_of(self.start),
+            )
+        self.lists[id(new)] = new
 
     def _end(self, old: Any, new: Any, place: Place, what: str) -> Any:
         like = self.carried[place]
@@ -199,11 +251,11 @@ class Loop:
     def _record(
         self, side: Side, params: Mapping[Place, Any], initial: Mapping[Place, Any], ends: Mapping[Place, Any]
     ) -> None:
-        tape, region = self.m.tape, side.region
+        tape, region, clean = self.m.tape, side.region, self.m.tape.tainted
         places = list(self.carried)
         written = list(region.written)
         messages: list[str] = []
-        tape.region = region
+        tape.region, tape.tainted = region, side.tainted
         try:
             outputs = [tape.resolve(tape.number(ends["go",], bool))]
             outputs += [leaf(self.m, ends[p], (ends[p], self.carried[p])) for p in places]
@@ -211,9 +263,9 @@ class Loop:
             outputs.append(tape.resolve(tape.failure_code(messages)))
         finally:
             assert region.parent is not None
-            tape.region = region.parent
+            tape.region, tape.tainted = region.parent, clean
         region.outputs = outputs
-        go = tape.number(self.start, bool)
+        go = tape.unless_failed(tape.number(self.start, bool))
         starts = [go, *(self._initial(initial[p], self.carried[p]) for p in places), *written, tape.number(0, int)]
         inner = [_var(params[p]) for p in places]
         needs = needs_of(*outputs, *starts, self.start)
@@ -221,10 +273,12 @@ class Loop:
         captured = {outer: tape.resolve(outer) for outer in region.captured if outer not in region.written}
         carried = tuple(tape.resolve(v) for v in starts)
         outs = tape.structured("while", (carried, region, inner, written, captured), metas, needs)
+        tape.tainted = dict(side.tainted)
         for w, out in zip(written, outs[1 + len(places) :], strict=False):
-            tape.call(ATEN.copy_.default, w, out)
+            tape.overwrite(w, out)
         tape.check_code(outs[-1], messages)
         for out, start, end in zip(outs[1 : 1 + len(places)], starts[1:], outputs[1:], strict=False):
+            out.loose = any(v.loose or not contiguous(v.meta) for v in (start, end))
             tape.may_share(out, [start.root])
             shared(self.m, out, (region, end))
         group_sharing(self.m, outs[1 : 1 + len(places)], outputs[1 : 1 + len(places)], starts[1 : 1 + len(places)])
@@ -261,7 +315,7 @@ def value_at(value: Any, path: Place) -> Any:
     return value
 
 
-def with_parts(value: Any, parts: Mapping[Place, Any]) -> Any:
+def with_parts(heap: Heap, value: Any, parts: Mapping[Place, Any]) -> Any:
     """The value with the parts at these paths replaced."""
     if () in parts:
         return parts[()]
@@ -269,10 +323,13 @@ def with_parts(value: Any, parts: Mapping[Place, Any]) -> Any:
     for path, new in parts.items():
         inner.setdefault(path[0], {})[path[1:]] = new
     items = value.items if isinstance(value, Named) else value
-    made = [with_parts(v, inner[i]) if i in inner else v for i, v in enumerate(items)]
+    made = [with_parts(heap, v, inner[i]) if i in inner else v for i, v in enumerate(items)]
     if isinstance(value, Named):
         return Named(value.cls, value.fields, tuple(made))
-    return tuple(made) if isinstance(value, tuple) else made
+    if isinstance(value, tuple):
+        return tuple(made)
+    heap.may_share(made, value)
+    return made
 
 
 def _label(root: Place) -> str:

@@ -59,7 +59,7 @@ class Machine:
 
     def __init__(self, sources: Sources, version: int, root: Obj, constants: Sequence[Any], tape: Recorder) -> None:
         self.sources, self.version, self.root, self.constants, self.tape = sources, version, root, constants, tape
-        self.heap = Heap()
+        self.heap = Heap(tape)
         self.frames: list[Frame] = []
         self.pinned: list[Any] = []
         self._modules = _module_paths(root)
@@ -285,6 +285,12 @@ class Machine:
 
     def evaluate(self, e: ast.expr) -> Any:
         """The value of an expression; dotted names that are none are a Path."""
+        value = self._evaluate(e)
+        if self.tape.tainted:
+            self.heap.check(value)
+        return value
+
+    def _evaluate(self, e: ast.expr) -> Any:
         match e:
             case ast.Constant(value=value):
                 return value

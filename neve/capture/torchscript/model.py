@@ -45,6 +45,7 @@ class Settled:
     state: dict[Place, torch.Tensor] = field(default_factory=dict)
     kinds: dict[Place, type] = field(default_factory=dict)
     written: set[Any] = field(default_factory=set)
+    loose: set[Place] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
     apart: set[int] = field(default_factory=set)
     fixed: dict[str, set[str]] = field(default_factory=dict)
@@ -52,7 +53,8 @@ class Settled:
 
     def size(self) -> int:
         names = (*self.fixed.values(), *self.sizes.values())
-        return sum(map(len, (self.state, self.written, self.shared, self.apart))) + sum(map(len, names))
+        places = (self.state, self.written, self.shared, self.apart, self.loose)
+        return sum(map(len, places)) + sum(map(len, names))
 
 
 class Model:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
-from neve.capture.torchscript.tape import Region, Step
+from neve.capture.torchscript.tape import Region, Step, variables
 from neve.capture.torchscript.values import Num, Place, Var
 
 HIGHER = torch.ops.higher_order
@@ -99,6 +99,9 @@ class Replay(nn.Module):
         env |= {v: leaf for v, leaf in zip(r.leaves, leaves, strict=True) if v is not None}
         play(r.top, env)
         news = [(name, env[v].clone()) for name, v in r.updates]
+        replaced = {name for name, _ in r.updates}
+        olds = {v for v, name in r.tensors.items() if name in replaced}
+        env |= {v: env[v].clone() for v in variables(r.result) if v.root in olds}
         for name, new in news:
             self.model.tensor(name).copy_(new)
         return _real(r.result, env)

@@ -21,7 +21,14 @@ from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Pla
 KNOWN = 4096
 """Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
 MAX_STEPS = 200_000
+OVERLAP = 1 << 20
+"""Tensors of up to so many elements are checked for writes that read what they have written."""
 ATEN = torch.ops.aten
+
+
+Tainted = dict[Var | int, str]
+"""Why a tensor (its root), or a list, dict or object (its id), must not be used any more: it may not be what it is in
+eager, as another that it is on some paths only has been written."""
 
 
 @dataclass(eq=False)
@@ -46,7 +53,7 @@ class Region:
     written: dict[Var, None] = field(default_factory=dict)
     outputs: list[Var] = field(default_factory=list)
     fails: list[tuple[Var, str]] = field(default_factory=list)
-    _views: dict[Var, Var] = field(default_factory=dict)
+    views: dict[Var, Var] = field(default_factory=dict)
 
     def inside(self, var: Var) -> bool:
         """Whether var was made in this region or in one inside it."""
@@ -73,9 +80,9 @@ class Recorder:
         self.mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         self.top = self.region = Region(None)
         self.place: Place | None = None
-        self.tainted: dict[Var, str] = {}
-        self.sharing: dict[Var, set[Var]] = {}
-        self.overwritten: set[Var] = set()
+        self.tainted: Tainted = {}
+        self.sharing: dict[Var, dict[Var, None]] = {}
+        self.versions: dict[Var, int] = {}
         self.count = 0
         self.random: list[str] = []
 
@@ -94,20 +101,53 @@ class Recorder:
     def resolve(self, var: Var, region: Region | None = None) -> Var:
         """The variable that stands for var in a region: outer ones are captured, views of them made anew."""
         region = region or self.region
-        if var.region is region:
+        row = row_of(var)
+        if var.region is region and (row is None or self._current(row)):
             return var
         if var.root is not var and var.step is not None:
-            if var not in region._views:
-                step = var.step
-                args, kwargs = (self._mapped(x, region) for x in (step.args, step.kwargs))
-                inner = Var(var.meta, region, root=var.root, needs=var.needs)
-                made = Step(step.op, args, kwargs, [inner if o is var else _copy(o, region) for o in step.outs])
-                region.steps.append(made)
-                region._views[var] = inner
-            return region._views[var]
+            made = region.views.get(var)
+            if made is None or not self._current(row_of(made)):
+                made = region.views[var] = self._again(var, region)
+            return made
         if var not in region.captured:
-            region.captured[var] = Var(var.meta, region, root=var.root, value=var.value, needs=var.needs)
+            region.captured[var] = Var(
+                var.meta, region, root=var.root, value=var.value, needs=var.needs, loose=var.loose
+            )
         return region.captured[var]
+
+    def _again(self, var: Var, region: Region) -> Var:
+        """The step that made a view, once more in a region."""
+        step = var.step
+        assert step is not None
+        args, kwargs = (self._mapped(x, region) for x in (step.args, step.kwargs))
+        made = Step(step.op, args, kwargs, [], step.place)
+        for out in step.outs:
+            made.outs.append(Var(out.meta, region, made, root=out.root, needs=out.needs, loose=out.loose))
+            if out.row is not None:
+                base, axis, index = out.row
+                made.outs[-1].row = self.resolve(base, region), axis, self.resolve(index, region)
+                made.outs[-1].version = self.versions.get(out.root, 0)
+        region.steps.append(made)
+        return made.outs[next(k for k, o in enumerate(step.outs) if o is var)]
+
+    def _current(self, row: Var | None) -> bool:
+        """Whether a row, if it is one, is what its tensor holds now."""
+        if row is None or row.row is None:
+            return True
+        return row.version >= self.versions.get(row.root, 0)
+
+    def use(self, var: Var) -> Var:
+        """var in the innermost region, to be read or written. Refusal if it may not be what it is in eager."""
+        if var.root in self.tainted:
+            raise Refusal(self.tainted[var.root])
+        return self.resolve(var)
+
+    def pick(self, x: Var, axis: int, index: Var) -> Var:
+        """x.select(axis, index) with the index in a tensor of one element: a view of x, whatever x is."""
+        made: Var = self.call(_pick, x, axis, index)
+        made.root = x.root
+        made.row, made.version = (x, axis, index), self.versions.get(x.root, 0)
+        return made
 
     def _mapped(self, tree: Any, region: Region) -> Any:
         return _map_vars(lambda v: self.resolve(v, region), tree)
@@ -119,19 +159,30 @@ class Recorder:
         self.count += 1
         if self.count > MAX_STEPS:
             raise Refusal(f"the method takes more than {MAX_STEPS} steps once its static loops are unrolled")
-        given = list(_vars((args, kwargs)))
-        for v in given:
-            if v.root in self.tainted:
-                raise Refusal(self.tainted[v.root])
-        inner_args, inner_kwargs = self._mapped(args, self.region), self._mapped(kwargs, self.region)
+        given = list(variables((args, kwargs)))
+        inner_args, inner_kwargs = _map_vars(self.use, args), _map_vars(self.use, kwargs)
         result = self._run(op, _map_vars(lambda v: v.meta, inner_args), _map_vars(lambda v: v.meta, inner_kwargs))
         needs = frozenset().union(*(v.needs for v in given)) if given else NOWHERE
         step = Step(op, inner_args, inner_kwargs, [], self.place)
-        self._writes(op, args, kwargs)
+        written = self._written(op, inner_args, inner_kwargs)
+        for v in written:
+            _check_overlap(op, v, variables((inner_args, inner_kwargs)))
+            self.write(v)
         known = self._known(op, args, kwargs, given)
         wrapped = self._wrap(result, given, step, needs, known)
         self.region.steps.append(step)
+        for v in written:
+            self._put_back(v)
+        if op in BY_LAYOUT and given[0].loose:
+            return self._apart(wrapped, given[0])
         return wrapped
+
+    def _apart(self, made: Var, source: Var) -> Var:
+        """A tensor in memory of its own that in eager may be a view of another one."""
+        own: Var = self.call(ATEN.clone.default, made) if made.root is source.root else made
+        own.loose = made.loose
+        self.may_share(own, [source])
+        return own
 
     def _run(self, op: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -152,9 +203,10 @@ class Recorder:
                 if v.meta is result:
                     return v
             made = Var(result, self.region, step, needs=needs, value=known if isinstance(known, torch.Tensor) else None)
-            storage = result.untyped_storage()._cdata
+            storage = _storage(result)
+            made.loose = any(v.loose for v in given)
             for v in given:
-                if isinstance(v.meta, torch.Tensor) and v.meta.untyped_storage()._cdata == storage:
+                if isinstance(v.meta, torch.Tensor) and _storage(v.meta) == storage:
                     made.root = v.root
                     break
             step.outs.append(made)
@@ -168,22 +220,32 @@ class Recorder:
             return wrapped if isinstance(result, list) else tuple(wrapped)
         return result
 
-    def _writes(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _written(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Var]:
+        """The arguments of an op that it writes."""
         if not isinstance(op, torch._ops.OpOverload):
-            return
+            return []
         if torch.Tag.inplace_view in op.tags:
             raise Refusal(f"{_name(op)} changes the shape of a tensor in place: use the form without underscore")
+        found: list[Var] = []
         for k, a in enumerate(op._schema.arguments):
             if a.alias_info is not None and a.alias_info.is_write:
-                target = kwargs.get(a.name, args[k] if k < len(args) else None)
-                for v in _vars(target):
-                    self.write(v)
+                found += variables(kwargs.get(a.name, args[k] if k < len(args) else None))
+        return found
+
+    def _put_back(self, var: Var) -> None:
+        """After a write to (a view of) a row: put it into its tensor."""
+        row = row_of(var)
+        if row is not None and row.row is not None:
+            base, axis, index = row.row
+            row.version = self.versions[row.root]
+            self.call(ATEN.index_copy_.default, base, axis, index, self.call(ATEN.unsqueeze.default, row, axis))
+            row.version = self.versions[row.root]
 
     def write(self, var: Var) -> None:
         """Note that var's memory has been written."""
         root = var.root
         root.mutated = True
-        self.overwritten.add(root)
+        self.versions[root] = self.versions.get(root, 0) + 1
         region: Region | None = self.region
         while region is not None and not region.inside(root):
             region.written[root] = None
@@ -195,13 +257,23 @@ class Recorder:
                 "used afterwards: write to a copy (x = x.clone())"
             )
 
+    def overwrite(self, root: Var, content: Var) -> None:
+        """Give a tensor that a branch or loop wrote the content that it has behind it."""
+        tainted, self.tainted = self.tainted, {}
+        self.call(ATEN.copy_.default, root, content)
+        self.tainted |= tainted
+
+    def may_be(self, var: Var) -> list[Var]:
+        """The roots that var is, or may be, in the memory of."""
+        return [var.root, *self.sharing.get(var.root, ())]
+
     def may_share(self, var: Var, roots: Iterable[Var]) -> None:
         """Note that var, on some path, is the same memory as these tensors."""
-        for r in {r.root for r in roots} - {var.root}:
-            for s in (r, *self.sharing.get(r, ())):
+        for r in dict.fromkeys(r.root for r in roots):
+            for s in self.may_be(r):
                 if s is not var.root:
-                    self.sharing.setdefault(var.root, set()).add(s)
-                    self.sharing.setdefault(s, set()).add(var.root)
+                    self.sharing.setdefault(var.root, {})[s] = None
+                    self.sharing.setdefault(s, {})[var.root] = None
 
     def _known(self, op: Any, args: Any, kwargs: Any, given: Sequence[Var]) -> Any:
         """The result, if it can be computed now."""
@@ -254,6 +326,15 @@ class Recorder:
         else:
             self.region.fails.append((flag, message))
 
+    def unless_failed(self, go: Var) -> Var:
+        """go and not any failure of the open regions so far: what follows one must not run for ever."""
+        region = self.region
+        while region.parent is not None:
+            for flag, _ in region.fails:
+                go = self.call(ATEN.logical_and.default, go, self.call(ATEN.logical_not.default, flag))
+            region = region.parent
+        return go
+
     def failure_code(self, messages: list[str]) -> Var:
         """0, or the number in messages (from 1) of the first failure of the innermost region."""
         code = self.number(0, int)
@@ -290,15 +371,80 @@ CREATORS = frozenset(
 )  # fmt: skip
 
 
+BY_LAYOUT = frozenset(
+    {
+        ATEN.reshape.default, ATEN.reshape_as.default, ATEN.contiguous.default, ATEN.flatten.using_ints,
+        ATEN.ravel.default, ATEN._reshape_alias.default,
+    }
+)  # fmt: skip
+"""Ops that give a view of their argument or a copy, as its strides have it."""
+
+
+def contiguous(meta: Any) -> bool:
+    """Whether a tensor has the strides of a new one; no guard on symbolic sizes."""
+    if not isinstance(meta, torch.Tensor):
+        return True
+    wanted: Any = 1
+    for size, stride in zip(reversed(meta.shape), reversed(meta.stride()), strict=True):
+        if str(stride) != str(wanted) and str(size) != "1":
+            return False
+        wanted = wanted * size
+    return True
+
+
 def _name(op: Any) -> str:
     return str(op).removesuffix(".default") if isinstance(op, torch._ops.OpOverload) else getattr(op, "__name__", "op")
 
 
-def _copy(var: Var, region: Region) -> Var:
-    return Var(var.meta, region, root=var.root, needs=var.needs)
+def row_of(var: Var) -> Var | None:
+    """The row that var is, or is a view of."""
+    while var.row is None:
+        bases = [a for a in variables(var.step.args if var.step else ()) if a.root is var.root]
+        if not bases or var.root is var:
+            return None
+        var = bases[0]
+    return var
 
 
-def _vars(tree: Any) -> list[Var]:
+def _check_overlap(op: Any, written: Var, given: Sequence[Var]) -> None:
+    """Refusal where what an op gives would depend on the order in which it goes through memory; torch mostly raises."""
+    meta = written.meta
+    clash = any(n > 1 and s == 0 for n, s in zip(meta.shape, meta.stride(), strict=True) if isinstance(n, int))
+    for other in given:
+        if other.root is written.root and other.meta is not meta and _storage(other.meta) == _storage(meta):
+            mine, theirs = _places(meta), _places(other.meta)
+            if mine is not None and theirs is not None and not torch.equal(mine, theirs):
+                clash |= bool(torch.isin(mine, theirs).any())
+    if clash:
+        raise Refusal(
+            f"{_name(op)} writes a place in memory twice, or reads it as another element too: write to or from a copy "
+            "(x = x.clone())"
+        )
+
+
+def _storage(meta: torch.Tensor) -> int:
+    number: int = meta.untyped_storage()._cdata
+    return number
+
+
+def _places(meta: Any) -> torch.Tensor | None:
+    """Where in memory the elements of a tensor are, in its order; None if they are many, or not known."""
+    if not all(isinstance(n, int) for n in (*meta.shape, *meta.stride(), meta.storage_offset())):
+        return None
+    if meta.numel() > OVERLAP:
+        return None
+    places = torch.full([1] * meta.dim(), meta.storage_offset())
+    for axis, (n, s) in enumerate(zip(meta.shape, meta.stride(), strict=True)):
+        places = places + (torch.arange(n) * s).reshape([-1 if k == axis else 1 for k in range(meta.dim())])
+    return places.reshape(-1)
+
+
+def _pick(x: torch.Tensor, axis: int, index: torch.Tensor) -> torch.Tensor:
+    return x.index_select(axis, index).squeeze(axis)
+
+
+def variables(tree: Any) -> list[Var]:
+    """The variables in a tree of lists, tuples and dicts."""
     found: list[Var] = []
     _map_vars(found.append, tree)
     return found

@@ -137,7 +137,9 @@ def _dtypes() -> dict[torch.dtype, int]:
 
 
 def _select(m: Machine, x: Any, axis: Any, index: Any) -> Any:
-    """x.select(axis, i) with i known at run time: one row is gathered, and written back if it is written."""
+    """x.select(axis, i) with i known at run time: a row that is read again when x is written."""
+    if isinstance(index, Dim):
+        index = m.as_run_time(index)
     if not isinstance(index, Num):
         return NotImplemented
     n = dim_of(m, x, axis)
@@ -147,33 +149,7 @@ def _select(m: Machine, x: Any, axis: Any, index: Any) -> Any:
     m.tape.fail(m.tape.call(ATEN.logical_or.default, low, high), f"index out of range for axis {axis}")
     wrapped = m.tape.call(ATEN.remainder.Tensor, index.var, m.tape.call(ATEN.clamp.default, size_, 1))
     row = m.tape.call(ATEN.reshape.default, wrapped, [1])
-    picked: Var = m.tape.call(ATEN.squeeze.dim, m.tape.call(ATEN.index_select.default, x, axis, row), axis)
-    picked.index = (x, axis, row)
-    return picked
-
-
-def write_back(m: Machine, name: str, args: list[Any], result: Any) -> Any:
-    """After an in-place op on x[i] with i known at run time only: put the row back into x."""
-    if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Var):
-        root = args[0].root
-        holder = _indexed(args[0])
-        if holder is not None and holder.index is not None:
-            x, axis, row = holder.index
-            m.tape.call(ATEN.index_copy_.default, x, axis, row, m.tape.call(ATEN.unsqueeze.default, holder, axis))
-            m.tape.tainted[root] = (
-                "x[i] with an i that depends on the inputs is written and then used: read it again from x"
-            )
-    return result
-
-
-def _indexed(var: Var) -> Var | None:
-    """The Var with an index that var is, or is a view of."""
-    while var.index is None:
-        inputs = [a for a in (var.step.args if var.step else ()) if isinstance(a, Var)]
-        if not inputs or inputs[0].root is not var.root:
-            return None
-        var = inputs[0]
-    return var
+    return m.tape.pick(x, axis, row)
 
 
 def _slice(m: Machine, x: Any, axis: Any = 0, start: Any = None, stop: Any = None, step: Any = 1) -> Any:
@@ -217,6 +193,23 @@ def _fill(m: Machine, x: Any, value: Any) -> Any:
     return call_op(m.tape, "aten", "fill_", [x, m.tape.cast(value.var, x.meta.dtype)], {})
 
 
+def _strides(x: Var) -> Any:
+    if x.loose:
+        raise Refusal("the strides of a tensor that is not laid out alike on all paths are asked for")
+    return x.meta.stride()
+
+
+def _is_contiguous(m: Machine, x: Var, *_: Any) -> Any:
+    _strides(x)
+    return x.meta.is_contiguous()
+
+
+def _stride(m: Machine, x: Var, axis: Any = None) -> Any:
+    if type(axis) is int or axis is None:
+        return list(_strides(x)) if axis is None else _strides(x)[axis]
+    raise Refusal("a stride of an axis that depends on the inputs", needs_of(axis))
+
+
 def _type_as(m: Machine, x: Var, other: Var) -> Any:
     return _to(m, x, other)
 
@@ -239,7 +232,8 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "is_floating_point": lambda m, x: x.meta.dtype.is_floating_point,
     "is_complex": lambda m, x: x.meta.dtype.is_complex,
     "is_signed": lambda m, x: x.meta.dtype.is_signed,
-    "is_contiguous": lambda m, x, *a: x.meta.is_contiguous(),
+    "is_contiguous": _is_contiguous,
+    "stride": _stride,
     "element_size": lambda m, x: x.meta.element_size(),
     "get_device": lambda m, x: -1,
     "is_nonzero": lambda m, x: item(m, x, bool),

@@ -11,7 +11,7 @@ import torch
 from neve.capture.torchscript.pickles import Obj, Unsupported
 
 if TYPE_CHECKING:
-    from neve.capture.torchscript.tape import Region, Step
+    from neve.capture.torchscript.tape import Recorder, Region, Step
 
 Names = frozenset[str]
 NOWHERE: Names = frozenset()
@@ -53,7 +53,9 @@ class Var:
 
     meta: a fake tensor, or SymInt, SymFloat, SymBool. root: the tensor whose memory this is a view of (itself if none).
     value: the content, where capture knows it. needs: the arguments that are numbers and that it depends on.
-    index: for x[i] with i known at run time only, (x, axis, i): a write to this has to be written back.
+    loose: whether its strides may be others in eager than meta's, so that x.reshape may be a view or a copy of it.
+    row: for x[i] with i known at run time only, (x, axis, i): the memory of this is a copy of a row of x as x was at
+    `version` (see Recorder.versions); it is read again when x has been written, and a write to it is one to x.
     """
 
     meta: Any
@@ -62,7 +64,9 @@ class Var:
     root: Var = None  # type: ignore[assignment]
     value: torch.Tensor | None = None
     needs: Names = NOWHERE
-    index: tuple[Var, int, Var] | None = None
+    row: tuple[Var, int, Var] | None = None
+    version: int = 0
+    loose: bool = False
     mutated: bool = False
     name: str = ""
 
@@ -150,11 +154,31 @@ class Journal:
 class Heap:
     """Writes to lists, dicts and objects, so that they can be undone."""
 
-    def __init__(self) -> None:
+    def __init__(self, tape: Recorder) -> None:
+        self._tape = tape
         self._journals: list[Journal] = []
+        self._sharing: dict[int, dict[int, Any]] = {}
+
+    def may_share(self, container: Any, other: Any) -> None:
+        """Note that a container is another one on some path."""
+        for c in (other, *self._sharing.get(id(other), {}).values()):
+            if c is not container:
+                self._sharing.setdefault(id(container), {})[id(c)] = c
+                self._sharing.setdefault(id(c), {})[id(container)] = container
+
+    def check(self, value: Any) -> None:
+        """Refusal if a value is a container that may not be what it is in eager."""
+        if id(value) in self._tape.tainted and isinstance(value, (list, dict, Obj)):
+            raise Refusal(self._tape.tainted[id(value)])
 
     def touch(self, container: Any) -> None:
         """To be called before a list, dict or object is written."""
+        self.check(container)
+        for other in self._sharing.get(id(container), {}):
+            self._tape.tainted[other] = (
+                f"{describe(container)} is written that is the same as another one on some paths only, and the other "
+                "is used afterwards: write to a copy (x = x.copy())"
+            )
         for journal in self._journals:
             journal.saved.setdefault(id(container), (container, content(container)))
 

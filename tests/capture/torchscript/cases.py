@@ -1,0 +1,311 @@
+"""What the fuzz found, at its smallest: one method each, with successive calls, and words of the refusal if it is one.
+
+The body is that of a class with `forward`; init makes its attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent, indent
+from typing import Any
+
+import torch
+
+X = torch.tensor([0.0, 1.0, 2.0])
+U = torch.arange(6.0).reshape(2, 3)
+
+
+@dataclass
+class Case:
+    """A method and its calls; refused: part of the reason, "" if the results have to be torch.jit's."""
+
+    name: str
+    body: str
+    calls: list[tuple[Any, ...]]
+    init: str = ""
+    refused: str = ""
+
+    @property
+    def source(self) -> str:
+        lines = ["import math", "from typing import Dict, List, Optional, Tuple", "import torch",
+                 "from torch import Tensor, nn", "class Model(nn.Module):", "    def __init__(self) -> None:",
+                 "        super().__init__()"]  # fmt: skip
+        return "\n".join([*lines, indent(dedent(self.init), " " * 8), indent(dedent(self.body), " " * 4)]) + "\n"
+
+
+PATHS = "same as another one on some paths only"
+H = "self.h = torch.zeros(3)"
+CASES = [
+    Case(
+        "a row with an index of the run is a view: its tensor is written afterwards",
+        """
+        def forward(self, u: Tensor, n: int):
+            u = u * 1
+            r, s = u[n], u[0, n]
+            u += 1
+            return r, s, r + 1, u
+        """,
+        [(U, 1), (U, 0), (U, -1)],
+    ),
+    Case(
+        "a row with an index of the run is written, through views of it, and read again",
+        """
+        def forward(self, u: Tensor, n: int, k: int):
+            u = u * 1
+            r, t = u[n], u[k]
+            part = r[1:]
+            part *= 2
+            t[n] += 10
+            r.add_(100)
+            return u, r, t, part
+        """,
+        [(U, 1, 0), (U, 0, 0), (U, -1, 1), (U, 0, -2)],
+    ),
+    Case(
+        "rows in branches and loops",
+        """
+        def forward(self, u: Tensor, n: int, k: int):
+            u = u * 1
+            r = u[n]
+            for i in range(k):
+                u[i % 2] += r
+                if bool(r.sum() > 30):
+                    r *= 0.5
+            return u, r
+        """,
+        [(U, 1, 5), (U, 0, 7), (U, -1, 0), (U, 0, 1)],
+    ),
+    Case(
+        "a view made in an inner branch shares memory behind the outer one",
+        """
+        def forward(self, x: Tensor, n: int, k: int):
+            y = x * 1
+            z = x * 2
+            if n > 0:
+                if k > 0:
+                    z = y.view(3)
+            z += 1
+            return y, z
+        """,
+        [(X, 1, 1), (X, 0, 1), (X, 1, 0)],
+        refused=PATHS,
+    ),
+    Case(
+        "the old value of an attribute that is assigned is returned",
+        """
+        def forward(self, x: Tensor):
+            old, part = self.h, self.h[1:]
+            self.h = x
+            return old, part, part + 1, self.h
+        """,
+        [(X,), (X + 1,), (X + 2,)],
+        init=H,
+    ),
+    Case(
+        "a list that is one of two is written",
+        """
+        def forward(self, x: Tensor):
+            a, b = [1, 2], [3, 4]
+            c = b
+            if bool(x.sum() > 0):
+                c = a
+            c[0] = 9
+            return a, b, c
+        """,
+        [(X,), (-X,)],
+        refused=PATHS,
+    ),
+    Case(
+        "a list that is one of two is read",
+        """
+        def forward(self, x: Tensor):
+            a, b = [1, 2], [3, 4]
+            c = b
+            if bool(x.sum() > 0):
+                c = a
+            return a, b, c, c[0] + 1
+        """,
+        [(X,), (-X,)],
+    ),
+    Case(
+        "a variable becomes another one's list in a loop",
+        """
+        def forward(self, x: Tensor):
+            a, b = [1, 2], [3, 4]
+            while bool(x.sum() < 9):
+                x = x + 1
+                a[0] += 1
+                a = b
+            a[1] = 7
+            return a, b
+        """,
+        [(X,), (-X,), (X + 9,)],
+        refused="becomes another list",
+    ),
+    Case(
+        "a variable becomes another one's tensor in a loop",
+        """
+        def forward(self, x: Tensor, n: int):
+            a, b = x * 1, x * 2
+            c = a
+            while bool(c.sum() < n):
+                a.add_(b)
+                c = c + a
+                a = b
+            return b, c
+        """,
+        [(X, 0), (X, 10), (X, 30)],
+        refused=PATHS,
+    ),
+    Case(
+        "what is tainted in a turn is read in the next",
+        """
+        def forward(self, x: Tensor, n: float):
+            a = x * 1
+            b = x * 2
+            if bool(x.sum() > 2):
+                b = a
+            total = x * 0
+            while bool(total.sum() < n):
+                total = total + a
+                b.add_(1)
+            return total
+        """,
+        [(X, 0.5), (X, 3.0)],
+        refused=PATHS,
+    ),
+    Case(
+        "an entry of a list with an index of the run is written",
+        """
+        def forward(self, x: Tensor, n: int):
+            l = [x * 1, x * 2]
+            l[n].add_(1)
+            return l[0], l[1]
+        """,
+        [(X, 0), (X, 1)],
+        refused=PATHS,
+    ),
+    Case(
+        "a loop behind a failed check runs for ever",
+        """
+        def forward(self, x: Tensor, n: int):
+            if bool(x.sum() > 1):
+                if n < 0:
+                    raise ValueError("negative")
+                while n != 0:
+                    n -= 1
+            return x * n
+        """,
+        [(X, 0), (X, 5), (X, -1)],
+    ),
+    Case(
+        "an argument is written on one path",
+        """
+        def forward(self, x: Tensor, n: int):
+            z = x
+            if n > 0:
+                z = x * 2
+            z.add_(1)
+            return n
+        """,
+        [(X, 1), (X, 0)],
+        refused="argument 'x' is written in place on some path",
+    ),
+    Case(
+        "an attribute is written on one path",
+        """
+        def forward(self, x: Tensor, n: int):
+            z = self.h
+            if n > 0:
+                z = x * 2
+            z.add_(1)
+            return z
+        """,
+        [(X, 1), (X, 0)],
+        init=H,
+        refused=PATHS,
+    ),
+    Case(
+        "an attribute becomes another one's tensor on one path",
+        """
+        def forward(self, x: Tensor, n: int):
+            if n > 0:
+                self.h = self.g
+            self.g.add_(x)
+            return n
+        """,
+        [(X, 1), (X, 0)],
+        init="self.h, self.g = torch.zeros(3), torch.ones(3)",
+        refused=PATHS,
+    ),
+    Case(
+        "reshape gives a view of one layout and a copy of the other",
+        """
+        def forward(self, x: Tensor, n: int):
+            y = x.view(3, 1) * torch.ones(1, 3)
+            z = y
+            if n > 0:
+                z = y.t()
+            q = z.reshape(9)
+            q.add_(1)
+            return z, q
+        """,
+        [(X, 1), (X, 0)],
+        refused=PATHS,
+    ),
+    Case(
+        "reshape gives a copy of a new tensor that is not contiguous",
+        """
+        def forward(self, x: Tensor, n: int):
+            y = x.view(3, 1) * torch.ones(1, 3)
+            z = y * 2
+            if n > 0:
+                z = y.t() + 1
+            q = z.reshape(9)
+            q.add_(1)
+            return z + 1
+        """,
+        [(X, 1), (X, 0)],
+        refused=PATHS,
+    ),
+    Case(
+        "a tensor is written that is expanded",
+        """
+        def forward(self, x: Tensor):
+            y = (x * 1).expand(2, 3)
+            y[0].add_(1)
+            y.add_(1)
+            return y
+        """,
+        [(X,)],
+        refused="a place in memory twice",
+    ),
+    Case(
+        "a tensor is written from another part of it",
+        """
+        def forward(self, x: Tensor):
+            y = x * 1
+            z = x * 1
+            y[:1].add_(y[2:])
+            if bool(x.sum() > 0):
+                z[1:] += z[:2]
+            return y, z
+        """,
+        [(X,)],
+        refused="a place in memory twice",
+    ),
+    Case(
+        "an early return in a branch hands out dicts",
+        """
+        def forward(self, x: Tensor, n: int):
+            d = {'a': n, 'b': 2}
+            e = {'v': x * 2}
+            if n > 3:
+                return d, e
+            d['a'] = 5
+            e['v'] = x * 3
+            return d, e
+        """,
+        [(X, 1), (X, 4)],
+    ),
+]

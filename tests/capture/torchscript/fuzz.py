@@ -1,0 +1,239 @@
+"""Random scripted programs: captured and interpreted, against torch.jit.
+
+    python -m tests.capture.torchscript.fuzz --programs 1000 --seed 0
+
+prints how many are right, refused (by reason) and wrong, and the seeds of what is wrong; `--show SEED` prints a program
+and what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import io
+import linecache
+import re
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from neve.capture.export import capture
+from neve.errors import CaptureError, ModelError
+from neve.ir.graph import Method, StateVar
+from neve.ir.interpret import interpret
+from neve.runtime.trees import builder
+from tests.capture.torchscript.programs import Program, calls
+
+SECONDS = 60
+
+
+@dataclass
+class Outcome:
+    """kind: "right", "refused", "wrong" (another answer, an internal error, no end) or "invalid" (not TorchScript)."""
+
+    kind: str
+    reason: str = ""
+
+
+class Slow(Exception):
+    """A program took longer than SECONDS."""
+
+
+class InputUsed(Exception):
+    """The call has another number where the example's was compiled in: refused at run time."""
+
+
+def load(source: str, name: str) -> Any:
+    """The scripted Model of a source text, on its initial state."""
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    space: dict[str, Any] = {"__name__": "fuzzed"}
+    exec(compile(source, name, "exec"), space)
+    return torch.jit.script(space["Model"]().eval())
+
+
+def fresh(data: bytes) -> Any:
+    """A ScriptModule from the bytes of an archive."""
+    loaded = torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    loaded.eval()
+    return loaded
+
+
+@contextmanager
+def limit(seconds: int) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise Slow
+
+    old = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def run(source: str, inputs: list[tuple[Any, ...]], name: str = "fuzzed") -> Outcome:
+    """What comes of a program for successive calls."""
+    with warnings.catch_warnings(), torch.no_grad(), torch.jit.optimized_execution(False):
+        warnings.simplefilter("ignore")
+        try:
+            model = load(source, f"<{name}>")
+        except Exception as error:
+            return Outcome("invalid", str(error))
+        buffer = io.BytesIO()
+        torch.jit.save(model, buffer)
+        try:
+            with limit(SECONDS):
+                return _compared(model, buffer.getvalue(), inputs)
+        except CaptureError as error:
+            return Outcome("refused", error.reasons[0])
+        except Slow:
+            return Outcome("wrong", f"no end within {SECONDS} s")
+        except Exception as error:
+            return Outcome("wrong", f"{type(error).__name__}: {error}\n{traceback.format_exc(-3)}")
+
+
+def _compared(model: Any, data: bytes, inputs: list[tuple[Any, ...]]) -> Outcome:
+    method = capture(model, inputs[0]).methods["forward"]
+    reference, state = fresh(data), {}
+    for k, args in enumerate(inputs):
+        given = copied(args)
+        try:
+            want: Any = reference(*given)
+        except Exception as error:
+            want = error
+        try:
+            got: Any = called(method, copied(args), state)
+        except InputUsed:
+            return Outcome("refused", "run time: a number is compiled in")
+        except ModelError as error:
+            got = error
+        if isinstance(want, Exception) or isinstance(got, Exception):
+            if not (isinstance(want, Exception) and isinstance(got, Exception)):
+                return Outcome("wrong", f"call {k}: torch.jit: {brief(want)}; neve: {brief(got)}")
+            reference, state = fresh(data), {}
+            continue
+        if not all(equal(a, b) for a, b in zip(args, given, strict=True)):
+            return Outcome("wrong", f"call {k}: torch.jit writes an argument")
+        if not equal(got, want):
+            return Outcome("wrong", f"call {k}: {difference(got, want)}")
+        for var, value in state.items():
+            held = attribute(reference, var)
+            if held is not None and not equal(value, held):
+                return Outcome("wrong", f"call {k}: {var.name} is {value}, wanted {held}")
+    return Outcome("right")
+
+
+def copied(args: tuple[Any, ...]) -> list[Any]:
+    return [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+
+
+def called(method: Method, args: list[Any], state: dict[StateVar, np.ndarray]) -> Any:
+    """A method's result, as torch.jit would return it. InputUsed if a number is not the one compiled in."""
+    leaves: list[Any] = [None] * len(method.graph.inputs)
+    for tree, value in zip(method.in_tree["args"], args, strict=True):
+        if "leaf" in tree:
+            leaves[tree["leaf"]] = value.numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        elif tree["const"] != value:
+            raise InputUsed
+    attempt = dict(state)
+    with np.errstate(all="ignore"):
+        results = interpret(method.graph, leaves, attempt)
+    state.clear()
+    state.update(attempt)
+    return builder(method.out_tree)(results)
+
+
+def attribute(model: Any, var: StateVar) -> Any:
+    """What torch.jit holds in the attribute that a state variable stands for; None if that is hard to say."""
+    with suppress(AttributeError, KeyError, IndexError, TypeError):
+        for part in var.name.split("."):
+            entry = part if isinstance(model, dict) else int(part) if part.isdigit() else None
+            model = getattr(model, part) if entry is None else model[entry]
+        return model
+    return None
+
+
+def equal(got: Any, want: Any) -> bool:
+    """Whether two results are the same: structure, types, shapes, and values bit for bit but for the sign of zero."""
+    if isinstance(want, torch.Tensor):
+        array = want.detach().numpy()
+        got = got.detach().numpy() if isinstance(got, torch.Tensor) else np.asarray(got)
+        return (
+            got.dtype == array.dtype
+            and got.shape == array.shape
+            and np.array_equal(got, array, equal_nan=array.dtype.kind == "f")
+        )
+    if isinstance(want, (list, tuple)):
+        return isinstance(got, (list, tuple)) and len(got) == len(want) and all(map(equal, got, want))
+    if isinstance(want, dict):
+        return isinstance(got, dict) and got.keys() == want.keys() and all(equal(got[k], want[k]) for k in want)
+    if isinstance(got, (np.ndarray, np.generic)):
+        got = got.item()
+    return type(got) is type(want) and (got == want or (got != got and want != want))
+
+
+def difference(got: Any, want: Any) -> str:
+    """The first results that differ."""
+    if isinstance(got, (tuple, list)) and isinstance(want, (tuple, list)) and len(got) == len(want):
+        for k, (a, b) in enumerate(zip(got, want, strict=True)):
+            if not equal(a, b):
+                return f"[{k}] {difference(a, b)}"
+    return f"{brief(got)}, wanted {brief(want)}"
+
+
+def brief(value: Any) -> str:
+    if isinstance(value, Exception):
+        return f"{type(value).__name__} {' '.join(str(value).split())[-160:]}"
+    return f"{type(value).__name__} {' '.join(str(value).split())[:300]}"
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without what differs from program to program."""
+    reason = re.sub(r"\s*\(code/\S+\)", "", reason)
+    reason = re.sub(r"\b[a-z]{1,2}\d+\b|'[^']*'|\d+", "…", reason)
+    return reason[:150]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the first program; the others count up from it")
+    parser.add_argument("--show", type=int, help="print the program of this seed and what comes of it")
+    given = parser.parse_args(argv)
+    if given.show is not None:
+        program = Program(given.show)
+        print(program.source)
+        print(run(program.source, calls(given.show)))
+        return 0
+    kinds: collections.Counter[str] = collections.Counter()
+    reasons: collections.Counter[str] = collections.Counter()
+    example: dict[str, int] = {}
+    for seed in range(given.seed, given.seed + given.programs):
+        outcome = run(Program(seed).source, calls(seed))
+        kinds[outcome.kind] += 1
+        if outcome.kind == "refused":
+            reason = kind_of_reason(outcome.reason)
+            reasons[reason] += 1
+            example.setdefault(reason, seed)
+        elif outcome.kind != "right":
+            print(f"seed {seed}: {outcome.kind}: {outcome.reason}", flush=True)
+        done = seed - given.seed + 1
+        print(f"\r{done}/{given.programs}: {dict(kinds)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(f"{given.programs} programs from seed {given.seed}: " + ", ".join(f"{n} {k}" for k, n in kinds.most_common()))
+    for reason, n in reasons.most_common():
+        print(f"  refused {n:4d}  (seed {example[reason]}) {reason}")
+    return 1 if kinds["wrong"] or kinds["invalid"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
