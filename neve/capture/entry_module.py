@@ -64,6 +64,7 @@ class Binding:
     table: dict[str, Any]
     name: str
     was: Any
+    memory: Any
 
     @property
     def now(self) -> Any:
@@ -85,7 +86,7 @@ class Binding:
 def _settled(model: nn.Module, before: list[Binding], result: Any, reasons: dict[str, None]) -> Any:
     """The result, after what buffers were bound to has been written into the tensors that they were before."""
     changed = [b for b in before if b.now is not b.was]
-    found = [r for b in changed if (r := b.refused())] + _appeared(model, before) + _ties(before)
+    found = [r for b in changed if (r := b.refused())] + _appeared(model, before) + _ties(before) + _moved(before)
     reasons |= dict.fromkeys(found)
     if found or not changed:
         return result
@@ -106,7 +107,8 @@ def _bindings(model: nn.Module) -> Iterator[Binding]:
         }
         for kind, table in tables.items():
             for name, value in table.items():
-                yield Binding(f"{path}.{name}".lstrip("."), kind, table, name, value)
+                memory = _memory(value) if isinstance(value, torch.Tensor) else None
+                yield Binding(f"{path}.{name}".lstrip("."), kind, table, name, value, memory)
 
 
 def _appeared(model: nn.Module, before: list[Binding]) -> list[str]:
@@ -115,6 +117,15 @@ def _appeared(model: nn.Module, before: list[Binding]) -> list[str]:
         f"forward makes a {b.kind} {b.path}, which would be lost: make it with the module"
         for b in _bindings(model)
         if (id(b.table), b.name) not in known
+    ]
+
+
+def _moved(before: list[Binding]) -> list[str]:
+    return [
+        f"forward gives the {b.kind} {b.path} other memory (by .data or set_), which would be lost: write it in place "
+        "(copy_)"
+        for b in before
+        if isinstance(b.was, torch.Tensor) and b.now is b.was and _memory(b.was) != b.memory
     ]
 
 

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from neve.capture.constants import Constants, to_numpy
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import for_export, named_symbols, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
-from neve.capture.preserved import Attributes, Preserved, as_tree, leaves, of_program
+from neve.capture.held import Attributes, Held, as_tree, key_of, leaves, located, of_program
+from neve.capture.preserved import Preserved
+from neve.capture.slots import SharedMemory, replaced
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
@@ -99,17 +101,6 @@ def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
     return build([exported], of_program(exported.program, preserved_attrs))
 
 
-def _traced(model: nn.Module, preserved_attrs: Sequence[str], *call: Any) -> Program:
-    preserved = Preserved(model, preserved_attrs)
-    try:
-        return _build_module(model, preserved, *call)
-    except CaptureError:
-        if not preserved.implied:
-            raise
-    # numbers that are not named themselves, but their submodule, vary only where the model is able to
-    return _build_module(model, Preserved(model, preserved_attrs, numbers=False), *call)
-
-
 def is_scripted(model: Any) -> bool:
     """Whether a model is a ScriptModule, a TorchScript archive's bytes, or the path of a file that may be one."""
     if isinstance(model, bytes):
@@ -150,12 +141,16 @@ def wanted_methods(
     return wanted
 
 
-def build(exported: Sequence[Exported], attributes: Attributes | None = None) -> Program:
+def build(
+    exported: Sequence[Exported], attributes: Attributes | None = None, shared: Mapping[str, Held] | None = None
+) -> Program:
     """The Program of methods that torch.export has captured; what attributes hold is state even if no method writes
-    it.
+    it, and what `shared` holds is an attribute if one does.
     """
     reasons: list[str] = []
     constants, symbols = Constants(), Symbols()
+    names = {key_of(h.tensor): h.name for h in (shared or {}).values()}
+    written: set[Any] = set()
     for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
         constants.make_state(held.tensor, held.name)
     for e in exported:
@@ -164,11 +159,14 @@ def build(exported: Sequence[Exported], attributes: Attributes | None = None) ->
             if spec.kind in MUTATIONS:
                 e.mutated[spec.arg.name] = spec.target
                 tensor = _tensor(e.program, spec.target)
-                constants.make_state(tensor, spec.target.removeprefix(e.strip))
+                written.add(key_of(tensor))
+                constants.make_state(tensor, names.get(key_of(tensor), spec.target.removeprefix(e.strip)))
+    several = {path: held for path, held in (shared or {}).items() if key_of(held.tensor) in written}
+    attributes = several | dict(attributes or {})
     methods = {e.name: _method(e, constants, symbols, reasons) for e in exported}
     if reasons:
         raise CaptureError(list(dict.fromkeys(reasons)))
-    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes or {}))
+    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes))
 
 
 def _trees(constants: Constants, attributes: Attributes) -> dict[str, trees.Tree]:
@@ -212,10 +210,36 @@ def export_methods(
         )
 
 
-def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Program:
+def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
+    """As the model is, if that goes. Else with memory that has several names made one, which a write may need, and
+    with the numbers of submodules fixed that are preserved as a whole.
+    """
+    preserved = Preserved(model, names)
+    held = {h.tensor.untyped_storage()._cdata for value in preserved.attributes.values() for h in leaves(value)}
+    attempts = [(preserved, SharedMemory(model, held)), (preserved, SharedMemory(model))]
+    if preserved.implied:
+        attempts += [(Preserved(model, names, numbers=False), shared) for _, shared in attempts]
+    tried: list[tuple[int, int]] = []
+    errors: list[CaptureError] = []
+    for kept, shared in attempts:
+        if (sizes := (len(kept.slots), len(shared.slots))) in tried:
+            continue
+        tried.append(sizes)
+        try:
+            return _build_module(model, kept, shared, *call)
+        except CaptureError as error:
+            errors.append(error)
+            if isinstance(error, diagnose.NotTraceable) and not preserved.implied:
+                raise
+    raise next((e for e in errors if not any("torch.export raised" in r for r in e.reasons)), errors[-1])
+
+
+def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *calls: Any) -> Program:
     writes: list[str] = []
+    slots = {(id(s.owner), s.name): s for s in shared.slots}
+    slots |= {(id(s.owner), s.name): replace(s, value=located(s.value, shared.locate)) for s in preserved.slots}
     try:
-        with preserved.seen(writes):
+        with replaced(model, list(slots.values()), writes):
             exported = list(export_methods(model, *calls))
     except CaptureError as error:
         if not writes:
@@ -223,7 +247,8 @@ def _build_module(model: nn.Module, preserved: Preserved, *calls: Any) -> Progra
         raise diagnose.NotTraceable(list(dict.fromkeys(writes))) from error
     if writes:
         raise diagnose.NotTraceable(list(dict.fromkeys(writes)))
-    return build(exported, preserved.attributes)
+    attributes = {path: located(value, shared.locate) for path, value in preserved.attributes.items()}
+    return build(exported, attributes, shared.attributes)
 
 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:

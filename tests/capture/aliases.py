@@ -45,7 +45,7 @@ class TensorWithTwoNames(Case):
 
 
 class OneOfTwoNamesAssigned(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "shares memory"}
+    refused: ClassVar[dict[str, str]] = {"eager": "share memory before or after"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,10 @@ class OneOfTwoNamesAssigned(Case):
 
 
 class AssignedAndWritten(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "shares memory", "script": "several attributes until one of them"}
+    refused: ClassVar[dict[str, str]] = {
+        "eager": "share memory before or after",
+        "script": "several attributes until one of them",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +216,7 @@ class Swapped(Case):
 
 
 class BecomesAView(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": ".", "script": "one tensor after the call"}
+    refused: ClassVar[dict[str, str]] = {"eager": "share memory before or after", "script": "one tensor after the call"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,6 +233,8 @@ class BecomesAView(Case):
 
 
 class InContainers(Case):
+    refused: ClassVar[dict[str, str]] = {"eager": "forward writes the attribute"}
+
     def __init__(self) -> None:
         super().__init__()
         t = torch.zeros(3)
@@ -251,6 +256,8 @@ class InContainers(Case):
 
 
 class Numbers(Case):
+    refused: ClassVar[dict[str, str]] = {"eager": "forward writes the attribute"}
+
     def __init__(self) -> None:
         super().__init__()
         self.n, self.f, self.last = 1, 0.5, 0
@@ -291,7 +298,7 @@ class Shifted(Case):
 
 
 class BranchesWrite(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "."}
+    refused: ClassVar[dict[str, str]] = {"eager": "control flow depends"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,7 +314,7 @@ class BranchesWrite(Case):
 
 
 class DataSet(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "data", "script": "data"}
+    refused: ClassVar[dict[str, str]] = {"eager": "by .data or set_", "script": "data"}
 
     def __init__(self) -> None:
         super().__init__()

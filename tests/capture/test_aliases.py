@@ -17,7 +17,7 @@ from tests.interpreted import Interpreted
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@pytest.mark.parametrize("how", ["script"])
+@pytest.mark.parametrize("how", ["eager", "script"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
 def test_calls_in_any_order_give_what_eager_gives(case: Any, how: str) -> None:
     torch.manual_seed(0)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from neve.capture.torchscript.model import Model, Place, Settled, tensor_key, whole_of
+from neve.capture.held import whole_of
+from neve.capture.torchscript.model import Model, Place, Settled, tensor_key
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.tape import ATEN, Recorder
 from neve.capture.torchscript.values import Num, Refusal, Var, content

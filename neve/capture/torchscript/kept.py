@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from neve.capture.preserved import FIXED, Held, hold, leaves, unknown
-from neve.capture.torchscript.model import Model, Place, Settled, tensor_key, whole_of
+from neve.capture.held import FIXED, Held, hold, leaves, located, part_of, unknown
+from neve.capture.torchscript.model import Model, Place, Settled, tensor_key
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.values import KINDS
 from neve.errors import CaptureError
@@ -62,22 +62,14 @@ def attributes(model: Model, settled: Settled, preserved: dict[str, Any]) -> dic
     inside = {id(held.tensor) for value in preserved.values() for held in leaves(value)}
     views = {path: Held(t, path) for path, t in model.tensors() if t.untyped_storage()._cdata in settled.shared}
     own = {k: h for k, h in (numbers | views).items() if id(h.tensor) not in inside}
-    return {path: _in_storage(value, settled) for path, value in (own | preserved).items()}
 
+    def place(held: Held) -> Held:
+        if settled.kinds.get(held.place) is torch.Tensor:
+            return Held(settled.state[held.place], held.name, held.place)
+        shared = not held.kind and held.tensor.untyped_storage()._cdata in settled.shared
+        return part_of(held) if shared else held
 
-def _in_storage(value: Any, settled: Settled) -> Any:
-    """value with tensors that share their memory with others as views of the whole memory."""
-    if isinstance(value, Held):
-        if settled.kinds.get(value.place) is torch.Tensor:
-            return Held(settled.state[value.place], value.name, value.place)
-        t = value.tensor
-        if value.kind or t.untyped_storage()._cdata not in settled.shared:
-            return value
-        view = (int(t.storage_offset()), tuple(t.shape), tuple(t.stride()))
-        return Held(whole_of(t), f"{value.name}.memory", value.place, None, view)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_in_storage(v, settled) for v in value)
-    return {k: _in_storage(v, settled) for k, v in value.items()} if isinstance(value, dict) else value
+    return {path: located(value, place) for path, value in (own | preserved).items()}
 
 
 def _find(model: Model, name: str) -> tuple[Obj | None, str, Any]:

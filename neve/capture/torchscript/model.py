@@ -126,10 +126,5 @@ def parts_of(value: Any) -> list[tuple[Any, Any]]:
     return list(enumerate(value)) if isinstance(value, (list, tuple)) else []
 
 
-def whole_of(t: torch.Tensor) -> torch.Tensor:
-    """All of the memory that a tensor is in, as a tensor of one dim."""
-    return torch.empty(0, dtype=t.dtype).set_(t.untyped_storage())
-
-
 def tensor_key(t: torch.Tensor) -> Any:
     return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.dtype)
