@@ -19,12 +19,13 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
     """Yields a list that gets a reason for every attribute of the model's modules that a call of root changes.
 
     Attributes of plain objects that the modules hold count as well. The comparison is made as root's forward returns,
-    since torch.export restores most attributes afterwards; containers and objects that are changed in place are
-    restored here.
+    since torch.export restores most attributes afterwards; containers, objects and tensors that are changed in place
+    are restored here.
     """
-    prints = Fingerprints()
+    registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
+    prints = Fingerprints(registered)
     before = {
-        path: (m, {k: (v, prints(v), _copy(v)) for k, v in m.__dict__.items() if _watched(k)})
+        path: (m, {k: (v, prints(v)) for k, v in m.__dict__.items() if _watched(k)})
         for path, m in model.named_modules()
     }
     reasons: list[str] = []
@@ -34,7 +35,7 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
         for path, (m, attributes) in before.items():
             for k, v in m.__dict__.items():
                 if _watched(k) and not (isinstance(m, nn.RNNBase) and k.startswith("_flat_weight")):
-                    old, print_, _ = attributes.get(k, (None, None, None))
+                    old, print_ = attributes.get(k, (None, None))
                     if print_ != after(v):
                         reasons.append(_reason(path, k, old, v))
 
@@ -47,8 +48,7 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
             for k in [k for k in m.__dict__ if _watched(k)]:
                 if k not in attributes:
                     del m.__dict__[k]
-            for k, (v, _, content) in attributes.items():
-                m.__dict__[k] = _restored(v, content)
+            m.__dict__.update({k: v for k, (v, _) in attributes.items()})
         prints.restore()
 
 
@@ -57,20 +57,28 @@ def _watched(name: str) -> bool:
 
 
 class Fingerprints:
-    """Of values: each changes if the value, or what a container or a plain object holds, does."""
+    """Of values: each changes if the value, or what a container or a plain object holds, does.
 
-    def __init__(self) -> None:
+    To `restore` what values were, give the storages of those tensors that need not be: the others are copied.
+    """
+
+    def __init__(self, safe: set[int] | None = None) -> None:
+        self._safe = safe
         self._objects: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._containers: dict[int, tuple[Any, Any]] = {}
+        self._tensors: dict[int, tuple[torch.Tensor, int, torch.Tensor]] = {}
         self._known: dict[int, Any] = {}
 
     def __call__(self, value: Any, depth: int = DEPTH) -> Any:
         if isinstance(value, torch.Tensor):
-            return ("tensor", id(value), 0 if value.is_inference() else value._version)
+            return self._tensor(value)
         kind = type(value).__name__
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             return (kind, repr(value))
         if not depth:
             return (kind, id(value))
+        if type(value) in (dict, list, set) and self._safe is not None:
+            self._containers[id(value)] = (value, value.copy())
         if isinstance(value, dict):
             return (kind, [(_key(k), self(v, depth - 1)) for k, v in value.items()])
         if isinstance(value, (list, tuple)):
@@ -78,6 +86,14 @@ class Fingerprints:
         if isinstance(value, (set, frozenset)):
             return (kind, sorted(str(_key(v)) for v in value))
         return (kind, id(value), self._object(value, depth) if _is_plain(value) else None)
+
+    def _tensor(self, value: torch.Tensor) -> Any:
+        if value.is_inference() or value.layout is not torch.strided:
+            return ("tensor", id(value))
+        storage = value.untyped_storage()._cdata
+        if self._safe is not None and storage not in self._safe and id(value) not in self._tensors:
+            self._tensors[id(value)] = (value, value._version, value.detach().clone())
+        return ("tensor", id(value), value._version, storage)
 
     def _object(self, value: Any, depth: int) -> Any:
         if id(value) not in self._known:
@@ -87,7 +103,15 @@ class Fingerprints:
         return self._known[id(value)]
 
     def restore(self) -> None:
-        """Give every plain object the attributes it had."""
+        """Give every container, tensor and plain object what it had."""
+        for container, content in self._containers.values():
+            if Fingerprints()(container, 1) != Fingerprints()(content, 1):
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+        for tensor, version, elements in self._tensors.values():
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.detach().copy_(elements)
         for value, attributes in self._objects.values():
             if vars(value).keys() != attributes.keys() or any(vars(value)[k] is not v for k, v in attributes.items()):
                 vars(value).clear()
@@ -103,18 +127,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (nn.Module, type, ModuleType)) or callable(value) or not hasattr(value, "__dict__"):
         return False
     return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "sympy", "builtins", "functools")
-
-
-def _copy(value: Any) -> Any:
-    return value.copy() if type(value) in (dict, list, set) else None
-
-
-def _restored(value: Any, content: Any) -> Any:
-    """The container with its former content."""
-    if content is not None and Fingerprints()(value, 1) != Fingerprints()(content, 1):
-        value.clear()
-        value.extend(content) if isinstance(value, list) else value.update(content)
-    return value
 
 
 def _reason(path: str, name: str, old: Any, new: Any) -> str:

@@ -45,8 +45,6 @@ class TensorWithTwoNames(Case):
 
 
 class OneOfTwoNamesAssigned(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "share memory before or after"}
-
     def __init__(self) -> None:
         super().__init__()
         t = torch.zeros(3)
@@ -233,8 +231,6 @@ class BecomesAView(Case):
 
 
 class InContainers(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "forward writes the attribute"}
-
     def __init__(self) -> None:
         super().__init__()
         t = torch.zeros(3)
@@ -256,8 +252,6 @@ class InContainers(Case):
 
 
 class Numbers(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "forward writes the attribute"}
-
     def __init__(self) -> None:
         super().__init__()
         self.n, self.f, self.last = 1, 0.5, 0
@@ -298,8 +292,6 @@ class Shifted(Case):
 
 
 class BranchesWrite(Case):
-    refused: ClassVar[dict[str, str]] = {"eager": "control flow depends"}
-
     def __init__(self) -> None:
         super().__init__()
         t = torch.zeros(2, 3)

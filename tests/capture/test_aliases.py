@@ -39,3 +39,28 @@ def test_calls_in_any_order_give_what_eager_gives(case: Any, how: str) -> None:
         with torch.no_grad():
             wanted = pytree.tree_map(lambda t: t.clone(), getattr(eager, name)(x.clone()))
         torch.testing.assert_close(module.call(name, x), wanted, msg=lambda text, name=name: f"{name}: {text}")
+
+
+class Nested(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.t, self.n = torch.zeros(3), 1
+        self.nested = {"a": [torch.ones(3), 2], "b": [[1]]}
+
+    def forward(self, x):
+        self.t.add_(x)
+        self.n += 1
+        self.nested["a"][0].mul_(2)
+        self.nested["a"][1] = 5
+        self.nested["b"][0].append(7)
+        return self.t * 1
+
+
+def test_a_model_that_changes_itself_is_left_as_it_was() -> None:
+    model = Nested()
+    nested = model.nested["a"]
+    with pytest.raises(CaptureError, match="self.nested"):
+        capture(model, (torch.ones(3),))
+    assert torch.equal(model.t, torch.zeros(3)) and model.n == 1
+    assert model.nested["a"] is nested and torch.equal(nested[0], torch.ones(3)) and nested[1] == 2
+    assert model.nested["b"] == [[1]]
