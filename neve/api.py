@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from neve.artifact import Artifact, Binary, Example
 from neve.build.target import Target, parse_target, runs_here
 from neve.errors import NeveError
 from neve.runtime.loader import Module
+from neve.runtime.signature import read_signature
+from neve.runtime.trees import outputs_of, register_class
 
 if TYPE_CHECKING:
     from neve.build.toolchain import Compiler
@@ -179,7 +182,8 @@ def _compile(
 ) -> Compiled:
     from neve.build.toolchain import build, find_compiler
     from neve.capture.export import capture, example_arguments
-    from neve.check.verify import flat_arrays, reference, torch_program
+    from neve.capture.trees import CLASSES
+    from neve.check.verify import flat_arrays, outcome, reference, torch_program
     from neve.emit.program import MAX_THREADS, emit
     from neve.emit.unit import best_by_analysis
     from neve.passes.pipeline import optimize
@@ -202,6 +206,8 @@ def _compile(
     program = capture(
         model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, preserved_attrs=preserved_attrs
     )
+    for name_of_class, kind in CLASSES.items():
+        register_class(name_of_class, partial(_made, kind), getattr(kind, "_asdict", None))
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")
     program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable, prepack=prepack)
@@ -222,10 +228,15 @@ def _compile(
     _tell(progress, "reference", "running the original on the example inputs")
     model = torch_program(model)
     examples_calls = _example_calls(model, args, kwargs, methods)
-    expected = {
-        k: list(flat_arrays(reference(model, k, *examples_calls[k], stateful=bool(emitted.source.signature["state"]))))
-        for k in program.methods
-    }
+    signature = read_signature(emitted.source.signature)
+
+    def original(method: str) -> list[np.ndarray]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return reference(model, method, args, kwargs, stateful=bool(signature.state))
+
+        return list(flat_arrays(outcome(call, *examples_calls[method], signature.methods[method])))
+
+    expected = {k: original(k) for k in program.methods}
     lap("reference")
     examples = {
         k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m))]
@@ -260,6 +271,10 @@ def _compile(
     return Compiled(made, seconds, examples_calls, expected)
 
 
+def _made(kind: type, fields: dict[str, Any]) -> Any:
+    return kind(**fields)
+
+
 def _tuned(
     program: Program,
     target: Target,
@@ -289,11 +304,14 @@ def _tuned(
 
 
 def _in_memory_form(arrays: Sequence[np.ndarray], method: GraphMethod) -> list[np.ndarray]:
-    """Flat results as the graph's outputs are kept in an artifact: an array each, bfloat16 as its bits."""
+    """Flat results, and arguments written in place, as the graph's outputs are kept in an artifact: an array each,
+    bfloat16 as its bits.
+    """
     from neve.emit.unit import to_bytes
-    from neve.runtime.trees import outputs_of
 
     outputs = outputs_of(method.out_tree, arrays) if method.out_tree else dict(enumerate(arrays))
+    writes = method.in_tree.get("writes", ())
+    outputs |= {k: a for (_, k), a in zip(writes, arrays[len(arrays) - len(writes) :], strict=True)}
     return [to_bytes(outputs[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
 
 
@@ -322,13 +340,12 @@ def _verify(
     expected: Mapping[str, list[np.ndarray]],
 ) -> None:
     """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
-    from neve.check.verify import compare, refuse_differences
+    from neve.check.verify import compare, outcome, refuse_differences
 
     found = []
     for key, method in module.methods.items():
-        args, kwargs = calls[key]
         module.reset()
-        found += compare(key, method(*args, **kwargs), expected[key])
+        found += compare(key, outcome(method, *calls[key], method.signature), expected[key])
     module.reset()
     refuse_differences(found)
     module.artifact.measured.update({f"{d.method}/{d.output}": d.error for d in found})

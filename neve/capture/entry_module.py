@@ -33,7 +33,10 @@ class EntryModule(nn.Module):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
-            return _settled(model, before, method(*args, **kwargs), reasons)
+            given = contents_of(args, kwargs)
+            result = method(*args, **kwargs)
+            reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
+            return _settled(model, before, result, reasons)
 
         called = method.forward if isinstance(method, nn.Module) else method
         forward.__signature__ = inspect.signature(called)  # type: ignore[attr-defined]
@@ -53,6 +56,21 @@ def method_of(model: nn.Module, name: str) -> Any:
         return None
     found = owner if last == "forward" else getattr(owner, last, None)
     return found if callable(found) else None
+
+
+def contents_of(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
+    """What is in the arguments, and how, for `rearranged`."""
+    leaves, spec = pytree.tree_flatten((list(args), dict(kwargs)))
+    return leaves, spec
+
+
+def rearranged(before: tuple[list[Any], Any], args: Any, kwargs: Any) -> list[str]:
+    """A reason if a call has put other entries into lists and dicts among its arguments."""
+    leaves, spec = contents_of(args, kwargs)
+    if spec == before[1] and all(a is b for a, b in zip(before[0], leaves, strict=True)):
+        return []
+    what = "it changes which entries a list or dict among its arguments has, which its caller would not see"
+    return [f"{what}: return the new list or dict, or write into the tensors that are in it"]
 
 
 @dataclass(frozen=True)

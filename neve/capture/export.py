@@ -312,19 +312,21 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     results = walk.run(placeholders)
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []
+    writes: list[tuple[str, Value]] = []
     for spec, value in zip(signature.output_specs, results, strict=True):
         if spec.kind in MUTATIONS:
             b.emit(WriteState(constants.state(_tensor(e.program, spec.target))), value)
         elif spec.kind is OutputKind.USER_OUTPUT:
             out_leaves.append(_output(walk, spec.arg, value, outputs))
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-            reasons.append(
-                f"the argument {spec.target!r} is written in place: return the new value (x = x + 1, not x += 1)"
-            )
+            writes.append((spec.target, value))
         elif spec.kind is not OutputKind.TOKEN:
             reasons.append(f"an output of kind {spec.kind.name} is not supported")
     in_tree = _in_tree(e, leaves)
-    graph = b.build(outputs)
+    if writes:
+        at = {v: i for i, v in enumerate(b.inputs)}
+        in_tree["writes"] = [[at[placeholders[name]], len(outputs) + k] for k, (name, _) in enumerate(writes)]
+    graph = b.build([*outputs, *(value for _, value in writes)])
     return Method(
         graph,
         in_tree,

@@ -4,7 +4,8 @@ A tree is one of
   {"leaf": i}: graph input or output i; with "as": "int", "float" or "bool" a 0-d tensor returned as that Python type,
   {"none": true}, {"const": number or string}, {"tuple": [tree, …]}, {"list": [tree, …]}, {"dict": {key: tree, …}},
   {"object": {"class": "pkg.Class", "fields": {name: tree, …}}}.
-An in_tree is {"args": [tree, …], "kwargs": {name: tree, …}, "names": [parameter name of each positional argument, …]}.
+An in_tree is {"args": [tree, …], "kwargs": {name: tree, …}, "names": [parameter name of each positional argument, …],
+"writes": [[i, k], …]}: the new content of input i, which the method writes in place, is output k; none may be missing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 from neve.errors import CaptureError
 
 Tree = dict[str, Any]
+CLASSES: dict[str, type] = {}
+"""The classes that trees have named, the latest of each name."""
 
 
 def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
@@ -42,9 +45,12 @@ def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
             f"a {kind.__module__}.{kind.__qualname__} among the arguments or results: tensors may be in "
             "tuples, lists, dicts, named tuples or dataclasses"
         )
+    made = context if isinstance(context, type) else kind  # of named tuples the kind is not their class
+    name = f"{made.__module__}.{made.__qualname__}"
+    CLASSES[name] = made
     present, absent = names
     fields = dict(zip(present, children, strict=True)) | {k: {"none": True} for k in absent}
-    return {"object": {"class": f"{kind.__module__}.{kind.__qualname__}", "fields": fields}}
+    return {"object": {"class": name, "fields": fields}}
 
 
 def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[str]] | None:

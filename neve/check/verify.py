@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from neve.errors import VerifyError
+from neve.runtime.signature import MethodSignature
+from neve.runtime.trees import flatten
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}
 """Largest difference that is accepted, relative to the largest magnitude of the output; other dtypes must be equal."""
@@ -58,7 +60,9 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
 
 
 def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], stateful: bool) -> Any:
-    """What the original gives in evaluation mode. A model that changes itself is copied first, not touched."""
+    """What the original gives in evaluation mode. A model that changes itself is copied first, not touched; arguments
+    are not copied.
+    """
     import torch
 
     from neve.capture.entry_module import method_of
@@ -67,7 +71,7 @@ def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str,
     if is_scripted(model):
         from neve.capture.torchscript.capture import eager
 
-        return eager(model, method, [clone(a) for a in args], {k: clone(v) for k, v in kwargs.items()})
+        return eager(model, method, args, kwargs)
     if isinstance(model, torch.export.ExportedProgram):
         call: Any = model.module()
         mode: AbstractContextManager[Any] = nullcontext()
@@ -76,7 +80,18 @@ def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str,
         call = method_of(model, method)
         mode = evaluation(model)
     with torch.no_grad(), mode:
-        return call(*(clone(a) for a in args), **{k: clone(v) for k, v in kwargs.items()})
+        return call(*args, **kwargs)
+
+
+def outcome(
+    call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], method: MethodSignature
+) -> list[Any]:
+    """The result of a call on copies of the arguments, and the arguments that the method has written in place."""
+    own_args: tuple[Any, ...] = clone(tuple(args))
+    own_kwargs: dict[str, Any] = clone(dict(kwargs))
+    result = call(*own_args, **own_kwargs)
+    inputs = flatten(method, own_args, own_kwargs) if method.writes else []
+    return [result.to_tuple() if hasattr(result, "to_tuple") else result, *(inputs[i] for i, _ in method.writes)]
 
 
 def clone(value: Any) -> Any:

@@ -85,10 +85,13 @@ def example_inputs(module: Module, method: MethodSignature) -> list[Array] | Non
 
 
 def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
-    """The flat outputs for flat inputs."""
+    """The flat outputs for flat inputs, arguments that are written in place among them."""
     signature = method.signature
     found: list[Any] = [None] * len(signature.outputs)
+    inputs = [a.copy() for a in inputs] if signature.writes else inputs
     _gather(signature.out_tree, method(*arguments(signature, inputs)), found)
+    for i, k in signature.writes:
+        found[k] = inputs[i]
     return found
 
 

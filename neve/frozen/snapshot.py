@@ -57,9 +57,9 @@ class Snapshot(ABC):
 
     def run(self, method: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """What PyTorch gives for a call, on copies of model and arguments."""
-        from neve.check.verify import reference
+        from neve.check.verify import clone, reference
 
-        return reference(self.model, method, args, kwargs or {}, stateful=True)
+        return reference(self.model, method, clone(tuple(args)), clone(dict(kwargs or {})), stateful=True)
 
     def error_of(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Exception | None:
         """What PyTorch itself raises for a call; None if it does not, or if that cannot be told."""

@@ -11,7 +11,7 @@ from typing import Any
 from neve.runtime.context import Context, error
 from neve.runtime.signature import MethodSignature
 from neve.runtime.sizes import Sizes, Solver
-from neve.runtime.tensors import allocate, is_torch, prepare, torch_dtype, torch_module
+from neve.runtime.tensors import allocate, is_torch, overwrite, prepare, refuse_shared, torch_dtype, torch_module
 from neve.runtime.trees import builder, flatten
 
 _PLANS = 256  # input shapes remembered per method
@@ -63,16 +63,19 @@ class Entry:
         ready = [prepare(value, t, method.name) for value, t in zip(leaves, method.inputs, strict=True)]
         shapes = tuple([shape for _, shape, _ in ready])
         plan = self._plan(shapes, leaves)
+        refuse_shared(method, leaves)
         torch = torch_module()
         tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is not None and tensors and not any(is_torch(value) for value in tensors):
             torch = None
-        if torch is not None and simple and len(tensors) == len(leaves) > 0:
+        if torch is not None and simple and len(tensors) == len(leaves) > 0 and not method.writes:
             if not plan.new:
                 plan.prepare_torch(torch, method)
             self.fast_plans[shapes if len(shapes) > 1 else shapes[0]] = plan
         outputs, pointers = allocate(plan.sizes.outputs, method.outputs, torch)
         self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+        for i, k in method.writes:
+            overwrite(leaves[i], outputs[k])
         return self.build(outputs)
 
     def run(self, plan: _Plan, inputs: list[int], outputs: list[int]) -> None:

@@ -6,7 +6,8 @@
  "threads": for how many threads a call has scratch memory (optional, 8)}
 METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
-          "in_tree": {"args": [TREE], "kwargs": {name: TREE}}, "out_tree": TREE, "raises": [message] (optional)}
+          "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "writes": [[input, output]] (optional: outputs that a
+          call copies into inputs, which the model writes in place)}, "out_tree": TREE, "raises": [message] (optional)}
 TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
           "symbol": the size that an int scalar gives (optional)}
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +85,7 @@ class MethodSignature:
     kwargs: dict[str, Tree]
     out_tree: Tree
     raises: tuple[str, ...]
+    writes: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
@@ -144,6 +147,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         name, read.text("symbol", identifier=True), inputs, outputs, symbols, guards, read.data.get("workspace", 0),
         tuple(tree.items("args")), dict(tree.mapping("kwargs")), read.mapping("out_tree"),
         tuple(str(m) for m in read.data.get("raises", ())),
+        tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
@@ -152,6 +156,15 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         raise ArtifactError(f"{read.where}: out_tree has a leaf beyond its {len(outputs)} outputs")
     compile_sizes([*(d for t in (*inputs, *outputs) for d in t.shape), *(g for g, _ in guards), made.workspace], names)
     return made
+
+
+def _write(pair: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where: str) -> tuple[int, int]:
+    if isinstance(pair, list) and len(pair) == 2 and all(type(i) is int and i >= 0 for i in pair):
+        i, k = pair
+        known = i < len(inputs) and k < len(outputs) and not inputs[i].scalar
+        if known and (inputs[i].dtype, inputs[i].shape) == (outputs[k].dtype, outputs[k].shape):
+            return i, k
+    raise ArtifactError(f"{where}: wanted an input and the output that it is overwritten with, got {str(pair)[:60]}")
 
 
 def _tensor(read: _Reader) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from neve.errors import InputError
 from neve.runtime.native import address
-from neve.runtime.signature import Tensor
+from neve.runtime.signature import MethodSignature, Tensor
 
 # bfloat16 is not a dtype of numpy: there its bits are uint16
 NUMPY: dict[str, np.dtype[Any]] = {
@@ -119,3 +119,40 @@ def allocate(shapes: Sequence[tuple[int, ...]], outputs: Sequence[Tensor], torch
         for shape, t in zip(shapes, outputs, strict=True)
     ]
     return made, [t.data_ptr() for t in made]
+
+
+def overwrite(argument: Any, content: Any) -> None:
+    """Put a result into the argument that the model writes in place."""
+    if is_torch(argument):
+        argument.detach().copy_(content)
+    elif is_torch(content):
+        torch = torch_module()
+        bits = content.view(torch.int16) if content.dtype == torch.bfloat16 else content
+        argument[...] = bits.numpy().view(argument.dtype)
+    else:
+        argument[...] = content
+
+
+def refuse_shared(method: MethodSignature, arguments: Sequence[Any]) -> None:
+    """InputError if an argument that the model writes in place shares memory with another one."""
+    for i, _ in method.writes:
+        low, high = _span(arguments[i])
+        for j, other in enumerate(arguments):
+            start, end = _span(other)
+            if j != i and start < high and low < end:
+                raise InputError(
+                    f"{method.name}: {method.inputs[i].name} is written in place and shares memory with "
+                    f"{method.inputs[j].name}: pass a copy of one of them"
+                )
+
+
+def _span(value: Any) -> tuple[int, int]:
+    """The addresses of a tensor's memory, first and behind the last; those of torch as far as others may see it."""
+    if is_torch(value):
+        storage = value.untyped_storage()
+        return storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    if isinstance(value, np.ndarray) and value.size:
+        steps = [(n - 1) * s for n, s in zip(value.shape, value.strides, strict=True)]
+        start = value.ctypes.data
+        return start + sum(s for s in steps if s < 0), start + sum(s for s in steps if s > 0) + value.itemsize
+    return 0, 0

@@ -84,9 +84,12 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     name: str = value["class"]
     named = {key: builder(t) for key, t in value["fields"].items()}
 
+    known = _CLASSES.get(name)  # as the class is now: another model may have one of the same name
+
     def make(leaves: Sequence[Any]) -> Any:
         fields = {key: part(leaves) for key, part in named.items()}
-        return _CLASSES[name][0](fields) if name in _CLASSES else Struct(name, fields)
+        found = known or _CLASSES.get(name)
+        return found[0](fields) if found else Struct(name, fields)
 
     return make
 

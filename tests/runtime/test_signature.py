@@ -56,6 +56,8 @@ def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
         (("methods", "add", "inputs", 0, "shape"), [-1], "shape"),
         (("methods", "add", "inputs", 0, "shape"), ["s9"], "'s9'"),
         (("methods", "add", "in_tree", "args"), [], r"leaves \[\] for 1"),
+        (("methods", "add", "in_tree", "writes"), [[0, 1]], "the output that it is overwritten with"),
+        (("methods", "add", "in_tree", "writes"), [[0, "out"]], "the output that it is overwritten with"),
         (("methods", "add", "out_tree"), {"leaf": 1}, "beyond its 1 outputs"),
         (("methods", "add", "out_tree"), {"leaf": 0, "none": True}, "a tree is one of"),
         (("state", 0, "offset"), 16, "outside the context"),

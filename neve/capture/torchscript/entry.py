@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from neve.capture import diagnose
+from neve.capture.entry_module import contents_of, rearranged
 from neve.capture.torchscript.archive import Archive, read_archive, refused_classes
 from neve.capture.torchscript.arguments import Arguments, is_size, plain
 from neve.capture.torchscript.changes import Changes
@@ -164,7 +165,10 @@ def _record(
     settled_names = settled.fixed.setdefault(entry.name, set()), settled.sizes.setdefault(entry.name, set())
     given = Arguments(tape, entry, names, *settled_names)
     owner = part_at(instance.root, entry.name.rpartition(".")[0])
+    before = contents_of(given.args, given.kwargs)
     result = machine.call(function, [owner, *given.args], given.kwargs)
+    for reason in rearranged(before, given.args, given.kwargs):
+        raise Refusal(reason)
     tape.place = None
     result = plain(machine, result)
     updates = Changes(machine, instance).updates
