@@ -9,20 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from neve import artifact as artifacts
-from neve.artifact import Artifact, Binary, Example
+from neve.artifact import Artifact, Binary
 from neve.build.target import Target, parse_target, runs_here
-from neve.errors import NeveError
+from neve.errors import CaptureError, NeveError
 from neve.runtime.loader import Module
 from neve.runtime.signature import read_signature
-from neve.runtime.trees import outputs_of, register_class
+from neve.runtime.trees import register_class
 
 if TYPE_CHECKING:
     from neve.build.toolchain import Compiler
+    from neve.check.examples import Recorded
     from neve.emit.unit import Pick
-    from neve.ir.graph import Method as GraphMethod
     from neve.ir.graph import Program
 
 Progress = Callable[[float, str], None]
@@ -35,13 +33,12 @@ STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "referen
 class Compiled:
     """A compilation's result before it is loaded.
 
-    The artifact, the seconds of each stage, example calls and what the original gives for them.
+    The artifact, the seconds of each stage, and each method's example calls with what the original gives for them.
     """
 
     artifact: Artifact
     seconds: dict[str, float]
-    calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]]
-    expected: Mapping[str, list[np.ndarray]]
+    recorded: Mapping[str, Sequence[Recorded]]
 
 
 def compile(
@@ -50,7 +47,7 @@ def compile(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
-    methods: Mapping[str, Any] | None = None,
+    methods: Mapping[str, Any] | Sequence[str] | None = None,
     preserved_attrs: Sequence[str] = (),
     target: str = "native",
     threads: int | None = None,
@@ -67,9 +64,11 @@ def compile(
 
     model: nn.Module or ScriptModule (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of
         a .pt2 file or a TorchScript archive (.pt, .ptl), which may be one that optimize_for_mobile wrote.
-    args, kwargs: example inputs of forward (default: those bundled with a file); sizes are fixed to theirs but for
-        `dynamic_shapes` (as of torch.export).
-    methods: further entry points, name → tuple of example arguments; all share weights and state.
+    args, kwargs: example inputs of forward (default: all that are bundled with the model, for every method that has
+        some); sizes are fixed to theirs but for `dynamic_shapes` (as of torch.export).
+    methods: further entry points, all on the same weights and state: name → tuple of example arguments, or a list of
+        such, or None for the inputs bundled with the model; or names alone. Without args they are all there is.
+        The first example is captured; results are compared for all, and the artifact carries all.
     preserved_attrs: attributes that stay changeable, by dotted path: tensors, parameters, buffers, ints, floats, bools,
         lists, tuples and dicts of them, or a submodule for all of its own. They are not compiled in but read at each
         call, and `module.attributes`, or `module.sub.scale = 2.0`, sets them; C has them by NAME_state. A number cannot
@@ -112,7 +111,7 @@ def compile(
     module = artifacts.open_module(made.artifact, threads=threads)
     if verify:
         _tell(progress, "verify", "comparing with the original")
-        _verify(module, made.calls, made.expected)
+        _verify(module, made.recorded)
     _tell(progress, "done", "done")
     return module
 
@@ -123,7 +122,7 @@ def build_artifact(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
-    methods: Mapping[str, Any] | None = None,
+    methods: Mapping[str, Any] | Sequence[str] | None = None,
     preserved_attrs: Sequence[str] = (),
     target: str = "native",
     optimize_numerics: bool = True,
@@ -168,7 +167,7 @@ def _compile(
     kwargs: Mapping[str, Any] | None,
     *,
     dynamic_shapes: Any,
-    methods: Mapping[str, Any] | None,
+    methods: Mapping[str, Any] | Sequence[str] | None,
     preserved_attrs: Sequence[str],
     target: Target,
     optimize_numerics: bool,
@@ -181,9 +180,10 @@ def _compile(
     threads: int | None,
 ) -> Compiled:
     from neve.build.toolchain import build, find_compiler
-    from neve.capture.export import capture, example_arguments
+    from neve.capture.examples import examples_of
+    from neve.capture.export import capture, is_code, load_program
     from neve.capture.trees import CLASSES
-    from neve.check.verify import flat_arrays, outcome, reference, torch_program
+    from neve.check.examples import record
     from neve.emit.program import MAX_THREADS, emit
     from neve.emit.unit import best_by_analysis
     from neve.passes.pipeline import optimize
@@ -202,10 +202,15 @@ def _compile(
 
     chosen = find_compiler(target, compiler)
     _tell(progress, "capture", "capturing the model with torch.export")
-    args = example_arguments(model, args, kwargs, methods)
-    program = capture(
-        model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods, preserved_attrs=preserved_attrs
-    )
+    if not is_code(model):
+        loaded = load_program(model, args, kwargs)
+        model, args, kwargs = loaded.program, loaded.args, loaded.kwargs
+    examples = examples_of(model, args, kwargs, dynamic_shapes, methods)
+    specs = {k: e.spec for k, e in examples.items()} if is_code(model) else None
+    if specs is None and methods:
+        raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
+    args, kwargs = (None, None) if specs else (args, kwargs)
+    program = capture(model, args, kwargs, methods=specs, preserved_attrs=preserved_attrs)
     for name_of_class, kind in CLASSES.items():
         register_class(name_of_class, partial(_made, kind), getattr(kind, "_asdict", None))
     lap("capture")
@@ -226,23 +231,8 @@ def _compile(
     )
     lap("build")
     _tell(progress, "reference", "running the original on the example inputs")
-    model = torch_program(model)
-    examples_calls = _example_calls(model, args, kwargs, methods)
-    signature = read_signature(emitted.source.signature)
-
-    def original(method: str) -> list[np.ndarray]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return reference(model, method, args, kwargs, stateful=bool(signature.state))
-
-        return list(flat_arrays(outcome(call, *examples_calls[method], signature.methods[method])))
-
-    expected = {k: original(k) for k in program.methods}
+    recorded = record(model, examples, program, read_signature(emitted.source.signature))
     lap("reference")
-    examples = {
-        k: [Example(list(m.examples[0]), _in_memory_form(expected[k], m))]
-        for k, m in program.methods.items()
-        if m.examples
-    }
     calls = {
         k: [
             {
@@ -263,12 +253,12 @@ def _compile(
         str(program),
         emitted.source.files,
         {target.name: Binary(library.compiler, library.path.read_bytes())},
-        examples,
+        {k: [r.example for r in found] for k, found in recorded.items()},
         [str(e) for e in log.entries],
         {},
         {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}},
     )
-    return Compiled(made, seconds, examples_calls, expected)
+    return Compiled(made, seconds, recorded)
 
 
 def _made(kind: type, fields: dict[str, Any]) -> Any:
@@ -303,49 +293,23 @@ def _tuned(
     )
 
 
-def _in_memory_form(arrays: Sequence[np.ndarray], method: GraphMethod) -> list[np.ndarray]:
-    """Flat results, and arguments written in place, as the graph's outputs are kept in an artifact: an array each,
-    bfloat16 as its bits.
-    """
-    from neve.emit.unit import to_bytes
-
-    outputs = outputs_of(method.out_tree, arrays) if method.out_tree else dict(enumerate(arrays))
-    writes = method.in_tree.get("writes", ())
-    outputs |= {k: a for (_, k), a in zip(writes, arrays[len(arrays) - len(writes) :], strict=True)}
-    return [to_bytes(outputs[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
-
-
 def _tell(progress: Progress | None, stage: str, text: str) -> None:
     if progress is not None:
         progress(STAGES[stage], text)
 
 
-def _example_calls(
-    model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None
-) -> dict[str, tuple[Sequence[Any], Mapping[str, Any]]]:
-    """Each method's example arguments."""
-    if args is None and getattr(model, "example_inputs", None):
-        args, kwargs = model.example_inputs
-    calls: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {"forward": (args or (), kwargs or {})}
-    for key, spec in (methods or {}).items():
-        calls[key] = (
-            (spec.get("args", ()), spec.get("kwargs") or {}) if isinstance(spec, Mapping) else (tuple(spec), {})
-        )
-    return calls
-
-
-def _verify(
-    module: Module,
-    calls: Mapping[str, tuple[Sequence[Any], Mapping[str, Any]]],
-    expected: Mapping[str, list[np.ndarray]],
-) -> None:
-    """Compare every method on its example, each from the initial state, and put the errors into the artifact."""
+def _verify(module: Module, recorded: Mapping[str, Sequence[Recorded]]) -> None:
+    """Compare every method on its examples, each from the initial state, and put the errors into the artifact."""
     from neve.check.verify import compare, outcome, refuse_differences
 
     found = []
     for key, method in module.methods.items():
-        module.reset()
-        found += compare(key, outcome(method, *calls[key], method.signature), expected[key])
+        for r in recorded[key]:
+            module.reset()
+            found += compare(key, outcome(method, r.call.args, r.call.kwargs, method.signature), r.expected)
     module.reset()
     refuse_differences(found)
-    module.artifact.measured.update({f"{d.method}/{d.output}": d.error for d in found})
+    errors = module.artifact.measured
+    for d in found:
+        key = f"{d.method}/{d.output}"
+        errors[key] = max(errors.get(key, 0.0), d.error)

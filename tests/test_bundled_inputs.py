@@ -568,7 +568,7 @@ def test_neve_takes_its_example_inputs_from_the_model(make: Make, tmp_path: Path
     mine.augment_model_with_bundled_inputs(model, [(torch.ones(2, 3),), (torch.zeros(2, 3),)])
     compiled = neve.compile(model)
     compiled.save(tmp_path / "m.neve")
-    (example,) = neve.load(tmp_path / "m.neve").artifact.examples["forward"]
+    example, _ = neve.load(tmp_path / "m.neve").artifact.examples["forward"]
     assert example.inputs[0].tolist() == torch.ones(2, 3).tolist()
     assert torch.allclose(torch.from_numpy(example.outputs[0]), model(torch.ones(2, 3)))
     x = torch.randn(2, 3)

@@ -45,6 +45,10 @@ def raises():
 def alone():
     return nn.Linear(2, 2)
 
+def bundled():
+    import neve
+    return neve.bundled_inputs.bundle_inputs(nn.Linear(2, 2), [(torch.ones(1, 2),), (torch.zeros(1, 2),)])
+
 def number():
     return 3
 """
@@ -78,6 +82,14 @@ def told(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
     captured = capsys.readouterr()
     assert captured.err == ""
     return json.loads(captured.out)
+
+
+def test_a_model_alone_brings_its_bundled_inputs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bundled.neve"
+    assert told(capsys, "compile", f"{folder}/cli_models.py:bundled", "-o", path)["examples"] == {"forward": 2}
+    assert [o["example"] for o in told(capsys, "verify", path)["outputs"]] == [0, 1]
 
 
 def test_a_preserved_attribute_is_changeable_and_an_unknown_one_is_named(

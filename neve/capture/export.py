@@ -101,6 +101,11 @@ def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
     return build([exported], of_program(exported.program, preserved_attrs))
 
 
+def is_code(model: Any) -> bool:
+    """Whether a model has methods to capture: an nn.Module, or TorchScript; not what torch.export made."""
+    return isinstance(model, nn.Module) or is_scripted(model)
+
+
 def is_scripted(model: Any) -> bool:
     """Whether a model is a ScriptModule, a TorchScript archive's bytes, or the path of a file that may be one."""
     if isinstance(model, bytes):
@@ -108,20 +113,6 @@ def is_scripted(model: Any) -> bool:
     if isinstance(model, (str, os.PathLike)):
         return os.fspath(model).endswith((".pt", ".ptl", ".jit", ".pth"))
     return isinstance(model, torch.jit.ScriptModule)
-
-
-def example_arguments(
-    model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, methods: Mapping[str, Any] | None
-) -> Sequence[Any] | None:
-    """args, or the inputs bundled with the model (`neve.bundled_inputs`) if none are given at all."""
-    if args is not None or kwargs or methods:
-        return args
-    if not is_scripted(model):
-        bundled = model.get_all_bundled_inputs() if hasattr(model, "get_all_bundled_inputs") else ()
-        return tuple(bundled[0]) if bundled else None
-    from neve.capture.torchscript.capture import bundled_inputs
-
-    return bundled_inputs(model, "forward")
 
 
 def wanted_methods(

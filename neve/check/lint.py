@@ -74,12 +74,15 @@ def lint(
 
     What cannot be captured is a finding, not an exception. The model is left as it was.
     """
-    from neve.capture.export import build, capture, example_arguments
+    from neve.capture.examples import examples_of
+    from neve.capture.export import build, capture, is_code
     from neve.check import lint_capture
 
     found: list[Finding] = list(lint_capture.modules_in_training(model))
     try:
-        args = example_arguments(model, args, kwargs, methods)
+        if is_code(model):
+            examples = examples_of(model, args, kwargs, dynamic_shapes, methods)
+            args, kwargs, methods = None, None, {name: e.spec for name, e in examples.items()}
         view = lint_capture.export(model, args, kwargs, dynamic_shapes, methods)
         if view is None:  # TorchScript: there is no exported program to look at
             program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)

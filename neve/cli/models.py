@@ -150,9 +150,11 @@ def _made(spec: str, factory: Any) -> Loaded:
     model, args, kwargs = (*parts, None, None)[:3] if len(parts) <= 3 else (None, None, None)
     if not isinstance(model, (nn.Module, ExportedProgram)):
         raise CaptureError(f"{spec}() gave {_kind(made)}, wanted a model, (model, args) or (model, args, kwargs)")
-    if isinstance(model, nn.Module) and args is None and kwargs is None:
+    bundled = any(hasattr(model, f"get_{what}") for what in ("all_bundled_inputs", "bundled_inputs_functions_and_info"))
+    if isinstance(model, nn.Module) and args is None and kwargs is None and not bundled:
         raise CaptureError(
-            f"{spec}() gave a model alone: let it return (model, args), args being a tuple of example inputs"
+            f"{spec}() gave a model alone: let it return (model, args), args being a tuple of example inputs, or "
+            "bundle inputs with the model (neve.bundled_inputs)"
         )
     if args is not None and not isinstance(args, (tuple, list)):
         args = (args,)

@@ -26,6 +26,8 @@ from neve.capture.trees import Tree
 from neve.errors import CaptureError
 from neve.ir.graph import Method, Program
 
+ALL = "get_all_bundled_inputs"
+
 
 def capture_scripted(
     model: Any, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str] = ()
@@ -73,14 +75,16 @@ def interpreted(
     return interpret(archive, entries, preserved_attrs, sizes), entries
 
 
-def bundled_inputs(model: Any, method: str) -> tuple[Any, ...] | None:
-    """The first of the inputs that torch.utils.bundled_inputs put into a model for a method; None if there are none."""
+def bundled_in_archive(model: Any) -> dict[str, list[tuple[Any, ...]]]:
+    """Method → all inputs that torch.utils.bundled_inputs put into a ScriptModule or an archive for it."""
     archive = archive_of(model)
-    name = f"get_all_bundled_inputs_for_{method}"
-    if name not in Sources(archive.code).cls(archive.root.cls).methods:
-        return None
-    inputs = interpret(archive, [Entry(name, (), {})]).replay(name).run((), {})
-    return tuple(inputs[0]) if inputs else None
+    methods = Sources(archive.code).cls(archive.root.cls).methods
+    makers = {n.removeprefix(f"{ALL}_for_"): n for n in methods if n.startswith(f"{ALL}_for_")}
+    if ALL in methods:
+        makers.setdefault("forward", ALL)
+    makers = {method: maker for method, maker in makers.items() if method in methods}
+    rows = {m: interpret(archive, [Entry(maker, (), {})]).replay(maker).run((), {}) for m, maker in makers.items()}
+    return {method: [tuple(row) for row in found] for method, found in rows.items() if found}
 
 
 def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

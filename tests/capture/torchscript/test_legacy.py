@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import neve
-from neve.capture.torchscript.capture import bundled_inputs
+from neve.capture.examples import bundled_inputs
 from neve.check.verify import flat_arrays
 
 DATA = Path(__file__).parents[2] / "data" / "torchscript"
@@ -61,7 +61,7 @@ def test_the_number_of_turns_is_an_argument(kind: str) -> None:
 def test_bundled_inputs_are_the_examples() -> None:
     path = str(DATA / "small.optimized.ptl")
     module = neve.compile(path)
-    (x,) = bundled_inputs(path, "forward") or ()
+    ((x,),) = bundled_inputs(path)["forward"]
     assert torch.equal(torch.from_numpy(module.example_inputs[0]), x)
     (want,) = flat_arrays(torch.jit.load(DATA / "small.pt").eval()(x))
     np.testing.assert_allclose(module(x).numpy(), want, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,86 @@
+"""The example calls of a model with what the original gives for each, as an artifact keeps them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neve.artifact import Example
+from neve.capture.examples import Call, Examples
+from neve.check.verify import flat_arrays, outcome, reference
+from neve.emit.unit import to_bytes
+from neve.errors import InputError
+from neve.ir.graph import Method, Program
+from neve.runtime.signature import MethodSignature, Signature
+from neve.runtime.sizes import Solver
+from neve.runtime.tensors import is_torch, prepare
+from neve.runtime.trees import flatten, outputs_of
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A call, the flat results that the original gives (with the arguments that it writes in place), and both as an
+    artifact keeps them.
+    """
+
+    call: Call
+    expected: list[np.ndarray]
+    example: Example
+
+
+def record(
+    model: Any, examples: Mapping[str, Examples], program: Program, signature: Signature
+) -> dict[str, list[Recorded]]:
+    """Run the original on all example calls, each from its initial state.
+
+    The first call of a method is the one that was captured; of the others those are left out, with a warning, that the
+    compiled method does not take.
+    """
+    return {
+        name: list(_recorded(model, examples[name].calls, method, signature.methods[name], bool(signature.state)))
+        for name, method in program.methods.items()
+        if name in examples
+    }
+
+
+def _recorded(model: Any, calls: Sequence[Call], method: Method, signature: MethodSignature, stateful: bool) -> Any:
+    def original(*args: Any, **kwargs: Any) -> Any:
+        return reference(model, signature.name, args, kwargs, stateful)
+
+    for i, call in enumerate(calls):
+        try:
+            inputs = _inputs(call, method, signature)
+        except InputError as error:
+            if i == 0:
+                raise
+            warnings.warn(f"example {i} of {signature.name} is left out: {error}", stacklevel=2)
+            continue
+        expected = list(flat_arrays(outcome(original, call.args, call.kwargs, signature)))
+        yield Recorded(call, expected, Example(inputs, _in_memory_form(expected, method)))
+
+
+def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.ndarray]:
+    """The flat inputs in their memory form. InputError if the compiled method does not take them."""
+    leaves = flatten(signature, call.args, dict(call.kwargs))
+    ready = [prepare(x, t, signature.name) for x, t in zip(leaves, signature.inputs, strict=True)]
+    Solver(signature).solve([shape for _, shape, _ in ready], leaves)
+    arrays = []
+    for (_, _, held), v in zip(ready, method.graph.inputs, strict=True):
+        if is_torch(held):
+            held = next(flat_arrays(held))
+        arrays.append(to_bytes(np.array(held), v.dtype))
+    return arrays
+
+
+def _in_memory_form(arrays: Sequence[np.ndarray], method: Method) -> list[np.ndarray]:
+    """Flat results, and arguments written in place, as the graph's outputs are kept in an artifact: an array each,
+    bfloat16 as its bits.
+    """
+    outputs = outputs_of(method.out_tree, arrays) if method.out_tree else dict(enumerate(arrays))
+    writes = method.in_tree.get("writes", ())
+    outputs |= {k: a for (_, k), a in zip(writes, arrays[len(arrays) - len(writes) :], strict=True)}
+    return [to_bytes(outputs[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
