@@ -30,6 +30,7 @@ from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
 from neve.ir.graph import GraphBuilder, Method, Program, Value
 from neve.ir.types import DType, TensorType
+from neve.ir.walk import graphs
 from neve.ops.control import WriteState
 
 MUTATIONS = frozenset(
@@ -318,6 +319,8 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         at = {v: i for i, v in enumerate(b.inputs)}
         in_tree["writes"] = [[at[placeholders[name]], len(outputs) + k] for k, (name, _) in enumerate(writes)]
     graph = b.build([*outputs, *(value for _, value in writes)])
+    negative = {d for g in graphs(graph) for v in g.values() for d in v.shape if sizes.may_be_negative(d)}
+    reasons.extend(f"the size {d} is below 0 for a small {d.free_symbols.pop()}" for d in sorted(negative, key=str))
     return Method(
         graph,
         in_tree,

@@ -104,10 +104,22 @@ class MethodSymbols:
         return self._ours[s]
 
     def is_torch_minimum(self, relation: Any) -> bool:
-        """Whether a guard is only torch's own rule that symbolic ints are 2 or more, or asks whether memory is empty:
-        no shape here depends on that.
+        """Whether a guard is only torch's own rule that symbolic ints are 2 or more, or what it asks of memory for that
+        reason: no shape here depends on it (`squeeze` asks for itself).
         """
-        return any(relation in (sympy.Ge(s, 2), sympy.Ne(s, 0)) for s in self._numbers)
+        if not relation.free_symbols & self._numbers:
+            return False
+        if isinstance(relation, sympy.Ne) and relation.rhs in (0, 1):
+            coefficient, rest = relation.lhs.as_coeff_Mul()
+            return bool(coefficient > 0) and all(f.is_Symbol for f in sympy.Mul.make_args(rest))
+        return any(relation in (sympy.Ge(s, 2), sympy.Gt(s, 1)) for s in self._numbers)
+
+    def may_be_negative(self, size: Dim) -> bool:
+        """Whether a size that an int argument takes part in may come out below 0 for a small one."""
+        if isinstance(size, int) or not size.free_symbols & {self._ours[s] for s in self._numbers}:
+            return False
+        found = self.range(size)
+        return found is None or found[0] < 0
 
     def knows(self, symbols: Iterable[sympy.Symbol]) -> bool:
         """Whether these torch symbols are all sizes of inputs (those of numbers that capture fixed are not)."""

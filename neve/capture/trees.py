@@ -3,7 +3,10 @@
 A tree is one of
   {"leaf": i}: graph input or output i; with "as": "int", "float" or "bool" a 0-d tensor returned as that Python type,
   {"none": true}, {"const": number or string}, {"tuple": [tree, …]}, {"list": [tree, …]}, {"dict": {key: tree, …}},
-  {"object": {"class": "pkg.Class", "fields": {name: tree, …}}}.
+  {"object": {"class": "pkg.Class", "fields": {name: tree, …}}},
+and in results, where output j says how much of another one is meant,
+  {"narrow": {"leaf": i, "axis": a, "length": j}}: the first part of output i along axis a,
+  {"entries": {"each": tree, "length": j}}: a list, the leaves of whose entries are rows of outputs.
 An in_tree is {"args": [tree, …], "kwargs": {name: tree, …}, "names": [parameter name of each positional argument, …],
 "writes": [[i, k], …]}: the new content of input i, which the method writes in place, is output k; none may be missing.
 """

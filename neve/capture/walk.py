@@ -157,7 +157,8 @@ class Walk:
         walk = Walk(gm, b, self.symbols, self.reasons, self.strip)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
-        outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)))]
+        sizes = {n.name: self.symbols.dim(n.meta["val"]) for n in gm.graph.nodes if _is_given_size(n)}
+        outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)) | sizes)]
         return b.build([*outputs, *(inputs[keep:] if keep is not None else ())])
 
     def _inline(self, node: fx.Node, args: list[Any]) -> Any:
@@ -199,6 +200,10 @@ class Walk:
 
 class _Known(Refusal):
     """The node's op is in the list of unsupported ones already."""
+
+
+def _is_given_size(node: fx.Node) -> bool:
+    return node.op == "placeholder" and isinstance(node.meta.get("val"), (int, torch.SymInt))
 
 
 def _dtype(x: Any) -> Any:

@@ -59,8 +59,8 @@ def _recorded(model: Any, calls: Sequence[Call], method: Method, signature: Meth
                 raise
             warnings.warn(f"example {i} of {signature.name} is left out: {error}", stacklevel=2)
             continue
-        expected = list(flat_arrays(outcome(original, call.args, call.kwargs, signature)))
-        yield Recorded(call, expected, Example(inputs, _in_memory_form(expected, method)))
+        found = outcome(original, call.args, call.kwargs, signature)
+        yield Recorded(call, list(flat_arrays(found)), Example(inputs, _in_memory_form(found, method)))
 
 
 def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.ndarray]:
@@ -76,11 +76,12 @@ def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.n
     return arrays
 
 
-def _in_memory_form(arrays: Sequence[np.ndarray], method: Method) -> list[np.ndarray]:
-    """Flat results, and arguments written in place, as the graph's outputs are kept in an artifact: an array each,
-    bfloat16 as its bits.
+def _in_memory_form(outcome: Sequence[Any], method: Method) -> list[np.ndarray]:
+    """A result, and arguments written in place, as the graph's outputs are kept in an artifact: an array each, bfloat16
+    as its bits.
     """
-    outputs = outputs_of(method.out_tree, arrays) if method.out_tree else dict(enumerate(arrays))
-    writes = method.in_tree.get("writes", ())
-    outputs |= {k: a for (_, k), a in zip(writes, arrays[len(arrays) - len(writes) :], strict=True)}
-    return [to_bytes(outputs[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
+    result, *written = outcome
+    outputs = outputs_of(method.out_tree, result) if method.out_tree else dict(enumerate(result))
+    outputs |= {k: x for (_, k), x in zip(method.in_tree.get("writes", ()), written, strict=True)}
+    flat = {k: x if isinstance(x, np.ndarray) else next(flat_arrays(x)) for k, x in outputs.items()}
+    return [to_bytes(flat[k], v.dtype) for k, v in enumerate(method.graph.outputs)]

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from neve.cli.console import UsageError
 from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import Method, Module
-from neve.runtime.signature import MethodSignature, Tree
+from neve.runtime.signature import MethodSignature
 from neve.runtime.tensors import NUMPY, allocate, prepare
-from neve.runtime.trees import arguments
+from neve.runtime.trees import arguments, outputs_of
 
 Array = npt.NDArray[Any]
 
@@ -87,25 +87,10 @@ def example_inputs(module: Module, method: MethodSignature) -> list[Array] | Non
 def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
     """The flat outputs for flat inputs, arguments that are written in place among them."""
     signature = method.signature
-    found: list[Any] = [None] * len(signature.outputs)
     inputs = [a.copy() for a in inputs] if signature.writes else inputs
-    _gather(signature.out_tree, method(*arguments(signature, inputs)), found)
-    for i, k in signature.writes:
-        found[k] = inputs[i]
-    return found
-
-
-def _gather(tree: Tree, value: Any, found: list[Any]) -> None:
-    if "leaf" in tree:
-        found[tree["leaf"]] = np.asarray(value)
-        return
-    ((kind, parts),) = tree.items()
-    if kind in ("tuple", "list"):
-        for part, item in zip(parts, value, strict=True):
-            _gather(part, item, found)
-    elif kind in ("dict", "object"):
-        for name, part in (parts if kind == "dict" else parts["fields"]).items():
-            _gather(part, value[name], found)
+    outputs = outputs_of(signature.out_tree, method(*arguments(signature, inputs)))
+    outputs |= {k: inputs[i] for i, k in signature.writes}
+    return [np.asarray(outputs[k]) for k in range(len(signature.outputs))]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ def header(
         graph, function = method.graph, symbol(name, key)
         out += ["typedef struct {"]
         out += [f"    const void *in{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.inputs)]
-        out += [f"    void *out{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.outputs)]
+        notes = dict(_lengths(method.out_tree))
+        out += [f"    void *out{k}; /* {v.name}: {v.type}{notes.get(k, '')} */" for k, v in enumerate(graph.outputs)]
         for s in used_symbols(method):
             r = ranges[s]
             equal = "".join(f", equal to *in{k}" for k, given in enumerate(method.sizes) if str(given) == s)
@@ -84,6 +85,23 @@ def header(
     out += _state(name, states, attributes) if states else []
     out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
     return "\n".join(out)
+
+
+def _lengths(tree: Any, rows: int | None = None) -> Iterator[tuple[int, str]]:
+    """(output, what tells how much of it is meant) of results whose length the call decides."""
+    if isinstance(tree, Mapping):
+        if "leaf" in tree and rows is not None:
+            yield tree["leaf"], f", of which the first *out{rows} rows are meant"
+        for kind, part in tree.items():
+            if kind == "narrow":
+                yield part["leaf"], f", of which the first *out{part['length']} along axis {part['axis']} are meant"
+            elif kind == "entries":
+                yield from _lengths(part["each"], part["length"])
+            else:
+                yield from _lengths(part, rows)
+    elif isinstance(tree, list):
+        for part in tree:
+            yield from _lengths(part, rows)
 
 
 def _state(name: str, states: Sequence[StateVar], attributes: Mapping[str, Any]) -> Iterator[str]:

@@ -13,7 +13,10 @@ TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "b
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
 TREE   = {"leaf": i} | {"leaf": i, "as": "int", "float" or "bool"} (an output that is returned as that Python type) |
          {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
-         {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}}
+         {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}} |
+         {"narrow": {"leaf": i, "axis": a, "length": j}} (of output i the first part along an axis, as long as output j
+         says) | {"entries": {"each": TREE, "length": j}} (a list of as many entries as output j says; the leaves of
+         TREE hold those of all entries along their first axis)
          A leaf of state is the number of a state; "as" says that it is a number there, and "view": [offset, [size],
          [stride]] (in elements) that the attribute is a part of it.
 """
@@ -152,7 +155,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
         raise ArtifactError(f"{read.where}: in_tree has leaves {given} for {len(inputs)} inputs")
-    if any(not 0 <= i < len(outputs) for i in _leaves(made.out_tree, read.where)):
+    if any(not 0 <= i < len(outputs) for i in _leaves(made.out_tree, read.where, 0, outputs)):
         raise ArtifactError(f"{read.where}: out_tree has a leaf beyond its {len(outputs)} outputs")
     compile_sizes([*(d for t in (*inputs, *outputs) for d in t.shape), *(g for g, _ in guards), made.workspace], names)
     return made
@@ -233,8 +236,8 @@ def _is_view(view: Any) -> bool:
     )
 
 
-def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:
-    """The leaves of a tree in order, after a check of its form."""
+def _leaves(tree: Any, where: str, depth: int = 0, outputs: Sequence[Tensor] | None = None) -> list[int]:
+    """The leaves of a tree in order, after a check of its form. outputs: those of the method, for an out_tree."""
     if isinstance(tree, dict) and "leaf" in tree and tree.get("as") in ("int", "float", "bool"):
         tree = {"leaf": tree["leaf"]}
     if not isinstance(tree, dict) or len(tree) != 1 or depth > 50:
@@ -244,15 +247,29 @@ def _leaves(tree: Any, where: str, depth: int = 0) -> list[int]:
     ((kind, value),) = tree.items()
     if kind == "leaf" and type(value) is int:
         return [value]
+    if outputs is not None and kind in ("narrow", "entries"):
+        return _lengths(kind, _Reader(value, f"{where}: {kind}"), outputs, where, depth)
     if kind == "none" or (kind == "const" and (value is None or isinstance(value, (bool, int, float, str)))):
         return []
     if kind in ("tuple", "list") and isinstance(value, list):
-        return [i for t in value for i in _leaves(t, where, depth + 1)]
+        return [i for t in value for i in _leaves(t, where, depth + 1, outputs)]
     if kind == "object" and isinstance(value, dict) and isinstance(value.get("class"), str):
         kind, value = "dict", value.get("fields")
     if kind == "dict" and isinstance(value, dict):
-        return [i for t in value.values() for i in _leaves(t, where, depth + 1)]
+        return [i for t in value.values() for i in _leaves(t, where, depth + 1, outputs)]
     raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}")
+
+
+def _lengths(kind: str, read: _Reader, outputs: Sequence[Tensor], where: str, depth: int) -> list[int]:
+    """The leaves of a tree whose length is a result too."""
+    length = read.integer("length")
+    held = [read.integer("leaf")] if kind == "narrow" else _leaves(read.data.get("each"), where, depth + 1, outputs)
+    axis = read.integer("axis") if kind == "narrow" else 0
+    ranks = [len(outputs[k].shape) for k in held if 0 <= k < len(outputs)]
+    counts = length < len(outputs) and outputs[length].dtype == "int64" and not outputs[length].shape
+    if len(ranks) != len(held) or min(ranks, default=0) <= axis or not counts:
+        raise ArtifactError(f"{read.where}: wanted an output, an axis of it, and an int64 output of no axes as length")
+    return [*held, length]
 
 
 class _Reader:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from neve.errors import InputError
 from neve.runtime.signature import MethodSignature, Tree
 
@@ -67,6 +69,10 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
             return lambda leaves: number(leaves[index])
         return lambda leaves: leaves[index]
     ((kind, value),) = tree.items()
+    if kind == "narrow":
+        return _narrow(value["leaf"], value["axis"], value["length"])
+    if kind == "entries":
+        return _entries(builder(value["each"]), value["length"])
     if kind in ("none", "const"):
         constant = None if kind == "none" else value
         return lambda leaves: constant
@@ -94,27 +100,83 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     return make
 
 
-def outputs_of(tree: Mapping[str, Any], flat: Sequence[Any]) -> dict[int, Any]:
-    """Output number → its value, out of the leaves of a result in order, fixed numbers among them."""
+def _narrow(leaf: int, axis: int, length: int) -> Callable[[Sequence[Any]], Any]:
+    """The first part of an output along an axis, of a length that another one gives."""
+    at = (slice(None),) * axis
+
+    def narrow(leaves: Sequence[Any]) -> Any:
+        part = leaves[leaf][(*at, slice(0, int(leaves[length])))]
+        return part if axis == 0 else part.clone() if hasattr(part, "clone") else part.copy()
+
+    return narrow
+
+
+def _entries(each: Callable[[Sequence[Any]], Any], length: int) -> Callable[[Sequence[Any]], Any]:
+    """A list whose entries are rows of outputs, as many as another one gives."""
+
+    def entries(leaves: Sequence[Any]) -> list[Any]:
+        return [each(_Row(leaves, k)) for k in range(int(leaves[length]))]
+
+    return entries
+
+
+class _Row(Sequence[Any]):
+    """Row k of each output."""
+
+    def __init__(self, leaves: Sequence[Any], k: int) -> None:
+        self.leaves, self.k = leaves, k
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.leaves[i][self.k] if isinstance(i, int) else [x[self.k] for x in self.leaves[i]]
+
+
+def outputs_of(tree: Mapping[str, Any], result: Any) -> dict[int, Any]:
+    """Output number → the part of a result that it is, lengths and lists as arrays: the reverse of `builder`."""
     found: dict[int, Any] = {}
-    values = iter(flat)
-
-    def walk(tree: Mapping[str, Any]) -> None:
-        if "leaf" in tree:
-            found[tree["leaf"]] = next(values)
-            return
-        ((kind, value),) = tree.items()
-        if kind == "const" and isinstance(value, (bool, int, float)):
-            next(values)
-        elif kind in ("tuple", "list"):
-            for part in value:
-                walk(part)
-        elif kind in ("dict", "object"):
-            for part in (value["fields"] if kind == "object" else value).values():
-                walk(part)
-
-    walk(tree)
+    _gather(tree, result, found)
     return found
+
+
+def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
+    if "leaf" in tree:
+        found[tree["leaf"]] = value
+        return
+    ((kind, parts),) = tree.items()
+    if kind == "narrow":
+        found[parts["leaf"]], found[parts["length"]] = value, np.asarray(value.shape[parts["axis"]])
+    elif kind == "entries":
+        rows: list[dict[int, Any]] = [outputs_of(parts["each"], item) for item in value]
+        keys = _leaves(parts["each"])
+        found |= {k: np.asarray([np.asarray(row[k]) for row in rows]) for k in keys}
+        found[parts["length"]] = np.asarray(len(rows))
+    elif kind in ("tuple", "list"):
+        for part, item in zip(parts, value, strict=True):
+            _gather(part, item, found)
+    elif kind == "dict":
+        for name, part in parts.items():
+            _gather(part, value[name], found)
+    elif kind == "object" and isinstance(value, tuple) and not hasattr(value, "_fields"):
+        present = [part for part in parts["fields"].values() if "none" not in part]
+        for part, item in zip(present, value, strict=True):
+            _gather(part, item, found)
+    elif kind == "object":
+        for name, part in parts["fields"].items():
+            _gather(part, value[name] if isinstance(value, (Mapping, Struct)) else getattr(value, name), found)
+
+
+def _leaves(tree: Any) -> Iterator[int]:
+    if isinstance(tree, Mapping):
+        if "leaf" in tree:
+            yield tree["leaf"]
+        else:
+            for part in tree.values():
+                yield from _leaves(part)
+    elif isinstance(tree, list):
+        for part in tree:
+            yield from _leaves(part)
 
 
 def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

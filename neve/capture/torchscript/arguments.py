@@ -13,15 +13,20 @@ from torch.utils import _pytree as pytree
 
 from neve.capture import dynamic as dynamics
 from neve.capture.torchscript.control import size_tensor
+from neve.capture.torchscript.grown import filled_in, leaves_of, number
 from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.replay import Listed, Narrowed
 from neve.capture.torchscript.schema import dtype_number
 from neve.capture.torchscript.tape import Recorder, contiguous
 from neve.capture.torchscript.values import (
     KINDS,
     Bound,
     Dim,
+    Grown,
+    Leaf,
+    Length,
     Named,
     Num,
     Refusal,
@@ -29,6 +34,7 @@ from neve.capture.torchscript.values import (
     Uninitialized,
     Var,
     describe,
+    entries_in,
 )
 
 
@@ -133,12 +139,28 @@ def size_example(value: int) -> int:
     return max(value, 2)
 
 
+def _length(m: Machine, length: Length) -> Num:
+    return Num(int, m.tape.number(number(m, length), int))
+
+
+def _typed(m: Machine, leaf: Leaf, column: Var) -> Any:
+    if column.root in m.tape.tainted:
+        raise Refusal(m.tape.tainted[column.root])
+    return column if leaf.kind is torch.Tensor else Num(leaf.kind, column)
+
+
 def plain(m: Machine, value: Any) -> Any:
     """A result as torch.export returns it: containers of tensors, numbers as they are."""
     m.heap.check(value)
     if isinstance(value, Named):
         cls = collections.namedtuple(value.cls.rpartition(".")[2], value.fields)  # type: ignore[misc] # noqa: PYI024
         return cls(*(plain(m, v) for v in value.items))
+    if isinstance(value, Grown):
+        return Narrowed(plain(m, value.buffer), _length(m, value.length), value.axis)
+    known = entries_in(value)
+    if known is not None:
+        columns = [_typed(m, leaf, c) for leaf, c in zip(leaves_of(known.template), known.columns, strict=True)]
+        return Listed(plain(m, filled_in(known.template, columns)), _length(m, known.length))
     if isinstance(value, (list, tuple)):
         return type(value)(plain(m, v) for v in value)
     if isinstance(value, dict):

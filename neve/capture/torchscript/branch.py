@@ -6,8 +6,8 @@ becomes a result of one "cond" step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from neve.capture.torchscript.control import (
     Side,
     group_sharing,
+    inside,
     leaf,
     mergeable,
     run_side,
@@ -23,12 +24,25 @@ from neve.capture.torchscript.control import (
     shared,
     wrap,
 )
+from neve.capture.torchscript.grown import (
+    UNLIKE,
+    capacity,
+    difference,
+    entries_of,
+    grown_of,
+    larger,
+    longer_axis,
+    template_of,
+)
 from neve.capture.torchscript.numbers import kind_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.tape import ATEN, contiguous
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Dim,
+    Entries,
+    Grown,
+    Length,
     Named,
     Num,
     Raised,
@@ -37,7 +51,10 @@ from neve.capture.torchscript.values import (
     Var,
     content,
     describe,
+    entries_in,
     needs_of,
+    pieces,
+    put_together,
     restore,
 )
 
@@ -52,8 +69,15 @@ class Slot:
     index: int
 
 
-def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse: Callable[[], None]) -> None:
-    """`if pred` with a predicate that the run decides."""
+def branch(
+    m: Machine,
+    frame: Frame,
+    pred: Num,
+    then: Callable[[], None],
+    orelse: Callable[[], None],
+    skip: Collection[str] = (),
+) -> None:
+    """`if pred` with a predicate that the run decides; skip: variables that are not read afterwards."""
     sides = [run_side(m, frame, body, pred.needs) for body in (then, orelse)]
     a, b = sides
     if a.raised is not None or b.raised is not None:
@@ -65,9 +89,9 @@ def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse
             raise Raised(b.raised)
         (orelse if a.raised is not None else then)()
         return
-    merger = Merger(m)
+    merger = Merger(m, a, b)
     # what only one side sets is not read afterwards
-    variables = {k: merger.merge(v, b.locals[k], k) for k, v in a.locals.items() if k in b.locals}
+    variables = {k: merger.merge(v, b.locals[k], k) for k, v in a.locals.items() if k in b.locals and k not in skip}
     known = m.reachable()
     contents = {}
     for key in [k for k in {**a.changes, **b.changes} if k in known]:
@@ -87,8 +111,8 @@ def branch(m: Machine, frame: Frame, pred: Num, then: Callable[[], None], orelse
 class Merger:
     """Puts the values of two sides together; what differs becomes a pair of results."""
 
-    def __init__(self, m: Machine) -> None:
-        self.m = m
+    def __init__(self, m: Machine, *sides: Side) -> None:
+        self.m, self.sides = m, sides
         self.pairs: list[tuple[Any, Any]] = []
         self._known: dict[tuple[int, int], Any] = {}
         self._slots: dict[tuple[int, int], Slot] = {}
@@ -100,6 +124,11 @@ class Merger:
             return a
         if isinstance(a, Uninitialized) or isinstance(b, Uninitialized):
             return self._either(a, b, what)
+        if isinstance(a, Length) and isinstance(b, Length):
+            return self._length(a, b, what)
+        if isinstance(a, (Var, Grown)) and isinstance(b, (Var, Grown)) and (grown := self._grown(a, b)) is not None:
+            parts = zip(*(pieces(x) or () for x in grown), strict=True)
+            return put_together(grown[0], [self.merge(x, y, what) for x, y in parts])
         if mergeable(a) and mergeable(b) and (isinstance(a, Var) == isinstance(b, Var)):
             if not isinstance(a, Var) and kind_of(a) is not kind_of(b):
                 raise Refusal(f"{what} is {describe(a)} on one path and {describe(b)} on the other")
@@ -142,13 +171,13 @@ class Merger:
         value = b if isinstance(a, Uninitialized) else a
         if isinstance(value, (Var, Num, Dim)):
             return self._slot(a, b)
-        parts = value.items if isinstance(value, Named) else value
-        if isinstance(parts, (list, tuple)):
+        if isinstance(value, Length):
+            return Length(value.origin, value.most, self._slot(a, b))
+        parts = value if isinstance(value, list) else pieces(value)
+        if parts is not None:
             pairs = [(UNINITIALIZED, p) if isinstance(a, Uninitialized) else (p, UNINITIALIZED) for p in parts]
             made = [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(pairs)]
-            if isinstance(value, Named):
-                return Named(value.cls, value.fields, tuple(made))
-            return self._joined(made, value) if isinstance(value, list) else tuple(made)
+            return self._joined(made, value) if isinstance(value, list) else put_together(value, made)
         if isinstance(value, dict):
             empty = dict.fromkeys(value, UNINITIALIZED)
             ours, theirs = (empty, value) if isinstance(a, Uninitialized) else (value, empty)
@@ -157,8 +186,50 @@ class Merger:
             raise Refusal(f"{what} is {describe(value)} on one path only, which the inputs decide")
         return value
 
+    def _length(self, a: Length, b: Length, what: str) -> Length:
+        if a.origin is not b.origin and a.origin is not None and b.origin is not None:
+            raise Refusal(f"the length of {what} is counted from two others, which the inputs decide")
+        return Length(a.origin or b.origin, larger(self.m, a.most, b.most), self._slot(a, b))
+
+    def _grown(self, a: Var | Grown, b: Var | Grown) -> list[Grown] | None:
+        """Two tensors that differ in the size of one axis as ones of one greatest size; None if they do not."""
+        x, y = (v.buffer if isinstance(v, Grown) else v for v in (a, b))
+        axis = a.axis if isinstance(a, Grown) else b.axis if isinstance(b, Grown) else longer_axis(x, y)
+        if axis is None or x.meta.dim() != y.meta.dim() or x.meta.dtype is not y.meta.dtype:
+            return None
+        apart = difference(x.meta.shape[axis], y.meta.shape[axis])
+        if apart is None or any(isinstance(v, Grown) and v.axis != axis for v in (a, b)):
+            return None
+        made = []
+        for side, value, room in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
+            with inside(self.m, side):
+                made.append(grown_of(self.m, value, axis, room))
+        room = any(isinstance(v, Grown) and v.room for v in (a, b))
+        return [replace(v, room=room) for v in made]
+
+    def _entries(self, a: list[Any], b: list[Any], what: str) -> Entries:
+        """The entries of two lists of different or unknown lengths."""
+        known = [entries_in(a), entries_in(b)]
+        template = next((e.template for e in known if e is not None), None) or template_of((a or b)[0])[0]
+        spaces = [len(v) if e is None else capacity(e) for v, e in zip((a, b), known, strict=True)]
+        apart = difference(*spaces)
+        if apart is None:
+            raise Refusal(f"{what} has space for {spaces[0]} entries on one path and for {spaces[1]} on the other")
+        made = []
+        for side, value, room in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
+            with inside(self.m, side):
+                made.append(entries_of(self.m, value, template, room))
+        ours, theirs = made
+        if ours.template != theirs.template:
+            raise Refusal(f"{what}: {UNLIKE}")
+        parts = zip(pieces(ours) or (), pieces(theirs) or (), strict=True)
+        merged: Entries = put_together(ours, [self.merge(x, y, what) for x, y in parts])
+        return replace(merged, room=any(e is not None and e.room for e in known))
+
     def contents(self, a: Any, b: Any, what: str) -> Any:
         """What a container holds after both sides."""
+        if isinstance(a, list) and isinstance(b, list) and (len(a) != len(b) or entries_in(a) or entries_in(b)):
+            return [self._entries(a, b, what)]
         if isinstance(a, list) and len(a) == len(b):
             return [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
         if isinstance(a, dict) and list(a) == list(b):
@@ -221,10 +292,11 @@ def filled(value: Any, results: Sequence[Any], done: dict[int, Any] | None = Non
     done = {} if done is None else done
     if isinstance(value, Slot):
         return results[value.index]
-    if isinstance(value, tuple):
-        return tuple(filled(v, results, done) for v in value) if _has_slot(value) else value
-    if isinstance(value, Named):
-        return Named(value.cls, value.fields, filled(value.items, results, done))
+    if isinstance(value, Length):
+        return replace(value, value=filled(value.value, results, done))
+    parts = pieces(value)
+    if parts is not None:
+        return put_together(value, [filled(v, results, done) for v in parts]) if _has_slot(value) else value
     if isinstance(value, (list, dict)) and _has_slot(value):
         if id(value) not in done:
             done[id(value)] = value
@@ -240,7 +312,7 @@ def filled_contents(value: Any, results: Sequence[Any], done: dict[int, Any] | N
 
 
 def _has_slot(value: Any) -> bool:
-    if isinstance(value, Slot):
-        return True
-    parts = value.items if isinstance(value, Named) else value.values() if isinstance(value, dict) else value
-    return isinstance(value, (tuple, list, dict, Named)) and any(_has_slot(v) for v in parts)
+    if isinstance(value, (Slot, Length)):
+        return isinstance(value, Slot) or isinstance(value.value, Slot)
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else pieces(value)
+    return any(_has_slot(v) for v in parts or ())

@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neve.capture.torchscript import containers, prepacked, tensors
+from neve.capture.torchscript import containers, grown, masked, prepacked, tensors
 from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, unary
 from neve.capture.torchscript.schema import call_op, dtype_number
 from neve.capture.torchscript.upgrades import upgraded
-from neve.capture.torchscript.values import Dim, Named, Num, Raised, Refusal, Text, Var, describe, needs_of
+from neve.capture.torchscript.values import (
+    Dim,
+    Grown,
+    Named,
+    Num,
+    Raised,
+    Refusal,
+    Text,
+    Var,
+    describe,
+    entries_in,
+    needs_of,
+)
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
@@ -22,6 +34,9 @@ TEXTUAL = (str, Text, torch.device)
 
 def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """torch.NAME(…). Refusal if it is no op, or not with these arguments."""
+    grows = _grown(m, name, args, kwargs)
+    if grows is not NotImplemented:
+        return grows
     special = TORCH.get(name)
     if special is not None:
         result = special(m, *args, **kwargs)
@@ -45,8 +60,21 @@ def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -
     return call_op(m.tape, "aten", name, args, kwargs)
 
 
+def _grown(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """torch.NAME(…) where the length of a list or tensor among the arguments is the run's; else NotImplemented."""
+    values = (*args, *kwargs.values())
+    lists = [v for v in values if entries_in(v) is not None]
+    if lists and name not in ("__is__", "__isnot__"):
+        return grown.call(m, name, args, kwargs)
+    if any(isinstance(x, Grown) for v in values for x in (v if isinstance(v, (list, tuple)) else [v])):
+        return masked.call(m, name, args, kwargs)
+    return NotImplemented
+
+
 def call_builtin(m: Machine, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """A function that is not in torch or the archive: ops.NAMESPACE.NAME, int, float, …."""
+    if any(isinstance(a, Grown) for a in args):
+        return masked.call(m, path.rpartition(".")[2], args, kwargs)
     if path in BUILTINS:
         return BUILTINS[path](m, *args, **kwargs)
     parts = path.split(".")

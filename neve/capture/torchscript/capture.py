@@ -20,6 +20,7 @@ from neve.capture.torchscript.archive import Archive
 from neve.capture.torchscript.arguments import size_example
 from neve.capture.torchscript.entry import Scripted, archive_of, interpret, saved
 from neve.capture.torchscript.model import Entry
+from neve.capture.torchscript.replay import Listed, Narrowed
 from neve.capture.torchscript.source import Sources
 from neve.capture.torchscript.values import KINDS, Num, Var
 from neve.capture.trees import Tree
@@ -183,22 +184,30 @@ def _typed(method: Method, scripted: Scripted, name: str) -> Method:
     )
     if len(scalars) != len(method.graph.inputs):
         raise CaptureError(f"internal: {name} has {len(method.graph.inputs)} inputs, {len(scalars)} were recorded")
-    kinds = [
-        x.kind.__name__ if isinstance(x, Num) else None
-        for x in pytree.tree_leaves(recording.result, is_leaf=lambda x: isinstance(x, (Num, Var)))
-        if isinstance(x, (Num, Var))
-    ]
     return replace(
         method,
         scalars=tuple(k.__name__ if k else None for k in scalars),
-        out_tree=_with_kinds(method.out_tree, kinds),
+        out_tree=_result_tree(method.out_tree, recording.result),
     )
 
 
-def _with_kinds(tree: Any, kinds: Sequence[str | None]) -> Tree:
-    if isinstance(tree, Mapping):
-        if "leaf" in tree:
-            kind = kinds[tree["leaf"]] if tree["leaf"] < len(kinds) else None
-            return {**tree, "as": kind} if kind else dict(tree)
-        return {k: _with_kinds(v, kinds) for k, v in tree.items()}
-    return [_with_kinds(t, kinds) for t in tree] if isinstance(tree, list) else tree  # type: ignore[return-value]
+def _result_tree(tree: Any, result: Any) -> Tree:
+    """The tree of a result with its numbers as such, and with what is narrowed to a length of the run."""
+    if isinstance(result, Num):
+        return {**tree, "as": result.kind.__name__}
+    if isinstance(result, Narrowed):
+        tensor, length = tree["tuple"]
+        return {"narrow": {"leaf": tensor["leaf"], "axis": result.axis, "length": length["leaf"]}}
+    if isinstance(result, Listed):
+        each, length = tree["tuple"]
+        return {"entries": {"each": _result_tree(each, result.each), "length": length["leaf"]}}
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        kind = tree["object"]
+        fields = {k: _result_tree(kind["fields"][k], v) for k, v in zip(result._fields, result, strict=True)}
+        return {"object": {**kind, "fields": fields}}
+    if isinstance(result, (tuple, list)):
+        ((kind, parts),) = tree.items()
+        return {kind: [_result_tree(t, v) for t, v in zip(parts, result, strict=True)]}
+    if isinstance(result, Mapping):
+        return {"dict": {k: _result_tree(tree["dict"][k], v) for k, v in result.items()}}
+    return dict(tree)

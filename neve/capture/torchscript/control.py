@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neve.capture.torchscript.grown import number, same_number, size_of, zeros
 from neve.capture.torchscript.numbers import convert, decided, is_number, kind_of
 from neve.capture.torchscript.tape import ATEN, Region, Tainted
-from neve.capture.torchscript.values import KINDS, Dim, Names, Num, Raised, Refusal, Uninitialized, Var, describe
+from neve.capture.torchscript.values import (
+    KINDS,
+    Dim,
+    Length,
+    Names,
+    Num,
+    Raised,
+    Refusal,
+    Uninitialized,
+    Var,
+    describe,
+)
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Frame, Machine
@@ -52,6 +65,17 @@ def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -
     return Side(region, after, changes, tainted, raised)
 
 
+@contextmanager
+def inside(m: Machine, side: Side) -> Iterator[None]:
+    """Record into the region of a side that has been run."""
+    before = m.tape.region, m.tape.tainted
+    m.tape.region, m.tape.tainted = side.region, side.tainted
+    try:
+        yield
+    finally:
+        m.tape.region, m.tape.tainted = before
+
+
 def condition(m: Machine, value: Any) -> bool | Num:
     """A value as a condition: True or False if that is known now."""
     if isinstance(value, Var):
@@ -73,9 +97,10 @@ def leaf(m: Machine, value: Any, pair: Sequence[Any]) -> Var:
     if isinstance(value, Uninitialized):
         other = next(v for v in pair if not isinstance(v, Uninitialized))
         if isinstance(other, Var):
-            zeros: Var = m.tape.call(ATEN.zeros.default, list(other.meta.shape), dtype=other.meta.dtype)
-            return zeros
-        value = kind_of(other)(0)
+            return zeros(m, [size_of(m, n) for n in other.meta.shape], other.meta.dtype)
+        value = 0 if isinstance(other, Length) else kind_of(other)(0)
+    if isinstance(value, Length):
+        value = number(m, value)
     if isinstance(value, Dim):
         return m.tape.resolve(size_tensor(m, value))
     return m.tape.resolve(m.tape.number(value, kind_of(value)))
@@ -110,7 +135,7 @@ def group_sharing(m: Machine, outs: Sequence[Var], *sides: Sequence[Var]) -> Non
 
 
 def wrap(out: Var, like: Any) -> Any:
-    return out if isinstance(like, Var) else Num(kind_of(like), out)
+    return out if isinstance(like, Var) else Num(int if isinstance(like, Length) else kind_of(like), out)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -119,6 +144,8 @@ def same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, (bool, int, float, str, torch.device)) or a is None:
         return type(a) is type(b) and (a == b or (a != a and b != b)) and str(a) == str(b)
+    if isinstance(a, Length) and isinstance(b, Length):
+        return a.origin is b.origin and same(a.value, b.value) and (same(a.most, b.most) or same_number(a.most, b.most))
     if isinstance(a, (Num, Dim)) and type(a) is type(b):
         return a.kind is b.kind and a.var is b.var
     return False

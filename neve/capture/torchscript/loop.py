@@ -6,7 +6,8 @@ become carried values of one "while" step; all else is as before the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,13 +24,28 @@ from neve.capture.torchscript.control import (
     shared,
     wrap,
 )
-from neve.capture.torchscript.numbers import kind_of
+from neve.capture.torchscript.grown import (
+    capacity,
+    difference,
+    entries_of,
+    grown_of,
+    longer_axis,
+    simple,
+    size_of,
+    template_of,
+)
+from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.tape import Tainted, contiguous
+from neve.capture.torchscript.turns import Turns, bound
 from neve.capture.torchscript.values import (
     KINDS,
     UNINITIALIZED,
+    Dim,
+    Entries,
+    Grown,
     Heap,
+    Length,
     Named,
     Num,
     Refusal,
@@ -37,13 +53,33 @@ from neve.capture.torchscript.values import (
     Var,
     content,
     describe,
+    entries_in,
     needs_of,
+    pieces,
+    put_together,
 )
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Frame, Machine
 
 MAX_ROUNDS = 50
+LENGTH = -1
+"""The key of the length among the parts of what grows."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How something grows: along an axis (None: a list), by how much a turn at most; template: an entry of a list.
+
+    whole: the list at the place is the container itself, not one that a variable gets.
+    """
+
+    axis: int | None
+    most: Any
+    template: Any = None
+    whole: bool = False
+
+
 Place = tuple[Any, ...]
 """("local", name, *path) or ("entry", id of a container, key, *path); the path goes through tuples and new lists."""
 
@@ -51,10 +87,22 @@ Place = tuple[Any, ...]
 class Loop:
     """One loop at run time. turn() runs the body once and leaves the next condition in `go`."""
 
-    def __init__(self, m: Machine, frame: Frame, body: Callable[[], Any], start: Any) -> None:
-        self.m, self.frame, self.body, self.start = m, frame, body, start
+    def __init__(
+        self,
+        m: Machine,
+        frame: Frame,
+        body: Callable[[], Any],
+        start: Any,
+        skip: Collection[str] = (),
+        turns: Turns | None = None,
+    ) -> None:
+        self.m, self.frame, self.body, self.start, self.skip, self.turns = m, frame, body, start, skip, turns
         self.carried: dict[Place, Any] = {}  # place → a value of the kind and type that it has (Var or number)
         self.expanded: dict[Place, int] = {}
+        self.growths: dict[Place, Growth] = {}
+        self.unread: set[Place] = set()  # set in a turn, with sizes that change, and never read before that or after
+        self.converted: dict[Place, tuple[Growth, Any]] = {}
+        self.starts: dict[Place, Any] = {}
         self.known = m.reachable()
         self.tainted: Tainted = {}
         self.loose: dict[Place, None] = {}
@@ -64,8 +112,9 @@ class Loop:
         """Find what is carried, record the loop, and leave its results in variables and containers."""
         tape = self.m.tape
         for _ in range(MAX_ROUNDS):
+            self._convert()
             clean, sharing = tape.tainted, {k: dict(v) for k, v in tape.sharing.items()}
-            count = len(self.carried) + len(self.expanded)
+            count = self._found()
             tape.tainted = clean | self.tainted
             side, params, starts, ends = self._turn()
             tape.tainted = clean
@@ -73,12 +122,43 @@ class Loop:
                 tape.sharing = sharing
                 tape.fail(tape.number(self.start, bool), side.raised)
                 return
+            if self.turns is None and (self.growths or any(isinstance(e, Length) for e in ends.values())):
+                self.turns = bound(self.m, ends["go",], params, starts, ends)
+            self._measure(params, ends)
             new = self._new_writes(side), self._new_sharing(side, params, ends)
-            if len(self.carried) + len(self.expanded) == count and not any(new):
+            if self._found() == count and not any(new):
+                self._require_turns(ends["go",])
                 self._record(side, params, starts, ends)
                 return
             tape.sharing = sharing
         raise Refusal("the values that change in this loop cannot be determined", needs_of(self.start))
+
+    def _found(self) -> Any:
+        growths = {k: str(_meta(g.most)) for k, g in self.growths.items()}
+        return len(self.carried), len(self.expanded), len(self.unread), growths, self.turns
+
+    def _require_turns(self, go: Any) -> None:
+        if self.turns is None and self.growths:
+            raise Refusal(
+                f"{_label(next(iter(self.growths)))} grows in a loop, and the number of its turns has no bound that "
+                "neve finds: loop over range(n) with an int argument or a size n, or compare a counter in it",
+                needs_of(self.start, go),
+            )
+
+    def _measure(self, params: Mapping[Place, Any], ends: Mapping[Place, Any]) -> None:
+        """Correct the growth in a turn of what is known to grow, now that its length is a carried value."""
+        for place, growth in list(self.growths.items()):
+            at = (*place, LENGTH) if growth.axis is not None or growth.whole else (*place, 0, LENGTH)
+            end = ends.get(at)
+            if isinstance(end, Length):
+                self._require_origin(end, params[at], place)
+                more = difference(end.most, growth.most)
+                if more is None or more > 0:
+                    self.growths[place] = replace(growth, most=end.most)
+
+    def _require_origin(self, end: Length, param: Any, place: Place) -> None:
+        if end.origin is not None and end.origin is not param:
+            raise Refusal(f"the length of {_label(place)} is another one's, which the inputs decide")
 
     def _new_writes(self, side: Side) -> bool:
         """Whether the body wrote tensors whose content had been taken as known when it ran."""
@@ -114,7 +194,7 @@ class Loop:
 
     def _turn(self) -> tuple[Side, dict[Place, Any], dict[Place, Any], dict[Place, Any]]:
         params: dict[Place, Any] = {}
-        starts = self._expanded(self._roots_now(self.frame.locals, {}))
+        starts = self.starts = self._with_growths(self._expanded(self._roots_now(self.frame.locals, {})))
         initial = {place: value_at(starts[place[:3]], place[3:]) for place in self.carried}
         go: list[Any] = []
 
@@ -127,25 +207,33 @@ class Loop:
                 self.m.tape.may_share(_var(params[place]), roots)
             self._put(starts, params)
             begin.update(self._roots_now(self.frame.locals, {}))
+            lists.update({k: list(c) for k, c in self.known.items() if isinstance(c, list)})
             go.append(self.body())
 
         begin: dict[Place, Any] = {}
+        lists: dict[int, list[Any]] = {}
         side = run_side(self.m, self.frame, body, needs_of(self.start))
         if side.raised is not None:
             return side, params, initial, {}
         after = self._roots_now(side.locals, side.changes)
         ends: dict[Place, Any] = {}
         self.lists: dict[int, Any] = {}
+        longer = {k for k, old in lists.items() if k in side.changes and _outgrown(old, side.changes[k][1])}
+        for key in longer:
+            if not self._grows(("entry", key, 0), lists[key], side.changes[key][1], whole=True):
+                raise Refusal(f"{describe(lists[key])} gets shorter in a loop whose number of turns the inputs decide")
         for root, old in begin.items():
+            if root[0] == "entry" and root[1] in longer:
+                continue
             if root in after:
                 self._compare(old, after[root], root, _label(root), ends)
             elif root[0] == "entry":
                 raise Refusal(f"{_label(root)} is removed inside a loop whose number of turns the inputs decide")
         for root in after:
-            if root[0] == "entry" and root not in begin and root[1] in self.known:
+            if root[0] == "entry" and root not in begin and root[1] in self.known and root[1] not in longer:
                 raise Refusal(
-                    f"{_label(root)}: a list or dict grows in a loop whose number of turns the inputs decide, so its "
-                    "length has no bound: give it its full length before the loop, or write into a tensor of that size",
+                    f"{_label(root)}: a dict grows in a loop whose number of turns the inputs decide: give it all its "
+                    "keys before the loop",
                     needs_of(self.start),
                 )
         ends["go",] = go[0]
@@ -153,7 +241,7 @@ class Loop:
 
     def _roots_now(self, variables: Mapping[str, Any], changes: Changes) -> dict[Place, Any]:
         """Everything that the body could change: variables, and entries of containers that exist before the loop."""
-        found: dict[Place, Any] = {("local", k, None): v for k, v in variables.items()}
+        found: dict[Place, Any] = {("local", k, None): v for k, v in variables.items() if k not in self.skip}
         for key, container in self.known.items():
             held = changes[key][1] if key in changes else content(container)
             for k, v in held.items() if isinstance(held, dict) else enumerate(held):
@@ -165,6 +253,70 @@ class Loop:
         for place, count in self.expanded.items():
             starts[place[:3]] = with_parts(self.m.heap, starts[place[:3]], {place[3:]: (UNINITIALIZED,) * count})
         return starts
+
+    def _convert(self) -> None:
+        """Give what grows space for all turns, outside of the loop; once for each finding of how much it grows."""
+        starts = self._roots_now(self.frame.locals, {})
+        for place, growth in self.growths.items():
+            if self.turns is None or (place in self.converted and self.converted[place][0] == growth):
+                continue
+            space = binary(self.m.tape, "mul", growth.most, self.turns.most)
+            held: Any = list(self.known[place[1]]) if growth.whole else value_at(starts[place[:3]], place[3:])
+            if growth.axis is not None:
+                made: Any = replace(grown_of(self.m, held, growth.axis, space), room=True)
+            else:
+                entries = replace(entries_of(self.m, held, growth.template, space), room=True)
+                made = entries if growth.whole else [entries]
+            self.converted[place] = growth, made
+
+    def _with_growths(self, starts: dict[Place, Any]) -> dict[Place, Any]:
+        """With what grows as it has been converted."""
+        for place, (_, made) in self.converted.items():
+            root = place[:3]
+            if self.growths[place].whole:
+                starts = {k: v for k, v in starts.items() if k[:2] != root[:2]}
+                starts[root] = made
+            else:
+                starts[root] = with_parts(self.m.heap, starts[root], {place[3:]: made})
+        return starts
+
+    def _grows(self, place: Place, old: Any, new: Any, whole: bool = False) -> bool:
+        """Note that a list or tensor is longer after a turn, if that is all that has changed."""
+        if isinstance(old, list) and isinstance(new, list):
+            known = entries_in(new)
+            template = known.template if known else template_of(new[0])[0]
+            before, after = (len(v) if entries_in(v) is None else capacity(v[0]) for v in (old, new))
+            axis = None
+        elif isinstance(old, (Var, Grown)) and isinstance(new, (Var, Grown)):
+            x, y = (v.buffer if isinstance(v, Grown) else v for v in (old, new))
+            axis = new.axis if isinstance(new, Grown) else longer_axis(x, y)
+            if axis is None or (isinstance(old, Grown) and old.axis != axis) or x.meta.dtype is not y.meta.dtype:
+                return False
+            template, before, after = None, x.meta.shape[axis], y.meta.shape[axis]
+        else:
+            return False
+        most = self._more(before, after)
+        if most is None:
+            return False
+        for key in [k for k in self.carried if k[: len(place)] == place]:
+            del self.carried[key]
+            self.loose.pop(key, None)
+            self.sharing.pop(key, None)
+            for others in self.sharing.values():
+                others.pop(key, None)
+        if not whole and isinstance(value_at(self.starts[place[:3]], place[3:]), Uninitialized):
+            self.unread.add(place)
+            return True
+        self.growths[place] = Growth(axis, most, template, whole)
+        return True
+
+    def _more(self, before: Any, after: Any) -> Any:
+        """after - before as an int or a Dim; None if it is less."""
+        apart = difference(after, before)
+        if apart is not None:
+            return apart if apart >= 0 else None
+        sizes = [size_of(self.m, n) for n in (after, before)]
+        return binary(self.m.tape, "sub", *sizes)
 
     def _param(self, like: Any, initial: Any) -> Any:
         tape = self.m.tape
@@ -180,7 +332,8 @@ class Loop:
 
     def _put(self, starts: Mapping[Place, Any], params: Mapping[Place, Any]) -> None:
         """Set variables and entries, with params in their places."""
-        by_root: dict[Place, dict[Place, Any]] = {place[:3]: {} for place in self.expanded}
+        growing = self.growths if self.turns is not None else ()
+        by_root: dict[Place, dict[Place, Any]] = {place[:3]: {} for place in (*self.expanded, *growing)}
         for place, value in params.items():
             by_root.setdefault(place[:3], {})[place[3:]] = value
         for root, parts in by_root.items():
@@ -190,14 +343,24 @@ class Loop:
             else:
                 container = self.known[root[1]]
                 self.m.heap.touch(container)
+                if root in growing and self.growths[root].whole:
+                    container[:] = [value]
+                    continue
                 target = container.attrs if isinstance(container, Obj) else container
                 target[root[2]] = value
 
     def _compare(self, old: Any, new: Any, place: Place, what: str, ends: dict[Place, Any]) -> None:
+        if place in self.unread:
+            return
         if place in self.carried:
             ends[place] = self._end(old, new, place, what)
             return
         if same(old, new) or isinstance(new, Uninitialized):
+            return
+        if isinstance(old, Length) and isinstance(new, Length):
+            self.carried[place] = 0
+            return
+        if _outgrown(old, new) and self._grows(place, old, new):
             return
         pairs = _parts(old, new)
         if pairs is not None:
@@ -211,10 +374,12 @@ class Loop:
             self.carried[place] = new
         elif isinstance(old, Uninitialized) and isinstance(new, tuple):
             self.expanded[place] = len(new)
+        elif isinstance(old, Uninitialized) and (isinstance(new, Grown) or entries_in(new) is not None):
+            self.unread.add(place)
         elif mergeable(old) and mergeable(new) and isinstance(old, Var) == isinstance(new, Var):
             self.carried[place] = old
             self._end(old, new, place, what)
-        else:
+        elif not self._grows(place, old, new):
             raise Refusal(
                 f"{what} is {describe(old)} before a turn of the loop and {describe(new)} after it: it must keep its "
                 "type, as the inputs decide how often the loop runs",
@@ -235,6 +400,8 @@ class Loop:
         like = self.carried[place]
         if isinstance(new, Uninitialized):
             return old
+        if isinstance(new, Length):
+            return new
         if isinstance(like, Var) and isinstance(new, Var):
             if new.meta.dtype is like.meta.dtype and same_shape(new.meta.shape, like.meta.shape):
                 return new
@@ -242,6 +409,8 @@ class Loop:
             mergeable(new) and not isinstance(new, Var) and not isinstance(like, Var) and kind_of(new) is kind_of(like)
         ):
             return new
+        if self._grows(place, like, new):
+            return old
         raise Refusal(
             f"{what} is {describe(like)} before a turn of the loop and {describe(new)} after it: its shape and type "
             "must stay, as the inputs decide how often the loop runs",
@@ -283,7 +452,32 @@ class Loop:
             shared(self.m, out, (region, end))
         group_sharing(self.m, outs[1 : 1 + len(places)], outputs[1 : 1 + len(places)], starts[1 : 1 + len(places)])
         results = {p: wrap(out, self.carried[p]) for p, out in zip(places, outs[1:], strict=False)}
-        self._put(self._expanded(self._roots_now(self.frame.locals, {})), results)
+        for p in places:
+            if isinstance(ends[p], Length):
+                results[p] = self._length(initial[p], ends[p], params[p], results[p])
+        self._put(self.starts, results)
+        self._finish()
+
+    def _length(self, start: Length, end: Length, param: Any, value: Num) -> Length:
+        """A length after all turns."""
+        self._require_origin(end, param, ())
+        turns = self.turns
+        if turns is None:
+            raise Refusal("a list grows in a loop whose number of turns has no bound", needs_of(self.start))
+        most = binary(self.m.tape, "add", start.most, binary(self.m.tape, "mul", end.most, turns.most))
+        exact = turns.exact and end.origin is not None and end.value is None and start.value is None
+        return Length(start.origin, most, None if exact else value)
+
+    def _finish(self) -> None:
+        """What has grown here has no space left; what fills its buffer is a tensor as any other."""
+        for place in self.growths:
+            root, path = place[:3], place[3:]
+            holder = self.known[root[1]] if root[0] == "entry" else self.frame.locals
+            holder = holder.attrs if isinstance(holder, Obj) else holder
+            key = root[2] if root[0] == "entry" else root[1]
+            value = value_at(holder[key], path)
+            done = [replace(value[0], room=False)] if isinstance(value, list) else simple(replace(value, room=False))
+            holder[key] = with_parts(self.m.heap, holder[key], {path: done})
 
     def _initial(self, value: Any, like: Any) -> Var:
         return leaf(self.m, value, (value, like))
@@ -300,10 +494,16 @@ def _var(value: Any) -> Var:
 
 def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
     """(key, old, new) of the parts of tuples and named tuples of one shape; None for anything else."""
-    if isinstance(old, Named) and isinstance(new, Named) and old.cls == new.cls:
-        old, new = old.items, new.items
-    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-        return iter([(i, x, y) for i, (x, y) in enumerate(zip(old, new, strict=True))])
+    if isinstance(old, Named) and isinstance(new, Named) and old.cls != new.cls:
+        return None
+    if isinstance(old, Grown) and isinstance(new, Grown) and old.axis != new.axis:
+        return None
+    if isinstance(old, Entries) and isinstance(new, Entries) and old.template != new.template:
+        return None
+    x, y = pieces(old), pieces(new)
+    if x is not None and y is not None and type(old) is type(new) and len(x) == len(y):
+        keys = [*range(len(x) - 1), LENGTH] if isinstance(old, (Grown, Entries)) else range(len(x))
+        return iter(list(zip(keys, x, y, strict=True)))
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return iter([(i, x, y) for i, (x, y) in enumerate(zip(old, new, strict=True))])
     return None
@@ -311,7 +511,7 @@ def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
 
 def value_at(value: Any, path: Place) -> Any:
     for key in path:
-        value = value.items[key] if isinstance(value, Named) else value[key]
+        value = (value if isinstance(value, list) else pieces(value) or ())[key]
     return value
 
 
@@ -322,14 +522,31 @@ def with_parts(heap: Heap, value: Any, parts: Mapping[Place, Any]) -> Any:
     inner: dict[Any, dict[Place, Any]] = {}
     for path, new in parts.items():
         inner.setdefault(path[0], {})[path[1:]] = new
-    items = value.items if isinstance(value, Named) else value
-    made = [with_parts(heap, v, inner[i]) if i in inner else v for i, v in enumerate(items)]
-    if isinstance(value, Named):
-        return Named(value.cls, value.fields, tuple(made))
-    if isinstance(value, tuple):
-        return tuple(made)
-    heap.may_share(made, value)
-    return made
+    if not inner:
+        return value
+    made = list(value if isinstance(value, list) else pieces(value) or ())
+    for key, replaced in inner.items():
+        made[key] = with_parts(heap, made[key], replaced)
+    if isinstance(value, list):
+        heap.may_share(made, value)
+        return made
+    return put_together(value, made)
+
+
+def _outgrown(old: Any, new: Any) -> bool:
+    """Whether a list or tensor has, after a turn, no longer the space that it had."""
+    if isinstance(old, Grown) and isinstance(new, Grown):
+        return old.axis == new.axis and difference(capacity(old), capacity(new)) != 0
+    if isinstance(old, list) and isinstance(new, list):
+        a, b = entries_in(old), entries_in(new)
+        if a is None or b is None:
+            return len(old) != len(new) or a is not b
+        return difference(capacity(a), capacity(b)) != 0
+    return False
+
+
+def _meta(number: Any) -> Any:
+    return number.var.meta if isinstance(number, Dim) else number
 
 
 def _label(root: Place) -> str:

@@ -15,10 +15,12 @@ from typing import Any
 from neve.capture.torchscript.branch import branch
 from neve.capture.torchscript.control import condition
 from neve.capture.torchscript.lines import is_torch
+from neve.capture.torchscript.live import unread
 from neve.capture.torchscript.loop import Loop
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
 from neve.capture.torchscript.tape import Recorder
+from neve.capture.torchscript.turns import Turns, of_range
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Bound,
@@ -164,12 +166,12 @@ class Machine:
                 pass
             case ast.Return(value=value):
                 return (self.evaluate(value) if value is not None else None,)
-            case ast.If(test=test, body=body, orelse=orelse):
-                return self.if_(self.evaluate(test), body, orelse)
-            case ast.While(test=test, body=body):
-                self.while_(test, body)
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args), body=body):
-                self.for_(name, [self.evaluate(a) for a in args], body)
+            case ast.If():
+                return self.if_(s)
+            case ast.While():
+                self.while_(s)
+            case ast.For(target=ast.Name(), iter=ast.Call(func=ast.Name(id="range"), args=args)):
+                self.for_(s, [self.evaluate(a) for a in args])
             case _:
                 raise Refusal(f"the statement {ast.unparse(s)[:60]!r} is not TorchScript")
         return None
@@ -195,11 +197,12 @@ class Machine:
         self.heap.touch(obj)
         obj.attrs[name] = value
 
-    def if_(self, test: Any, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt]) -> tuple[Any] | None:
-        pred = condition(self, test)
+    def if_(self, s: ast.If) -> tuple[Any] | None:
+        pred, frame = condition(self, self.evaluate(s.test)), self.frames[-1]
         if isinstance(pred, bool):
-            return self.block(body if pred else orelse)
-        branch(self, self.frames[-1], pred, lambda: self.inner(body), lambda: self.inner(orelse))
+            return self.block(s.body if pred else s.orelse)
+        skip = unread(frame.function.node, s)
+        branch(self, frame, pred, lambda: self.inner(s.body), lambda: self.inner(s.orelse), skip)
         return None
 
     def inner(self, body: Sequence[ast.stmt]) -> None:
@@ -207,7 +210,8 @@ class Machine:
         if self.block(body) is not None:
             raise Refusal("a return inside a branch or loop that the inputs decide is not supported")
 
-    def while_(self, test: ast.expr, body: Sequence[ast.stmt]) -> None:
+    def while_(self, s: ast.While) -> None:
+        test, body, frame = s.test, s.body, self.frames[-1]
         for _ in range(MAX_TURNS):
             go = condition(self, self.evaluate(test))
             if isinstance(go, Num):
@@ -216,26 +220,29 @@ class Machine:
                     self.inner(body)
                     return condition(self, self.evaluate(test))
 
-                Loop(self, self.frames[-1], turn, go).run()
+                Loop(self, frame, turn, go, unread(frame.function.node, s)).run()
                 return
             if not go:
                 return
             self.inner(body)
         raise Refusal(f"a loop does not end after {MAX_TURNS} turns")
 
-    def for_(self, name: str, args: Sequence[Any], body: Sequence[ast.stmt]) -> None:
+    def for_(self, s: ast.For, args: Sequence[Any], turns: Turns | None = None) -> None:
         from neve.capture.torchscript.numbers import binary
 
+        assert isinstance(s.target, ast.Name)
+        name, body = s.target.id, s.body
         start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1) if len(args) == 2 else tuple(args)
         if all(type(a) is int for a in (start, stop, step)):
-            turns = range(start, stop, step)
-            if len(turns) <= UNROLL or not self._as_loop(name, start, stop, step, body):
-                self._unroll(name, turns, body)
+            counted = range(start, stop, step)
+            if len(counted) <= UNROLL or not self._as_loop(s, start, stop, step):
+                self._unroll(name, counted, body)
             return
         if not all(isinstance(a, (int, Num, Dim)) for a in (start, stop, step)) or type(step) is not int or step == 0:
             raise Refusal(f"range({', '.join(map(describe, args))}) is not supported", needs_of(*args))
         frame, counter = self.frames[-1], f" {name}"
         compare = "lt" if step > 0 else "gt"
+        turns = turns or of_range(self, start, stop, step)
         if isinstance(stop, Dim):
             stop = self.as_run_time(stop)
 
@@ -250,7 +257,7 @@ class Machine:
         frame.locals.setdefault(name, UNINITIALIZED)
         go = condition(self, binary(self.tape, compare, start, stop))
         if go is not False:
-            Loop(self, frame, turn, go).run()
+            Loop(self, frame, turn, go, unread(frame.function.node, s), turns).run()
         frame.locals.pop(counter, None)
 
     def as_run_time(self, value: Dim) -> Num:
@@ -259,7 +266,7 @@ class Machine:
 
         return Num(value.kind, size_tensor(self, value))
 
-    def _as_loop(self, name: str, start: int, stop: int, step: int, body: Sequence[ast.stmt]) -> bool:
+    def _as_loop(self, s: ast.For, start: int, stop: int, step: int) -> bool:
         """A long loop with a known number of turns as a loop of the run; False if it has to be unrolled."""
         frame, before = self.frames[-1], dict(self.frames[-1].locals)
         tape = self.tape
@@ -267,7 +274,7 @@ class Machine:
         try:
             go = Num(int, tape.call(_full(), [], stop, dtype=_int64()))
             go.var.value = None
-            self.for_(name, [start, go, step], body)
+            self.for_(s, [start, go, step], of_range(self, start, stop, step))
         except Refusal:
             del tape.region.steps[steps:]
             frame.locals, tape.tainted = before, tainted

@@ -25,6 +25,23 @@ HIGHER = torch.ops.higher_order
 
 
 @dataclass
+class Narrowed:
+    """In a result: a tensor of which only the first `length` (a Num) along axis are meant."""
+
+    tensor: Any
+    length: Any
+    axis: int
+
+
+@dataclass
+class Listed:
+    """In a result: a list of `length` (a Num) entries; each: one entry, with its tensors and numbers stacked."""
+
+    each: Any
+    length: Any
+
+
+@dataclass
 class Recording:
     """One method: its top region, who its inputs are, and what it returns and writes.
 
@@ -196,6 +213,13 @@ def _real(tree: Any, env: Mapping[Var, Any]) -> Any:
         return env[tree]
     if isinstance(tree, Num):
         return env[tree.var]
+    if isinstance(tree, Narrowed):
+        tensor, length = env[tree.tensor], env[tree.length.var]
+        traced = torch.compiler.is_exporting()
+        return (tensor, length) if traced else tensor.narrow(tree.axis, 0, int(length)).contiguous()
+    if isinstance(tree, Listed):
+        each, length = _real(tree.each, env), env[tree.length.var]
+        return (each, length) if torch.compiler.is_exporting() else _rows(each, int(length))
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_real(t, env) for t in tree))
     if isinstance(tree, (list, tuple)):
@@ -203,6 +227,11 @@ def _real(tree: Any, env: Mapping[Var, Any]) -> Any:
     if isinstance(tree, dict):
         return {k: _real(v, env) for k, v in tree.items()}
     return tree
+
+
+def _rows(stacked: Any, length: int) -> list[Any]:
+    leaves, spec = pytree.tree_flatten(stacked)
+    return [pytree.tree_unflatten([x[i] for x in leaves], spec) for i in range(length)]
 
 
 def _at(place: Place | None, op: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -85,6 +85,7 @@ class Recorder:
         self.versions: dict[Var, int] = {}
         self.count = 0
         self.random: list[str] = []
+        self._sizes: dict[str, Var] = {}
 
     # Variables.
 
@@ -293,6 +294,29 @@ class Recorder:
 
     # Numbers.
 
+    def size(self, n: Any) -> Var | None:
+        """A symbolic size (SymInt) as a variable of the innermost region; None if no input has it."""
+        expression = n.node.expr
+        if str(expression) not in self._sizes:
+            found = next((v for v in self.top.params if _is_size(v.meta, expression)), None)
+            if found is None:
+                found = self._input_size(expression)
+            if found is None:
+                return None
+            self._sizes[str(expression)] = found
+        return self._sizes[str(expression)]
+
+    def _input_size(self, expression: Any) -> Var | None:
+        for v in self.top.params:
+            shape = v.meta.shape if isinstance(v.meta, torch.Tensor) else ()
+            for axis, n in enumerate(shape):
+                if _is_size(n, expression):
+                    made = Var(n, self.top)
+                    self.top.steps.insert(0, Step(ATEN.sym_size.int, (v, axis), {}, [made], self.place))
+                    made.step = self.top.steps[0]
+                    return made
+        return None
+
     def number(self, value: Any, kind: type) -> Var:
         """A number (int, float, bool, Num, Dim) as a 0-d tensor of its kind."""
         if isinstance(value, Num):
@@ -352,9 +376,10 @@ class Recorder:
 
     def structured(self, op: str, args: tuple[Any, ...], metas: Sequence[Any], needs: Names, **more: Any) -> list[Var]:
         """Record a branch or a loop whose results have these metas."""
-        outs = [Var(m, self.region, needs=needs) for m in metas]
-        self.region.steps.append(Step(op, args, more, outs, self.place))
-        return outs
+        step = Step(op, args, more, [], self.place)
+        step.outs.extend(Var(m, self.region, step, needs=needs) for m in metas)
+        self.region.steps.append(step)
+        return step.outs
 
     def known_bool(self, var: Var) -> bool | None:
         """The truth of a one-element tensor, if capture knows it."""
@@ -390,6 +415,10 @@ def contiguous(meta: Any) -> bool:
             return False
         wanted = wanted * size
     return True
+
+
+def _is_size(n: Any, expression: Any) -> bool:
+    return isinstance(n, torch.SymInt) and n.node.expr == expression
 
 
 def _name(op: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neve.capture.torchscript import grown
 from neve.capture.torchscript.numbers import convert, is_number, kind_of
 from neve.capture.torchscript.schema import call_op, dtype_of_number
 from neve.capture.torchscript.tape import ATEN
@@ -153,12 +154,28 @@ def _select(m: Machine, x: Any, axis: Any, index: Any) -> Any:
 
 
 def _slice(m: Machine, x: Any, axis: Any = 0, start: Any = None, stop: Any = None, step: Any = 1) -> Any:
-    if not isinstance(x, Var) or not any(isinstance(v, Num) for v in (start, stop, step)):
+    if not isinstance(x, Var) or not any(_varies(v) for v in (start, stop, step)):
         return NotImplemented
-    raise Refusal(
-        "the bounds of a slice depend on the inputs, so the size of its result does: use torch.narrow, or select rows",
-        needs_of(start, stop, step),
-    )
+    return grown.cut(m, x, _axis(x, axis), start, stop, step)
+
+
+def _narrow(m: Machine, x: Any, axis: Any, start: Any, length: Any) -> Any:
+    if isinstance(start, Var):
+        start = item(m, start, int)
+    if not _varies(start) or isinstance(length, Num):
+        return NotImplemented
+    return grown.narrowed(m, x, _axis(x, axis), start, length)
+
+
+def _varies(v: Any) -> bool:
+    """Whether the run, or the next call, decides a bound."""
+    return isinstance(v, Num) or (isinstance(v, Dim) and bool(v.needs))
+
+
+def _axis(x: Var, axis: Any) -> int:
+    if type(axis) is not int or not -x.meta.dim() <= axis < x.meta.dim():
+        raise Refusal(f"an axis {describe(axis)} of {describe(x)}", needs_of(axis))
+    return int(axis % x.meta.dim())
 
 
 def _add_relu(name: str, relu: str) -> Callable[..., Any]:
@@ -239,6 +256,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "is_nonzero": lambda m, x: item(m, x, bool),
     "select": _select,
     "slice": _slice,
+    "narrow": _narrow,
     "full": _full,
     "full_like": _full_like,
     "fill_": _fill,

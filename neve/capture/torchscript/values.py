@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -136,6 +136,89 @@ class Named:
     items: tuple[Any, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Length:
+    """How long something that grows is: origin + most at most (None: 0), and just that unless value says it.
+
+    most: an int or Dim. origin: what it was at the start of the present turn of a loop, so that `most` is its growth.
+    """
+
+    origin: Num | None
+    most: Any
+    value: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Grown:
+    """A tensor whose size along one axis the run decides: the first `length` of buffer along axis.
+
+    What lies behind is any numbers. room: a loop around has given the buffer all the space that it can need.
+    """
+
+    buffer: Any
+    axis: int
+    length: Length
+    room: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """The entries of a list whose length the run decides; the list holds this alone.
+
+    template: an entry with a Leaf for each tensor and number; columns: for each leaf these of all entries, stacked.
+    """
+
+    template: Any
+    columns: tuple[Any, ...]
+    length: Length
+    room: bool = False
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A place in the template of an entry: kind is torch.Tensor, int, float or bool; shape holds ints and SymInts."""
+
+    kind: type
+    dtype: torch.dtype
+    shape: tuple[Any, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Sizes are equal as expressions; nothing is asked of them."""
+        return isinstance(other, Leaf) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def pieces(value: Any) -> list[Any] | None:
+    """What an immutable value is made of; None for what is no composite."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Named):
+        return list(value.items)
+    if isinstance(value, Grown):
+        return [value.buffer, value.length]
+    return [*value.columns, value.length] if isinstance(value, Entries) else None
+
+
+def put_together(value: Any, parts: Sequence[Any]) -> Any:
+    """The composite value with other parts; a number for a Length is one that nothing else is known of."""
+    if isinstance(value, tuple):
+        return tuple(parts)
+    if isinstance(value, Named):
+        return Named(value.cls, value.fields, tuple(parts))
+    *rest, length = parts
+    length = length if isinstance(length, Length) else Length(length, 0)
+    if isinstance(value, Grown):
+        return replace(value, buffer=rest[0], length=length)
+    return replace(value, columns=tuple(rest), length=length)
+
+
+def entries_in(value: Any) -> Entries | None:
+    """The entries of a list whose length the run decides; None for anything else."""
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Entries) else None
+
+
 @dataclass(eq=False)
 class Bound:
     """A method of an object, not called yet, or a function of the archive (self None)."""
@@ -221,8 +304,10 @@ def needs_of(*values: Any) -> Names:
     for v in values:
         if isinstance(v, (Var, Num, Dim, Text)):
             found |= v.needs
-        elif isinstance(v, (list, tuple)):
-            found |= needs_of(*v)
+        elif isinstance(v, Length):
+            found |= needs_of(v.origin, v.most, v.value)
+        elif isinstance(v, (list, tuple, Grown, Entries)):
+            found |= needs_of(*(v if isinstance(v, list) else pieces(v) or ()))
     return found
 
 
@@ -232,6 +317,10 @@ def describe(value: Any) -> str:
         return f"a tensor {value}"
     if value is None or isinstance(value, (Num, Dim, Uninitialized, Obj, str, int, float)):
         return repr(value)
+    if isinstance(value, Grown):
+        return f"a tensor {value.buffer} whose length along axis {value.axis} the inputs decide"
+    if isinstance(value, Entries) or entries_in(value):
+        return "a list whose length the inputs decide"
     if isinstance(value, (list, tuple)):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, Unsupported):

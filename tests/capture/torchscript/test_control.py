@@ -278,7 +278,7 @@ def test_a_loop_over_a_size_that_varies() -> None:
     ("model", "args", "wanted"),
     [
         (Shared(), (X,), "same as another one on some paths only"),
-        (Grows(), (X * 0,), "list or dict grows|entries"),
+        (Grows(), (X * 0,), "no bound"),
         (GrowingState(), (X,), "state must keep"),
         (OneTensorTwice(), (X[0],), "a and b are one tensor after the call"),
         (OneTakesTheOther(), (X,), "a and b are one tensor after the call"),

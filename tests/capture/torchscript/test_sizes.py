@@ -82,3 +82,13 @@ def test_text_and_verifier() -> None:
     broken = {"forward": type(method)(method.graph, sizes=(method.sizes[1], None))}
     with pytest.raises(VerifyError, match="cannot give the size"):
         verify_program(type(program)(broken, program.symbols))
+
+
+class Fewer(nn.Module):
+    def forward(self, x, n: int):
+        return torch.zeros(n - 2) + x.sum()
+
+
+def test_a_size_that_could_be_negative_keeps_the_example() -> None:
+    method = capture(torch.jit.script(Fewer()), (X, 5)).methods["forward"]
+    assert not any(method.sizes) and method.graph.outputs[0].shape == (3,)

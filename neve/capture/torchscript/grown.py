@@ -1,0 +1,546 @@
+"""Tensors and lists whose length the run decides: a buffer of the greatest length, and how much of it is meant.
+
+Appending, joining, stacking and reading entries; what else can be done with such tensors is in masked.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from neve.capture.torchscript.numbers import binary, is_number, kind_of
+from neve.capture.torchscript.tape import ATEN
+from neve.capture.torchscript.turns import offset
+from neve.capture.torchscript.values import (
+    KINDS,
+    Dim,
+    Entries,
+    Grown,
+    Leaf,
+    Length,
+    Num,
+    Raised,
+    Refusal,
+    Var,
+    describe,
+    entries_in,
+    needs_of,
+    pieces,
+)
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Machine
+
+UNLIKE = "a list whose length the inputs decide needs entries of one type and shape"
+
+
+# Lengths.
+
+
+def number(m: Machine, length: Length) -> Any:
+    """A length as a number: an int, a Dim or a Num."""
+    if length.value is not None:
+        return length.value
+    return length.most if length.origin is None else binary(m.tape, "add", length.origin, length.most)
+
+
+def longer(m: Machine, length: Length, by: Any) -> Length:
+    """The length with so much more (an int or a Dim)."""
+    value = None if length.value is None else binary(m.tape, "add", length.value, by)
+    return Length(length.origin, binary(m.tape, "add", length.most, by), value)
+
+
+def difference(a: Any, b: Any) -> int | None:
+    """a - b for ints and Dims; None if it depends on a size."""
+    x, y = (_as_number(v) for v in (a, b))
+    found = x - y
+    expression = getattr(getattr(found, "node", None), "expr", found)
+    return int(expression) if getattr(expression, "is_Integer", isinstance(expression, int)) else None
+
+
+def larger(m: Machine, a: Any, b: Any) -> Any:
+    """A number (int or Dim, not negative) that neither of two is above."""
+    apart = difference(a, b)
+    if apart is None:
+        return binary(m.tape, "add", a, b)
+    return a if apart >= 0 else b
+
+
+def same_number(a: Any, b: Any) -> bool:
+    return difference(a, b) == 0
+
+
+def capacity(value: Grown | Entries) -> Any:
+    """The size of a buffer, as torch has it (int or SymInt)."""
+    return value.buffer.meta.shape[value.axis] if isinstance(value, Grown) else value.columns[0].meta.shape[0]
+
+
+# Buffers.
+
+
+def size_of(m: Machine, size: Any) -> Any:
+    """A size of some tensor (int or SymInt) as an int or a Dim of the innermost region."""
+    if isinstance(size, int):
+        return size
+    found = m.tape.size(size)
+    if found is None:
+        raise Refusal(f"a list or tensor grows, and its other size {size} is none of the inputs'")
+    return Dim(int, found)
+
+
+def zeros(m: Machine, shape: Sequence[Any], dtype: torch.dtype) -> Var:
+    made: Var = m.tape.call(ATEN.zeros.default, [d.var if isinstance(d, Dim) else d for d in shape], dtype=dtype)
+    return made
+
+
+def padded(m: Machine, x: Var, axis: int, by: Any) -> Var:
+    """x with room for `by` more (int or Dim) along axis."""
+    if by == 0:
+        return x
+    shape = [by if i == axis else size_of(m, n) for i, n in enumerate(x.meta.shape)]
+    grown: Var = m.tape.call(ATEN.cat.default, [x, zeros(m, shape, x.meta.dtype)], axis)
+    return grown
+
+
+def put(m: Machine, buffer: Var, axis: int, at: Any, rows: Var) -> Var:
+    """buffer with rows at place `at` along axis; a new tensor."""
+    count = rows.meta.shape[axis]
+    index = m.tape.call(ATEN.reshape.default, m.tape.number(at, int), [1])
+    if count != 1:
+        steps = m.tape.call(ATEN.arange.default, _plain(size_of(m, count)), dtype=torch.int64)
+        index = m.tape.call(ATEN.add.Tensor, index, steps)
+    new: Var = m.tape.call(ATEN.index_copy.default, buffer, axis, index, m.tape.cast(rows, buffer.meta.dtype))
+    return new
+
+
+def _plain(size: Any) -> Any:
+    return size.var if isinstance(size, Dim) else size
+
+
+def longer_axis(a: Var, b: Var) -> int | None:
+    """The only axis in which two tensors of one type differ; None if there is none."""
+    x, y = a.meta, b.meta
+    if x.dtype is not y.dtype or x.dim() != y.dim():
+        return None
+    found = [i for i, (p, q) in enumerate(zip(x.shape, y.shape, strict=True)) if difference(p, q) != 0]
+    return found[0] if len(found) == 1 else None
+
+
+def simple(value: Any) -> Any:
+    """A Grown that fills its buffer, whatever the run, as the tensor that it is."""
+    if isinstance(value, Grown) and value.length.origin is None and value.length.value is None:
+        full = difference(_as_number(value.length.most), capacity(value)) == 0
+        return value.buffer if full else value
+    return value
+
+
+def _as_number(value: Any) -> Any:
+    return value.var.meta if isinstance(value, Dim) else value
+
+
+# Tensors.
+
+
+def grown_of(m: Machine, x: Var | Grown, axis: int, room: Any = 0) -> Grown:
+    """A tensor as one that can grow by `room` along axis."""
+    if isinstance(x, Grown):
+        return replace(x, buffer=padded(m, x.buffer, x.axis, room))
+    length = Length(None, size_of(m, x.meta.shape[axis]))
+    return Grown(padded(m, x, axis, room), axis, length)
+
+
+def joined(m: Machine, parts: Sequence[Any], axis: Any = 0) -> Any:
+    """torch.cat with parts whose length the run decides, along the axis in which they grow."""
+    if not parts or not all(isinstance(p, (Var, Grown)) for p in parts) or type(axis) is not int:
+        raise Refusal(f"cat of {', '.join(map(describe, parts))}")
+    ranks = {_tensor(p).meta.dim() for p in parts}
+    if len(ranks) != 1:
+        raise Refusal("cat of tensors of different ranks, one of which grows: start with one of the right rank")
+    axis %= ranks.pop()
+    if any(isinstance(p, Grown) and p.axis != axis for p in parts):
+        raise Refusal(f"cat along axis {axis} of {', '.join(map(describe, parts))}", needs_of(*parts))
+    dtype = torch.result_type(*(_tensor(p).meta for p in parts[:2])) if len(parts) > 1 else _tensor(parts[0]).meta.dtype
+    first, *rest = parts
+    if any(isinstance(p, Grown) and p.room for p in rest) and not isinstance(first, Grown):
+        return _in_front(m, first, rest, axis)
+    total = grown_of(m, first, axis)
+    total = replace(total, buffer=m.tape.cast(total.buffer, dtype))
+    for part in rest:
+        total = _appended(m, total, part)
+    return simple(total)
+
+
+def _tensor(x: Any) -> Var:
+    var: Var = x.buffer if isinstance(x, Grown) else x
+    return var
+
+
+def _appended(m: Machine, total: Grown, part: Any) -> Grown:
+    axis, rows = total.axis, _tensor(part)
+    count = size_of(m, rows.meta.shape[axis])
+    at = number(m, total.length)
+    space = count if isinstance(part, Grown) or not total.room else 0
+    buffer = put(m, padded(m, total.buffer, axis, space), axis, at, rows)
+    if isinstance(part, Grown):
+        if total.room:
+            buffer = _first(m, buffer, axis, capacity(total))
+        if part.length.origin is not None and total.length.origin is not None:
+            raise Refusal("two tensors that both grow in a loop are joined in it: join them after the loop")
+        more = number(m, part.length)
+        value = binary(m.tape, "add", at, more)
+        origin = total.length.origin or part.length.origin
+        most = binary(m.tape, "add", total.length.most, part.length.most)
+        exact = total.length.value is None and part.length.value is None
+        return replace(total, buffer=buffer, length=Length(origin, most, None if exact else value))
+    return replace(total, buffer=buffer, length=longer(m, total.length, count))
+
+
+def _in_front(m: Machine, first: Var, rest: Sequence[Any], axis: int) -> Any:
+    """cat((x, grown)): the buffer moves back, and what is behind its end falls off."""
+    (old,) = rest if len(rest) == 1 else (joined(m, rest, axis),)
+    count = size_of(m, first.meta.shape[axis])
+    buffer = m.tape.call(ATEN.cat.default, [first, old.buffer], axis)
+    buffer = _first(m, buffer, axis, capacity(old))
+    return replace(old, buffer=buffer, length=longer(m, old.length, count))
+
+
+def _first(m: Machine, x: Var, axis: int, count: Any) -> Var:
+    """The first `count` (int or SymInt) along axis, as a tensor of its own."""
+    part = m.tape.call(ATEN.slice.Tensor, x, axis, 0, _plain(size_of(m, count)))
+    copy: Var = m.tape.call(ATEN.clone.default, part)
+    return copy
+
+
+# Parts along the axis.
+
+
+def cut(m: Machine, x: Var | Grown, axis: int, start: Any, stop: Any, step: Any) -> Any:
+    """x[start:stop:step] along axis, with bounds or a length that the run decides."""
+    bounds = [v for v in (start, stop) if v is not None]
+    if type(step) is not int or step < 1 or not all(is_number(v) for v in bounds):
+        raise Refusal(f"a slice with step {describe(step)}", needs_of(start, stop, step))
+    buffer = _tensor(x)
+    full = number(m, x.length) if isinstance(x, Grown) else size_of(m, buffer.meta.shape[axis])
+    window = _window(start, stop)
+    if window is not None and step == 1:
+        return narrowed(m, x, axis, start, window)
+    low = _bound(m, start, 0, full)
+    count = binary(m.tape, "sub", _bound(m, stop, full, full), low)
+    if step > 1:
+        count = binary(m.tape, "floordiv", binary(m.tape, "add", count, step - 1), step)
+    count = _at_run_time(m, binary(m.tape, "max", m.as_run_time(count) if isinstance(count, Dim) else count, 0))
+    if (type(low) is not int or low) or step > 1:
+        places = _places(m, buffer, axis)
+        index = m.tape.call(ATEN.mul.Scalar, places, step)
+        index = m.tape.call(ATEN.add.Tensor, index, m.tape.number(low, int))
+        last = m.tape.call(ATEN.sub.Scalar, m.tape.number(size_of(m, buffer.meta.shape[axis]), int), 1)
+        index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.minimum.default, index, last), 0)
+        part = m.tape.call(ATEN.index_select.default, buffer, axis, index)
+        m.tape.may_share(part, [buffer])
+    else:
+        part = buffer
+    most = size_of(m, part.meta.shape[axis])
+    return Grown(part, axis, Length(None, most, count))
+
+
+def _at_run_time(m: Machine, value: Any) -> Num:
+    return value if isinstance(value, Num) else Num(int, m.tape.number(value, int))
+
+
+def _places(m: Machine, buffer: Var, axis: int) -> Var:
+    count = _plain(size_of(m, buffer.meta.shape[axis]))
+    places: Var = m.tape.call(ATEN.arange.default, count, dtype=torch.int64)
+    return places
+
+
+def _bound(m: Machine, value: Any, default: Any, full: Any) -> Any:
+    """A bound of a slice, from 0 to the length."""
+    if value is None:
+        return default
+    if type(value) is int and value == 0:
+        return 0
+    var, whole = m.tape.number(value, int), m.tape.number(full, int)
+    behind = m.tape.call(ATEN.add.Tensor, var, whole)
+    at = m.tape.call(ATEN.where.self, m.tape.call(ATEN.lt.Scalar, var, 0), behind, var)
+    return Num(int, m.tape.call(ATEN.minimum.default, m.tape.call(ATEN.clamp_min.default, at, 0), whole))
+
+
+def _window(start: Any, stop: Any) -> int | None:
+    """How far stop = start + constant is behind start."""
+    if not (isinstance(start, Num) and isinstance(stop, Num)):
+        return None
+    far = offset(stop.var, start.var)
+    return far if far > 0 else None
+
+
+def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any) -> Any:
+    """`count` (int or Dim) entries from start on; the run checks that they are all there."""
+    buffer = _tensor(x)
+    full = number(m, x.length) if isinstance(x, Grown) else size_of(m, buffer.meta.shape[axis])
+    first, whole = m.tape.number(start, int), m.tape.number(full, int)
+    behind = m.tape.call(ATEN.add.Tensor, first, whole)
+    first = m.tape.call(ATEN.where.self, m.tape.call(ATEN.lt.Scalar, first, 0), behind, first)
+    last = m.tape.call(ATEN.add.Tensor, first, m.tape.number(count, int))
+    low, high = m.tape.call(ATEN.lt.Scalar, first, 0), m.tape.call(ATEN.gt.Tensor, last, whole)
+    outside = m.tape.call(ATEN.logical_or.default, low, high)
+    m.tape.fail(outside, f"a part of {describe(count)} entries reaches beyond the end of axis {axis}")
+    safe = m.tape.call(ATEN.where.self, outside, m.tape.number(0, int), first)
+    index = m.tape.call(ATEN.arange.default, _plain(count), dtype=torch.int64)
+    index = m.tape.call(ATEN.add.Tensor, index, safe)
+    limit = m.tape.call(ATEN.sub.Scalar, m.tape.number(size_of(m, buffer.meta.shape[axis]), int), 1)
+    index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.minimum.default, index, limit), 0)
+    part: Var = m.tape.call(ATEN.index_select.default, buffer, axis, index)
+    m.tape.may_share(part, [buffer])
+    return part
+
+
+# Lists.
+
+
+def template_of(value: Any) -> tuple[Any, list[Any]]:
+    """An entry's template, and its tensors and numbers in order."""
+    if isinstance(value, Var):
+        return Leaf(torch.Tensor, value.meta.dtype, tuple(value.meta.shape)), [value]
+    if is_number(value):
+        return Leaf(kind_of(value), KINDS[kind_of(value)]), [value]
+    if isinstance(value, tuple):
+        found = [template_of(v) for v in pieces(value) or ()]
+        return tuple(t for t, _ in found), [x for _, leaves in found for x in leaves]
+    if value is None or isinstance(value, (str, torch.device)):
+        return value, []
+    raise Refusal(f"{describe(value)} is put into a list whose length the inputs decide, which is not supported")
+
+
+def filled_in(template: Any, leaves: list[Any]) -> Any:
+    """An entry of this template, its leaves taken from the front of the list."""
+    if isinstance(template, Leaf):
+        return leaves.pop(0)
+    if isinstance(template, tuple):
+        return tuple(filled_in(t, leaves) for t in template)
+    return template
+
+
+def entries_of(m: Machine, items: Sequence[Any], template: Any, room: Any = 0) -> Entries:
+    """The entries of a list of known length, with space for `room` more of this template (for an empty list)."""
+    known = entries_in(items)
+    if known is not None:
+        return replace(known, columns=tuple(padded(m, c, 0, room) for c in known.columns))
+    rows = [_leaves(value, template) for value in items]
+    columns = []
+    for k, leaf in enumerate(leaves_of(template)):
+        parts = [_row(m, row[k], leaf) for row in rows]
+        if parts:
+            stacked = m.tape.call(ATEN.stack.default, parts)
+            m.tape.may_share(stacked, [row[k].root for row in rows if isinstance(row[k], Var)])
+            made = padded(m, stacked, 0, room)
+            m.tape.may_share(made, [stacked])
+        else:
+            made = zeros(m, [room, *(size_of(m, n) for n in leaf.shape)], leaf.dtype)
+        columns.append(made)
+    if not columns:
+        raise Refusal("a list of constants whose length the inputs decide is not supported")
+    return Entries(template, tuple(columns), Length(None, len(items)))
+
+
+def leaves_of(template: Any) -> list[Leaf]:
+    if isinstance(template, Leaf):
+        return [template]
+    return [x for t in template for x in leaves_of(t)] if isinstance(template, tuple) else []
+
+
+def _leaves(value: Any, template: Any) -> list[Any]:
+    found, leaves = template_of(value)
+    if found != template:
+        raise Refusal(f"{UNLIKE}: it has {describe(value)} beside {_shown(template)}")
+    return leaves
+
+
+def _shown(template: Any) -> str:
+    if isinstance(template, Leaf):
+        kind = f"{str(template.dtype).removeprefix('torch.')}{list(template.shape)}"
+        return kind if template.kind is torch.Tensor else template.kind.__name__
+    return f"({', '.join(map(_shown, template))})" if isinstance(template, tuple) else repr(template)
+
+
+def _row(m: Machine, value: Any, leaf: Leaf) -> Var:
+    return value if isinstance(value, Var) else m.tape.number(value, leaf.kind)
+
+
+def append(m: Machine, entries: Entries, value: Any) -> Entries:
+    """The entries with one more."""
+    at = number(m, entries.length)
+    columns = []
+    for column, leaf, new in zip(
+        entries.columns, leaves_of(entries.template), _leaves(value, entries.template), strict=True
+    ):
+        rows = m.tape.call(ATEN.unsqueeze.default, _row(m, new, leaf), 0)
+        buffer = put(m, column if entries.room else padded(m, column, 0, 1), 0, at, rows)
+        m.tape.may_share(buffer, [column, *([new] if isinstance(new, Var) else [])])
+        columns.append(buffer)
+    return replace(entries, columns=tuple(columns), length=longer(m, entries.length, 1))
+
+
+def _append(m: Machine, c: list[Any], value: Any) -> Any:
+    m.heap.touch(c)
+    c[0] = append(m, c[0], value)
+    return c
+
+
+def _extend(m: Machine, c: list[Any], values: Any) -> Any:
+    if entries_in(values) is not None or not isinstance(values, (list, tuple)):
+        raise Refusal("a list whose length the inputs decide is put into another one: join them as tensors")
+    for v in list(values):
+        _append(m, c, v)
+    return c
+
+
+def _getitem(m: Machine, c: list[Any], i: Any) -> Any:
+    """c[i], checked by the run."""
+    entries: Entries = c[0]
+    n = number(m, entries.length)
+    leaves = []
+    for column, leaf in zip(entries.columns, leaves_of(entries.template), strict=True):
+        entry = row(m, column, 0, i, n, "list index out of range")
+        numeric = leaf.kind is not torch.Tensor
+        leaves.append(Num(leaf.kind, m.tape.call(ATEN.clone.default, entry)) if numeric else entry)
+    return filled_in(entries.template, leaves)
+
+
+def row(m: Machine, buffer: Var, axis: int, i: Any, n: Any, message: str = "index out of range") -> Any:
+    """buffer[i] along axis, of which the first n are meant; the run checks that i is among them."""
+    at = place(m, i, n, message)
+    return m.torch("select", [buffer, axis, m.as_run_time(at) if isinstance(at, Dim) else at], {})
+
+
+def place(m: Machine, i: Any, n: Any, message: str) -> Any:
+    """An index from 0 into n entries; the run checks it, if it is not known now."""
+    if not is_number(i):
+        raise Refusal(f"the index {describe(i)}")
+    at = i
+    if type(i) is int and i < 0:
+        at = binary(m.tape, "add", n, i)
+    elif isinstance(i, Num):
+        behind = m.tape.number(binary(m.tape, "add", i, n), int)
+        at = Num(int, m.tape.call(ATEN.where.self, m.tape.call(ATEN.lt.Scalar, i.var, 0), behind, i.var))
+    if type(at) is int and type(n) is int:
+        if not 0 <= at < n:
+            raise Raised(message)
+        return at
+    low = m.tape.call(ATEN.lt.Scalar, m.tape.number(at, int), 0)
+    high = m.tape.call(ATEN.ge.Tensor, m.tape.number(at, int), m.tape.number(n, int))
+    m.tape.fail(m.tape.call(ATEN.logical_or.default, low, high), message)
+    return at
+
+
+def _setitem(m: Machine, c: list[Any], i: Any, value: Any) -> Any:
+    entries: Entries = c[0]
+    at = place(m, i, number(m, entries.length), "list index out of range")
+    m.heap.touch(c)
+    columns = []
+    for column, leaf, new in zip(
+        entries.columns, leaves_of(entries.template), _leaves(value, entries.template), strict=True
+    ):
+        buffer = put(m, column, 0, at, m.tape.call(ATEN.unsqueeze.default, _row(m, new, leaf), 0))
+        m.tape.may_share(buffer, [column, *([new] if isinstance(new, Var) else [])])
+        columns.append(buffer)
+    c[0] = replace(entries, columns=tuple(columns))
+    return c
+
+
+def _pop(m: Machine, c: list[Any], i: Any = -1) -> Any:
+    if i != -1:
+        raise Refusal("pop from within a list whose length the inputs decide: only the last entry can be taken")
+    last = _getitem(m, c, -1)
+    m.heap.touch(c)
+    c[0] = replace(c[0], length=longer(m, c[0].length, -1))
+    return last
+
+
+def _clear(m: Machine, c: list[Any]) -> None:
+    m.heap.touch(c)
+    c[0] = replace(c[0], length=Length(None, 0))
+
+
+def _copy(m: Machine, c: list[Any]) -> list[Any]:
+    return [c[0]]
+
+
+def column(m: Machine, c: list[Any], what: str) -> tuple[Var, Length]:
+    """The tensors in a list, stacked along axis 0."""
+    entries: Entries = c[0]
+    if not isinstance(entries.template, Leaf) or entries.template.kind is not torch.Tensor:
+        raise Refusal(f"{what} of {describe(c)} that does not hold tensors")
+    return entries.columns[0], entries.length
+
+
+def stacked(m: Machine, c: list[Any], axis: Any = 0) -> Any:
+    """torch.stack of a list whose length the run decides."""
+    rows, length = column(m, c, "stack")
+    _require_entries(m, length, "stack expects a non-empty TensorList")
+    axis %= rows.meta.dim()
+    moved = m.tape.call(ATEN.movedim.int, rows, 0, axis)
+    return simple(Grown(_own(m, moved), axis, length))
+
+
+def concatenated(m: Machine, c: list[Any], axis: Any = 0) -> Any:
+    """torch.cat of a list whose length the run decides: its entries are all of one size along the axis."""
+    rows, length = column(m, c, "cat")
+    _require_entries(m, length, "torch.cat(): expected a non-empty list of Tensors")
+    axis %= rows.meta.dim() - 1
+    moved = m.tape.call(ATEN.movedim.int, rows, 0, axis)
+    sizes = [size_of(m, n) for n in moved.meta.shape]
+    each = sizes[axis + 1]
+    shape = [*sizes[:axis], binary(m.tape, "mul", sizes[axis], each), *sizes[axis + 2 :]]
+    flat = m.tape.call(ATEN.reshape.default, _own(m, moved), [_plain(s) for s in shape])
+    if length.origin is None and length.value is None:
+        total = Length(None, binary(m.tape, "mul", length.most, each))
+    else:
+        total = Length(None, shape[axis], binary(m.tape, "mul", number(m, length), each))
+    return simple(Grown(flat, axis, total))
+
+
+def _require_entries(m: Machine, length: Length, message: str) -> None:
+    n = number(m, length)
+    if isinstance(n, int):
+        if not n:
+            raise Raised(message)
+        return
+    m.tape.fail(m.tape.call(ATEN.lt.Scalar, m.tape.number(n, int), 1), message)
+
+
+def _own(m: Machine, x: Var) -> Var:
+    copy: Var = m.tape.call(ATEN.clone.default, x, memory_format=torch.contiguous_format)
+    return copy
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "len": lambda m, c: number(m, c[0].length),
+    "append": _append,
+    "add_": _extend,
+    "extend": _extend,
+    "__getitem__": _getitem,
+    "_set_item": _setitem,
+    "pop": _pop,
+    "clear": _clear,
+    "copy": _copy,
+    "list": _copy,
+    "stack": stacked,
+    "cat": concatenated,
+    "concat": concatenated,
+    "concatenate": concatenated,
+}
+
+
+def call(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """torch.NAME of a list whose length the run decides. Refusal for what is not supported."""
+    if name not in METHODS:
+        raise Refusal(
+            f"{name} of {describe(args[0])} is not supported: append, index, len, pop, stack and cat are",
+            needs_of(*args[0]),
+        )
+    renamed = {"axis" if k in ("dim", "axis") else k: v for k, v in kwargs.items() if k != "tensors"}
+    first = args or [kwargs["tensors"]]
+    return METHODS[name](m, *first, **renamed)

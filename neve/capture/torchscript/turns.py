@@ -1,0 +1,129 @@
+"""How often a loop of the run can turn: what its condition compares a counted variable with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from neve.capture.torchscript.numbers import binary
+from neve.capture.torchscript.tape import ATEN, Region
+from neve.capture.torchscript.values import Dim, Length, Num, Var
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Machine
+
+COMPARISONS = {
+    ATEN.lt.Tensor: ("lt", False), ATEN.le.Tensor: ("le", False), ATEN.gt.Tensor: ("lt", True),
+    ATEN.ge.Tensor: ("le", True),
+}  # fmt: skip
+ANDS = frozenset({ATEN.logical_and.default, ATEN.bitwise_and.Tensor})
+
+
+@dataclass(frozen=True)
+class Turns:
+    """most: an int or Dim; exact: whether the loop turns just so often."""
+
+    most: Any
+    exact: bool = False
+
+
+def of_range(m: Machine, start: Any, stop: Any, step: int) -> Turns | None:
+    """The turns of a loop over range(start, stop, step) that nothing breaks; None if numbers of the run decide."""
+    if all(type(v) is int for v in (start, stop)):
+        return Turns(len(range(start, stop, step)), True)
+    if step < 1 or type(start) is not int or start < 0 or not isinstance(stop, Dim):
+        return None
+    if start == 0 and step == 1:
+        return Turns(stop, True)
+    return Turns(stop)  # at most, and no negative number for small sizes
+
+
+def bound(
+    m: Machine, go: Any, params: Mapping[Any, Any], starts: Mapping[Any, Any], ends: Mapping[Any, Any]
+) -> Turns | None:
+    """A bound on the turns of a loop that goes on if `go` (of the body's region): some variable of it is counted up by
+    a constant each turn and stays below a number that is known or a size. None if nothing is found.
+    """
+    if not isinstance(go, Num):
+        return None
+    counters = {}
+    for place, end in ends.items():
+        param, start = params.get(place), starts.get(place)
+        if isinstance(param, Num) and param.kind is int and isinstance(end, Num) and not isinstance(start, Length):
+            step = offset(end.var, param.var)
+            if step > 0 and (type(start) is int or isinstance(start, Dim)):
+                counters[param.var] = start, step
+    return _below(m, go.var, counters)
+
+
+def _below(m: Machine, go: Var, counters: Mapping[Var, tuple[Any, int]]) -> Turns | None:
+    step = go.step
+    if step is None:
+        return None
+    if step.op in ANDS:
+        found = (_below(m, a, counters) for a in step.args)
+        return next((t for t in found if t is not None), None)
+    if step.op == "cond":
+        pred, _, orelse, _ = step.args
+        never = _constant(orelse.outputs[step.outs.index(go)]) == 0
+        return _below(m, pred, counters) if never else None
+    if step.op not in COMPARISONS:
+        return None
+    name, turned = COMPARISONS[step.op]
+    low, high = reversed(step.args) if turned else step.args
+    limit = _known(m, high, go.region)
+    for param, (start, by) in counters.items():
+        ahead = offset(low, param)
+        if limit is not None and ahead >= 0 and type(start) is int and start + ahead >= 1:
+            return _turns(m, limit, start + ahead, by, name == "le")
+    return None
+
+
+def _turns(m: Machine, limit: Any, first: int, by: int, equal: bool) -> Turns:
+    """The first turn is made whatever the limit is; each other one if first + by * turns so far is below it."""
+    if type(limit) is int:
+        return Turns(1 + max(-((first - limit - equal) // by), 0))
+    return Turns(binary(m.tape, "add", limit, 1))
+
+
+def offset(var: Any, param: Var) -> int:
+    """The constant c if var is param + c; -1 if it is not."""
+    total = 0
+    param = param.region.captured.get(param, param)
+    while isinstance(var, Var) and var is not param and var.region.captured.get(param) is not var:
+        step = var.step
+        if step is None or step.op is not ATEN.add.Tensor or len(step.args) != 2:
+            return -1
+        constants = [a for a in step.args if _constant(a) is not None]
+        if len(constants) != 1:
+            return -1
+        total += _constant(constants[0]) or 0
+        if total < 0:
+            return -1
+        var = next(a for a in step.args if a is not constants[0])
+    return total if isinstance(var, Var) else -1
+
+
+def _constant(var: Any) -> int | None:
+    if type(var) is int:
+        return var
+    if isinstance(var, Var) and var.value is not None and not var.root.mutated and var.value.numel() == 1:
+        return int(var.value.item())
+    return None
+
+
+def _known(m: Machine, var: Var, region: Region) -> Any:
+    """A number of the tape as an int or Dim."""
+    constant = _constant(var)
+    if constant is not None:
+        return constant
+    outer = next((o for o, inner in region.captured.items() if inner is var), var)
+    step = outer.step
+    if step is not None and step.op is ATEN.scalar_tensor.default:
+        (held,) = step.args
+        if isinstance(held, Var):
+            found = m.tape.size(held.meta)
+            return Dim(int, found) if found is not None else None
+        return held
+    return None
