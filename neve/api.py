@@ -20,6 +20,7 @@ from neve.runtime.trees import register_class
 if TYPE_CHECKING:
     from neve.build.toolchain import Compiler
     from neve.check.examples import Recorded
+    from neve.check.verify import Difference
     from neve.emit.unit import Pick
     from neve.ir.graph import Program
 
@@ -68,7 +69,9 @@ def compile(
         some); sizes are fixed to theirs but for `dynamic_shapes` (as of torch.export).
     methods: further entry points, all on the same weights and state: name → tuple of example arguments, or a list of
         such, or None for the inputs bundled with the model; or names alone. Without args they are all there is.
-        The first example is captured; results are compared for all, and the artifact carries all.
+        The first example is captured; results are compared for all, and the artifact carries all. Or a dict with
+        "args", "kwargs", "dynamic_shapes" and "method", the model's own name for it, so that one method can be there
+        for several sizes or settings: {"forward_8k": {"method": "forward", "args": (x, 8000)}}.
     preserved_attrs: attributes that stay changeable, by dotted path: tensors, parameters, buffers, ints, floats, bools,
         lists, tuples and dicts of them, or a submodule for all of its own. They are not compiled in but read at each
         call, and `module.attributes`, or `module.sub.scale = 2.0`, sets them; C has them by NAME_state. A number cannot
@@ -253,7 +256,7 @@ def _compile(
         str(program),
         emitted.source.files,
         {target.name: Binary(library.compiler, library.path.read_bytes())},
-        {k: [r.example for r in found] for k, found in recorded.items()},
+        {k: [r.example for r in found if r.example] for k, found in recorded.items()},
         [str(e) for e in log.entries],
         {},
         {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}},
@@ -299,14 +302,17 @@ def _tell(progress: Progress | None, stage: str, text: str) -> None:
 
 
 def _verify(module: Module, recorded: Mapping[str, Sequence[Recorded]]) -> None:
-    """Compare every method on its examples, each from the initial state, and put the errors into the artifact."""
+    """Compare every method on its examples, each from the initial state and, where there is state, a second time, and
+    put the errors into the artifact.
+    """
     from neve.check.verify import compare, outcome, refuse_differences
 
-    found = []
+    found: list[Difference] = []
     for key, method in module.methods.items():
         for r in recorded[key]:
             module.reset()
-            found += compare(key, outcome(method, r.call.args, r.call.kwargs, method.signature), r.expected)
+            for want in r.expected:
+                found += compare(key, partial(outcome, method, r.call, method.signature), want)
     module.reset()
     refuse_differences(found)
     errors = module.artifact.measured

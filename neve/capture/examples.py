@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,16 +26,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Examples:
-    """Of one method: calls, the first of which is captured, and the sizes that may vary (as of torch.export)."""
+    """Of one method: calls, the first of which is captured, the sizes that may vary (as of torch.export), and the
+    model's own name for the method, "" if it is the same.
+    """
 
     calls: tuple[Call, ...]
     dynamic_shapes: Any = None
+    method: str = ""
 
     @property
     def spec(self) -> dict[str, Any]:
         """As `capture` takes it."""
         first = self.calls[0]
-        return {"args": first.args, "kwargs": first.kwargs, "dynamic_shapes": self.dynamic_shapes}
+        spec = {"args": first.args, "kwargs": first.kwargs, "dynamic_shapes": self.dynamic_shapes}
+        return spec | ({"method": self.method} if self.method else {})
 
 
 def examples_of(
@@ -48,9 +52,9 @@ def examples_of(
     """The example calls of every method that is to be compiled.
 
     args, kwargs: of forward. methods: name → tuple of arguments, or a list of such for several examples, or a dict with
-    "args", "kwargs" and "dynamic_shapes", or None for those that are bundled with the model; names alone mean the same.
-    Without args, kwargs and methods all methods that have bundled inputs are taken, with all of these, or else forward
-    without arguments. CaptureError names the methods that have none.
+    "args", "kwargs", "dynamic_shapes" and "method" (the model's own name for it), or None for those that are bundled
+    with the model; names alone mean the same. Without args, kwargs and methods all methods that have bundled inputs are
+    taken, with all of these, or else forward without arguments. CaptureError names the methods that have none.
     """
     if isinstance(methods, str):
         raise TypeError(f"methods: got the str {methods!r}, wanted a dict of example inputs or a list of names")
@@ -69,7 +73,7 @@ def examples_of(
     if not found:
         found["forward"] = Examples((Call(),), dynamic_shapes)
     if dynamic_shapes is not None and "forward" in found and found["forward"].dynamic_shapes is None:
-        found["forward"] = Examples(found["forward"].calls, dynamic_shapes)
+        found["forward"] = replace(found["forward"], dynamic_shapes=dynamic_shapes)
     return found
 
 
@@ -78,7 +82,7 @@ def _examples(spec: Any, bundled: Sequence[tuple[Any, ...]]) -> Examples:
         return Examples(tuple(Call(tuple(row)) for row in bundled))
     if isinstance(spec, Mapping):
         call = Call(tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}))
-        return Examples((call,), spec.get("dynamic_shapes"))
+        return Examples((call,), spec.get("dynamic_shapes"), spec.get("method") or "")
     if isinstance(spec, list) and spec and all(isinstance(row, tuple) for row in spec):
         return Examples(tuple(map(Call, spec)))
     return Examples((Call(tuple(spec)),))

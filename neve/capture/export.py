@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -68,8 +68,9 @@ def capture(
 
     args, kwargs: example inputs of forward, by default those that came with a file; dynamic_shapes as for torch.export
     (an example size of 1 in a dynamic dim is fine).
-    methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …}; all
-    share constants and state. preserved_attrs: attributes that are read at run time, as of `neve.compile`.
+    methods: further entry points, name → tuple of example args, or {"args": …, "kwargs": …, "dynamic_shapes": …,
+    "method": the model's method, if another name than its own is wanted}; all share constants and state.
+    preserved_attrs: attributes that are read at run time, as of `neve.compile`.
     The constants share memory with the model: do not train it before the Program is
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
@@ -119,7 +120,7 @@ def is_scripted(model: Any) -> bool:
 def wanted_methods(
     args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, methods: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
-    """Method → {"args", "kwargs", "dynamic_shapes"}; forward is among them unless only others were given."""
+    """Name → {"args", "kwargs", "dynamic_shapes", "method"}; forward is among them unless only others were given."""
     wanted: dict[str, Any] = (
         {}
         if args is None and methods
@@ -134,10 +135,13 @@ def wanted_methods(
 
 
 def build(
-    exported: Sequence[Exported], attributes: Attributes | None = None, shared: Mapping[str, Held] | None = None
+    exported: Sequence[Exported],
+    attributes: Attributes | None = None,
+    shared: Mapping[str, Held] | None = None,
+    hidden: Collection[str] = (),
 ) -> Program:
     """The Program of methods that torch.export has captured; what attributes hold is state even if no method writes
-    it, and what `shared` holds is an attribute if one does.
+    it, what `shared` holds is an attribute if one does, and state with a hidden name is none.
     """
     reasons: list[str] = []
     constants, symbols = Constants(), Symbols()
@@ -158,15 +162,16 @@ def build(
     methods = {e.name: _method(e, constants, symbols, reasons) for e in exported}
     if reasons:
         raise CaptureError(list(dict.fromkeys(reasons)))
-    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes))
+    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes, hidden))
 
 
-def _trees(constants: Constants, attributes: Attributes) -> dict[str, trees.Tree]:
-    """The trees of attributes; state that is in none of them is one by its own name."""
+def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]) -> dict[str, trees.Tree]:
+    """The trees of attributes; state that is in none of them is one by its own name, unless hidden."""
     states = {s: i for i, s in enumerate(constants.states)}
     made = {path: as_tree(value, lambda t: states[constants.state(t)]) for path, value in attributes.items()}
     known = {constants.state(held.tensor) for value in attributes.values() for held in leaves(value)}
-    return made | {s.name: {"leaf": i} for s, i in states.items() if s not in known and s.name not in made}
+    others = {s: i for s, i in states.items() if s not in known and s.name not in made and s.name not in hidden}
+    return made | {s.name: {"leaf": i} for s, i in others.items()}
 
 
 def load_program(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
@@ -197,9 +202,9 @@ def export_methods(
 ) -> Iterator[Exported]:
     """The methods of an nn.Module after torch.export; arguments as of `capture`."""
     for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
-        yield _export(
-            model, name, tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
-        )
+        args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
+        exported = _export(model, spec.get("method") or name, args, kwargs, spec.get("dynamic_shapes"))
+        yield replace(exported, name=name)
 
 
 def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:

@@ -11,7 +11,7 @@ import numpy as np
 
 from neve.artifact import Example
 from neve.capture.examples import Call, Examples
-from neve.check.verify import flat_arrays, outcome, reference
+from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original
 from neve.emit.unit import to_bytes
 from neve.errors import InputError
 from neve.ir.graph import Method, Program
@@ -23,13 +23,13 @@ from neve.runtime.trees import flatten, outputs_of
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A call, the flat results that the original gives (with the arguments that it writes in place), and both as an
-    artifact keeps them.
+    """A call, what the original gives for it and, if it is stateful, for a second one, and call and result as an
+    artifact keeps them: None if the original raises.
     """
 
     call: Call
-    expected: list[np.ndarray]
-    example: Example
+    expected: list[Result]
+    example: Example | None
 
 
 def record(
@@ -41,17 +41,14 @@ def record(
     compiled method does not take.
     """
     return {
-        name: list(_recorded(model, examples[name].calls, method, signature.methods[name], bool(signature.state)))
+        name: list(_recorded(model, examples[name], method, signature.methods[name], bool(signature.state)))
         for name, method in program.methods.items()
         if name in examples
     }
 
 
-def _recorded(model: Any, calls: Sequence[Call], method: Method, signature: MethodSignature, stateful: bool) -> Any:
-    def original(*args: Any, **kwargs: Any) -> Any:
-        return reference(model, signature.name, args, kwargs, stateful)
-
-    for i, call in enumerate(calls):
+def _recorded(model: Any, examples: Examples, method: Method, signature: MethodSignature, stateful: bool) -> Any:
+    for i, call in enumerate(examples.calls):
         try:
             inputs = _inputs(call, method, signature)
         except InputError as error:
@@ -59,8 +56,13 @@ def _recorded(model: Any, calls: Sequence[Call], method: Method, signature: Meth
                 raise
             warnings.warn(f"example {i} of {signature.name} is left out: {error}", stacklevel=2)
             continue
-        found = outcome(original, call.args, call.kwargs, signature)
-        yield Recorded(call, list(flat_arrays(found)), Example(inputs, _in_memory_form(found, method)))
+        run = original(model, examples.method or signature.name, call, stateful)
+        found = attempt(run, call, signature)
+        kept = None if isinstance(found, Exception) else Example(inputs, _in_memory_form(found, method))
+        expected = [flat_copies(found)]
+        if stateful:
+            expected.append(flat_copies(attempt(run, call, signature)))
+        yield Recorded(call, expected, kept)
 
 
 def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.ndarray]:
@@ -84,4 +86,4 @@ def _in_memory_form(outcome: Sequence[Any], method: Method) -> list[np.ndarray]:
     outputs = outputs_of(method.out_tree, result) if method.out_tree else dict(enumerate(result))
     outputs |= {k: x for (_, k), x in zip(method.in_tree.get("writes", ()), written, strict=True)}
     flat = {k: x if isinstance(x, np.ndarray) else next(flat_arrays(x)) for k, x in outputs.items()}
-    return [to_bytes(flat[k], v.dtype) for k, v in enumerate(method.graph.outputs)]
+    return [to_bytes(np.array(flat[k]), v.dtype) for k, v in enumerate(method.graph.outputs)]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neve.errors import VerifyError
+from neve.errors import ModelError, VerifyError
 from neve.runtime.signature import MethodSignature
 from neve.runtime.trees import flatten
+
+if TYPE_CHECKING:
+    from neve.capture.examples import Call
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}
 """Largest difference that is accepted, relative to the largest magnitude of the output; other dtypes must be equal."""
@@ -59,38 +64,59 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     return difference / scale if scale > 0 else difference
 
 
-def reference(model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], stateful: bool) -> Any:
-    """What the original gives in evaluation mode. A model that changes itself is copied first, not touched; arguments
-    are not copied.
+Result = list[np.ndarray] | Exception
+"""Flat, or what the model raised."""
+
+
+def attempt(run: Callable[..., Any], call: Call, method: MethodSignature) -> list[Any] | Exception:
+    """The outcome of a call, or what the model raises."""
+    try:
+        return outcome(run, call, method)
+    except Exception as error:  # anything that a model may raise
+        return error
+
+
+def flat_copies(found: list[Any] | Exception) -> Result:
+    """An outcome as flat arrays that later calls do not change."""
+    return found if isinstance(found, Exception) else [np.array(a) for a in flat_arrays(found)]
+
+
+def original(model: Any, method: str, call: Call, stateful: bool) -> Callable[..., Any]:
+    """A method of the original in evaluation mode, to be called with arguments like these, at first on its initial
+    state.
+
+    A model that changes itself is copied first, not touched; arguments are not copied.
     """
     import torch
 
     from neve.capture.entry_module import method_of
     from neve.capture.export import evaluation, is_scripted
 
+    mode: Callable[[], AbstractContextManager[Any]] = nullcontext
     if is_scripted(model):
         from neve.capture.torchscript.capture import eager
 
-        return eager(model, method, args, kwargs)
-    if isinstance(model, torch.export.ExportedProgram):
-        call: Any = model.module()
-        mode: AbstractContextManager[Any] = nullcontext()
+        function: Any = eager(model, method, call.args, call.kwargs)
+    elif isinstance(model, torch.export.ExportedProgram):
+        function = model.module()
     else:
         model = copy.deepcopy(model) if stateful else model
-        call = method_of(model, method)
-        mode = evaluation(model)
-    with torch.no_grad(), mode:
-        return call(*args, **kwargs)
+        function, mode = method_of(model, method), partial(evaluation, model)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), warnings.catch_warnings(), mode():
+            warnings.simplefilter("ignore")
+            return function(*args, **kwargs)
+
+    return run
 
 
-def outcome(
-    call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], method: MethodSignature
-) -> list[Any]:
+def outcome(run: Callable[..., Any], call: Call, method: MethodSignature) -> list[Any]:
     """The result of a call on copies of the arguments, and the arguments that the method has written in place."""
-    own_args: tuple[Any, ...] = clone(tuple(args))
-    own_kwargs: dict[str, Any] = clone(dict(kwargs))
-    result = call(*own_args, **own_kwargs)
-    inputs = flatten(method, own_args, own_kwargs) if method.writes else []
+    args: tuple[Any, ...] = clone(tuple(call.args))
+    kwargs: dict[str, Any] = clone(dict(call.kwargs))
+    result = run(*args, **kwargs)
+    inputs = flatten(method, args, kwargs) if method.writes else []
     return [result.to_tuple() if hasattr(result, "to_tuple") else result, *(inputs[i] for i, _ in method.writes)]
 
 
@@ -126,8 +152,15 @@ def torch_program(model: Any) -> Any:
     return torch.export.load(model) if isinstance(model, (str, os.PathLike)) else model
 
 
-def compare(method: str, got: Any, want: Sequence[np.ndarray]) -> list[Difference]:
-    """One Difference an output; want is flat. Raises VerifyError if there are not as many outputs."""
+def compare(method: str, call: Callable[[], Any], want: Result) -> list[Difference]:
+    """One Difference an output. Raises VerifyError if there are not as many outputs, or if only one of both raises."""
+    if isinstance(want, Exception):
+        try:
+            call()
+        except ModelError:
+            return []
+        raise VerifyError(f"{method}: the original raises {str(want).strip()[-200:]!r}, the compiled module does not")
+    got = call()
     arrays = list(flat_arrays(got))
     if len(arrays) != len(want):
         raise VerifyError(f"{method}: the compiled module gives {len(arrays)} outputs, the original {len(want)}")

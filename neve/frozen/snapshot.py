@@ -57,9 +57,11 @@ class Snapshot(ABC):
 
     def run(self, method: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """What PyTorch gives for a call, on copies of model and arguments."""
-        from neve.check.verify import clone, reference
+        from neve.capture.examples import Call
+        from neve.check.verify import clone, original
 
-        return reference(self.model, method, clone(tuple(args)), clone(dict(kwargs or {})), stateful=True)
+        call = Call(tuple(args), dict(kwargs or {}))
+        return original(self.model, method, call, stateful=True)(*clone(call.args), **clone(dict(call.kwargs)))
 
     def error_of(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Exception | None:
         """What PyTorch itself raises for a call; None if it does not, or if that cannot be told."""

@@ -39,8 +39,10 @@ from neve.capture.torchscript.values import (
 
 
 class Arguments:
-    """The example arguments of a call, as values of the interpreter. leaves: for each leaf of (args, kwargs) its input
-    of the tape, or None if it is fixed; fixed: the parameters whose numbers must be; sizes: those whose are sizes.
+    """The example arguments of a call, as values of the interpreter.
+
+    leaves: for each leaf of (args, kwargs) its input of the tape, or None if it is fixed; fixed: the parameters whose
+    numbers must be; sizes: those whose are sizes.
     """
 
     def __init__(
@@ -48,9 +50,15 @@ class Arguments:
     ) -> None:
         self.tape, self.entry, self.names, self.fixed, self.sizes = tape, entry, names, fixed, sizes
         self.leaves: list[Var | None] = []
-        self.args, self.kwargs = self._arguments()
+        self._values = self._arguments()
 
-    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+    def fresh(self) -> tuple[list[Any], dict[str, Any]]:
+        """(args, kwargs), their containers new ones."""
+        values = {name: pytree.tree_unflatten(leaves, spec) for name, (leaves, spec) in self._values.items()}
+        return [values[n] for n in self.names[: len(self.entry.args)]], {k: values[k] for k in self.entry.kwargs}
+
+    def _arguments(self) -> dict[str, tuple[list[Any], Any]]:
+        """Leaves and structure of each argument."""
         names, entry = self.names, self.entry
         if len(entry.args) > len(names):
             raise Refusal(f"it takes {len(names)} arguments ({', '.join(names)}), got {len(entry.args)}")
@@ -59,12 +67,11 @@ class Arguments:
             raise Refusal(f"it has no argument {unknown[0]!r}; it has {', '.join(names)}")
         given = [*zip(names, entry.args, strict=False), *entry.kwargs.items()]
         dims = self._dynamic()
-        values: dict[str, Any] = {}
+        values: dict[str, tuple[list[Any], Any]] = {}
         for name, value in given:
             leaves, spec = pytree.tree_flatten(value)
-            made = [self._argument(name, x, dims) for x in leaves]
-            values[name] = pytree.tree_unflatten(made, spec)
-        return [values[n] for n in names[: len(entry.args)]], {k: values[k] for k in entry.kwargs}
+            values[name] = [self._argument(name, x, dims) for x in leaves], spec
+        return values
 
     def _argument(self, name: str, value: Any, dims: Mapping[int, Sequence[Any]]) -> Any:
         if isinstance(value, torch.Tensor):

@@ -89,6 +89,15 @@ def branch(
             raise Raised(b.raised)
         (orelse if a.raised is not None else then)()
         return
+    try:
+        _join(m, frame, pred, a, b, skip)
+    except Refusal as error:
+        error.needs |= pred.needs
+        raise
+
+
+def _join(m: Machine, frame: Frame, pred: Num, a: Side, b: Side, skip: Collection[str]) -> None:
+    """Record the step, and leave what either side did in variables and containers."""
     merger = Merger(m, a, b)
     # what only one side sets is not read afterwards
     variables = {k: merger.merge(v, b.locals[k], k) for k, v in a.locals.items() if k in b.locals and k not in skip}
@@ -97,7 +106,7 @@ def branch(
     for key in [k for k in {**a.changes, **b.changes} if k in known]:
         container = (a.changes.get(key) or b.changes[key])[0]
         now = content(container)
-        ours, theirs = (s.changes[key][1] if key in s.changes else now for s in sides)
+        ours, theirs = (s.changes[key][1] if key in s.changes else now for s in (a, b))
         contents[key] = container, merger.contents(ours, theirs, describe(container))
     results = merger.record(pred, a, b)
     frame.locals = {k: filled(v, results) for k, v in variables.items()}

@@ -35,8 +35,8 @@ def capture_scripted(
 ) -> Program:
     """The Program of a ScriptModule or of the archive at a path.
 
-    wanted: method → {"args", "kwargs", "dynamic_shapes"}; preserved_attrs: attributes that are read at run time.
-    CaptureError with every reason.
+    wanted: name → {"args", "kwargs", "dynamic_shapes", "method"}; preserved_attrs: attributes that are read at run
+    time. CaptureError with every reason.
     """
     return program_of(archive_of(model), wanted, preserved_attrs)
 
@@ -51,14 +51,14 @@ def program_of(
     scripted, entries = interpreted(archive, wanted, preserved_attrs)
     check(scripted)
     try:
-        program = build([_export(scripted, e) for e in entries], scripted.attributes)
+        program = build([_export(scripted, e) for e in entries], scripted.attributes, hidden=scripted.hidden)
     except CaptureError:
         if not any(scripted.settled.sizes.values()):
             raise
         # what holds for some values of a size only is right for the example's, and other values are refused
         scripted, entries = interpreted(archive, wanted, preserved_attrs, sizes=False)
         check(scripted)
-        program = build([_export(scripted, e) for e in entries], scripted.attributes)
+        program = build([_export(scripted, e) for e in entries], scripted.attributes, hidden=scripted.hidden)
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
@@ -72,7 +72,7 @@ def interpreted(
     entries = []
     for name, spec in wanted.items():
         args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
-        entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes")))
+        entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes"), spec.get("method") or name))
     return interpret(archive, entries, preserved_attrs, sizes), entries
 
 
@@ -88,8 +88,8 @@ def bundled_in_archive(model: Any) -> dict[str, list[tuple[Any, ...]]]:
     return {method: [tuple(row) for row in found] for method, found in rows.items() if found}
 
 
-def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What a ScriptModule or archive gives for a call on its initial state.
+def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callable[..., Any]:
+    """A method of a ScriptModule or archive, to be called with arguments like these, at first on the initial state.
 
     By torch.jit, where it still loads it; else by the interpreter's recording, run eagerly.
     """
@@ -101,13 +101,14 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
                 path if path is not None else io.BytesIO(saved(model))
             )
         except RuntimeError:
-            scripted, (entry,) = interpreted(archive_of(model), {name: {"args": args, "kwargs": kwargs}})
+            scripted, _ = interpreted(archive_of(model), {name: {"args": args, "kwargs": kwargs}})
             root = scripted.replay(name)
-            return root.run(*_tensors(root.recording.leaves, entry.args, entry.kwargs))
-        for m in loaded.modules():
-            if hasattr(m, "training"):
-                m.training = False
-        return functools.reduce(getattr, name.split("."), loaded)(*args, **kwargs)
+            return lambda *args, **kwargs: root.run(*_tensors(root.recording.leaves, args, kwargs))
+    for m in loaded.modules():
+        if hasattr(m, "training"):
+            m.training = False
+    method: Callable[..., Any] = functools.reduce(getattr, name.split("."), loaded)
+    return method
 
 
 def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:

@@ -2,133 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import torch
-
-from neve.capture.torchscript.control import leaf, same, same_shape
+from neve.capture.torchscript.control import same
+from neve.capture.torchscript.forms import Component, Form, Reader, shared_message
 from neve.capture.torchscript.instance import Instance
 from neve.capture.torchscript.machine import Machine
-from neve.capture.torchscript.model import Place
-from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.values import KINDS, Dim, Num, Refusal, Var, content, describe
+from neve.capture.torchscript.model import CONTENT, StatePlace, entry_of
+from neve.capture.torchscript.tape import contiguous
+from neve.capture.torchscript.values import Named, Num, Refusal, Var, content
 
 
 class Changes:
-    """Compares an instance after the call with what it was before. updates: (path of a state, its new content)."""
+    """Compares an instance after the call with what it was before, and notes in `settled` what is found.
+
+    signature: the state's after the call; values: each of its state variables' new content, a Var or a number.
+    """
 
     def __init__(self, m: Machine, instance: Instance) -> None:
-        self.m, self.instance, self.model, self.settled = m, instance, instance.model, instance.settled
-        self.updates: list[tuple[str, Var]] = []
-        self._changes()
-        self._writes()
+        self.m, self.instance, self.inputs, self.tape = m, instance, instance.inputs, m.tape
+        self.model, self.settled = self.inputs.model, self.inputs.settled
+        self.signature: dict[StatePlace, Form] = {}
+        self.values: dict[Component, Any] = {}
+        self._find_state()
+        self._find_writes()
+        self._read_state()
 
-    def _changes(self) -> None:
-        """Find attributes and entries that are not what they were: they are state."""
-        holders: dict[Var, list[tuple[str, bool]]] = {}
-        for i, (made, owner) in self.instance.made.items():
+    def _find_state(self) -> None:
+        """Entries that are not what they were and are not known to be state."""
+        for made, owner, before in self.instance.made.values():
             self.m.heap.check(made)
-            old, new = self.instance.before[i], content(made)
-            if isinstance(old, list):
-                old, new = dict(enumerate(old)), dict(enumerate(new))
-            where = self.model.paths[id(owner)] or "self"
+            if (id(owner), CONTENT) in self.instance.places:
+                continue
+            old, new = _entries(before), _entries(content(made))
             if old.keys() != new.keys():
-                raise Refusal(
-                    f"{where}: {describe(made)} has {len(old)} entries before the call and {len(new)} after it: state "
-                    "must keep its size from call to call"
-                )
+                self.settled.state[id(owner), CONTENT] = None
+                continue
             for key in old:
-                path = self.model.path((id(owner), key))
-                if isinstance(new[key], Var):
-                    for root in self.m.tape.may_be(new[key]):
-                        holders.setdefault(root, []).append((path, not same(old[key], new[key])))
-                self._change(owner, key, old[key], new[key], path)
-        for found in holders.values():
-            if len(found) > 1 and any(assigned for _, assigned in found):
-                raise Refusal(
-                    f"the attributes {' and '.join(path for path, _ in found)} are one tensor after the call, so a "
-                    "write to one would change the other in later calls: copy what is assigned (clone)"
-                )
+                if (id(owner), key) not in self.instance.places and not _same(old[key], new[key]):
+                    self.settled.state[id(owner), key] = None
 
-    def _change(self, owner: Any, key: Any, old: Any, new: Any, path: str) -> None:
-        place = (id(owner), key)
-        if place in self.instance.states:
-            self._update(place, old, new, path)
-        elif not (same(old, new) or self._same_container(old, new)):
-            self._new_state(place, owner, key, old, new, path)
-
-    def _same_container(self, old: Any, new: Any) -> bool:
-        if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
-            return all(same(a, b) or self._same_container(a, b) for a, b in zip(old, new, strict=True))
-        return False
-
-    def _new_state(self, place: Place, owner: Any, key: Any, old: Any, new: Any, path: str) -> None:
-        original = owner.attrs[key] if isinstance(owner, Obj) else owner[key]
-        if isinstance(original, torch.Tensor) and isinstance(new, Var):
-            self._require_type(old, new, path)
-            storage = original.untyped_storage()._cdata
-            if self.model.holders[storage] > 1:
-                original = original.clone()
-                self.settled.apart |= {storage, original.untyped_storage()._cdata}
-            self.settled.state[place], self.settled.kinds[place] = original, torch.Tensor
-        elif type(original) in KINDS and _kind(new) is type(original):
-            kind = type(original)
-            self.settled.state[place] = torch.tensor(original, dtype=KINDS[kind])
-            self.settled.kinds[place] = kind
-        else:
-            raise Refusal(
-                f"the attribute {path} is {describe(old)} before the call and {describe(new)} after it: state must "
-                "keep its type, size and structure from call to call; give it its final form when the model is made"
-            )
-
-    def _require_type(self, old: Any, new: Var, path: str) -> None:
-        if new.meta.dtype is not old.meta.dtype or not same_shape(new.meta.shape, old.meta.shape):
-            raise Refusal(
-                f"the attribute {path} is {describe(old)} before the call and {describe(new)} after it: state must"
-                " keep its shape and type from call to call; give it its final form when the model is made"
-            )
-
-    def _update(self, place: Place, old: Any, new: Any, path: str) -> None:
-        state = self.instance.states[place]
-        if same(old, new):
-            return
-        if isinstance(state, Var):
-            if not isinstance(new, Var):
-                raise Refusal(f"the attribute {path} is a tensor before the call and {describe(new)} after it")
-            self._require_type(state, new, path)
-            new = self.m.tape.use(new)
-            if new.root is state.root and new is not state:
-                raise Refusal(f"the attribute {path} becomes a view of itself: copy it (clone)")
-            if new.loose or str(new.meta.stride()) != str(state.meta.stride()):
-                self.settled.loose.add(place)
-            self.updates.append((path, new))
-            return
-        if _kind(new) is not state.kind:
-            raise Refusal(f"the attribute {path} is {describe(state)} before the call and {describe(new)} after it")
-        self.updates.append((path, leaf(self.m, new, (new, state))))
-
-    def _writes(self) -> None:
-        """Note tensors of the model that are written in place, with all that share their memory."""
-        by_var = {v: k for k, v in self.instance.by_key.items()}
-        for var, path in self.instance.tensors.items():
-            key = by_var[var]
-            storage = (key[1] if key[0] in ("state", "whole") else key)[0]
-            if var in self.m.tape.versions and storage in self.settled.apart:
-                raise Refusal(
-                    f"{path} is written in place, and is the memory of several attributes until one of them is "
-                    "assigned: copy it when the model is made (clone), or write it in place everywhere (copy_)"
-                )
+    def _find_writes(self) -> None:
+        """Tensors that are written in place, with all that share their memory."""
+        inputs, settled, tape = self.inputs, self.settled, self.tape
+        for key, var in inputs.archive.items():
             if key[0] == "whole":
                 continue
-            real = key[1] if key[0] == "state" else key
-            wrote = var.root.mutated and real not in self.settled.written and key[0] != "state"
-            if wrote or key[0] == "state":
-                if key[0] != "state":
-                    self.settled.written.add(real)
-                if len(self.model.keys_by_storage.get(real[0], ())) > 1:
-                    self.settled.shared.add(real[0])
-            self.m.tape.use(var.root)
+            if var in tape.versions:
+                settled.written.add(key)
+                if len(set(self.model.tensors_of[key[0]])) > 1:
+                    settled.shared.add(key[0])
+            tape.use(var.root)
+        for (path, _), value in inputs.components.items():
+            if isinstance(value, Var):
+                if value in tape.versions:
+                    settled.overwritten.add(path)
+                tape.use(value)
+
+    def _read_state(self) -> None:
+        """The signature after the call. Refusal if one tensor or container would be reached from two places."""
+        reader = Reader(self.model.sources, self.settled.known)
+        for place, made in self.instance.places.items():
+            self.signature[place] = reader.form(entry_of(made, place[1]), self.model.path(place))
+        inner = reader.containers.items() - {(id(made), self.model.path(p)) for p, made in self.instance.places.items()}
+        for i, path in inner:
+            if i in self.instance.made:
+                raise Refusal(shared_message(self.model.paths[id(self.instance.made[i][1])], path, "one container"))
+        for c, value in reader.leaves.items():
+            number = isinstance(value, Num) and value.var in self.instance.numbers
+            self.values[c] = self.instance.numbers[value.var] if number else value
+            if isinstance(value, Var):
+                self.values[c] = self._tensor(c[0], value)
+        self._refuse_shared_tensors()
+
+    def _tensor(self, path: str, value: Var) -> Var:
+        """The new content of a state tensor, which the next call finds dense."""
+        new = self.tape.use(value)
+        if new.loose or not contiguous(new.meta):
+            self.settled.loose.add(path)
+        return new
+
+    def _refuse_shared_tensors(self) -> None:
+        """Tensors that two places hold after the call are copies of each other from then on, unless one is written."""
+        holders: dict[Var, list[tuple[str, bool, bool]]] = {}
+        for c, value in self.values.items():
+            if isinstance(value, Var):
+                new = value is not self.inputs.component(c)
+                for root in self.tape.may_be(value):
+                    holders.setdefault(root, []).append((c[0], new, c[0] in self.settled.overwritten))
+        keys = {var: key for key, var in self.inputs.archive.items()}
+        for path, var in self._other_tensors():
+            if var in keys and var.root in holders:
+                holders[var.root].append((path, False, keys[var] in self.settled.written))
+        for found in holders.values():
+            if len(found) > 1 and any(new for _, new, _ in found) and any(written for *_, written in found):
+                raise Refusal(shared_message(found[0][0], found[1][0], "one tensor") + " (clone)")
+
+    def _other_tensors(self) -> Iterator[tuple[str, Var]]:
+        """The tensors that are not state, where they are."""
+        for made, owner, _ in self.instance.made.values():
+            for key, value in _entries(content(made)).items():
+                if (id(owner), key) not in self.instance.places and (id(owner), CONTENT) not in self.instance.places:
+                    for v in _tensors(value):
+                        yield self.model.path((id(owner), key)), v
 
 
-def _kind(value: Any) -> type:
-    return value.kind if isinstance(value, (Num, Dim)) else type(value)
+def _entries(held: Any) -> dict[Any, Any]:
+    return dict(enumerate(held)) if isinstance(held, list) else held
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether an entry is what it was; a container if it is the same one (what it holds is looked at by itself)."""
+    if isinstance(old, Named) and isinstance(new, Named):
+        old, new = old.items, new.items
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        return all(_same(a, b) for a, b in zip(old, new, strict=True))
+    return same(old, new)
+
+
+def _tensors(value: Any) -> Iterator[Var]:
+    if isinstance(value, Var):
+        yield value
+    elif isinstance(value, (tuple, Named)):
+        for v in value.items if isinstance(value, Named) else value:
+            yield from _tensors(v)

@@ -1,7 +1,7 @@
 """The way in: an archive, or a ScriptModule, and example arguments → methods for torch.export.
 
-A method is interpreted until everything is settled that depends on all methods together: which attributes are state
-(some kept method changes them), which tensors are written, which number arguments must keep their example value.
+Methods are interpreted until everything is settled that depends on all of them together: which attributes are state
+(some kept method changes them) and which forms they take, which tensors are written, which numbers must be known.
 """
 
 from __future__ import annotations
@@ -15,33 +15,31 @@ from typing import Any
 
 import torch
 
-from neve.capture import diagnose
-from neve.capture.entry_module import contents_of, rearranged
 from neve.capture.torchscript.archive import Archive, read_archive, refused_classes
-from neve.capture.torchscript.arguments import Arguments, is_size, plain
-from neve.capture.torchscript.changes import Changes
-from neve.capture.torchscript.instance import Instance
+from neve.capture.torchscript.instance import State
 from neve.capture.torchscript.kept import attributes, preserve
-from neve.capture.torchscript.machine import Machine
-from neve.capture.torchscript.model import Entry, Model, Settled, part_at
+from neve.capture.torchscript.model import Entry, Model, Settled
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.replay import Recording, Replay, Weights
-from neve.capture.torchscript.source import Function
-from neve.capture.torchscript.tape import Recorder
-from neve.capture.torchscript.values import Place, Raised, Refusal
+from neve.capture.torchscript.values import Refusal
+from neve.capture.torchscript.variants import Variants
 from neve.errors import CaptureError
 
-MAX_ROUNDS = 60
+MAX_ROUNDS = 200
 
 
 @dataclass
 class Scripted:
-    """What the interpreter made of a model: a recording for each method, and the tensors that they use."""
+    """What the interpreter made of a model: a recording for each method, and the tensors that they use.
+
+    attributes: dotted paths → what they hold (see `neve.capture.preserved`); hidden: names of state that is in none.
+    """
 
     recordings: dict[str, Recording]
     weights: Weights
     settled: Settled
     attributes: Mapping[str, Any]
+    hidden: frozenset[str]
 
     def replay(self, name: str) -> Replay:
         return Replay(self.recordings[name], self.weights)
@@ -103,74 +101,37 @@ def interpret(
     refused = refused_classes(archive)
     if refused:
         raise CaptureError(refused)
-    model = Model(archive)
-    settled = Settled()
+    model, settled = Model(archive), Settled()
     kept = preserve(model, settled, preserved)
+    for entry in entries:
+        model.method(entry.method or entry.name)
     for _ in range(MAX_ROUNDS):
         before = settled.size()
-        recordings: dict[str, Recording] = {}
-        tensors: dict[str, torch.Tensor] = {}
-        reasons: list[str] = []
-        for entry in entries:
-            _attempt(model, entry, settled, recordings, tensors, reasons, sizes)
+        try:
+            variants = Variants(model, settled, entries, State(model, settled), sizes)
+        except Refusal as error:
+            raise CaptureError(error.reason) from None
+        variants.explore()
         if settled.size() != before:
             continue
-        if reasons:
-            raise CaptureError(list(dict.fromkeys(reasons)))
-        return Scripted(recordings, Weights(tensors), settled, attributes(model, settled, kept))
+        scripted = _recorded(variants, kept) if not variants.reasons else None
+        if settled.size() != before:
+            continue
+        if scripted is None:
+            raise CaptureError(list(dict.fromkeys(variants.reasons)))
+        return scripted
     raise CaptureError("the state of the model does not settle: from call to call its attributes change in new ways")
 
 
-def _attempt(
-    model: Model,
-    entry: Entry,
-    settled: Settled,
-    recordings: dict[str, Recording],
-    tensors: dict[str, torch.Tensor],
-    reasons: list[str],
-    sizes: bool,
-) -> None:
-    """One more interpretation of a method: a recording, or a reason, or an argument more that is a size or fixed."""
-    function, tape = model.method(entry.name), Recorder()
-    try:
-        recordings[entry.name], used = _record(model, function, entry, settled, tape)
-        tensors |= used
-    except Refusal as error:
-        wanted = error.needs - settled.fixed.setdefault(entry.name, set())
-        if wanted:
-            tried = settled.sizes.setdefault(entry.name, set())
-            names = [p.arg for p in function.parameters][1:]
-            new = {n for n in wanted - tried if sizes and is_size(entry.example(names, n))}
-            (tried if new else settled.fixed[entry.name]).update(new or wanted)
-        else:
-            reasons.append(f"{entry.name}: {error.reason}{_where(error.place)}")
-    except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RecursionError) as error:
-        what = f"not TorchScript that neve understands: {type(error).__name__}: {error}"
-        reasons.append(f"{entry.name}: {what}{_where(tape.place)}")
-    except Raised as error:
-        reasons.append(f"{entry.name} raises with the example inputs: {error.message}")
-
-
-def _where(place: Place | None) -> str:
-    return diagnose.where(*place) if place else ""
-
-
-def _record(
-    model: Model, function: Function, entry: Entry, settled: Settled, tape: Recorder
-) -> tuple[Recording, dict[str, torch.Tensor]]:
-    """A method's recording and the tensors of the model that it uses; notes in `settled` what was found."""
-    names = [p.arg for p in function.parameters][1:]
-    instance = Instance(model, settled, tape)
-    machine = Machine(model.sources, model.archive.version, instance.root, instance.constants, tape)
-    settled_names = settled.fixed.setdefault(entry.name, set()), settled.sizes.setdefault(entry.name, set())
-    given = Arguments(tape, entry, names, *settled_names)
-    owner = part_at(instance.root, entry.name.rpartition(".")[0])
-    before = contents_of(given.args, given.kwargs)
-    result = machine.call(function, [owner, *given.args], given.kwargs)
-    for reason in rearranged(before, given.args, given.kwargs):
-        raise Refusal(reason)
-    tape.place = None
-    result = plain(machine, result)
-    updates = Changes(machine, instance).updates
-    given.check_unwritten()
-    return Recording(entry.name, names, tape.top, given.leaves, instance.tensors, result, updates), instance.used
+def _recorded(variants: Variants, kept: Mapping[str, Any]) -> Scripted | None:
+    """The recording of every method, unless there are reasons against it."""
+    recordings: dict[str, Recording] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for entry in variants.entries:
+        recording = variants.record(entry)
+        if recording is not None:
+            recordings[entry.name] = recording
+            tensors |= recording.values
+    if variants.reasons:
+        return None
+    return Scripted(recordings, Weights(tensors), variants.settled, *attributes(variants, kept))

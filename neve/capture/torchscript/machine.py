@@ -21,6 +21,7 @@ from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
 from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.turns import Turns, of_range
+from neve.capture.torchscript.types import is_of_type
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Bound,
@@ -170,6 +171,8 @@ class Machine:
                 return self.if_(s)
             case ast.While():
                 self.while_(s)
+            case ast.With(items=[ast.withitem(context_expr=manager, optional_vars=target)], body=body):
+                return self.with_(self.evaluate(manager), target, body)
             case ast.For(target=ast.Name(), iter=ast.Call(func=ast.Name(id="range"), args=args)):
                 self.for_(s, [self.evaluate(a) for a in args])
             case _:
@@ -204,6 +207,14 @@ class Machine:
         skip = unread(frame.function.node, s)
         branch(self, frame, pred, lambda: self.inner(s.body), lambda: self.inner(s.orelse), skip)
         return None
+
+    def with_(self, manager: Any, target: ast.expr | None, body: Sequence[ast.stmt]) -> tuple[Any] | None:
+        entered = self.call_method(manager, "__enter__", [], {})
+        if target is not None:
+            self.assign(target, entered)
+        returned = self.block(body)
+        self.call_method(manager, "__exit__", [None, None, None], {})
+        return returned
 
     def inner(self, body: Sequence[ast.stmt]) -> None:
         """A block in which nothing may be returned."""
@@ -372,6 +383,10 @@ class Machine:
                 return self.evaluate(e.args[1])
             case ast.Name(id="uninitialized"):
                 return UNINITIALIZED
+            case ast.Name(id="isinstance") if len(e.args) == 2:
+                return is_of_type(self.evaluate(e.args[0]), e.args[1])
+            case ast.Attribute(value=cls, attr="__new__"):
+                return self.new(str(self.evaluate(cls)))
             case ast.Name(id="getattr") if isinstance(e.args[1], ast.Constant):
                 return self.attribute(self.evaluate(e.args[0]), str(e.args[1].value))
             case ast.Attribute(value=owner_node, attr=name):
@@ -419,6 +434,12 @@ class Machine:
         from neve.capture.torchscript.builtins import call_builtin
 
         return call_builtin(self, path, args, kwargs)
+
+    def new(self, cls: str) -> Obj:
+        """An object of a class of the archive before its __init__."""
+        if not isinstance(self.sources.find(cls), Class):
+            raise Refusal(f"the archive has no code for {cls}")
+        return Obj(cls)
 
     def call_archive(self, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         found = self.sources.find(path)

@@ -14,18 +14,20 @@ from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.source import Function, Sources
 from neve.errors import CaptureError
 
-Place = tuple[Any, ...]
-"""(id of a container of the archive, key, *path through tuples)."""
+StatePlace = tuple[int, Any]
+"""(id of a container of the archive, key), or with CONTENT for all that a list or dict holds."""
+CONTENT = object()
 
 
 @dataclass
 class Entry:
-    """A method to capture and its example call."""
+    """A method to capture and its example call. name: as the user calls it; method: the model's, if another one."""
 
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     dynamic: Any = None
+    method: str = ""
 
     def example(self, names: Sequence[str], name: str) -> Any:
         """The example value of a parameter; None if it has none. names: all parameters in order."""
@@ -36,25 +38,26 @@ class Entry:
 class Settled:
     """What has been found out of the model and its methods so far; grows until nothing new is found.
 
-    state, kinds: places that methods assign, with their initial content. written: tensors that are written in place;
-    shared: memory of such that several tensors are in; apart: memory that several attributes are in until one of them
-    is assigned. sizes, fixed: for each method the number arguments that are size symbols, and those that keep their
-    example value.
+    state: what a method leaves changed, or calls read at run time; known: paths of numbers in it whose values capture
+    needs, and why; varying: of those that it must not know. written, shared: keys of tensors of the archive that are
+    written in place, and storages with several tensors of which one is. overwritten, loose: paths of state tensors that
+    are written in place, and of those whose strides are not known. sizes, fixed: for each method the number arguments
+    that are size symbols, and those that keep their example value.
     """
 
-    state: dict[Place, torch.Tensor] = field(default_factory=dict)
-    kinds: dict[Place, type] = field(default_factory=dict)
+    state: dict[StatePlace, None] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
+    varying: set[str] = field(default_factory=set)
     written: set[Any] = field(default_factory=set)
-    loose: set[Place] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
-    apart: set[int] = field(default_factory=set)
+    overwritten: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)
     fixed: dict[str, set[str]] = field(default_factory=dict)
     sizes: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self) -> int:
-        names = (*self.fixed.values(), *self.sizes.values())
-        places = (self.state, self.written, self.shared, self.apart, self.loose)
-        return sum(map(len, places)) + sum(map(len, names))
+        found = (self.written, self.shared, self.overwritten, self.loose, *self.fixed.values(), *self.sizes.values())
+        return len(self.state) + len(self.known) + sum(map(len, found))
 
 
 class Model:
@@ -63,28 +66,30 @@ class Model:
     def __init__(self, archive: Archive) -> None:
         self.archive, self.sources = archive, Sources(archive.code, archive.debug)
         self.paths: dict[int, str] = {}
-        self.keys_by_storage: dict[int, set[Any]] = {}
+        self.containers: dict[int, Any] = {}
+        self.holders: Counter[int] = Counter()
+        self.tensors_of: dict[int, list[Any]] = {}
         self._name(archive.root, "")
         for k, c in enumerate(archive.constants):
             self._name(c, f"constant.{k}")
-        self.holders = Counter(t.untyped_storage()._cdata for _, t in self.tensors())
-        """Storage → in how many attributes and entries it is."""
 
     def _name(self, value: Any, path: str) -> None:
         if isinstance(value, torch.Tensor):
-            self.keys_by_storage.setdefault(value.untyped_storage()._cdata, set()).add(tensor_key(value))
+            self.tensors_of.setdefault(value.untyped_storage()._cdata, []).append(tensor_key(value))
             self.paths.setdefault(id(value), path or "tensor")
             return
-        if id(value) in self.paths and isinstance(value, (Obj, list, dict)):
-            return
         if isinstance(value, (Obj, list, dict)):
-            self.paths[id(value)] = path
+            self.holders[id(value)] += 1
+            if id(value) in self.paths:
+                return
+            self.paths[id(value)], self.containers[id(value)] = path, value
         for key, part in parts_of(value):
             self._name(part, f"{path}.{key}".lstrip("."))
 
-    def path(self, place: Place) -> str:
+    def path(self, place: StatePlace) -> str:
         """Where an entry of a container is, dotted."""
-        return ".".join(map(str, (self.paths[place[0]], *place[1:]))).lstrip(".")
+        owner, key = place
+        return self.paths[owner] if key is CONTENT else f"{self.paths[owner]}.{key}".lstrip(".")
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor of the root, once for each dotted path, which of a submodule with two names is the first."""
@@ -97,6 +102,11 @@ class Model:
             elif id(value) not in seen:
                 seen |= {id(value)} if isinstance(value, (Obj, list, dict)) else set()
                 stack += [(f"{path}.{key}".lstrip("."), part) for key, part in reversed(parts_of(value))]
+
+    def initial(self, place: StatePlace) -> Any:
+        """What is there in the archive."""
+        owner, key = place
+        return entry_of(self.containers[owner], key)
 
     def method(self, name: str) -> Function:
         """The method, which may be a submodule's ("encoder.embed"). CaptureError if the model has no such method."""
@@ -114,6 +124,13 @@ def part_at(root: Any, path: str) -> Any:
     for name in path.split(".") if path else ():
         root = root.attrs.get(name) if isinstance(root, Obj) else None
     return root
+
+
+def entry_of(container: Any, key: Any) -> Any:
+    """An entry of a list, dict or object; for CONTENT all of a list or dict."""
+    if key is CONTENT:
+        return container
+    return container.attrs[key] if isinstance(container, Obj) else container[key]
 
 
 def parts_of(value: Any) -> list[tuple[Any, Any]]:

@@ -45,8 +45,8 @@ class Listed:
 class Recording:
     """One method: its top region, who its inputs are, and what it returns and writes.
 
-    leaves: for each leaf of (args, kwargs) its Var or None; tensors: Var → name of a tensor of the model;
-    result: a tree with Vars and Nums in it; updates: (name of a state tensor, its new content).
+    leaves: for each leaf of (args, kwargs) its Var or None; tensors: Var → name of a tensor of the model; values: these
+    tensors by name; result: a tree with Vars and Nums in it; updates: (name of a state tensor, its new content).
     """
 
     name: str
@@ -54,6 +54,7 @@ class Recording:
     top: Region
     leaves: list[Var | None]
     tensors: dict[Var, str]
+    values: dict[str, torch.Tensor]
     result: Any
     updates: list[tuple[str, Var]] = field(default_factory=list)
 
@@ -150,7 +151,7 @@ def _cond(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
         def run(*operands: Any) -> Any:
             inner = _inner(region, outer, operands, region.written)
             play(region, inner)
-            return _fresh(region.outputs, inner, region)
+            return _fresh(region.outputs, inner)
 
         return run
 
@@ -174,7 +175,7 @@ def _while(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
         for w, v in zip(written, values[1 + len(params) :], strict=False):
             inner[region.captured[w]] = v.clone()
         play(region, inner)
-        return _fresh(region.outputs, inner, region)
+        return _fresh(region.outputs, inner)
 
     start = tuple(_dense(env[v]) for v in carried)
     invariant = tuple(env[captured[v]] for v in outer)
@@ -187,25 +188,14 @@ def _inner(region: Region, outer: Sequence[Var], values: Sequence[Any], copied: 
     return {region.captured[v]: (x.clone() if v in copied else x) for v, x in given.items() if v in region.captured}
 
 
-def _fresh(outputs: Sequence[Var], env: Mapping[Var, Any], region: Region) -> tuple[Any, ...]:
+def _fresh(outputs: Sequence[Var], env: Mapping[Var, Any]) -> tuple[Any, ...]:
     """Results as tensors that share memory with no operand and no other result."""
-    seen: set[Var] = set()
-    results = []
-    for v in outputs:
-        own = v.root is v and region.inside(v) and v.step is not None and v not in seen
-        results.append(env[v] if own and _is_dense(env[v]) else _dense(env[v]))
-        seen.add(v)
-    return tuple(results)
+    return tuple(_dense(env[v]) for v in outputs)
 
 
 def _dense(x: Any) -> Any:
     """A copy in the order of its shape."""
     return torch.ops.aten.clone.default(x, memory_format=torch.contiguous_format)
-
-
-def _is_dense(x: Any) -> bool:
-    """Whether x certainly is in the order of its shape; no question is asked of sizes that vary."""
-    return all(isinstance(n, int) for n in x.shape) and bool(x.is_contiguous())
 
 
 def _real(tree: Any, env: Mapping[Var, Any]) -> Any:

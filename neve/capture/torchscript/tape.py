@@ -7,7 +7,8 @@ as they are). A region names the outer tensors that it uses (`captured`) and tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -338,6 +339,15 @@ class Recorder:
     def open(self) -> Region:
         self.region = Region(self.region)
         return self.region
+
+    @contextmanager
+    def at_top(self) -> Iterator[None]:
+        """Record into the method's own region, before what is open now."""
+        inner, self.region = self.region, self.top
+        try:
+            yield
+        finally:
+            self.region = inner
 
     def close(self) -> None:
         assert self.region.parent is not None
