@@ -1,26 +1,32 @@
-"""Memory: offsets in one arena from lifetimes, static sizes exactly, symbolic ones by slots that fit for every size."""
+"""Memory: offsets in one arena from lifetimes, static sizes exactly, symbolic ones by slots that fit for every size.
+
+A result takes over the memory of an operand that is not needed afterwards where the step reads each of its elements
+just before it writes the one at the same address: a residual addition in an epilogue, a loop over elements.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neve.ir.index import Index
-from neve.ir.loops import Tensor
+from neve.ir.index import Index, Var
+from neve.ir.loops import Expr, Tensor
 from neve.plan.buffers import Buffer
-from neve.plan.group import step_reads, step_writes
+from neve.plan.group import Nest, step_reads, step_writes
+from neve.plan.stages import Compute, loads
 
 LINE = 64
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A buffer and the first and last step that touch it."""
+    """A buffer, the first and last step that touch it, and the buffers that take over its memory in that time."""
 
     buffer: Buffer
     first: int
     last: int
+    heirs: tuple[Buffer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,74 @@ def rounded(n: Index) -> Index:
 def lifetimes(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer]) -> list[Interval]:
     """The arena buffers that steps touch, by position in the order of execution."""
     spans: dict[Buffer, tuple[int, int]] = {}
-    _walk(steps, buffers, spans, 0)
-    return [Interval(b, first, last) for b, (first, last) in spans.items()]
+    places: dict[int, Any] = {}
+    _walk(steps, buffers, spans, places, 0)
+    chains: dict[Buffer, list[Buffer]] = {}
+    for b, (first, _) in spans.items():
+        owner = _inherits(places[first], buffers, spans, b, first) if first in places else None
+        if owner is not None:
+            chains.setdefault(owner, []).append(b)
+    heirs = {b for found in chains.values() for b in found}
+    found = []
+    for b, (first, _) in spans.items():
+        if b not in heirs:
+            chain = [b]
+            for x in chain:
+                chain += chains.get(x, ())
+            found.append(Interval(b, first, max(spans[x][1] for x in chain), tuple(chain[1:])))
+    return found
 
 
-def _walk(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer], spans: dict[Buffer, tuple[int, int]], at: int) -> int:
+def _inherits(
+    step: Any, buffers: Mapping[Tensor, Buffer], spans: Mapping[Buffer, tuple[int, int]], made: Buffer, at: int
+) -> Buffer | None:
+    """The buffer whose memory `made`, first written by this step, may take over; None if there is none."""
+    found = _elementwise(step)
+    if found is None:
+        return None
+    out, vars, index, expr = found
+    if buffers[out] is not made:
+        return None
+    first = {v: Index.of(0) for v in vars if v.extent.const == 1}
+
+    def address(b: Buffer, index: Sequence[Index]) -> Index:
+        return b.address([i.subs(first) for i in index])
+
+    target, taken = address(made, index), set()
+    fits: dict[Buffer, bool] = {}
+    for x in loads(expr):
+        b = buffers.get(x.tensor)
+        if b is not None:
+            fits[b.root] = fits.get(b.root, True) and b is b.root and address(b, x.index) == target
+    if hasattr(step, "bound"):
+        taken = {p.buffer.root for p in step.bound.pointers if hasattr(p, "buffer")}
+        taken |= {buffers[t].root for t in step.stage.inputs if t in buffers}
+    for b, fit in fits.items():
+        same = b.place == "arena" and b.dtype is made.dtype and b.bytes == made.bytes
+        if fit and same and b not in taken and b is not made and spans[b][0] < at == spans[b][1]:
+            return b
+    return None
+
+
+def _elementwise(step: Any) -> tuple[Tensor, tuple[Var, ...], tuple[Index, ...], Expr] | None:
+    """(out, vars, index, expr) of a step that does out[index] = expr, once for each element."""
+    if isinstance(step, Nest):
+        stage = step.members[0].stage
+        if len(step.members) == 1 and isinstance(stage, Compute) and stage.out not in step.local:
+            return stage.out, stage.vars, tuple(map(Index.of, stage.vars)), stage.expr
+    elif hasattr(step, "bound") and step.stage.epilogue is not None:
+        e = step.stage.epilogue
+        return e.out, e.vars, e.index, e.expr
+    return None
+
+
+def _walk(
+    steps: Iterable[Any],
+    buffers: Mapping[Tensor, Buffer],
+    spans: dict[Buffer, tuple[int, int]],
+    places: dict[int, Any],
+    at: int,
+) -> int:
     for s in steps:
         start = at
         blocks = [getattr(s, n) for n in ("then", "orelse", "cond", "body") if hasattr(s, n)]
@@ -52,7 +121,7 @@ def _walk(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer], spans: dict[Bu
                 if hasattr(s, name) and name == "pred":
                     _touch(buffers.get(s.pred), spans, at)
             for b in blocks:
-                at = _walk(b, buffers, spans, at + 1)
+                at = _walk(b, buffers, spans, places, at + 1)
             if hasattr(s, "test"):
                 _touch(buffers.get(s.test), spans, at)
                 # what the loop finds on entry it must find in every round
@@ -61,6 +130,7 @@ def _walk(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer], spans: dict[Bu
                         spans[b] = first, at
             at += 1
             continue
+        places[at] = s
         for t in step_reads(s) | step_writes(s):
             _touch(buffers.get(t), spans, at)
         at += 1
@@ -91,7 +161,7 @@ def assign(intervals: list[Interval]) -> Arena:
                     break
                 at = max(at, end)
         placed.append((i, at, at + size))
-        offsets[i.buffer] = Index.of(at)
+        offsets |= dict.fromkeys((i.buffer, *i.heirs), Index.of(at))
     total = Index.of(max((end for *_, end in placed), default=0))
     slots: list[tuple[Index, Index, int]] = []
     for i in sorted((i for i in intervals if i.buffer.bytes.const is None), key=lambda i: i.first):
@@ -99,9 +169,9 @@ def assign(intervals: list[Interval]) -> Arena:
         fit = next((k for k, (_, room, busy) in enumerate(slots) if busy < i.first and (room - need).nonnegative), None)
         if fit is None:
             slots.append((total, need, i.last))
-            offsets[i.buffer] = total
+            offsets |= dict.fromkeys((i.buffer, *i.heirs), total)
             total = total + need
         else:
-            offsets[i.buffer] = slots[fit][0]
+            offsets |= dict.fromkeys((i.buffer, *i.heirs), slots[fit][0])
             slots[fit] = (slots[fit][0], slots[fit][1], i.last)
     return Arena(offsets, total)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neve.build.target import native
 from neve.emit.program import emit
-from neve.ir.index import Index
+from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Load, Tensor
 from neve.ir.types import DType, TensorType, symbol
 from neve.passes.pipeline import optimize
@@ -162,8 +162,11 @@ class Steps:
         return self.draw(st.lists(st.sampled_from(visible), max_size=3)) if visible else []
 
     def nest(self, out: Tensor, reads: Sequence[Tensor]) -> Nest:
-        loads = tuple(Load(t, (Index.of(0),)) for t in reads if t is not out)
-        return Nest((), [Member(Compute(out, (), Call("any", loads, DType.uint8)), ())])
+        """Element by element of tensors as large as out (which may take over their memory), the first of others."""
+        i = Var("i", Index.of(out.shape[0]))
+        at = {t: Index.of(i) if t.shape == out.shape and self.draw(st.booleans()) else Index.of(0) for t in reads}
+        loads = tuple(Load(t, (k,)) for t, k in at.items() if t is not out)
+        return Nest((), [Member(Compute(out, (i,), Call("any", loads, DType.uint8)), ())])
 
     def block(self, around: Sequence[Tensor], depth: int, last: Sequence[Tensor] = ()) -> list[Step]:
         """Steps; those at the end write the tensors `last`."""

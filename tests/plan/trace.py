@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from neve.ir.index import Index
-from neve.ir.loops import Tensor
+from neve.ir.loops import Load, Tensor
 from neve.plan.bind import Pointer
 from neve.plan.buffers import Buffer
 from neve.plan.group import Nest
 from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
+from neve.plan.stages import Compute
 from tests.plan.programs import Plan
 
 LINE = 64
@@ -116,6 +117,18 @@ def tensors_in(x: Any) -> set[Tensor]:
     return set()
 
 
+def loads_in(x: Any) -> list[Load]:
+    """Every load in an expression, those in indexes included."""
+    found = [x] if isinstance(x, Load) else []
+    if isinstance(x, Index):
+        return [y for a in x.atoms() for y in loads_in(a)]
+    if isinstance(x, tuple):
+        return [y for part in x for y in loads_in(part)]
+    if is_dataclass(x) and not isinstance(x, Tensor):
+        found += [y for f in fields(x) for y in loads_in(getattr(x, f.name))]
+    return found
+
+
 @dataclass(eq=False)
 class Memory:
     """The arena and what lies outside it, byte by byte: the number of the tensor's root buffer, or -1."""
@@ -172,19 +185,47 @@ class Memory:
 
     def run(self, e: Event) -> None:
         """Checks what e reads, then marks what it writes."""
-        read: dict[int, list[np.ndarray]] = {}
+        read: dict[int, list[tuple[Tensor | None, np.ndarray]]] = {}
         for t in e.reads:
             places, root = self.bytes(t), self.root(t)
             room = self.room(root)
             assert (room[places] == self.number(root)).all(), f"{t} is overwritten or not written where it is read"
-            read.setdefault(id(room), []).append(places)
+            read.setdefault(id(room), []).append((t, places))
         for t in e.writes:
             places, root = self.bytes(t), self.root(t)
             room = self.room(root)
-            for others in read.get(id(room), ()):
-                assert not np.isin(places, others).any(), f"{t} is written over what the same step reads"
+            for source, others in read.get(id(room), ()):
+                if np.isin(places, others).any():
+                    assert source is not None and self.in_place(e.step, source, t), (
+                        f"{t} is written over what the same step reads"
+                    )
             room[places] = self.number(root)
-            read.setdefault(id(room), []).append(places)  # nor two results over one another
+            read.setdefault(id(room), []).append((None, places))  # nor two results over one another
+
+    def in_place(self, s: Step, source: Tensor, t: Tensor) -> bool:
+        """Whether s reads of source's memory, for each element of t that it writes, that element's address alone."""
+        if isinstance(s, Kernel) and s.stage.epilogue is not None:
+            operands = [p.buffer for p in s.bound.pointers if isinstance(p, Pointer)]
+            if any(b.root is self.root(source) for b in operands):
+                return False
+            vars, index, expr = s.stage.epilogue.vars, s.stage.epilogue.index, s.stage.epilogue.expr
+        elif isinstance(s, Nest) and len(s.members) == 1 and isinstance(s.members[0].stage, Compute):
+            stage = s.members[0].stage
+            vars, index, expr = stage.vars, tuple(map(Index.of, stage.vars)), stage.expr
+        else:
+            return False
+        grid = np.ix_(*(np.arange(self.value(v.extent)) for v in vars))
+        env = {**self.sizes, **{v.name: g for v, g in zip(vars, grid, strict=True)}}
+
+        def places(x: Tensor, at: Sequence[Index]) -> np.ndarray:
+            buffer = self.schedule.buffers[x]
+            start = self.value(self.offsets[buffer.root])
+            address = np.asarray(buffer.address(at).value(env)) * x.dtype.size + start
+            return np.broadcast_to(address, [g.size for g in grid])
+
+        loads = [x for x in loads_in(expr) if x.tensor in self.schedule.buffers]
+        same = [x for x in loads if self.root(x.tensor) is self.root(source)]
+        return bool(same) and all(np.array_equal(places(x.tensor, x.index), places(t, index)) for x in same)
 
 
 def memories(p: Plan) -> Iterator[Memory]:
