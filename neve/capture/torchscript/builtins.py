@@ -312,7 +312,24 @@ def _check(m: Machine, condition: Any, *_: Any) -> None:
     raise Refusal(f"an assertion of {describe(condition)} is not supported", needs_of(condition))
 
 
+def _range_length(m: Machine, start: Any, stop: Any, step: Any) -> Any:
+    """How many turns range(start, stop, step) has."""
+    if type(step) is not int:
+        raise Refusal("the step of a range depends on the inputs", needs_of(step))
+    if step == 0:
+        raise Raised("range() arg 3 must not be zero")
+    low, high = (start, stop) if step > 0 else (stop, start)
+    way = binary(m.tape, "add", binary(m.tape, "sub", high, low), abs(step) - 1)
+    return binary(m.tape, "max", binary(m.tape, "floordiv", way, abs(step)), 0)
+
+
+def _derive_index(m: Machine, turn: Any, start: Any, step: Any) -> Any:
+    return binary(m.tape, "add", start, binary(m.tape, "mul", turn, step))
+
+
 TORCH: dict[str, Callable[..., Any]] = {
+    "__range_length": _range_length,
+    "__derive_index": _derive_index,
     "__is__": _is,
     "__isnot__": lambda m, a, b: not _is(m, a, b),
     "eq": _equal_values,

@@ -367,7 +367,7 @@ class Loop:
             count = len(self.carried), len(ends)
             for key, x, y in pairs:
                 self._compare(x, y, (*place, key), f"{what}[{key}]", ends)
-            if isinstance(new, list):
+            if isinstance(new, (list, dict)):
                 self._replaced(new, what, count == (len(self.carried), len(ends)))
             return
         if isinstance(old, Uninitialized) and mergeable(new):
@@ -386,12 +386,12 @@ class Loop:
                 needs_of(self.start),
             )
 
-    def _replaced(self, new: list[Any], what: str, unchanged: bool) -> None:
-        """Refusal if a list that takes the place of another may be written where the other one is."""
+    def _replaced(self, new: Any, what: str, unchanged: bool) -> None:
+        """Refusal if a list or dict that takes the place of another may be written where the other one is."""
         if unchanged or id(new) in self.known or id(new) in self.lists:
             raise Refusal(
-                f"{what} becomes another list in a loop whose number of turns the inputs decide: write into the list, "
-                "or copy what is assigned (x = y.copy())",
+                f"{what} becomes another {type(new).__name__} in a loop whose number of turns the inputs decide: write "
+                "into the old one, or copy what is assigned (x = y.copy())",
                 needs_of(self.start),
             )
         self.lists[id(new)] = new
@@ -493,7 +493,7 @@ def _var(value: Any) -> Var:
 
 
 def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
-    """(key, old, new) of the parts of tuples and named tuples of one shape; None for anything else."""
+    """(key, old, new) of the parts of containers of one shape; None for anything else."""
     if isinstance(old, Named) and isinstance(new, Named) and old.cls != new.cls:
         return None
     if isinstance(old, Grown) and isinstance(new, Grown) and old.axis != new.axis:
@@ -506,6 +506,8 @@ def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
         return iter(list(zip(keys, x, y, strict=True)))
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return iter([(i, x, y) for i, (x, y) in enumerate(zip(old, new, strict=True))])
+    if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
+        return iter([(k, old[k], new[k]) for k in old])
     return None
 
 
@@ -524,6 +526,10 @@ def with_parts(heap: Heap, value: Any, parts: Mapping[Place, Any]) -> Any:
         inner.setdefault(path[0], {})[path[1:]] = new
     if not inner:
         return value
+    if isinstance(value, dict):
+        held = {k: with_parts(heap, v, inner[k]) if k in inner else v for k, v in value.items()}
+        heap.may_share(held, value)
+        return held
     made = list(value if isinstance(value, list) else pieces(value) or ())
     for key, replaced in inner.items():
         made[key] = with_parts(heap, made[key], replaced)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from neve.capture.torchscript.tape import ATEN, Recorder
-from neve.capture.torchscript.values import Dim, Num, Raised, Refusal, needs_of
+from neve.capture.torchscript.values import Dim, Num, Raised, Refusal, Var, needs_of
 
 Number = Any
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -25,29 +25,59 @@ def kind_of(value: Any) -> type:
 
 
 def _divide(a: Any, b: Any) -> Any:
-    if b == 0:
-        raise Raised("float division by zero")
+    if isinstance(b, (int, float)) and b == 0:
+        return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1, b)
     return a / b
 
 
 def _floordiv(a: Any, b: Any) -> Any:
+    """On floats torch rounds the quotient down, which is not what Python does."""
+    if isinstance(a, float) or isinstance(b, float):
+        quotient = _divide(float(a), float(b))
+        return math.floor(quotient) if math.isfinite(quotient) else quotient
     if b == 0:
         raise Raised("integer division or modulo by zero")
     return a // b
 
 
 def _remainder(a: Any, b: Any) -> Any:
+    if isinstance(a, float) or isinstance(b, float):
+        return _fmod(b + _fmod(a, b), b)
     if b == 0:
         raise Raised("integer division or modulo by zero")
     return a % b
 
 
+def _fmod(a: Any, b: Any) -> Any:
+    return math.nan if b == 0 or math.isinf(a) or a != a else math.fmod(a, b)
+
+
 def _power(a: Any, b: Any) -> Any:
     """TorchScript's int ** int is a float."""
+    if a == 0 and b < 0:
+        raise Raised("0.0 cannot be raised to a negative power")
     try:
         return math.pow(a, b)
-    except (OverflowError, ValueError, ZeroDivisionError) as error:
-        raise Refusal(f"{a} ** {b}: {error}") from error
+    except (OverflowError, ValueError):
+        return torch.pow(torch.tensor(a, dtype=torch.float64), b).item()
+
+
+def _shift(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def shift(a: Any, b: Any) -> Any:
+        if isinstance(b, int) and not 0 <= b < 64:
+            raise Refusal(f"a shift by {b} bits is not defined")
+        return function(a, b)
+
+    return shift
+
+
+def _smaller(a: Any, b: Any) -> Any:
+    """In this order: as torch has it where one is no number."""
+    return min(b, a)
+
+
+def _larger(a: Any, b: Any) -> Any:
+    return max(b, a)
 
 
 def _same_kind(*kinds: type) -> type:
@@ -64,22 +94,25 @@ BINARY: dict[str, tuple[Callable[[Any, Any], Any], Callable[..., type], Any]] = 
     "sub": (operator.sub, _same_kind, ATEN.sub.Tensor),
     "mul": (operator.mul, _same_kind, ATEN.mul.Tensor),
     "div": (_divide, _always(float), ATEN.div.Tensor),
-    "floordiv": (_floordiv, _same_kind, ATEN.floor_divide.default),
-    "remainder": (_remainder, _same_kind, ATEN.remainder.Tensor),
-    "pow": (_power, _always(float), ATEN.pow.Tensor_Tensor),
+    "floordiv": (_floordiv, _same_kind, None),
+    "remainder": (_remainder, _same_kind, None),
+    "pow": (_power, _always(float), None),
+    "fmod": (_fmod, _always(float), ATEN.fmod.Tensor),
+    "atan2": (math.atan2, _always(float), ATEN.atan2.default),
+    "copysign": (math.copysign, _always(float), ATEN.copysign.Tensor),
     "lt": (operator.lt, _always(bool), ATEN.lt.Tensor),
     "le": (operator.le, _always(bool), ATEN.le.Tensor),
     "gt": (operator.gt, _always(bool), ATEN.gt.Tensor),
     "ge": (operator.ge, _always(bool), ATEN.ge.Tensor),
     "eq": (operator.eq, _always(bool), ATEN.eq.Tensor),
     "ne": (operator.ne, _always(bool), ATEN.ne.Tensor),
-    "min": (min, _same_kind, ATEN.minimum.default),
-    "max": (max, _same_kind, ATEN.maximum.default),
+    "min": (_smaller, _same_kind, None),
+    "max": (_larger, _same_kind, None),
     "__and__": (operator.and_, lambda a, b: a, ATEN.bitwise_and.Tensor),
     "__or__": (operator.or_, lambda a, b: a, ATEN.bitwise_or.Tensor),
     "__xor__": (operator.xor, lambda a, b: a, ATEN.bitwise_xor.Tensor),
-    "__lshift__": (operator.lshift, _always(int), ATEN.bitwise_left_shift.Tensor),
-    "__rshift__": (operator.rshift, _always(int), ATEN.bitwise_right_shift.Tensor),
+    "__lshift__": (_shift(operator.lshift), _always(int), None),
+    "__rshift__": (_shift(operator.rshift), _always(int), None),
 }
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 UNARY: dict[str, tuple[Callable[[Any], Any], Callable[..., type], Any]] = {
@@ -87,16 +120,56 @@ UNARY: dict[str, tuple[Callable[[Any], Any], Callable[..., type], Any]] = {
     "abs": (abs, _same_kind, ATEN.abs.default),
     "floor": (math.floor, _always(int), ATEN.floor.default),
     "ceil": (math.ceil, _always(int), ATEN.ceil.default),
-    "round": (lambda a: round(a) if isinstance(a, int) else float(round(a)), _same_kind, ATEN.round.default),
-    "sqrt": (math.sqrt, _always(float), ATEN.sqrt.default),
-    "exp": (math.exp, _always(float), ATEN.exp.default),
-    "log": (math.log, _always(float), ATEN.log.default),
-    "sin": (math.sin, _always(float), ATEN.sin.default),
-    "cos": (math.cos, _always(float), ATEN.cos.default),
-    "tanh": (math.tanh, _always(float), ATEN.tanh.default),
+    "round": (round, _always(float), ATEN.round.default),
+    "fabs": (math.fabs, _always(float), ATEN.abs.default),
+    "degrees": (math.degrees, _always(float), ATEN.rad2deg.default),
+    "radians": (math.radians, _always(float), ATEN.deg2rad.default),
+    "isnan": (math.isnan, _always(bool), ATEN.isnan.default),
+    "isinf": (math.isinf, _always(bool), ATEN.isinf.default),
+    "isfinite": (math.isfinite, _always(bool), ATEN.isfinite.default),
     "__not__": (lambda a: not a, _always(bool), ATEN.logical_not.default),
 }
-NO_RUN_TIME_DIVISION = frozenset({"floordiv", "remainder", "div"})
+UNARY |= {
+    name: (getattr(math, name), _always(float), getattr(ATEN, name).default)
+    for name in (
+        "sqrt", "exp", "expm1", "log", "log1p", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+        "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "lgamma",
+    )
+}  # fmt: skip
+OF_FLOATS = frozenset({"div", "pow", "fmod", "atan2", "copysign"})
+
+
+def _run_time(tape: Recorder, name: str, a: Var, b: Var) -> Var:
+    """The operations of BINARY that are no single op: raising, and where one is no number, as torch does."""
+    whole = not a.meta.dtype.is_floating_point
+    if name in ("min", "max"):
+        first: Var = tape.call(ATEN.lt.Tensor if name == "min" else ATEN.gt.Tensor, a, b)
+        return tape.call(ATEN.where.self, first, a, b)  # type: ignore[no-any-return]
+    if name in ("__lshift__", "__rshift__"):
+        left = name == "__lshift__"
+        wrong = tape.call(ATEN.logical_or.default, tape.call(ATEN.lt.Scalar, b, 0), tape.call(ATEN.ge.Scalar, b, 64))
+        op = ATEN.bitwise_left_shift.Tensor if left else ATEN.bitwise_right_shift.Tensor
+        return tape.call(op, a, _checked(tape, b, wrong, "a shift by less than 0 or more than 63 bits"))  # type: ignore[no-any-return]
+    if name == "pow":
+        wrong = tape.call(ATEN.logical_and.default, tape.call(ATEN.eq.Scalar, a, 0), tape.call(ATEN.lt.Scalar, b, 0))
+        b = _checked(tape, b, wrong, "0.0 cannot be raised to a negative power")
+        return tape.call(ATEN.pow.Tensor_Tensor, a, b)  # type: ignore[no-any-return]
+    if whole:
+        b = _checked(tape, b, tape.call(ATEN.eq.Scalar, b, 0), "division by zero")
+        return tape.call(ATEN.floor_divide.default if name == "floordiv" else ATEN.remainder.Tensor, a, b)  # type: ignore[no-any-return]
+    if name == "floordiv":
+        return tape.call(ATEN.floor.default, tape.call(ATEN.div.Tensor, a, b))  # type: ignore[no-any-return]
+    rest = tape.call(ATEN.add.Tensor, b, tape.call(ATEN.fmod.Tensor, a, b))
+    return tape.call(ATEN.fmod.Tensor, rest, b)  # type: ignore[no-any-return]
+
+
+def _checked(tape: Recorder, value: Var, wrong: Var, message: str) -> Var:
+    """value; the call fails with a message where it is wrong."""
+    if tape.known_bool(wrong) is False:
+        return value
+    tape.fail(wrong, message)
+    one = tape.cast(tape.number(1, int), value.meta.dtype)
+    return tape.call(ATEN.where.self, wrong, one, value)  # type: ignore[no-any-return]
 
 
 def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:
@@ -105,17 +178,18 @@ def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:
     kinds = kind_of(a), kind_of(b)
     kind = result(*kinds)
     if isinstance(a, Num) or isinstance(b, Num):
-        common = float if float in kinds or name in ("div", "pow") else bool if kinds == (bool, bool) else int
+        common = float if float in kinds or name in OF_FLOATS else bool if kinds == (bool, bool) else int
         if common is bool and kind is not bool:
             common = int
         left, right = tape.number(a, common), tape.number(b, common)
-        if name in NO_RUN_TIME_DIVISION:
-            zero = tape.call(ATEN.eq.Scalar, right, 0)
-            if not (isinstance(b, (int, float)) and b != 0):
-                tape.fail(zero, "division by zero")
-                right = tape.call(ATEN.where.self, zero, tape.number(1, common), right)
+        if op is None:
+            return Num(kind, _run_time(tape, name, left, right))
         return Num(kind, tape.call(op, left, right))
     if isinstance(a, Dim) or isinstance(b, Dim):
+        if name in OF_FLOATS - {"div"} or (float in kinds and name in ("floordiv", "remainder")):
+            return binary(
+                tape, name, *(Num(v.kind, tape.number(v, v.kind)) if isinstance(v, Dim) else v for v in (a, b))
+            )
         if name in COMPARISONS and needs_of(a, b) and not _same_size(a, b):
             # an argument may have any value in the next call
             return Num(bool, tape.call(op, tape.number(a, _same_kind(*kinds)), tape.number(b, _same_kind(*kinds))))
@@ -135,21 +209,28 @@ def unary(tape: Recorder, name: str, a: Number) -> Number:
     if isinstance(a, Num):
         if name == "__not__" and a.kind is not bool:
             a = convert(tape, a, bool)
-        out = tape.call(op, tape.number(a, float) if kind is float and a.kind is not float else a.var)
+        of_float = kind is float or name.startswith("is")
+        var = tape.number(a, float) if of_float else a.var
+        if kind is int and a.kind is float:
+            infinite = tape.call(ATEN.logical_not.default, tape.call(ATEN.isfinite.default, var))
+            var = _checked(tape, var, infinite, "cannot convert an infinite float to an integer")
+        out = tape.call(op, var)
         return Num(kind, tape.cast(out, torch.int64) if kind is int else out)
     if isinstance(a, Dim):
         return _on_sizes(tape, function, kind, a)
     try:
         return checked(kind(function(a)))
     except (ValueError, OverflowError) as error:
-        raise Raised(f"math domain error: {error}") from error
+        if kind is int:
+            raise Raised(f"cannot convert {a} to an integer") from error
+        return op(torch.tensor(a, dtype=torch.float64)).item()
 
 
 def _on_sizes(tape: Recorder, function: Callable[..., Any], kind: type, *args: Any) -> Any:
-    if kind is float or function in (min, max):
-        if function is min:
+    if kind is float or function in (_smaller, _larger):
+        if function is _smaller:
             function = torch.sym_min
-        elif function is max:
+        elif function is _larger:
             function = torch.sym_max
     out = tape.call(function, *(a.var if isinstance(a, Dim) else a for a in args))
     return out if not hasattr(out, "meta") else Dim(kind, out)

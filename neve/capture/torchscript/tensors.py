@@ -63,7 +63,11 @@ def item(m: Machine, x: Var, kind: type) -> Any:
     if kind is bool and x.meta.dtype is not torch.bool:
         return Num(bool, m.tape.call(ATEN.ne.Scalar, scalar, 0))
     if kind is int and x.meta.dtype.is_floating_point:
-        scalar = m.tape.call(ATEN.trunc.default, scalar)
+        fits = m.tape.call(ATEN.lt.Scalar, m.tape.call(ATEN.abs.default, scalar), 2.0**63)
+        wrong = m.tape.call(ATEN.logical_not.default, fits)
+        m.tape.fail(wrong, "a tensor's value does not fit into an int")
+        zero = m.tape.call(ATEN.zeros_like.default, scalar)
+        scalar = m.tape.call(ATEN.trunc.default, m.tape.call(ATEN.where.self, wrong, zero, scalar))
     # a copy: the number must not change when the tensor is written
     return Num(kind, m.tape.call(ATEN._to_copy.default, scalar, dtype=KINDS[kind]))
 
@@ -231,7 +235,19 @@ def _type_as(m: Machine, x: Var, other: Var) -> Any:
     return _to(m, x, other)
 
 
+def _equal(m: Machine, x: Var, y: Var) -> Any:
+    """torch.equal, on tensors whose shapes are known."""
+    if not all(isinstance(n, int) for n in (*x.meta.shape, *y.meta.shape)):
+        raise Refusal("equal of tensors whose sizes vary")
+    if x.meta.shape != y.meta.shape:
+        return False
+    return item(m, m.torch("all", [m.torch("eq", [x, y], {})], {}), bool)
+
+
 SPECIAL: dict[str, Callable[..., Any]] = {
+    "equal": _equal,
+    "__lshift__": lambda m, x, n: m.torch("bitwise_left_shift", [x, n], {}),
+    "__rshift__": lambda m, x, n: m.torch("bitwise_right_shift", [x, n], {}),
     "size": size,
     "len": _len,
     "dim": lambda m, x: x.meta.dim(),

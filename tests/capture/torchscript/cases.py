@@ -5,6 +5,7 @@ The body is that of a class with `forward`; init makes its attributes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from textwrap import dedent, indent
 from typing import Any
@@ -33,6 +34,8 @@ class Case:
         return "\n".join([*lines, indent(dedent(self.init), " " * 8), indent(dedent(self.body), " " * 4)]) + "\n"
 
 
+NUMBERS = [(1.0, 0.1, -7, 2), (-3.5, 2.0, 7, -2), (3.5, -2.0, 0, 3), (1.0, 0.0, 5, 7), (0.0, 0.0, -1, 1)]
+NUMBERS += [(math.nan, 1.0, 1, 1), (1.0, math.nan, 2, 2), (2.0, math.inf, 3, 3), (-2.0, math.inf, 9, 4)]
 PATHS = "same as another one on some paths only"
 H = "self.h = torch.zeros(3)"
 CASES = [
@@ -293,6 +296,54 @@ CASES = [
         """,
         [(X,)],
         refused="a place in memory twice",
+    ),
+    Case(
+        "floats as in C: no division by zero, the quotient is rounded, the first of two that are not in order",
+        """
+        def forward(self, a: float, b: float, n: int, k: int):
+            return a // b, a % b, a / b, n / 2, min(a, b), max(a, b), min(n, a), a * n, float(n) // b, math.fmod(a, b)
+        """,
+        NUMBERS,
+    ),
+    Case(
+        "ints",
+        """
+        def forward(self, a: float, b: float, n: int, k: int):
+            return n // k, n % k, -n // 3, n % -3, round(n), round(a * 0.5), n << (k & 3), n >> 1, n ^ k, float(n) ** 2
+        """,
+        NUMBERS,
+    ),
+    Case(
+        "numbers that raise",
+        """
+        def forward(self, a: float, b: float, n: int, k: int):
+            return (n - 5) // (k - 7), math.floor(b), a ** n, n ** k
+        """,
+        NUMBERS,
+    ),
+    Case(
+        "numbers that raise, before they are used",
+        """
+        def forward(self, x: Tensor, n: int):
+            total = 0
+            for i in range(-2, n, 2):
+                if i != 4:
+                    total += 12 // (i - 4)
+                total += int(x.sum() / (i - 6)) + i
+            return total, torch.equal(x, x.abs()), torch.equal(x, x[:2])
+        """,
+        [(X, 3), (-X, 6), (X, -4), (X, 7), (X, 9)],
+    ),
+    Case(
+        "a dict made anew in a loop",
+        """
+        def forward(self, x: Tensor, n: int):
+            d = {'a': x, 'b': x * 2}
+            while bool(d['a'].sum() < n):
+                d = {'a': d['a'] + 1, 'b': d['a'] * 2}
+            return d
+        """,
+        [(X, 3), (X, 30), (X, -4)],
     ),
     Case(
         "an early return in a branch hands out dicts",

@@ -109,6 +109,8 @@ def _compared(model: Any, data: bytes, inputs: list[tuple[Any, ...]]) -> Outcome
         try:
             want: Any = reference(*given)
         except Exception as error:
+            if "but got None" in str(error):
+                return Outcome("invalid", "torch.jit loses a value on the way out of a loop")
             want = error
         try:
             got: Any = called(method, own, state)
@@ -204,9 +206,8 @@ def brief(value: Any) -> str:
 
 def kind_of_reason(reason: str) -> str:
     """A reason without what differs from program to program."""
-    reason = re.sub(r"\s*\(code/\S+\)", "", reason)
-    reason = re.sub(r"\b[a-z]{1,2}\d+\b|'[^']*'|\d+", "…", reason)
-    return reason[:150]
+    reason = re.sub(r"\s*\((code/|<fuzz|in part, <fuzz).*", "", reason, flags=re.DOTALL)
+    return re.sub(r"\b[a-z]{1,2}\d+\b|'[^']*'|[\d.]*\d", "…", reason)[:150]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -238,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{given.programs} programs from seed {given.seed}: " + ", ".join(f"{n} {k}" for k, n in kinds.most_common()))
     for reason, n in reasons.most_common():
         print(f"  refused {n:4d}  (seed {example[reason]}) {reason}")
-    return 1 if kinds["wrong"] or kinds["invalid"] else 0
+    return 1 if kinds["wrong"] else 0
 
 
 if __name__ == "__main__":

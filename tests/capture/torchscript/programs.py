@@ -60,7 +60,8 @@ EXPRESSIONS: dict[str, list[str]] = {
         "({i} >> {n3})", "int({v}.sum().item())", "{D}['a']", "{D}['z']", "{P}[1]", "({i} if {b} else {i})",
         "{v}.size(0)", "{m}.shape[0]", "int(({i} % 4) ** 2)", "int(round({i}))", "math.floor({f})", "math.ceil({f})",
         "int({k}.sum())", "len({T})", "sum({L})", "max({L})", "int(torch.tensor({i}))", "({i} // (abs({i}) + 1))",
-        "({i} % (abs({i} % 9) + 2))", "int(round({f}))", "int({i} > {i})", "{v}.numel()", "int({s}.floor())",
+        "({i} % (abs({i} % 9) + 2))", "({i} // {i})", "({i} << ({i} & 3))", "int(round({f}))", "int({i} > {i})",
+        "{v}.numel()", "int({s}.floor())",
         "(1 if {Q} is None else 2)", "(int({f}) // 2)", "(({i} // {n1}) % 9)", "(({i} % {n1}) * 3)", "len({D})",
     ],
     "f": [
@@ -72,7 +73,9 @@ EXPRESSIONS: dict[str, list[str]] = {
         "({f} / {q1})",
         "float({i} // {n1})", "(math.floor({f}) * 0.5)", "({i} % {q1})", "float(({i} % 3) ** 2)",
         "(({f} % 4.0) ** 2)",
-        "math.fabs({f})", "(math.ceil({f}) + 0.5)", "min({i}, {f})", "({q} // ({f} + 100.0))",
+        "math.fabs({f})", "(math.ceil({f}) + 0.5)", "min({i}, {f})", "({q} // ({f} + 100.0))", "({f} // {f})",
+        "({f} % {f})", "({f} / {i})", "round({i})", "math.fmod({f}, {q1})",
+        "(abs({f}) ** {i})", "float({i} % (abs({i}) + 1))", "math.sqrt(abs({f}))",
     ],
     "b": [
         "({i} > {i})", "({i} == {i})", "({f} < {f})", "({i} <= {n})", "bool({s} > {q})", "bool({v}.sum() > {f})",
