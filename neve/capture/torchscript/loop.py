@@ -513,7 +513,7 @@ def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
 
 def value_at(value: Any, path: Place) -> Any:
     for key in path:
-        value = (value if isinstance(value, list) else pieces(value) or ())[key]
+        value = (value if isinstance(value, (list, dict)) else pieces(value) or ())[key]
     return value
 
 
