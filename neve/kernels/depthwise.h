@@ -14,6 +14,7 @@
      CONV_XN CONV_XH CONV_XW               E  input strides in elements (CONV_XC is 1)
      CONV_KH CONV_KW CONV_SH CONV_SW CONV_DH CONV_DW CONV_PT CONV_PL  L  kernel, stride, dilation, padding
      CONV_MR CONV_RW  L  output rows and columns a tile
+     CONV_KEEP        L  1: there are registers for the weights that an input row meets: they are loaded once a tile
      CONV_CB          L  channel vectors a chunk; threads share chunks x bands of CONV_MR rows
    All of them, KN, K_STORE and K_STORE_N are undefined at the end. No scratch. */
 
@@ -39,10 +40,26 @@ static inline __attribute__((always_inline)) vf KN(load)(const float *x, int64_t
     return vgather(x, vload_i(channel));
 }
 
+#if CONV_KEEP
+#define DW_WEIGHT(place, kh, kw) kept[place][kw]
+#else
+#define DW_WEIGHT(place, kh, kw) vload(w + ((kh) * CONV_KW + (kw)) * NEVE_VL)
+#endif
+
+/* The weights of a kernel row, for all the pixels of a tile. */
+static inline __attribute__((always_inline)) void KN(keep)(const float *w, vf *kept) {
+    (void)w, (void)kept;
+    if (CONV_KEEP) {
+#pragma GCC unroll 16
+        for (int kw = 0; kw < CONV_KW; kw++) kept[kw] = vload(w + kw * NEVE_VL);
+    }
+}
+
 static inline __attribute__((always_inline)) void KN(input_row)(const int64_t *s, const KN(place) * t, int64_t r, int64_t oc,
-                                                                const float *w, vf acc[CONV_MR][CONV_RW], const int rows,
-                                                                const int border, const int cnt) {
-    (void)s;
+                                                                const float *w, vf (*kept)[CONV_KW],
+                                                                vf acc[CONV_MR][CONV_RW], const int rows, const int border,
+                                                                const int cnt) {
+    (void)s, (void)w, (void)kept;
     const float *x = t->row[r];
     if (!x) return;
 #pragma GCC unroll 64
@@ -64,7 +81,7 @@ static inline __attribute__((always_inline)) void KN(input_row)(const int64_t *s
             for (int j = 0; j < CONV_RW; j++) {
                 const int kw = (c - j * CONV_SW) / CONV_DW;
                 if (c < j * CONV_SW || (c - j * CONV_SW) % CONV_DW || kw >= CONV_KW) continue;
-                acc[i][j] = vfma(v, vload(w + (kh * CONV_KW + kw) * NEVE_VL), acc[i][j]);
+                acc[i][j] = vfma(v, DW_WEIGHT(rows == 1 ? 0 : kh, kh, kw), acc[i][j]);
             }
         }
     }
@@ -79,25 +96,34 @@ static inline __attribute__((always_inline)) void KN(cell)(void *const *p, const
 #pragma GCC unroll 16
         for (int j = 0; j < CONV_RW; j++) acc[i][j] = vset(0.0f);
     if (rows == 1) {
-        for (int64_t r = 0; r < CONV_KH; r++) KN(input_row)(s, t, r * CONV_DH, oc, w, acc, rows, border, cnt);
+        for (int64_t r = 0; r < CONV_KH; r++) {
+            vf kept[1][CONV_KW];
+            KN(keep)(w + r * CONV_KW * NEVE_VL, kept[0]);
+            KN(input_row)(s, t, r * CONV_DH, oc, w, kept, acc, rows, border, cnt);
+        }
     } else {
-#pragma GCC unroll 16
-        for (int r = 0; r < DW_ROWS; r++) KN(input_row)(s, t, r, oc, w, acc, rows, border, cnt);
+        vf kept[CONV_KH][CONV_KW];
+#pragma GCC unroll 32
+        for (int r = 0; r < DW_ROWS; r++) {
+            if (r % CONV_DH == 0 && r / CONV_DH < CONV_KH) KN(keep)(w + r / CONV_DH * CONV_KW * NEVE_VL, kept[r / CONV_DH]);
+            KN(input_row)(s, t, r, oc, w, kept, acc, rows, border, cnt);
+        }
     }
+    const int64_t n = t->n, oh = t->oh, ow = t->ow, cols = border ? t->cols : CONV_RW;
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 16
         for (int j = 0; j < CONV_RW; j++) {
-            if (border && j >= t->cols) break;
-            if (cnt) K_STORE_N(acc[i][j], cnt, t->n, t->oh + i, t->ow + j, oc);
-            else K_STORE(acc[i][j], t->n, t->oh + i, t->ow + j, oc);
+            if (border && j >= cols) break;
+            if (cnt) K_STORE_N(acc[i][j], cnt, n, oh + i, ow + j, oc);
+            else K_STORE(acc[i][j], n, oh + i, ow + j, oc);
         }
 }
 
 /* A tile over the channel vectors begin..end; the last vector of all may be a part. */
 #define DW_TILE(name, rows, border)                                                                              \
-    static __attribute__((noinline, unused)) void KN(name)(void *const *p, const int64_t *s, const KN(place) * t, \
-                                                           int64_t begin, int64_t end) {                         \
+    static __attribute__((noinline, unused)) void KN(name)(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, \
+                                                           const KN(place) * t, int64_t begin, int64_t end) {    \
         const int64_t whole = end * NEVE_VL > CONV_OC ? end - 1 : end;                                           \
         for (int64_t v = begin; v < whole; v++) KN(cell)(p, s, t, v * NEVE_VL, rows, border, 0);                 \
         if (CONV_OC % NEVE_VL && whole < end)                                                                    \
@@ -157,7 +183,9 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
 #undef DW_VECTORS
 #undef DW_CHUNKS
 #undef DW_CALL
+#undef DW_WEIGHT
 #undef CONV_RW
+#undef CONV_KEEP
 #undef CONV_CB
 #undef KN
 #undef K_STORE

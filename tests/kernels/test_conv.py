@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neve.build.target import AARCH64, AVX2, AVX512, WASM32, X86_64, Target
+from neve.build.target import AARCH64, AVX2, AVX512, WASM32, X86_64, Target, native
+from neve.plan.templates import depthwise
 from neve.plan.templates.choice import Choice
 from neve.plan.templates.conv import candidates
 from tests.kernels.conv_problems import DEPTHWISE, DIRECT, PLANAR, SANITIZED, WINOGRAD
@@ -102,6 +103,37 @@ GROUPS = {
 def test_against_float64(group: str, compiler: str) -> None:
     """AVX2, the main target."""
     check(*GROUPS[group], compiler)
+
+
+def test_depthwise_tiles_give_the_same_bits() -> None:
+    """Heights that leave rows over, parts of vectors; with weights in registers and without; one to three threads."""
+    problems = (
+        Problem(20, 20, 11, 13, groups=20),
+        Problem(12, 12, 15, 14, stride=(2, 2), groups=12),
+        Problem(9, 9, 11, 7, kernel=(5, 5), padding=(2, 2, 2, 2), groups=9),
+        Problem(8, 8, 13, 12, dilation=(2, 3), padding=(2, 3, 2, 3), groups=8),
+    )
+    kept: set[int] = set()
+    for target in (AVX2, *((AVX512,) if native().isa == "avx512" else ())):
+        cases = []
+        for problem in problems:
+            spec = problem.spec()
+            fitting = sorted(depthwise.tiles(spec, target))
+            cases += [(problem, depthwise.with_tile(spec, target, *t)) for t in fitting[:: max(1, len(fitting) // 6)]]
+        kept |= {int(dict(c.macros)["CONV_KEEP"]) for _, c in cases}
+        names = [f"k{k}" for k in range(len(cases))]
+        text = "".join(source(n, p.spec(), c, accumulate=True) for n, (p, c) in zip(names, cases, strict=True))
+        kernels = load_all(HEAD + text, compilers()[0], tuple(f"{n}_run" for n in names), target.isa)
+        wanted: dict[Problem, np.ndarray] = {}
+        for name, (problem, choice) in zip(names, cases, strict=True):
+            x, weight = problem.arrays()
+            for threads in (1, 2, 3):
+                got = run(kernels[f"{name}_run"], problem, choice, x, weight, threads)
+                np.testing.assert_array_equal(got, wanted.setdefault(problem, got), err_msg=f"{problem} {choice.label}")
+        for problem, got in wanted.items():
+            want = reference(problem, *problem.arrays())
+            np.testing.assert_allclose(got, want, rtol=0, atol=BOUND * float(np.abs(want).max()), err_msg=f"{problem}")
+    assert kept == {0, 1}
 
 
 @pytest.mark.parametrize("compiler", compilers())
