@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from neve.capture.aten import aten
+from neve.capture.aten import TABLE, aten
 from neve.capture.context import Context, Refusal
+from neve.capture.recurrent_op import RECURRENT
 from neve.ir.graph import Value
 from neve.ops.pad import Cat
 from neve.ops.recurrent import Gru, Lstm, Recurrent, Rnn
@@ -32,6 +33,20 @@ def rnn_tanh(c: Context, x: Value, h0: Value, params: Sequence[Value], *flags: A
 @aten("rnn_relu.input")
 def rnn_relu(c: Context, x: Value, h0: Value, params: Sequence[Value], *flags: Any) -> tuple[Value, ...]:
     return _stack(c, x, (h0,), params, lambda reverse: Rnn(reverse, "relu"), *flags)
+
+
+def _any(
+    c: Context, x: Value, states: Sequence[Value], params: Sequence[Value], kind: str, biases: bool, layers: int,
+    bidirectional: bool, batch_first: bool,
+) -> tuple[Value, ...]:  # fmt: skip
+    """`neve.capture.recurrent_op`."""
+    flags = (biases, layers, 0.0, False, bidirectional, batch_first)
+    if kind == "lstm":
+        return lstm(c, x, states, params, *flags)
+    return {"gru": gru, "rnn_tanh": rnn_tanh, "rnn_relu": rnn_relu}[kind](c, x, states[0], params, *flags)
+
+
+TABLE[RECURRENT] = _any
 
 
 def _stack(

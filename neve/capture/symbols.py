@@ -109,10 +109,10 @@ class MethodSymbols:
         """
         if not relation.free_symbols & self._numbers:
             return False
-        if isinstance(relation, sympy.Ne) and relation.rhs in (0, 1):
-            coefficient, rest = relation.lhs.as_coeff_Mul()
-            return bool(coefficient > 0) and all(f.is_Symbol for f in sympy.Mul.make_args(rest))
-        return any(relation in (sympy.Ge(s, 2), sympy.Gt(s, 1)) for s in self._numbers)
+        coefficient, rest = relation.lhs.as_coeff_Mul()
+        product = bool(coefficient > 0) and all(f.is_Symbol for f in sympy.Mul.make_args(rest))
+        bounds = {sympy.Ne: (0, 1), sympy.Ge: (2,), sympy.Gt: (1,)}
+        return product and relation.rhs in bounds.get(relation.func, ())
 
     def may_be_negative(self, size: Dim) -> bool:
         """Whether a size that an int argument takes part in may come out below 0 for a small one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neve.capture.torchscript import containers, grown, masked, prepacked, tensors
+from neve.capture.torchscript import containers, grown, masked, packed, prepacked, tensors
 from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, unary
 from neve.capture.torchscript.schema import call_op, dtype_number
 from neve.capture.torchscript.upgrades import upgraded
@@ -17,6 +17,8 @@ from neve.capture.torchscript.values import (
     Grown,
     Named,
     Num,
+    Packed,
+    PackedSizes,
     Raised,
     Refusal,
     Text,
@@ -62,9 +64,13 @@ def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -
 
 def _grown(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """torch.NAME(…) where the length of a list or tensor among the arguments is the run's; else NotImplemented."""
+    if name in ("__is__", "__isnot__"):
+        return NotImplemented
     values = (*args, *kwargs.values())
     lists = [v for v in values if entries_in(v) is not None]
-    if lists and name not in ("__is__", "__isnot__"):
+    if any(isinstance(v, (Packed, PackedSizes)) for v in values):
+        return packed.call(m, name, args, kwargs)
+    if lists:
         return grown.call(m, name, args, kwargs)
     if any(isinstance(x, Grown) for v in values for x in (v if isinstance(v, (list, tuple)) else [v])):
         return masked.call(m, name, args, kwargs)
@@ -73,6 +79,8 @@ def _grown(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> An
 
 def call_builtin(m: Machine, path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """A function that is not in torch or the archive: ops.NAMESPACE.NAME, int, float, …."""
+    if any(isinstance(a, (Packed, PackedSizes)) for a in args):
+        return packed.call(m, path.rpartition(".")[2], args, kwargs)
     if any(isinstance(a, Grown) for a in args):
         return masked.call(m, path.rpartition(".")[2], args, kwargs)
     if path in BUILTINS:
@@ -200,6 +208,7 @@ PRIM: dict[str, Callable[..., Any]] = {
     "device": _device,
     "layout": lambda m, x: 0,
     "shape": tensors.size,
+    "type": lambda m, device: "cpu",
     "is_cuda": _requires_grad,
     "is_cpu": lambda m, x: True,
     "is_quantized": _requires_grad,
@@ -330,6 +339,7 @@ def _derive_index(m: Machine, turn: Any, start: Any, step: Any) -> Any:
 TORCH: dict[str, Callable[..., Any]] = {
     "__range_length": _range_length,
     "__derive_index": _derive_index,
+    "_pack_padded_sequence": packed.pack,
     "__is__": _is,
     "__isnot__": lambda m, a, b: not _is(m, a, b),
     "eq": _equal_values,

@@ -18,6 +18,7 @@ from neve.capture.torchscript.values import (
     Length,
     Names,
     Num,
+    PackedSizes,
     Raised,
     Refusal,
     Uninitialized,
@@ -144,6 +145,8 @@ def same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, (bool, int, float, str, torch.device)) or a is None:
         return type(a) is type(b) and (a == b or (a != a and b != b)) and str(a) == str(b)
+    if isinstance(a, PackedSizes) and isinstance(b, PackedSizes):
+        return same(a.batch, b.batch) and same(a.count, b.count)
     if isinstance(a, Length) and isinstance(b, Length):
         return a.origin is b.origin and same(a.value, b.value) and (same(a.most, b.most) or same_number(a.most, b.most))
     if isinstance(a, (Num, Dim)) and type(a) is type(b):

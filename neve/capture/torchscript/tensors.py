@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neve.capture.recurrent_op import KINDS as RECURRENT_KINDS
+from neve.capture.recurrent_op import RECURRENT
 from neve.capture.torchscript import grown
 from neve.capture.torchscript.numbers import convert, is_number, kind_of
 from neve.capture.torchscript.schema import call_op, dtype_of_number
@@ -163,6 +165,25 @@ def _slice(m: Machine, x: Any, axis: Any = 0, start: Any = None, stop: Any = Non
     return grown.cut(m, x, _axis(x, axis), start, stop, step)
 
 
+def _recurrent(kind: str) -> Callable[..., Any]:
+    """A recurrent layer over a number of steps that varies."""
+
+    def run(
+        m: Machine, x: Any, hx: Any, params: Any, biases: Any = None, layers: Any = None, dropout: Any = 0.0,
+        train: Any = False, bidirectional: Any = False, batch_first: Any = False,
+    ) -> Any:  # fmt: skip
+        if not isinstance(x, Var) or not isinstance(params, list) or x.meta.dim() != 3 or train is not False:
+            return NotImplemented
+        if all(isinstance(n, int) for n in x.meta.shape):
+            return NotImplemented
+        states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+        if any(isinstance(s, Var) and s.meta.shape[2] != states[0].meta.shape[2] for s in states):
+            raise Refusal("an LSTM with a projection (proj_size) is not supported")
+        return tuple(m.tape.call(RECURRENT, x, states, params, kind, biases, layers, bidirectional, batch_first))
+
+    return run
+
+
 def _narrow(m: Machine, x: Any, axis: Any, start: Any, length: Any) -> Any:
     if isinstance(start, Var):
         start = item(m, start, int)
@@ -273,6 +294,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "select": _select,
     "slice": _slice,
     "narrow": _narrow,
+    **{kind: _recurrent(kind) for kind in RECURRENT_KINDS},
     "full": _full,
     "full_like": _full_like,
     "fill_": _fill,

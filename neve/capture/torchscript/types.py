@@ -9,7 +9,7 @@ import torch
 
 from neve.capture.torchscript.numbers import is_number, kind_of
 from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.values import KINDS, Named, Refusal, Text, Var, describe
+from neve.capture.torchscript.values import KINDS, Grown, Named, Packed, PackedSizes, Refusal, Text, Var, describe
 
 NUMBERS = {kind.__name__: kind for kind in KINDS}
 
@@ -26,7 +26,7 @@ def is_of_type(value: Any, annotation: ast.expr) -> bool:
         case ast.Name(id="str"):
             return isinstance(value, (str, Text))
         case ast.Name(id="Tensor"):
-            return isinstance(value, Var)
+            return isinstance(value, (Var, Grown, Packed, PackedSizes))
         case ast.Name(id="Device"):
             return isinstance(value, torch.device)
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in PARAMETRIC:

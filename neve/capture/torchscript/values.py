@@ -190,6 +190,29 @@ class Leaf:
         return hash(str(self))
 
 
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The data of packed sequences: padded (T, B, …), what lies behind a sequence's length being any numbers, and the
+    lengths (B,).
+    """
+
+    padded: Any
+    lengths: Any
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.padded.meta.dtype
+        return dtype
+
+
+@dataclass(frozen=True)
+class PackedSizes:
+    """The batch sizes that come with packed data: the first of them (an int or Dim), and how many (a Num)."""
+
+    batch: Any
+    count: Any
+
+
 def pieces(value: Any) -> list[Any] | None:
     """What an immutable value is made of; None for what is no composite."""
     if isinstance(value, tuple):
@@ -198,6 +221,8 @@ def pieces(value: Any) -> list[Any] | None:
         return list(value.items)
     if isinstance(value, Grown):
         return [value.buffer, value.length]
+    if isinstance(value, Packed):
+        return [value.padded, value.lengths]
     return [*value.columns, value.length] if isinstance(value, Entries) else None
 
 
@@ -207,6 +232,8 @@ def put_together(value: Any, parts: Sequence[Any]) -> Any:
         return tuple(parts)
     if isinstance(value, Named):
         return Named(value.cls, value.fields, tuple(parts))
+    if isinstance(value, Packed):
+        return Packed(*parts)
     *rest, length = parts
     length = length if isinstance(length, Length) else Length(length, 0)
     if isinstance(value, Grown):
@@ -319,6 +346,8 @@ def describe(value: Any) -> str:
         return repr(value)
     if isinstance(value, Grown):
         return f"a tensor {value.buffer} whose length along axis {value.axis} the inputs decide"
+    if isinstance(value, (Packed, PackedSizes)):
+        return "packed sequences"
     if isinstance(value, Entries) or entries_in(value):
         return "a list whose length the inputs decide"
     if isinstance(value, (list, tuple)):
