@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from neve.capture.dynamic import for_export, named_symbols, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import Attributes, Held, as_tree, key_of, leaves, located, of_program
 from neve.capture.preserved import Preserved
+from neve.capture.recurrent_op import VaryingSteps
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
@@ -257,7 +258,8 @@ def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str
     example = (args, kwargs)
     dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet():
+    steps = VaryingSteps() if dynamic else nullcontext()
+    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 KINDS = ("gru", "lstm", "rnn_tanh", "rnn_relu")
 
@@ -30,6 +32,23 @@ def _(
     directions = 2 if bidirectional else 1
     first = x.new_empty((x.shape[0], x.shape[1], states[0].shape[2] * directions))
     return [first, *(torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)]
+
+
+class VaryingSteps(TorchFunctionMode):
+    """While torch.export runs: recurrent layers on symbolic sizes become this op."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = getattr(func, "__name__", "")
+        if kind in KINDS and len(args) == 9 and not kwargs and _varies(args[0]):
+            x, hx, params, biases, layers, _, train, bidirectional, batch_first = args
+            states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+            if not train and len({str(s.shape[-1]) for s in states}) == 1:
+                return tuple(RECURRENT(x, states, list(params), kind, biases, layers, bidirectional, batch_first))
+        return func(*args, **(kwargs or {}))
+
+
+def _varies(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() == 3 and any(isinstance(n, torch.SymInt) for n in x.shape)
 
 
 RECURRENT = torch.ops.neve.recurrent.default
