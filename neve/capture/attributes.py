@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import FunctionType, GeneratorType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from neve.capture.hidden import sources
+
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules", "training"})
-DEPTH = 4
+DEPTH = 6
+COPIED = frozenset({dict, OrderedDict, list, set, deque, np.ndarray})
+HASHED = 2**20
+"""Arrays of up to so many bytes are compared by their content."""
 
 
 @contextmanager
 def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
     """Yields a list that gets a reason for every attribute of the model's modules that a call of root changes.
 
-    Attributes of plain objects that the modules hold count as well. The comparison is made as root's forward returns,
-    since torch.export restores most attributes afterwards; containers, objects and tensors that are changed in place
-    are restored here.
+    What the modules hold counts as well, and variables that their code names elsewhere (see `hidden`). The comparison
+    is made as root's forward returns, since torch.export restores most attributes afterwards; what is changed in place
+    is restored here.
     """
     registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     prints = Fingerprints(registered)
@@ -28,6 +35,7 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
         path: (m, {k: (v, prints(v)) for k, v in m.__dict__.items() if _watched(k)})
         for path, m in model.named_modules()
     }
+    elsewhere = [(s, v, prints(v)) for s in sources(model) for v in [s.get()]]
     reasons: list[str] = []
 
     def compare(*_: Any) -> None:
@@ -37,7 +45,10 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
                 if _watched(k) and not (isinstance(m, nn.RNNBase) and k.startswith("_flat_weight")):
                     old, print_ = attributes.get(k, (None, None))
                     if print_ != after(v):
-                        reasons.append(_reason(path, k, old, v))
+                        reasons.append(_reason(path, k, prints.held(old), v))
+        for s, old, print_ in elsewhere:
+            if print_ != after(s.get()):
+                reasons.append(_elsewhere(s.name, prints.held(old), s.get()))
 
     handle = root.register_forward_hook(compare)
     try:
@@ -49,6 +60,9 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
                 if k not in attributes:
                     del m.__dict__[k]
             m.__dict__.update({k: v for k, (v, _) in attributes.items()})
+        for s, old, _ in elsewhere:
+            if s.get() is not old:
+                s.put(old)
         prints.restore()
 
 
@@ -77,15 +91,26 @@ class Fingerprints:
             return (kind, repr(value))
         if not depth:
             return (kind, id(value))
-        if type(value) in (dict, list, set) and self._safe is not None:
+        if type(value) in COPIED and self._safe is not None:
             self._containers[id(value)] = (value, value.copy())
         if isinstance(value, dict):
-            return (kind, [(_key(k), self(v, depth - 1)) for k, v in value.items()])
-        if isinstance(value, (list, tuple)):
+            return (kind, [(_key(k), self(v, depth - 1)) for k, v in dict.items(value)])
+        if isinstance(value, (list, tuple, deque)):
             return (kind, [self(v, depth - 1) for v in value])
         if isinstance(value, (set, frozenset)):
             return (kind, sorted(str(_key(v)) for v in value))
+        if isinstance(value, np.ndarray):
+            return (kind, id(value), value.shape, hash(value.tobytes()) if value.nbytes <= HASHED else None)
+        if isinstance(value, GeneratorType):
+            frame = value.gi_frame
+            return (kind, id(value), frame and (frame.f_lasti, self(dict(frame.f_locals), 2)))
+        if type(value).__module__ == "itertools":
+            return (kind, id(value), repr(value))
         return (kind, id(value), self._object(value, depth) if _is_plain(value) else None)
+
+    def held(self, value: Any) -> Any:
+        """What a container held, or the value itself."""
+        return self._containers[id(value)][1] if id(value) in self._containers else value
 
     def _tensor(self, value: torch.Tensor) -> Any:
         if value.is_inference() or value.layout is not torch.strided:
@@ -105,9 +130,12 @@ class Fingerprints:
     def restore(self) -> None:
         """Give every container, tensor and plain object what it had."""
         for container, content in self._containers.values():
-            if Fingerprints()(container, 1) != Fingerprints()(content, 1):
+            if isinstance(container, np.ndarray):
+                if container.flags.writeable:
+                    container[...] = content
+            elif Fingerprints()(container, 1) != Fingerprints()(content, 1):
                 container.clear()
-                container.extend(content) if isinstance(container, list) else container.update(content)
+                container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
         for tensor, version, elements in self._tensors.values():
             if tensor._version != version:
                 with torch.no_grad():
@@ -123,10 +151,16 @@ def _key(value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """An instance of a class written in Python that is no module, function, class or part of torch."""
-    if isinstance(value, (nn.Module, type, ModuleType)) or callable(value) or not hasattr(value, "__dict__"):
+    """An instance of a class written in Python that is no function, class or part of torch; a module counts."""
+    if isinstance(value, (type, ModuleType, FunctionType)) or not hasattr(value, "__dict__"):
         return False
-    return type(value).__module__.partition(".")[0] not in ("torch", "numpy", "sympy", "builtins", "functools")
+    return isinstance(value, nn.Module) or type(value).__module__.partition(".")[0] not in (
+        "torch",
+        "numpy",
+        "sympy",
+        "builtins",
+        "functools",
+    )
 
 
 def _reason(path: str, name: str, old: Any, new: Any) -> str:
@@ -137,6 +171,13 @@ def _reason(path: str, name: str, old: Any, new: Any) -> str:
     )
     what = f"self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)})"
     return f"forward writes the attribute {what}, which would be lost: {mend}"
+
+
+def _elsewhere(name: str, old: Any, new: Any) -> str:
+    return (
+        f"forward writes {name} ({_show(old)} → {_show(new)}), which would be lost: make it an attribute of the "
+        "module, set in __init__ (a tensor: register_buffer)"
+    )
 
 
 def _show(value: Any) -> str:

@@ -174,6 +174,13 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         "{name} is not defined for torch.jit: define it in the function, or make it an attribute of the module",
     ),
     (
+        r"(?:Pre-h|H)ook '(?P<name>\w+)' on module",
+        (
+            "the forward hook {name} has not the types that torch.jit wants: declare them (def {name}(self, "
+            "input: Tuple[Tensor], output: Tensor) -> Tensor), or do in forward what it does"
+        ),
+    ),
+    (
         r"Can't get source for|could not get source code",
         ("the source of a function is not there (it was typed into an interpreter, or made by exec): put it in a file"),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture.diagnose import INTERNAL
+from neve.capture.hidden import is_users
 
 PLAIN = {int: "int", float: "float", bool: "bool", str: "str", torch.device: "Device", torch.dtype: "int"}
 DEPTH = 4
 SAMPLE = 64
 MAX_TYPES = 4
 UNKNOWN = "?"
-STDLIB = os.path.dirname(os.__file__) + os.sep
 
 
 @dataclass
@@ -52,7 +50,7 @@ def observed(found: Observations) -> Iterator[None]:
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         if code not in watched:
-            watched[code] = _is_users(code.co_filename)
+            watched[code] = is_users(code.co_filename)
         if not watched[code] or event not in ("call", "return"):
             return
         seen = found.setdefault(code, Seen())
@@ -73,11 +71,6 @@ def observed(found: Observations) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(before)
-
-
-def _is_users(file: str) -> bool:
-    library = file.startswith(STDLIB) and "-packages" not in file
-    return not library and not file.startswith(INTERNAL) and "<" not in file
 
 
 def _add(types: dict[str, set[str]], name: str, value: Any) -> None:

@@ -105,6 +105,9 @@ class _Rewriter(ast.NodeTransformer):
     def function(self, node: ast.FunctionDef, has_comment: bool) -> None:
         """Rewrite a function in place."""
         args = node.args
+        if self.seen.owners and self.self_name != "self" and "self" not in self.local:
+            _rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
+            self.self_name = "self"
         if not has_comment:
             for arg, default in _with_defaults(args):
                 self._annotate(arg, default)
@@ -221,6 +224,14 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
             _plain_text(node)
         return self.generic_visit(node)
+
+
+def _rename(function: ast.FunctionDef, old: str | None, new: str) -> None:
+    for part in ast.walk(function):
+        if isinstance(part, ast.Name) and part.id == old:
+            part.id = new
+        elif isinstance(part, ast.arg) and part.arg == old:
+            part.arg = new
 
 
 def _plain_text(node: N) -> N:

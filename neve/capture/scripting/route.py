@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
+from neve.capture.entry_module import method_of
 from neve.capture.export import evaluation
 from neve.capture.scripting import explain, rewrite
 from neve.capture.scripting.observe import Observations, observed
@@ -54,7 +56,10 @@ def _capture(model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserve
     archive = _compiled(compiled, list(wanted), known)
     _share(archive.root, compiled)
     return program_of(
-        archive, wanted, preserved_attrs, lambda s: _compare(python, run_recorded(s, [c for c, _ in python]))
+        archive,
+        wanted,
+        preserved_attrs,
+        lambda s: _compare(python, run_recorded(s, [pytree.tree_map(_cloned, c) for c, _ in python])),
     )
 
 
@@ -82,9 +87,9 @@ def _results(model: nn.Module, calls: Sequence[Call], found: Observations) -> li
 
 def _call(model: nn.Module, call: Call) -> Any:
     name, args, kwargs = pytree.tree_map(_cloned, call)
-    method = model if name == "forward" else getattr(model, name)
     try:
-        return pytree.tree_map(_cloned, method(*args, **kwargs))
+        result = method_of(model, name)(*args, **kwargs)
+        return pytree.tree_map(_cloned, (result, args, kwargs))
     except Exception as error:
         raise CaptureError(
             f"{name} raises in Python with the example inputs, {type(error).__name__}: "
@@ -124,12 +129,23 @@ def _scripted(model: nn.Module, methods: Sequence[str]) -> Any:
     jit: Any = _recursive  # its functions have no types
 
     def stubs(module: nn.Module) -> list[Any]:
-        return [jit.make_stub_from_method(module, m) for m in methods] if module is model else []
+        names = [last for path, _, last in (m.rpartition(".") for m in methods) if _at(model, path) is module]
+        # torch.jit compiles the methods that are called, but needs forward for a module with hooks
+        names += ["forward"] if _hooks(module) and "forward" not in names else []
+        return [jit.make_stub_from_method(module, name) for name in names]
 
     if isinstance(model, torch.jit.ScriptModule):
         return model
     concrete = jit.get_module_concrete_type(model)
     return jit.create_script_module_impl(model, concrete, stubs)
+
+
+def _at(model: nn.Module, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), model) if path else model
+
+
+def _hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @contextmanager

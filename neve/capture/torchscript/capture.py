@@ -107,18 +107,22 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     for m in loaded.modules():
         if hasattr(m, "training"):
             m.training = False
-    method: Callable[..., Any] = functools.reduce(getattr, name.split("."), loaded)
+    # loaded(…) runs hooks
+    method: Callable[..., Any] = loaded if name == "forward" else functools.reduce(getattr, name.split("."), loaded)
     return method
 
 
 def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:
-    """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state."""
+    """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state; and what
+    the arguments, which are not copied, are then.
+    """
     state = {path: tensor.clone() for path, tensor in scripted.state()}
     try:
         for name, args, kwargs in calls:
             root = scripted.replay(name)
             with torch.no_grad():
-                yield root.run(*_tensors(root.recording.leaves, args, dict(kwargs)))
+                args, kwargs = _tensors(root.recording.leaves, args, dict(kwargs))
+                yield root.run(args, kwargs), args, kwargs
     finally:
         for path, tensor in state.items():
             scripted.weights.tensor(path).copy_(tensor)

@@ -99,6 +99,20 @@ class Machine:
 
     # Calls.
 
+    def run(self, function: Function, owner: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a method as Python does: with the module's forward hooks around forward."""
+        cls = self.sources.cls(owner.cls)
+        if function is not cls.methods.get("forward"):
+            return self.call(function, [owner, *args], kwargs)
+        for hook in cls.hooks("pre_hooks"):
+            new = self.call(hook, [owner, tuple(args)], {})
+            args = args if new is None else new if isinstance(new, tuple) else (new,)
+        result = self.call(function, [owner, *args], kwargs)
+        for hook in cls.hooks("hooks"):
+            new = self.call(hook, [owner, tuple(args), result], {})
+            result = result if new is None else new
+        return result
+
     def call_method(self, obj: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object of the archive."""
         if not isinstance(obj, Obj):
@@ -112,8 +126,6 @@ class Machine:
         """Call a function of the archive's code."""
         if len(self.frames) > MAX_CALLS:
             raise Refusal(f"calls are nested more than {MAX_CALLS} deep")
-        if function.hooked:
-            raise Refusal(f"{function.name} has forward hooks, which are not supported: call what they do in forward")
         frame = Frame(function)
         names = [p.arg for p in function.parameters]
         if len(args) > len(names):

@@ -15,12 +15,11 @@ MAX_SOURCE = 64 * 2**20
 
 @dataclass
 class Function:
-    """A function or method; file and line numbers are those of the archive's code. hooked: forward hooks run on it."""
+    """A function or method; file and line numbers are those of the archive's code."""
 
     name: str
     node: ast.FunctionDef
     file: str
-    hooked: bool = False
 
     @property
     def parameters(self) -> list[ast.arg]:
@@ -31,7 +30,8 @@ class Function:
 class Class:
     """A TorchScript class: kind is its base ("Module", "NamedTuple", "Enum", "" or "Interface").
 
-    types maps attributes to their annotations, constants to those that are Final with a value.
+    types maps attributes to their annotations, constants to those that are Final with a value; lists holds the lists of
+    names in it (__parameters__, __forward_hooks__).
     """
 
     name: str
@@ -39,6 +39,14 @@ class Class:
     methods: dict[str, Function] = field(default_factory=dict)
     types: dict[str, ast.expr] = field(default_factory=dict)
     constants: dict[str, ast.expr] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+    def hooks(self, kind: str) -> list[Function]:
+        """The forward hooks of a kind ("pre_hooks", "hooks") in their order, which run when Python calls the module.
+
+        Where code of the archive calls it, torch's compiler has written the calls of hooks out.
+        """
+        return [self.methods[name] for name in self.lists.get(f"__forward_{kind}__", ()) if name in self.methods]
 
 
 class Sources:
@@ -112,7 +120,7 @@ def _class(name: str, node: ast.ClassDef, file: str) -> Class:
             key: Any = entry.targets[0].slice  # __annotations__["0"] = type
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 made.types[key.value] = entry.value
-    hooks = [e for e in node.body if isinstance(e, ast.Assign) and isinstance(e.targets[0], ast.Name)]
-    if any("_hooks__" in ast.unparse(e.targets[0]) and getattr(e.value, "elts", ()) for e in hooks):
-        made.methods["forward"].hooked = True
+        elif isinstance(entry, ast.Assign) and isinstance(entry.targets[0], ast.Name):
+            names = [e.value for e in getattr(entry.value, "elts", ()) if isinstance(e, ast.Constant)]
+            made.lists[entry.targets[0].id] = [n for n in names if isinstance(n, str)]
     return made

@@ -214,7 +214,7 @@ class _Recording:
         args, kwargs = self.given.fresh()
         before = contents_of(args, kwargs)
         owner = part_at(instance.root, (self.entry.method or self.entry.name).rpartition(".")[0])
-        result = machine.call(self.function, [owner, *args], kwargs)
+        result = machine.run(self.function, owner, args, kwargs)
         for reason in rearranged(before, args, kwargs):
             raise Refusal(reason)
         changes = Changes(machine, instance)

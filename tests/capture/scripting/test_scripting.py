@@ -18,7 +18,7 @@ from neve.errors import CaptureError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
-from tests.capture.scripting import obstacles
+from tests.capture.scripting import hidden, hooked, obstacles
 
 
 def negative(value: Any) -> Any:
@@ -33,7 +33,7 @@ def check(program: Program, model: nn.Module, calls: list[tuple[str, tuple[Any, 
     for name, args in calls:
         with torch.no_grad():
             want = pytree.tree_leaves(getattr(eager, name)(*pytree.tree_map(cloned, args)))
-        method = program.methods[name]
+        method = program.methods["forward" if name == "__call__" else name]
         given = [
             np.asarray(x)
             for x, t in zip(pytree.tree_leaves(args), leaves_of(method.in_tree), strict=False)
@@ -90,3 +90,40 @@ def test_what_is_refused_with_line_and_mend(cls: type[nn.Module], capsys: Any) -
         raw in text for raw in ("Traceback", "aten::", "<---", "RuntimeError", "Inferred")
     )
     assert capsys.readouterr().err == ""
+
+
+def captured(model: nn.Module, args: tuple[Any, ...]) -> tuple[Program | None, str]:
+    """The Program, or why there is none."""
+    try:
+        return capture(model, args), ""
+    except CaptureError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("cls", hidden.MODELS, ids=lambda c: c.__name__)
+def test_state_outside_of_buffers_is_kept_or_refused(cls: type[nn.Module]) -> None:
+    model = cls().eval()
+    program, why = captured(model, (hidden.X,))
+    if program is None:
+        assert "forward writes" in why and "would be lost" in why
+        return
+    check(program, model, [("forward", (hidden.X * k,)) for k in (1, 2, 1, -1)])
+
+
+@pytest.mark.parametrize("inner", [hooked.Child, hooked.Branching])
+@pytest.mark.parametrize("hooks", hooked.HOOKS)
+@pytest.mark.parametrize("script", [False, True])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_hooks_keep_their_effect(inner: type[nn.Module], hooks: dict[str, Any], script: bool) -> None:
+    model = hooked.Root(inner, **hooks).eval()
+    given: nn.Module = model
+    if script:
+        try:
+            given = torch.jit.script(model)
+        except Exception:
+            pytest.skip("torch.jit does not compile these hooks")
+    program, why = captured(given, (hooked.X,))
+    if program is None:
+        assert "with def" in why or "declare them" in why
+        return
+    check(program, model, [("__call__", (x,)) for x in (hooked.X, -hooked.X)])
