@@ -493,6 +493,8 @@ def _map_vars(f: Callable[[Var], Any], tree: Any) -> Any:
     """The tree of lists, tuples and dicts with each Var replaced."""
     if isinstance(tree, Var):
         return f(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_map_vars(f, t) for t in tree))
     if isinstance(tree, (list, tuple)):
         return type(tree)(_map_vars(f, t) for t in tree)
     if isinstance(tree, dict):
