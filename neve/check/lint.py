@@ -84,7 +84,7 @@ def lint(
             examples = examples_of(model, args, kwargs, dynamic_shapes, methods)
             args, kwargs, methods = None, None, {name: e.spec for name, e in examples.items()}
         view = lint_capture.export(model, args, kwargs, dynamic_shapes, methods)
-        if view is None:  # TorchScript: there is no exported program to look at
+        if view is None:
             program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)
         else:
             found += lint_capture.training_ops(view)

@@ -36,9 +36,12 @@ def export(
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
 ) -> View | None:
-    """The model's methods by torch.export; None for TorchScript. Raises CaptureError."""
+    """The model's methods by torch.export; None if there is no exported program to look at: for TorchScript, and for a
+    model that has to be compiled from its source. Raises CaptureError.
+    """
     from torch import nn
 
+    from neve.capture import diagnose
     from neve.capture import export as capture
 
     if _is_torchscript(model):
@@ -49,6 +52,8 @@ def export(
     hook = nn.modules.module.register_module_forward_pre_hook(lambda module, _: called.add(id(module)))
     try:
         return View(list(capture.export_methods(model, args, kwargs, dynamic_shapes, methods)), model, called)
+    except diagnose.NotTraceable:
+        return None
     finally:
         hook.remove()
 

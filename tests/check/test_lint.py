@@ -95,9 +95,19 @@ class Inner(nn.Module):
         return x
 
 
+class Tries(Branches):
+    def forward(self, x: Tensor) -> Tensor:
+        try:  # torch.jit takes no such model either
+            return super().forward(x)
+        except ValueError:
+            return x
+
+
 def test_every_read_of_a_value_is_found_not_only_the_first() -> None:
-    model = Branches().eval()
-    found = only(lint(model, (X,)), "data-dependent-control-flow")
+    assert lint(Branches().eval(), (X,)) == []
+    model = Tries().eval()
+    found = [f for f in lint(model, (X,)) if f.code != "cannot-capture"]
+    assert {f.code for f in found} == {"data-dependent-control-flow"}
     places = [(f.module, f.source.rpartition("/")[2]) for f in found]
     assert places == [
         ("", f"{HERE}{line_of(Branches, 'x.sum()')}"),

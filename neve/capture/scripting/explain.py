@@ -28,7 +28,9 @@ def reasons(error: BaseException, known: Known) -> list[str]:
     """Why torch.jit could not compile a model."""
     found = [f"{CANNOT}: {what}{_where(place)}" for place, what in unsupported(known.observations)]
     if not found or type(error).__name__ not in FORM_ERRORS:
-        found.append(f"{CANNOT}: {_explained(str(error))}{_where(_place(str(error), known))}")
+        place = _place(str(error), known)
+        numpy = place is not None and known.last is not None and place[0] == known.last[0] and place[1] in known.numpy
+        found.append(f"{CANNOT}: {_explained('numpy' if numpy else str(error))}{_where(place)}")
     return list(dict.fromkeys(found))
 
 

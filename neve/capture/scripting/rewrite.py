@@ -11,7 +11,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from neve.capture.scripting.observe import Observations, Seen
 N = TypeVar("N", bound=ast.AST)
 INT64 = range(-(2**63), 2**63)
 MAX_ITEMS = 256
+GRADIENTS = (torch.no_grad, torch.enable_grad, torch.inference_mode, torch.set_grad_enabled)
 KEPT_MODULES = frozenset({"torch", "math"})
 """Modules whose attributes torch.jit knows."""
 
@@ -31,13 +32,34 @@ KEPT_MODULES = frozenset({"torch", "math"})
 class Known:
     """What the model did in Python, and its modules as they were before: id of a module that ran → that module.
 
-    last: file and line of the function that was parsed last; numpy: the lines in it that name something of numpy.
+    last: file and line of the function that was parsed last; numpy: the lines in it that name something of numpy;
+    given: what classes have got for a while; aliases: the names of methods of base classes.
     """
 
     observations: Observations = field(default_factory=dict)
     before: Mapping[int, nn.Module] = field(default_factory=dict)
     last: tuple[str, int] | None = None
     numpy: list[int] = field(default_factory=list)
+    given: list[tuple[type, str]] = field(default_factory=list)
+    aliases: dict[CodeType, str] = field(default_factory=dict)
+
+    def alias(self, function: FunctionType) -> str:
+        """A name for a method of a base class that no other has."""
+        return self.aliases.setdefault(function.__code__, f"_super_{len(self.aliases)}_{function.__name__}")
+
+    def give(self, cls: type, name: str, function: FunctionType) -> None:
+        """Let a class have a method under another name, until `take_back`."""
+        if name not in vars(cls):
+            made = FunctionType(
+                function.__code__, function.__globals__, name, function.__defaults__, function.__closure__
+            )
+            made.__kwdefaults__, made.__annotations__ = function.__kwdefaults__, function.__annotations__
+            setattr(cls, name, made)
+            self.given.append((cls, name))
+
+    def take_back(self) -> None:
+        while self.given:
+            delattr(*self.given.pop())
 
 
 def parser(parse: Callable[[Any], Any], known: Known) -> Callable[[Any], Any]:
@@ -113,7 +135,7 @@ class _Rewriter(ast.NodeTransformer):
                 self._annotate(arg, default)
         if args.kwonlyargs and not args.vararg:
             args.args, args.kwonlyargs, args.kw_defaults = [*args.args, *args.kwonlyargs], [], []
-        node.body = [self.visit(s) for s in node.body]
+        self.generic_visit(ast.Module(node.body, []))
 
     def _annotate(self, arg: ast.arg, default: ast.expr | None) -> None:
         kind = self.seen.argument(arg.arg)
@@ -196,6 +218,66 @@ class _Rewriter(ast.NodeTransformer):
                 node.comparators[k] = right
         return self.generic_visit(node)
 
+    # What has no effect without gradients, and calls that have a plain result.
+
+    def visit_With(self, node: ast.With) -> Any:
+        self.generic_visit(node)
+        return node.body if all(self._is_idle(item) for item in node.items) else node
+
+    def _is_idle(self, item: ast.withitem) -> bool:
+        call = item.context_expr
+        if item.optional_vars is not None or not isinstance(call, ast.Call):
+            return False
+        value = self._outside(call.func)
+        off = any(k.arg == "enabled" and isinstance(k.value, ast.Constant) and not k.value.value for k in call.keywords)
+        return any(value is g for g in GRADIENTS) or (value is torch.autocast and off)
+
+    def _outside(self, node: ast.expr) -> Any:
+        """What a dotted name from outside stands for."""
+        chain = _chain(node)
+        outer = chain and chain[0] in self.outer and chain[0] not in self.local
+        return _follow(self.outer[chain[0]], chain[1:]) if outer else _NOTHING
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        match node.func:
+            case ast.Attribute(value=ast.Call(func=ast.Name(id="super")) as call, attr=name):
+                node.func = self._inherited(call, name) or node.func
+        self.generic_visit(node)
+        function = self._outside(node.func)
+        if function is torch.Tensor and isinstance(node.func, ast.Attribute) and isinstance(node.args[0], ast.List):
+            dtype = literal(torch.get_default_dtype(), self.torch_name)
+            node.func.attr, node.keywords = "tensor", [ast.keyword("dtype", dtype)] if dtype else []
+            return ast.fix_missing_locations(node)
+        pure = isinstance(function, np.ufunc) or (isinstance(function, type) and issubclass(function, np.generic))
+        return (self._computed(node, function) if pure else None) or node
+
+    def _computed(self, node: ast.Call, function: Any) -> ast.expr | None:
+        """The result of a function of numpy on literals."""
+        try:
+            value = function(
+                *map(ast.literal_eval, node.args), **{str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            )
+        except Exception:
+            return None
+        made = literal(value, self.torch_name)
+        return _at(node, made) if made is not None else None
+
+    # Methods of base classes, which torch.jit finds by another name.
+
+    def _inherited(self, call: ast.Call, name: str) -> ast.expr | None:
+        """super().name as a method of the class itself."""
+        below = self._outside(call.args[0]) if call.args else self.outer.get("__class__")
+        found = {_method_above(type(owner), below, name) for owner in self.seen.owners.values()}
+        if len(found) != 1 or None in found or self.self_name is None:
+            return None
+        (function,) = found
+        assert isinstance(function, FunctionType)
+        alias = self.known.alias(function)
+        for owner in self.seen.owners.values():
+            self.known.give(type(owner), alias, function)
+        found_as: ast.expr = _at(call, ast.Attribute(ast.Name(self.self_name, ast.Load()), alias, ast.Load()))
+        return found_as
+
     # Variables.
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
@@ -232,6 +314,14 @@ def _rename(function: ast.FunctionDef, old: str | None, new: str) -> None:
             part.id = new
         elif isinstance(part, ast.arg) and part.arg == old:
             part.arg = new
+
+
+def _method_above(cls: type, below: Any, name: str) -> FunctionType | None:
+    """The method that super() in a method of `below` finds, for an object of cls."""
+    mro = cls.__mro__
+    above = mro[mro.index(below) + 1 :] if below in mro else ()
+    found = next((vars(c)[name] for c in above if name in vars(c)), None)
+    return found if isinstance(found, FunctionType) else None
 
 
 def _plain_text(node: N) -> N:

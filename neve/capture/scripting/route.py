@@ -164,6 +164,7 @@ def _isolated(known: Known) -> Iterator[None]:
             setattr(owner, name, value)
         yield
     finally:
+        known.take_back()
         for owner, name, value in before:
             setattr(owner, name, value)
 

@@ -4,7 +4,7 @@ WORKS: those that are captured all the same, with example calls. REFUSED: those 
 "# here", with words of the mend.
 """
 
-# ruff: noqa: PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+# ruff: noqa: NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
 
 import math
 import random
@@ -163,6 +163,22 @@ class Try(nn.Module):
         return x
 
 
+class With(nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            if x.sum() > 0:
+                x = x + 1
+        return x
+
+
+class WithAutocast(nn.Module):
+    def forward(self, x):
+        with torch.autocast("cpu", enabled=False):
+            if x.sum() > 0:
+                x = x + 1
+        return x
+
+
 class Generator(nn.Module):
     def rows(self, x):
         for i in range(x.size(0)):
@@ -253,7 +269,14 @@ class FSpecValue(nn.Module):
 class Numpy(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
-            x = x * float(np.sqrt(2.0))  # here
+            x = x * float(np.sqrt(2.0))
+        return x
+
+
+class NumpyRandom(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x * float(np.random.rand())  # here
         return x
 
 
@@ -550,7 +573,12 @@ class Base(nn.Module):
 
 class Super(Base):
     def forward(self, x):
-        return super().forward(x) * 2  # here
+        return super().forward(x) * 2
+
+
+class SuperTwice(Super):
+    def forward(self, x):
+        return super().forward(x) - super(Super, self).forward(x)
 
 
 class SuperMethod(Base):
@@ -558,7 +586,7 @@ class SuperMethod(Base):
         return x * 3
 
     def forward(self, x):
-        y = super().forward(x)  # here
+        y = super().forward(x)
         return self.helper(y)
 
 
@@ -728,7 +756,7 @@ class Assertion(nn.Module):
 class TensorCtor(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
-            x = x + torch.Tensor([1, 2, 3])  # here
+            x = x + torch.Tensor([1, 2, 3])
         return x
 
 
@@ -851,10 +879,13 @@ WORKS = {
     UntypedHelper: (X,),
     UntypedMethod: (X,),
     UntypedList: ([X, X + 1],),
+    With: (X,),
+    WithAutocast: (X,),
     KwOnly: (X,),
     CallStar: (X,),
     SetLiteral: (X,),
     FSpec: (X, 3),
+    Numpy: (X,),
     MathCalls: (X,),
     DictComp: (X,),
     OptionalAttribute: (X,),
@@ -866,6 +897,9 @@ WORKS = {
     SetAttribute: (X,),
     FunctionAttribute: (X,),
     Base: (X,),
+    Super: (X,),
+    SuperTwice: (X,),
+    SuperMethod: (X,),
     TracedChild: (X,),
     ScriptedChild: (X,),
     PropertyAttribute: (X,),
@@ -876,6 +910,7 @@ WORKS = {
     MixedDictOut: (X,),
     Logging: (X,),
     Assertion: (X,),
+    TensorCtor: (X,),
     LongTensor: (X,),
     NewTensor: (X,),
     DataAttr: (X,),
@@ -899,7 +934,7 @@ REFUSED = {
     VarArgs: ((X, X), "name the arguments"),
     KwArgs: ((X,), "name the arguments"),
     FSpecValue: ((X, 3), "str()"),
-    Numpy: ((X,), "function of torch"),
+    NumpyRandom: ((X,), "function of torch"),
     NumpyArray: ((X,), "operators of torch"),
     CompIf: ((X,), "for loop that appends"),
     CompNested: ((X,), "for loop that appends"),
@@ -919,8 +954,6 @@ REFUSED = {
     IndexedModules: ((X, 1), "enumerate"),
     EmptyListAttribute: ((X,), "set it in __init__"),
     Recursive: ((X,), "as a loop"),
-    Super: ((X,), "method of its own name"),
-    SuperMethod: ((X,), "method of its own name"),
     GetAttr: ((X,), "nn.ModuleList"),
     Walrus: ((X,), "statement before"),
     Match: ((X,), "if and elif"),
@@ -928,5 +961,4 @@ REFUSED = {
     ForElse: ((X,), "set a flag"),
     TernaryTypes: ((X,), "same type on both"),
     NpRandom: ((X,), "call it outside"),
-    TensorCtor: ((X,), "torch.tensor"),
 }
