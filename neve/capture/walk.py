@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from neve.ir.types import TensorType, same
 from neve.ops.control import If, While
 from neve.ops.source import SizeOf
 
+UNBACKED = re.compile(r"(u|zuf|zf)\d")
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 ASSERTING = frozenset(
     {
@@ -30,14 +32,24 @@ ASSERTING = frozenset(
 
 
 class Walk:
-    """Builds a Graph from one fx graph. reasons collects all that cannot be captured; the walk goes on after each."""
+    """Builds a Graph from one fx graph. reasons collects all that cannot be captured; the walk goes on after each.
+
+    lost: the symbols of sizes, as torch names them, that come out of what could not be captured.
+    """
 
     def __init__(
-        self, gm: fx.GraphModule, builder: GraphBuilder, symbols: MethodSymbols, reasons: list[str], strip: str = ""
+        self,
+        gm: fx.GraphModule,
+        builder: GraphBuilder,
+        symbols: MethodSymbols,
+        reasons: list[str],
+        strip: str = "",
+        lost: set[str] | None = None,
     ) -> None:
         self.gm, self.b, self.symbols, self.reasons, self.strip = gm, builder, symbols, reasons, strip
         self.c = Context(builder, symbols)
         self.env: dict[fx.Node, Any] = {}
+        self.lost: set[str] = set() if lost is None else lost
 
     def run(self, placeholders: Mapping[str, Any]) -> list[Any]:
         """Walk all nodes, placeholders given by name; returns what the output node names (Values, dims, constants)."""
@@ -80,7 +92,9 @@ class Walk:
             self._check(node, result)
             return result
         except (Refusal, UnsupportedSize, ValueError) as e:
-            if not isinstance(e, _Known):
+            follows = self.lost & _unknown(node)  # from a reason that is known
+            self.lost |= _unknown(node)
+            if not isinstance(e, _Known) and not follows:
                 self.reasons.append(f"{diagnose.op_name(node.target)}: {e}{diagnose.at(node, self.strip)}")
             del self.b.nodes[start:]
             return self._placeholder(node.meta.get("val"))
@@ -154,7 +168,7 @@ class Walk:
     def _branch(self, gm: fx.GraphModule, operands: Sequence[Value], keep: int | None = None) -> Graph:
         """A subgraph on inputs of the operands' types; with keep, inputs from there on are appended to its outputs."""
         b = GraphBuilder()
-        walk = Walk(gm, b, self.symbols, self.reasons, self.strip)
+        walk = Walk(gm, b, self.symbols, self.reasons, self.strip, self.lost)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
         sizes = {n.name: self.symbols.dim(n.meta["val"]) for n in gm.graph.nodes if _is_given_size(n)}
@@ -167,7 +181,7 @@ class Walk:
         if "autocast" in str(node.target) and args[2] is not False and any(args[:at]) and args[2]:
             raise Refusal("autocast inside the model is not supported: cast the model itself")
         gm, operands = args[at], args[at + 1 :]
-        walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip)
+        walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip, self.lost)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         return tuple(walk.run(dict(zip(names, operands, strict=True))))
 
@@ -196,6 +210,18 @@ class Walk:
                 if not e.free_symbols or any(v is not None and v != 0 for v in guards.values(e, self.symbols)):
                     return False
         return True
+
+
+def _unknown(node: fx.Node) -> set[str]:
+    """The names of the sizes that depend on values of tensors in a node's arguments and results."""
+    values = [n.meta.get("val") for n in (node, *node.all_input_nodes)]
+    sizes = [d for v in _leaves(values) for d in (v.shape if isinstance(v, torch.Tensor) else (v,))]
+    symbols = [s for d in sizes if isinstance(d, SYMBOLIC) for s in d.node.expr.free_symbols]
+    return {s.name for s in symbols if UNBACKED.match(s.name)}
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [x for v in value for x in _leaves(v)] if isinstance(value, (list, tuple)) else [value]
 
 
 class _Known(Refusal):

@@ -286,3 +286,20 @@ def test_exported_program_and_file(tmp_path: Any) -> None:
 
 def test_wrong_example_arguments() -> None:
     assert "forward" in refused(nn.Linear(2, 2))[0]
+
+
+@pytest.mark.parametrize(
+    ("forward", "causes"),
+    [
+        (lambda self, x: x[x > 0] * 2 + 1, ["mask"]),
+        (lambda self, x: (x.nonzero().sum(0), torch.rand_like(x)), ["nonzero", "rand"]),
+        (lambda self, x: torch.zeros(x.nonzero().shape[0] * 2) + x.nonzero().shape[0], ["nonzero"]),
+        (lambda self, x: torch.unique(x).view(-1, 1).expand(-1, 2).reshape(-1), ["unique"]),
+        (lambda self, x: torch.masked_select(x, x > 0).sum() + torch.linalg.qr(x.view(1, -1))[0], ["masked", "qr"]),
+    ],
+    ids=["mask", "two", "size", "unique", "select"],
+)
+def test_what_follows_from_a_reason_is_none(forward: Any, causes: list[str]) -> None:
+    reasons = refused(Net(forward), torch.randn(3))
+    assert len(reasons) == len(causes), reasons
+    assert all(any(c in r.split("\n")[0] for r in reasons) for c in causes), reasons

@@ -13,11 +13,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+import neve
 from neve.capture.export import capture
+from neve.check.verify import successive
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
+from neve.runtime.signature import read_signature
 from tests.capture.scripting import hidden, hooked, obstacles
 
 
@@ -127,3 +130,87 @@ def test_hooks_keep_their_effect(inner: type[nn.Module], hooks: dict[str, Any], 
         assert "with def" in why or "declare them" in why
         return
     check(program, model, [("__call__", (x,)) for x in (hooked.X, -hooked.X)])
+
+
+class Gate(nn.Module):
+    """Methods that share weights and state; each has something that torch.export alone does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.calls, self.last = 0, torch.zeros(3)
+        self.sizes: list[int] = [1, 2]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if x.sum() > 0:
+            self.last = self.linear(x)
+        return self.last * self.calls
+
+    def peek(self, scale: float = 1.0) -> tuple[torch.Tensor, int]:
+        return self.last * scale, self.calls
+
+    def steps(self, x: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
+        for i in range(n):
+            x = x + self.last * i
+            if x.abs().max() > 20:
+                return x, i
+        return self.forward(x), n
+
+
+def test_methods_that_forward_does_not_call_share_weights_and_state() -> None:
+    model, x = Gate().eval(), torch.tensor([1.0, 2.0, 0.5])
+    program = capture(model, (x,), methods={"peek": (2.0,), "steps": (x, 3)})
+    assert program.methods.keys() == {"forward", "peek", "steps"}
+    calls = [("forward", (x,)), ("peek", (3.0,)), ("steps", (x, 4)), ("steps", (-x, 0)), ("steps", (9 * x, 50))]
+    check(program, model, [*calls, ("forward", (-x,)), ("peek", (1.0,))])
+    only = capture(model, methods={"steps": (x, 3)})
+    check(only, model, [("steps", (x, 2)), ("steps", (x, 7))])
+
+
+class SaysOtherwise(nn.Module):
+    """What torch.jit compiles is not what Python does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_scripting():
+            return x
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+
+def test_source_that_torch_jit_reads_otherwise_is_refused() -> None:
+    with pytest.raises(CaptureError, match="gives something else than in Python"):
+        capture(SaysOtherwise().eval(), (torch.ones(3),))
+    with pytest.raises(CaptureError, match="gives something else than in Python"):  # the other sign
+        capture(SaysOtherwise().eval(), (-torch.ones(3),))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_jit_of_the_user_is_left_alone() -> None:
+    """Neither its caches nor the model's classes keep anything of a capture."""
+    model = obstacles.Super().eval()
+    before = [vars(c).keys() - {"__annotations__"} for c in (obstacles.Super, obstacles.Base)]
+    capture(model, (obstacles.X,))
+    assert [vars(c).keys() - {"__annotations__"} for c in (obstacles.Super, obstacles.Base)] == before
+    with pytest.raises(RuntimeError, match="forward"):
+        torch.jit.script(model)
+
+
+def test_a_compiled_module_is_verified_against_python_twice() -> None:
+    module = neve.compile(Gate().eval(), (torch.ones(3),), threads=1)
+    assert module.artifact.measured
+    first, second = module(torch.ones(3)), module(torch.ones(3))
+    np.testing.assert_allclose(second, 2 * np.asarray(first), rtol=1e-5)
+    expected = [np.ones(2), np.full(2, 2.0)]
+    signature = read_signature(neve.build_artifact(nn.ReLU(), (torch.ones(2),)).signature)
+
+    class Counts(nn.Module):
+        n = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.n += 1
+            return x * self.n
+
+    got = successive(Counts(), "forward", (torch.ones(2),), {}, signature.methods["forward"], stateful=True)
+    np.testing.assert_array_equal([g[0] for g in got], expected)
