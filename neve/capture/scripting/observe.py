@@ -85,6 +85,8 @@ def type_of(value: Any, depth: int = DEPTH) -> str:
         return "Tensor"
     if value is None:
         return "None"
+    if isinstance(value, torch.Size):
+        return "List[int]"
     if type(value) in PLAIN:
         return PLAIN[type(value)]
     if depth and type(value) in (list, tuple, dict):

@@ -127,6 +127,7 @@ class _Rewriter(ast.NodeTransformer):
     def function(self, node: ast.FunctionDef, has_comment: bool) -> None:
         """Rewrite a function in place."""
         args = node.args
+        self.local |= _bound(node)
         if self.seen.owners and self.self_name != "self" and "self" not in self.local:
             _rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
             self.self_name = "self"
@@ -306,6 +307,13 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
             _plain_text(node)
         return self.generic_visit(node)
+
+
+def _bound(function: ast.FunctionDef) -> set[str]:
+    """The names that a function, or what is nested in it, gives values to."""
+    nodes = list(ast.walk(function))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    return names | {n.arg for n in nodes if isinstance(n, ast.arg)}
 
 
 def _rename(function: ast.FunctionDef, old: str | None, new: str) -> None:

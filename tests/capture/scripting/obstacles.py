@@ -4,7 +4,7 @@ WORKS: those that are captured all the same, with example calls. REFUSED: those 
 "# here", with words of the mend.
 """
 
-# ruff: noqa: NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+# ruff: noqa: N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
 
 import math
 import random
@@ -63,6 +63,28 @@ class ClosedList(nn.Module):
             if x.sum() > 0:
                 x = x - k
         return x
+
+
+class Shadowed(nn.Module):
+    """Names that mean something else outside."""
+
+    def forward(self, x):
+        if x.sum() > 0:
+            ys = [x[0] * SCALE for SCALE in range(3)]
+            for MODE in range(2):
+                x = x + MODE
+            return ys[0] + ys[2] + x[1]
+        return x[0]
+
+
+class ShapeArgument(nn.Module):
+    def zeros(self, shape, value):
+        return torch.zeros(shape) + value
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.zeros(x.shape, 2)
+        return self.zeros(x.size(), 3)
 
 
 class ClosedDict(nn.Module):
@@ -871,6 +893,8 @@ WORKS = {
     ClosedFloat: (X,),
     ClosedStr: (X,),
     ClosedList: (X,),
+    Shadowed: (X,),
+    ShapeArgument: (X,),
     ClosedDict: (X,),
     UntypedRange: (X, 3),
     UntypedInt: (X, 3),
