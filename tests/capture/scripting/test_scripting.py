@@ -111,9 +111,10 @@ def test_state_outside_of_buffers_is_kept_or_refused(cls: type[nn.Module]) -> No
     check(program, model, [("forward", (hidden.X * k,)) for k in (1, 2, 1, -1)])
 
 
-@pytest.mark.parametrize("inner", [hooked.Child, hooked.Branching])
+@pytest.mark.parametrize(
+    ("inner", "script"), [(hooked.Child, False), (hooked.Branching, False), (hooked.Branching, True)]
+)
 @pytest.mark.parametrize("hooks", hooked.HOOKS)
-@pytest.mark.parametrize("script", [False, True])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_hooks_keep_their_effect(inner: type[nn.Module], hooks: dict[str, Any], script: bool) -> None:
     model = hooked.Root(inner, **hooks).eval()
