@@ -53,12 +53,12 @@ def call_torch(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -
         raise Refusal(f"{name} of a string that depends on the inputs", args[0].needs)
     if args and isinstance(args[0], (list, dict, str, tuple)) and name in containers.METHODS:
         return containers.METHODS[name](m, *args, **kwargs)
+    name, args, kwargs = upgraded(m.version, name, args, kwargs)
     special = tensors.SPECIAL.get(name)
     if special is not None:
         result = special(m, *args, **kwargs)
         if result is not NotImplemented:
             return result
-    name, args, kwargs = upgraded(m.version, name, args, kwargs)
     return call_op(m.tape, "aten", name, args, kwargs)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from neve.capture.torchscript.numbers import convert, kind_of
 from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.values import Dim, Num, Refusal, Uninitialized, Var, describe, needs_of
 
@@ -134,6 +135,9 @@ def choose(namespace: str, name: str, args: Sequence[Any], kwargs: Mapping[str, 
 def call_op(tape: Recorder, namespace: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Record a torch op on interpreter values."""
     op, parameters, bound = choose(namespace, name, args, kwargs)
+    for p in parameters:
+        if p.name in bound and _inner(p.type) in NUMBERS and kind_of(bound[p.name]) is bool:
+            bound[p.name] = convert(tape, bound[p.name], int)  # so does TorchScript: torch.full([2], True) is of int64
     run_time = [p for p in parameters if _has_num(bound.get(p.name))]
     if run_time:
         op, parameters, bound = _with_tensors(tape, namespace, name, op, parameters, bound, run_time)
@@ -149,6 +153,10 @@ def call_op(tape: Recorder, namespace: str, name: str, args: Sequence[Any], kwar
     return tape.call(op, *positional, **given)
 
 
+def _inner(type_: str) -> str:
+    return type_.removeprefix("Optional[").removesuffix("]") if type_.startswith("Optional[") else type_
+
+
 def _has_num(value: Any) -> bool:
     return isinstance(value, Num) or (isinstance(value, (list, tuple)) and any(isinstance(v, Num) for v in value))
 
@@ -159,7 +167,7 @@ def _with_tensors(
     """The overload that takes tensors where this one takes numbers, since some are known at run time only."""
     tensors = [v for v in bound.values() if isinstance(v, Var)]
     for p in run_time:
-        if p.type.removeprefix("Optional[").removesuffix("]") not in NUMBERS or p.name == "alpha":
+        if _inner(p.type) not in NUMBERS or p.name == "alpha":
             raise Refusal(
                 f"{namespace}::{name} needs its {p.name!r} when the model is compiled, and it depends on the inputs",
                 needs_of(bound[p.name]),
@@ -189,7 +197,7 @@ def _is_number(value: Any) -> bool:
 
 def _converted(value: Any, type_: str) -> Any:
     """An argument as torch's Python binding takes it."""
-    inner = type_.removeprefix("Optional[").removesuffix("]") if type_.startswith("Optional[") else type_
+    inner = _inner(type_)
     if value is None or isinstance(value, Uninitialized):
         return None
     if inner == "ScalarType":

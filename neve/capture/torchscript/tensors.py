@@ -103,6 +103,11 @@ def _tensor(m: Machine, data: Any, *_: Any, dtype: Any = None, device: Any = Non
     return m.tape.call(ATEN.reshape.default, m.tape.call(ATEN.stack.default, parts), shape)
 
 
+def _scalar_tensor(m: Machine, value: Any, *, dtype: Any = None, **_: Any) -> Any:
+    wanted = dtype_of_number(dtype) if dtype is not None else torch.get_default_dtype()
+    return m.tape.cast(_number(m, value, kind_of(value)), wanted)
+
+
 def _number(m: Machine, value: Any, kind: type) -> Var:
     if isinstance(value, Dim):
         value = m.as_run_time(value)
@@ -206,17 +211,26 @@ def _axis(x: Var, axis: Any) -> int:
 def _add_relu(name: str, relu: str) -> Callable[..., Any]:
     """What optimize_for_mobile made of relu(add(a, b, alpha))."""
 
-    def add_relu(m: Machine, a: Any, b: Any, alpha: Any = 1) -> Any:
-        return m.torch(relu, [m.torch(name, [a, b], {"alpha": alpha} if isinstance(b, Var) else {})], {})
+    def add_relu(m: Machine, a: Any, b: Any, alpha: Any = 1, out: Any = None) -> Any:
+        made = m.torch(relu, [m.torch(name, [a, b], {"alpha": alpha})], {})
+        if out is None:
+            return made
+        if not same_type(out, made):
+            raise Refusal(f"_add_relu with out= of {describe(out)} for {describe(made)}: give it that shape and type")
+        return m.torch("copy_", [out, made], {})
 
     return add_relu
+
+
+def same_type(x: Var, y: Var) -> bool:
+    return x.meta.dtype is y.meta.dtype and str(x.meta.shape) == str(y.meta.shape)
 
 
 def _full(m: Machine, shape: Any, value: Any, **kwargs: Any) -> Any:
     if not isinstance(value, Num):
         return NotImplemented
     wanted = kwargs.get("dtype")
-    default = torch.get_default_dtype() if value.kind is float else KINDS[value.kind]
+    default = torch.get_default_dtype() if value.kind is float else torch.int64
     scalar = m.tape.cast(value.var, dtype_of_number(wanted) if wanted is not None else default)
     made = m.torch("expand", [scalar, shape], {})
     return m.tape.call(ATEN.clone.default, made, memory_format=torch.contiguous_format)
@@ -277,7 +291,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "item": _item,
     "tensor": _tensor,
     "as_tensor": _tensor,
-    "scalar_tensor": lambda m, v, **k: _tensor(m, v, **k) if isinstance(v, (Num, Dim)) else NotImplemented,
+    "scalar_tensor": _scalar_tensor,
     "to": _to,
     "type_as": _type_as,
     "cpu": lambda m, x: x,

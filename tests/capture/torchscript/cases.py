@@ -335,6 +335,16 @@ CASES = [
         [(X, 3), (-X, 6), (X, -4), (X, 7), (X, 9)],
     ),
     Case(
+        "a bool as a number is an int",
+        """
+        def forward(self, x: Tensor, p: bool):
+            b = x > 0
+            made = torch.full([2], True), torch.full([2], p), torch.full_like(b, p), torch.scalar_tensor(p)
+            return made, b + p, b * True, b & p, b == p, b.masked_fill(b, p), x + p, torch.where(b, p, False)
+        """,
+        [(X, True), (X, False)],
+    ),
+    Case(
         "a dict made anew in a loop",
         """
         def forward(self, x: Tensor, n: int):
