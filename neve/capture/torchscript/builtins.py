@@ -230,7 +230,7 @@ PRIM: dict[str, Callable[..., Any]] = {
     "max": _extreme("max"),
     "abs": lambda m, x: m.torch("abs", [x], {}),
     "tolist": _tolist,
-    "rangelist": lambda m, n: list(range(n)) if type(n) is int else containers.refuse_length(n),
+    "rangelist": lambda m, n: list(range(containers.bounded(n, n))) if type(n) is int else containers.refuse_length(n),
     "StringIndex": lambda m, s, i: s[i],
     "TupleIndex": lambda m, t, i: t[i],
 }
@@ -287,6 +287,8 @@ def _format(m: Machine, pattern: str, *args: Any) -> Any:
 
 def _percent(m: Machine, pattern: str, *args: Any) -> Any:
     values = args[0] if len(args) == 1 and isinstance(args[0], tuple) else args
+    if re.search(r"\d{4}", pattern):
+        raise Refusal(f"a format of more than 999 characters: {pattern[:40]!r}")
     if all(isinstance(a, (str, int, float, bool)) for a in values):
         try:
             return pattern % tuple(values)

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
 
 LONGEST = 1_000_000
+SHORT = 10_000
+"""Of strings that methods are called on, and of what these get."""
 
 
 def bounded(length: int, value: int) -> int:
     """value, if a list of that length is not absurd."""
     if length > LONGEST:
-        raise Refusal(f"a list of {length} entries is too long")
+        raise Refusal(f"a list or string of {length} entries is too long")
     return value
 
 
@@ -93,6 +95,7 @@ def append(m: Machine, c: list[Any], value: Any) -> Any:
 def extend(m: Machine, c: list[Any], values: Any) -> Any:
     if isinstance(values, Var):
         raise Refusal("extending a list by a tensor is not supported")
+    bounded(len(c) + len(values), 0)
     m.heap.touch(c)
     c.extend(values)
     return c
@@ -230,6 +233,8 @@ def _text(name: str) -> Callable[..., Any]:
     def method(m: Machine, s: Any, *args: Any) -> Any:
         if not isinstance(s, str) or not all(isinstance(a, (str, int, list)) for a in args):
             raise Refusal(f"{name} of a string that depends on the inputs")
+        if any(a > SHORT if isinstance(a, int) else len(a) > SHORT for a in (s, *args)):
+            raise Refusal(f"{name} of a string of more than {SHORT} characters")
         try:
             return getattr(s, name)(*args)
         except (ValueError, TypeError) as error:

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Frame, Machine
 
 MAX_ROUNDS = 50
+MAX_ALL_ROUNDS = 1_500
+"""Of all loops of a method together: those of an inner loop are multiplied by those of the outer ones."""
 LENGTH = -1
 """The key of the length among the parts of what grows."""
 
@@ -112,6 +114,9 @@ class Loop:
         """Find what is carried, record the loop, and leave its results in variables and containers."""
         tape = self.m.tape
         for _ in range(MAX_ROUNDS):
+            self.m.rounds += 1
+            if self.m.rounds > MAX_ALL_ROUNDS:
+                raise Refusal("loops whose number of turns the inputs decide are nested too deep, or too many")
             self._convert()
             clean, sharing = tape.tainted, {k: dict(v) for k, v in tape.sharing.items()}
             count = self._found()

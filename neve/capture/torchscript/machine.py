@@ -40,6 +40,7 @@ UNROLL = 48
 """Loops of a known number of turns are unrolled up to this many, and tried as loops beyond."""
 MAX_TURNS = 100_000
 MAX_CALLS = 150
+MAX_STATEMENTS = 1_000_000
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Machine:
         self.sources, self.version, self.root, self.constants, self.tape = sources, version, root, constants, tape
         self.heap = Heap(tape)
         self.frames: list[Frame] = []
+        self.statements = self.rounds = 0
         self.pinned: list[Any] = []
         self._modules = _module_paths(root)
 
@@ -168,6 +170,9 @@ class Machine:
         return None
 
     def statement(self, s: ast.stmt) -> tuple[Any] | None:
+        self.statements += 1
+        if self.statements > MAX_STATEMENTS:
+            raise Refusal(f"the method takes more than {MAX_STATEMENTS} statements once its static loops are unrolled")
         match s:
             case ast.Assign(targets=[target], value=value):
                 self.assign(target, self.evaluate(value))
@@ -473,11 +478,15 @@ class Machine:
     def torch(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A function of torch, on tensors, numbers, strings or containers."""
         from neve.capture.torchscript.builtins import call_torch
+        from neve.capture.torchscript.containers import bounded
 
         for a in (*args, *kwargs.values()):
             if isinstance(a, Uninitialized) and name not in ("__is__", "__isnot__"):
                 break
-        return call_torch(self, name, args, kwargs)
+        result = call_torch(self, name, args, kwargs)
+        if isinstance(result, (str, list)):
+            bounded(len(result), 0)
+        return result
 
 
 def _module_paths(root: Any) -> dict[int, str]:

@@ -22,6 +22,7 @@ from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Pla
 KNOWN = 4096
 """Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
 MAX_STEPS = 200_000
+MAX_PARTS = 20_000
 OVERLAP = 1 << 20
 """Tensors of up to so many elements are checked for writes that read what they have written."""
 ATEN = torch.ops.aten
@@ -170,7 +171,7 @@ class Recorder:
         for v in written:
             _check_overlap(op, v, variables((inner_args, inner_kwargs)))
             self.write(v)
-        known = self._known(op, args, kwargs, given)
+        known = self._known(op, args, kwargs, given, result)
         wrapped = self._wrap(result, given, step, needs, known)
         self.region.steps.append(step)
         for v in written:
@@ -187,6 +188,8 @@ class Recorder:
         return own
 
     def _run(self, op: Any, args: Any, kwargs: Any) -> Any:
+        if _parts(op, args) > MAX_PARTS:
+            raise Refusal(f"{_name(op)} of more than {MAX_PARTS} parts")
         try:
             with self.mode, torch.no_grad():
                 return op(*args, **kwargs)
@@ -277,21 +280,21 @@ class Recorder:
                     self.sharing.setdefault(var.root, {})[s] = None
                     self.sharing.setdefault(s, {})[var.root] = None
 
-    def _known(self, op: Any, args: Any, kwargs: Any, given: Sequence[Var]) -> Any:
-        """The result, if it can be computed now."""
+    def _known(self, op: Any, args: Any, kwargs: Any, given: Sequence[Var], fake: Any) -> Any:
+        """The result, if it can be computed now; fake is what it is like."""
         if not isinstance(op, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded in op.tags:
             return None
         if any(v.value is None or v.root.mutated or v.value.numel() > KNOWN for v in given) or op._schema.is_mutable:
             return None
         if not given and op not in CREATORS:
             return None
+        if not all(t.numel() <= KNOWN for t in pytree.tree_leaves(fake) if isinstance(t, torch.Tensor)):
+            return None
         try:
             with torch.no_grad():
-                result = op(*_map_vars(lambda v: v.value, args), **_map_vars(lambda v: v.value, kwargs))
+                return op(*_map_vars(lambda v: v.value, args), **_map_vars(lambda v: v.value, kwargs))
         except Exception:
             return None
-        small = all(t.numel() <= KNOWN for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor))
-        return result if small else None
 
     # Numbers.
 
@@ -443,6 +446,25 @@ def row_of(var: Var) -> Var | None:
             return None
         var = bases[0]
     return var
+
+
+def _parts(op: Any, args: tuple[Any, ...]) -> int:
+    """Into how many tensors an op splits its first argument; 0 if it does not, or that is not known."""
+    if (
+        op not in (ATEN.unbind.int, ATEN.split.Tensor, ATEN.chunk.default, ATEN.tensor_split.sections)
+        or not args[0].dim()
+    ):
+        return 0
+    number = 1 if op is ATEN.unbind.int else 2
+    axis = args[number] if len(args) > number else 0
+    size = args[0].shape[axis] if isinstance(axis, int) and -args[0].dim() <= axis < args[0].dim() else 0
+    if op is not ATEN.unbind.int and not (len(args) > 1 and isinstance(args[1], int)):
+        return 0
+    if op is ATEN.split.Tensor:
+        size = size // max(args[1], 1) if isinstance(size, int) else 0
+    elif op is not ATEN.unbind.int:
+        size = args[1]
+    return size if isinstance(size, int) else 0
 
 
 def _check_overlap(op: Any, written: Var, given: Sequence[Var]) -> None:

@@ -109,7 +109,10 @@ class Variants:
             reason = f"{_called(name, calls)}: {error.reason}{_where(error.place)}"
             if not self._need(recording, error.needs, reason):
                 self.reasons.append(reason)
-        except (TypeError, AttributeError, ValueError, LookupError, AssertionError, RecursionError) as error:
+        except (
+            TypeError, AttributeError, ValueError, LookupError, AssertionError, ArithmeticError, RuntimeError,
+            MemoryError,
+        ) as error:  # fmt: skip
             what = f"not TorchScript that neve understands: {type(error).__name__}: {error}"
             self.reasons.append(f"{_called(name, calls)}: {what}{_where(recording.tape.place)}")
         return None
