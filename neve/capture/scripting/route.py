@@ -24,6 +24,7 @@ from neve.capture.torchscript.archive import Archive, read_archive
 from neve.capture.torchscript.capture import program_of, run_recorded
 from neve.capture.torchscript.entry import saved
 from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.values import KINDS
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 
@@ -213,8 +214,7 @@ def _difference(want: Sequence[Any], got: Sequence[Any]) -> str:
             if w != g:
                 return f"value {k} is {g!r} instead of {w!r}"[:200]
             continue
-        w, g = (x if isinstance(x, torch.Tensor) else torch.tensor(x) for x in (w, g))
-        w = w.double() if not isinstance(want[k], torch.Tensor) and w.is_floating_point() else w
+        w, g = (x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=KINDS[type(x)]) for x in (w, g))
         if w.shape != g.shape or w.dtype is not g.dtype:
             return f"value {k} is {g.dtype} {list(g.shape)} instead of {w.dtype} {list(w.shape)}"
         scale = float(w[w.isfinite()].abs().max()) if w.is_floating_point() and bool(w.isfinite().any()) else 0.0

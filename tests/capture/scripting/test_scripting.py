@@ -149,6 +149,9 @@ class Gate(nn.Module):
     def peek(self, scale: float = 1.0) -> tuple[torch.Tensor, int]:
         return self.last * scale, self.calls
 
+    def ratio(self, n: int) -> tuple[float, float, bool]:
+        return 0.1, n / 3, n > 3
+
     def steps(self, x: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
         for i in range(n):
             x = x + self.last * i
@@ -159,9 +162,16 @@ class Gate(nn.Module):
 
 def test_methods_that_forward_does_not_call_share_weights_and_state() -> None:
     model, x = Gate().eval(), torch.tensor([1.0, 2.0, 0.5])
-    program = capture(model, (x,), methods={"peek": (2.0,), "steps": (x, 3)})
-    assert program.methods.keys() == {"forward", "peek", "steps"}
-    calls = [("forward", (x,)), ("peek", (3.0,)), ("steps", (x, 4)), ("steps", (-x, 0)), ("steps", (9 * x, 50))]
+    program = capture(model, (x,), methods={"peek": (2.0,), "steps": (x, 3), "ratio": (2,)})
+    assert program.methods.keys() == {"forward", "peek", "steps", "ratio"}
+    calls = [
+        ("forward", (x,)),
+        ("peek", (3.0,)),
+        ("ratio", (5,)),
+        ("steps", (x, 4)),
+        ("steps", (-x, 0)),
+        ("steps", (9 * x, 50)),
+    ]
     check(program, model, [*calls, ("forward", (-x,)), ("peek", (1.0,))])
     only = capture(model, methods={"steps": (x, 3)})
     check(only, model, [("steps", (x, 2)), ("steps", (x, 7))])
