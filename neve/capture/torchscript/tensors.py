@@ -11,7 +11,7 @@ from neve.capture.recurrent_op import KINDS as RECURRENT_KINDS
 from neve.capture.recurrent_op import RECURRENT
 from neve.capture.torchscript import grown
 from neve.capture.torchscript.numbers import convert, is_number, kind_of
-from neve.capture.torchscript.schema import call_op, dtype_of_number
+from neve.capture.torchscript.schema import call_op, dtype_number, dtype_of_number
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import KINDS, Dim, Num, Refusal, Var, describe, needs_of
 
@@ -279,7 +279,15 @@ def _equal(m: Machine, x: Var, y: Var) -> Any:
     return item(m, m.torch("all", [m.torch("eq", [x, y], {})], {}), bool)
 
 
+def _native_dropout(m: Machine, x: Var, p: Any, train: Any) -> Any:
+    """Without training a copy, where torch's own decomposition gives the tensor itself."""
+    if train is not False:
+        return NotImplemented
+    return m.torch("clone", [x], {}), m.torch("ones_like", [x], {"dtype": dtype_number(torch.bool)})
+
+
 SPECIAL: dict[str, Callable[..., Any]] = {
+    "native_dropout": _native_dropout,
     "equal": _equal,
     "__lshift__": lambda m, x, n: m.torch("bitwise_left_shift", [x, n], {}),
     "__rshift__": lambda m, x, n: m.torch("bitwise_right_shift", [x, n], {}),

@@ -38,7 +38,25 @@ NUMBERS = [(1.0, 0.1, -7, 2), (-3.5, 2.0, 7, -2), (3.5, -2.0, 0, 3), (1.0, 0.0, 
 NUMBERS += [(math.nan, 1.0, 1, 1), (1.0, math.nan, 2, 2), (2.0, math.inf, 3, 3), (-2.0, math.inf, 9, 4)]
 PATHS = "same as another one on some paths only"
 H = "self.h = torch.zeros(3)"
+VIEWS = [
+    "u.unbind(0)[0]", "u.split(1)[1]", "u.chunk(2)[0]", "u.diagonal()", "u.as_strided([2], [1])", "u.detach()",
+    "torch.dropout(u, 0.5, False)", "u.to(torch.float32)", "u.contiguous()", "u.reshape(-1)", "u.t().reshape(-1)",
+    "u.narrow(1, 0, 2)", "u.flatten()", "u.type_as(u)", "u.squeeze()", "u.expand_as(u)", "u.unflatten(1, [3, 1])",
+    "torch.broadcast_to(u, [2, 3])", "torch.ravel(u)", "torch.native_dropout(u, 0.5, False)[0]", "u.tile(1)",
+]  # fmt: skip
+"""Of which some are views of u, some copies, and some u itself."""
+WRITES = "\n".join(
+    f"u{k} = u * 1\ny{k} = {v.replace('u.', f'u{k}.').replace('(u', f'(u{k}')}\nif bool(u.sum() > 3):\n    y{k}.add_(1)"
+    for k, v in enumerate(VIEWS)
+)
 CASES = [
+    Case(
+        "views, copies, and what is either, written",
+        "def forward(self, u: Tensor):\n"
+        + indent(WRITES, "    ")
+        + f"\n    return {', '.join(f'u{k}, y{k}' for k in range(len(VIEWS)))}",
+        [(U,), (-U,)],
+    ),
     Case(
         "a row with an index of the run is a view: its tensor is written afterwards",
         """
