@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+import torch
+
+import neve
 from tests.capture.torchscript.cases import CASES, Case
-from tests.capture.torchscript.fuzz import run
+from tests.capture.torchscript.fuzz import copied, difference, equal, fresh, load, run
 from tests.capture.torchscript.programs import Program, calls
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -22,6 +26,17 @@ def test_random_programs_are_right_or_refused() -> None:
     outcomes = [run(Program(seed).source, calls(seed), f"fuzz {seed}") for seed in range(15)]
     assert [(seed, o.kind, o.reason) for seed, o in enumerate(outcomes) if o.kind == "wrong"] == []
     assert sum(o.kind == "right" for o in outcomes) >= 3
+
+
+@pytest.mark.parametrize("seed", [1, 5, 8])
+def test_compiled(seed: int) -> None:
+    model = load(Program(seed).source, f"<compiled {seed}>")
+    buffer = io.BytesIO()
+    torch.jit.save(model, buffer)
+    module, reference = neve.compile(model, calls(seed)[0], threads=1), fresh(buffer.getvalue())
+    for args in calls(seed):
+        got, want = module(*copied(args)), reference(*copied(args))
+        assert equal(got, want), difference(got, want)
 
 
 @pytest.mark.slow
