@@ -8,7 +8,7 @@ import importlib
 from types import ModuleType
 
 from neve import bundled_inputs
-from neve.api import build_artifact, compile, load
+from neve.api import build_artifact, compile, convert, load
 from neve.errors import (
     ArtifactError,
     BuildError,
@@ -43,6 +43,7 @@ __all__ = [
     "build_artifact",
     "bundled_inputs",
     "compile",
+    "convert",
     "freeze",
     "generate_mobile_module_lints",
     "load",

@@ -156,6 +156,37 @@ def build_artifact(
     return made.artifact
 
 
+def convert(
+    source: str | Path,
+    out: str | Path,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    dynamic_shapes: Any = None,
+) -> None:
+    """Saves a TorchScript archive that the installed torch may be unable to load as a file that it loads.
+
+    out: a .pt, for torch.jit.load: all methods, attributes and weights as they are, with the ops that
+        optimize_for_mobile wrote turned back into convolutions, linear layers and clamps; nothing of the archive is
+        run. Or a .pt2, for torch.export.load: one method with its state, traced on the example inputs (by default those
+        bundled with the archive); numbers among its arguments become tensors of no dims, and sizes are fixed but for
+        dynamic_shapes.
+    method: which one a .pt2 holds, if the model has several.
+
+    Raises CaptureError with every reason why it cannot be expressed; then nothing is written.
+    """
+    from neve.capture.torchscript.convert import to_exported, to_torchscript
+
+    suffix = Path(out).suffix
+    if suffix == ".pt2":
+        to_exported(source, out, method, args, kwargs, dynamic_shapes)
+    elif suffix in (".pt", ".ptl", ".pth"):
+        to_torchscript(source, out)
+    else:
+        raise NeveError(f"{out}: wanted the name of a .pt2 file (torch.export) or of a .pt file (TorchScript)")
+
+
 def load(path: str | Path, *, threads: int | None = None) -> Module:
     """The module in a `.neve` file; needs numpy alone.
 

@@ -201,6 +201,43 @@ def compile_(
         out.print("  not compared with PyTorch, as you asked")
 
 
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="OLD.pt", help="A TorchScript archive (.pt, .ptl).", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="NEW.pt|NEW.pt2", help="TorchScript, or an exported program.", show_default=False)
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option("--method", "-m", metavar="NAME", help="The method that a .pt2 holds, of several."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Save an old TorchScript archive so that the torch of today loads it.
+
+    A .pt keeps all methods, attributes and weights; what `optimize_for_mobile` packed becomes plain ops again, and
+    nothing of the archive is run. A .pt2 holds one method, traced on the example inputs that are bundled with the
+    archive (in Python, `neve.convert` takes others).
+
+    For example:
+
+        neve convert old.ptl new.pt
+    """
+    from neve.cli.models import need_torch
+
+    need_torch()
+    if not source.is_file():
+        raise UsageError(f"there is no file {source}")
+    neve.convert(source, output, method=method)
+    told = {"file": str(output), "file_bytes": output.stat().st_size}
+    if as_json:
+        tell_json(told)
+        return
+    out.print(f"[bold]{output}[/]  {size(output.stat().st_size)}", soft_wrap=True)
+
+
 @app.command("run")
 def run_command(
     file: ArtifactFile,

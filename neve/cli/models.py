@@ -34,7 +34,7 @@ def load_model(spec: str) -> Loaded:
 
     UsageError: there is no such file, module or factory. CaptureError: the factory raised, or gave no model.
     """
-    _need_torch()
+    need_torch()
     if spec.endswith(ARCHIVES):
         if not Path(spec).is_file():
             raise UsageError(f"there is no file {spec}")
@@ -100,7 +100,8 @@ def _with_dims(value: Any, dims: Mapping[str, Any]) -> Any:
     return tuple(_with_dims(v, dims) for v in value) if isinstance(value, tuple) else value
 
 
-def _need_torch() -> None:
+def need_torch() -> None:
+    """MissingPackageError if torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise MissingPackageError(
             "compiling needs PyTorch: pip install 'neve[compile]' (run, bench, inspect and verify do not)"

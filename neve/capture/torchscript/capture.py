@@ -112,6 +112,21 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     return method
 
 
+def exported(
+    model: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any = None
+) -> tuple[torch.export.ExportedProgram, Any]:
+    """One method of a ScriptModule or archive as an ExportedProgram, and what it gives for its example inputs.
+
+    Numbers among the arguments are tensors of no dims. CaptureError with every reason.
+    """
+    wanted = {method: {"args": args, "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
+    scripted, (entry,) = interpreted(archive_of(model), wanted)
+    program = _export(scripted, entry).program
+    example_args, example_kwargs = program.example_inputs
+    (result,) = run_recorded(scripted, [(method, example_args, example_kwargs)])
+    return program, result
+
+
 def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:
     """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state; and what
     the arguments, which are not copied, are then.

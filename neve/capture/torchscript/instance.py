@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +13,9 @@ from neve.capture.torchscript.model import CONTENT, Model, Settled, StatePlace, 
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.tape import ATEN, Recorder
 from neve.capture.torchscript.values import KINDS, Num, Refusal, Var, content
+
+if TYPE_CHECKING:
+    from neve.capture.torchscript.machine import Machine
 
 Signature = Mapping[StatePlace, Form]
 
@@ -161,7 +164,6 @@ class Inputs:
         self.tensors[var] = name
         return var
 
-
 class Instance:
     """A copy of a model in a state of the given signature, for one interpretation.
 
@@ -178,6 +180,14 @@ class Instance:
         archive = inputs.model.archive
         self.root = self._copy(archive.root)
         self.constants = [self._copy(c) for c in archive.constants]
+        self.made = {id(copy): (copy, owner, content(copy)) for copy, owner in self._made}
+
+    def set_state(self, m: Machine) -> None:
+        """Give objects of classes that have a __setstate__ their attributes by it."""
+        for copy, _ in self._made:
+            if isinstance(copy, Obj) and copy.packed is not None and ".torch.classes." not in copy.cls:
+                state, copy.packed = copy.packed, None
+                m.call_method(copy, "__setstate__", [state], {})
         self.made = {id(copy): (copy, owner, content(copy)) for copy, owner in self._made}
 
     def _copy(self, value: Any) -> Any:

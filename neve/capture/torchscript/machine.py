@@ -406,6 +406,8 @@ class Machine:
                 return self.new(str(self.evaluate(cls)))
             case ast.Name(id="getattr") if isinstance(e.args[1], ast.Constant):
                 return self.attribute(self.evaluate(e.args[0]), str(e.args[1].value))
+            case ast.Attribute(value=owner_node, attr="__new__"):
+                return Obj(self.sources.cls(str(self.evaluate(owner_node))).name)
             case ast.Attribute(value=owner_node, attr=name):
                 owner = self.evaluate(owner_node)
                 args, kwargs = self.arguments(e)

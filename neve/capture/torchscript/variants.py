@@ -214,6 +214,7 @@ class _Recording:
         tape.sharing = {}  # what other signatures did is of no concern here
         instance = Instance(self.inputs, self.variants.signatures[k])
         machine = self._machine(instance.root, instance.constants)
+        instance.set_state(machine)
         args, kwargs = self.given.fresh()
         before = contents_of(args, kwargs)
         owner = part_at(instance.root, (self.entry.method or self.entry.name).rpartition(".")[0])
