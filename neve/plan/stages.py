@@ -10,7 +10,9 @@ from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
 from neve.ir.index import Atom, Data, Div, Index, IndexLike, Mod, Var
 from neve.ir.loops import Call, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import Dim, DType, TensorType, dims
+from neve.ir.walk import graphs
 from neve.ops.base import Op
+from neve.ops.control import WriteState
 
 
 class Stage:
@@ -391,8 +393,10 @@ class Lowering:
         self.recorder = Recorder()
         self.constants: dict[ConstTensor, Tensor] = {}
         self.states: dict[StateVar, Tensor] = {}
+        self._written: set[StateVar] = set()
 
     def method(self, graph: Graph) -> Lowered:
+        self._written = {op.var for g in graphs(graph) for n in g.nodes if isinstance(op := n.op, WriteState)}
         inputs = tuple(Tensor(v.type, v.name) for v in graph.inputs)
         outputs = self._own(self.graph(graph, inputs))
         block = Block(self.recorder.stages, outputs)
@@ -430,6 +434,8 @@ class Lowering:
                 self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
                 self.recorder.fixed.add(self.constants[op.tensor])
             return (self.constants[op.tensor],)
+        if op.name == "read_state" and op.var not in self._written:
+            return (self._state(op.var),)
         if op.name == "read_state":
             # a copy: later writes must not change what was read
             return (self.recorder.compute(op.var.type.shape, op.var.dtype, self._state(op.var)),)

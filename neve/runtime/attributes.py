@@ -212,6 +212,8 @@ def _out(view: Array, dtype: str, leaf: Tree) -> Any:
     torch = torch_module()
     if torch is None or "as" in leaf:
         return view
+    if not view.flags.writeable:  # a view that repeats elements
+        view = view.copy()
     return torch.from_numpy(view.view(np.int16)).view(torch.bfloat16) if dtype == "bfloat16" else torch.from_numpy(view)
 
 

@@ -10,8 +10,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture.export import capture
-from neve.errors import CaptureError
-from tests.capture.aliases import CASES
+from neve.errors import CaptureError, InputError
+from tests.capture.aliases import CASES, Expanded, Rows
 from tests.interpreted import Interpreted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -39,6 +39,30 @@ def test_calls_in_any_order_give_what_eager_gives(case: Any, how: str) -> None:
         with torch.no_grad():
             wanted = pytree.tree_map(lambda t: t.clone(), getattr(eager, name)(x.clone()))
         torch.testing.assert_close(module.call(name, x), wanted, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("how", ["eager", "script"])
+@pytest.mark.parametrize("preserved", [(), ("r",)])
+def test_attributes_that_overlap_are_read_and_set_in_place(how: str, preserved: tuple[str, ...]) -> None:
+    eager, model, x = Rows(), Rows(), torch.randn(3)
+    source = torch.jit.script(model) if how == "script" else model
+    module = Interpreted(capture(source, (x,), preserved_attrs=preserved))
+    assert set(module.attributes) == {"m", "r", "c"}
+    for _ in range(2):
+        eager(x), module(x)
+        torch.testing.assert_close(dict(module.attributes), {k: getattr(eager, k) for k in "mrc"})
+        module.attributes["r"] = torch.full((3,), 7.0)
+        module.attributes["c"][2] = -1.0
+        eager.r.fill_(7.0)
+        eager.c[2] = -1.0
+    torch.testing.assert_close(module.attributes["m"], eager.m)
+
+
+def test_an_attribute_that_repeats_elements_cannot_be_set() -> None:
+    module = Interpreted(capture(Expanded(), (torch.ones(3),)))
+    assert module.attributes["e"].shape == (4, 3)
+    with pytest.raises(InputError, match="repeats elements"):
+        module.attributes["e"] = torch.ones(4, 3)
 
 
 class Nested(torch.nn.Module):

@@ -269,6 +269,33 @@ def _c_finds_every_state(module: neve.Module) -> None:
     assert find(context.at, -1) is None
 
 
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.conv, self.gru = nn.Linear(8, 8), nn.Conv2d(3, 8, 3), nn.GRU(8, 8, batch_first=True)
+        self.norm, self.embed = nn.LayerNorm(8), nn.Embedding(5, 8)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, i: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z = torch.relu(self.conv(y)).mean(3).transpose(1, 2)
+        return self.norm(self.linear(x)) + self.embed(i), self.gru(z)[0], self.linear.weight, self.embed.weight[1]
+
+
+def test_weights_that_no_method_writes_are_used_where_they_lie() -> None:
+    torch.manual_seed(0)
+    model = Layers().eval()
+    args = (torch.randn(4, 8), torch.randn(2, 3, 9, 9), torch.tensor([1, 2, 3, 0]))
+    module = neve.compile(model, args, preserved_attrs=["linear", "conv", "gru", "norm", "embed"])
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.add_(torch.rand_like(p))
+            module.attributes[name] = p
+        for _ in range(2):
+            got = module(*args)
+            torch.testing.assert_close(got, model(*args), rtol=1e-5, atol=1e-5)
+            got[2].zero_()  # a result is the caller's, never the state
+    assert not any(k["label"] == "read_state" for k in module.artifact.extra["calls"]["forward"])
+
+
 def test_a_str_for_the_names_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="list of names"):
         neve.compile(Model(), (X,), preserved_attrs="sub")  # type: ignore[arg-type]

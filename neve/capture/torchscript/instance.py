@@ -164,6 +164,7 @@ class Inputs:
         self.tensors[var] = name
         return var
 
+
 class Instance:
     """A copy of a model in a state of the given signature, for one interpretation.
 
