@@ -122,8 +122,8 @@ def exported(
     wanted = {method: {"args": args, "kwargs": kwargs, "dynamic_shapes": dynamic_shapes}}
     scripted, (entry,) = interpreted(archive_of(model), wanted)
     program = _export(scripted, entry).program
-    example_args, example_kwargs = program.example_inputs
-    (result,) = run_recorded(scripted, [(method, example_args, example_kwargs)])
+    example_args, example_kwargs = pytree.tree_map(_cloned, program.example_inputs)
+    ((result, _, _),) = run_recorded(scripted, [(method, example_args, example_kwargs)])
     return program, result
 
 
@@ -141,6 +141,10 @@ def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...],
     finally:
         for path, tensor in state.items():
             scripted.weights.tensor(path).copy_(tensor)
+
+
+def _cloned(x: Any) -> Any:
+    return x.clone() if isinstance(x, torch.Tensor) else x
 
 
 def _export(scripted: Scripted, entry: Entry) -> Exported:

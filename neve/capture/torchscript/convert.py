@@ -96,7 +96,7 @@ def to_exported(
                 again = torch.export.load(aside)
             except Exception as error:
                 raise CaptureError(f"torch.export cannot save it: {diagnose.first_lines(str(error))}") from error
-        example_args, example_kwargs = program.example_inputs
+        example_args, example_kwargs = again.example_inputs
         got = again.module()(*example_args, **example_kwargs)
         flat = [torch.utils._pytree.tree_leaves(x) for x in (got, wanted)]
         if len(flat[0]) != len(flat[1]) or not all(map(_equal, *flat)):
