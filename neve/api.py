@@ -218,6 +218,7 @@ def _compile(
     from neve.capture.export import capture, is_code, load_program
     from neve.capture.trees import CLASSES
     from neve.check.examples import record
+    from neve.check.verify import computed_in
     from neve.emit.program import MAX_THREADS, emit
     from neve.emit.unit import best_by_analysis
     from neve.passes.pipeline import optimize
@@ -290,7 +291,11 @@ def _compile(
         {k: [r.example for r in found if r.example] for k, found in recorded.items()},
         [str(e) for e in log.entries],
         {},
-        {"calls": calls, "seconds": {k: round(v, 3) for k, v in seconds.items()}},
+        {
+            "calls": calls,
+            "computed": {k: computed_in(m.graph) for k, m in program.methods.items()},
+            "seconds": {k: round(v, 3) for k, v in seconds.items()},
+        },
     )
     return Compiled(made, seconds, recorded)
 
@@ -336,14 +341,15 @@ def _verify(module: Module, recorded: Mapping[str, Sequence[Recorded]]) -> None:
     """Compare every method on its examples, each from the initial state and, where there is state, a second time, and
     put the errors into the artifact.
     """
-    from neve.check.verify import compare, outcome, refuse_differences
+    from neve.check.verify import compare, narrowest, outcome, refuse_differences
 
     found: list[Difference] = []
     for key, method in module.methods.items():
+        computed = narrowest(module.artifact.extra["computed"][key])
         for r in recorded[key]:
             module.reset()
             for want in r.expected:
-                found += compare(key, partial(outcome, method, r.call, method.signature), want)
+                found += compare(key, partial(outcome, method, r.call, method.signature), want, computed)
     module.reset()
     refuse_differences(found)
     errors = module.artifact.measured

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,20 @@ from neve.runtime.trees import flatten
 
 if TYPE_CHECKING:
     from neve.capture.examples import Call
+    from neve.ir.graph import Graph, Node, Value
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}
 """Largest difference that is accepted, relative to the largest magnitude of the output; other dtypes must be equal."""
+
+
+def tolerance(dtype: str, computed: str = "") -> float:
+    """For an output of a dtype, of whose computation some is in the dtype `computed` (see `computed_in`)."""
+    return max(TOLERANCE[dtype], TOLERANCE.get(computed, 0.0)) if dtype in TOLERANCE else 0.0
+
+
+def narrowest(dtypes: Iterable[str]) -> str:
+    """The least precise floating-point dtype of some; "" of none."""
+    return max(dtypes, key=lambda d: TOLERANCE.get(d, 0.0), default="")
 
 
 @dataclass(frozen=True)
@@ -33,10 +44,11 @@ class Difference:
     output: int
     dtype: str
     error: float
+    computed: str = ""
 
     @property
     def accepted(self) -> bool:
-        return self.error <= TOLERANCE.get(self.dtype, 0.0)
+        return self.error <= tolerance(self.dtype, self.computed)
 
     def __str__(self) -> str:
         return f"{self.method}, output {self.output} ({self.dtype}): {self.error:.1e}"
@@ -152,8 +164,30 @@ def torch_program(model: Any) -> Any:
     return torch.export.load(model) if isinstance(model, (str, os.PathLike)) else model
 
 
-def compare(method: str, call: Callable[[], Any], want: Result) -> list[Difference]:
-    """One Difference an output. Raises VerifyError if there are not as many outputs, or if only one of both raises."""
+def computed_in(graph: Graph) -> list[str]:
+    """For each output the least precise floating-point dtype in which a value is computed that it depends on, or ""."""
+    from neve.ir.walk import graphs, subgraphs
+
+    worst: dict[Value, str] = {}
+
+    def of(node: Node) -> str:
+        own = [v.dtype.value for v in node.outputs if node.inputs and not widens(node)]
+        within = (v.dtype.value for _, inner in subgraphs(node.op) for g in graphs(inner) for v in g.values())
+        return narrowest([*(worst.get(v, "") for v in node.inputs), *own, *within])
+
+    def widens(node: Node) -> bool:
+        return node.op.name == "cast" and node.output.dtype.size > node.inputs[0].dtype.size
+
+    for node in graph.nodes:
+        worst.update(dict.fromkeys(node.outputs, of(node)))
+    return [worst.get(v, "") for v in graph.outputs]
+
+
+def compare(method: str, call: Callable[[], Any], want: Result, computed: str = "") -> list[Difference]:
+    """One Difference an output; computed is the least precise dtype in which any of it is computed.
+
+    Raises VerifyError if there are not as many outputs, or if only one of both raises.
+    """
     if isinstance(want, Exception):
         try:
             call()
@@ -166,7 +200,7 @@ def compare(method: str, call: Callable[[], Any], want: Result) -> list[Differen
         raise VerifyError(f"{method}: the compiled module gives {len(arrays)} outputs, the original {len(want)}")
     kinds = dtype_names(got, arrays)
     return [
-        Difference(method, k, d, relative_error(x, y))
+        Difference(method, k, d, relative_error(x, y), computed)
         for k, (x, y, d) in enumerate(zip(arrays, want, kinds, strict=True))
     ]
 

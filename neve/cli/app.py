@@ -408,13 +408,13 @@ def verify(file: ArtifactFile, threads: Threads = None, as_json: Json = False) -
 
         neve verify model.neve
     """
-    from neve.check.verify import TOLERANCE
+    from neve.check.verify import tolerance
 
     module = neve.load(file, threads=threads)
     rows = list(_compare_examples(module))
     if not rows:
         raise VerifyError(f"{file} carries no examples, so there is nothing to compare with")
-    wrong = [r for r in rows if not r["error"] <= TOLERANCE.get(r["dtype"], 0.0)]
+    wrong = [r for r in rows if not r["error"] <= tolerance(r["dtype"], r["computed"])]
     if as_json:
         tell_json({"file": str(file), "right": not wrong, "outputs": rows})
     else:
@@ -532,12 +532,22 @@ def _compare_examples(module: Any) -> Any:
 
     for name, examples in module.artifact.examples.items():
         method = module.methods[name]
+        computed = module.artifact.extra.get("computed", {}).get(name) or [""] * len(method.signature.outputs)
         for i, example in enumerate(examples):
             module.reset()
             got = calls.call(method, example.inputs)
-            for tensor, mine, wanted in zip(method.signature.outputs, got, example.outputs, strict=True):
+            for tensor, mine, wanted, within in zip(
+                method.signature.outputs, got, example.outputs, computed, strict=True
+            ):
                 found = relative_error(_numbers(mine, tensor.dtype), _numbers(wanted, tensor.dtype))
-                yield {"method": name, "example": i, "output": tensor.name, "dtype": tensor.dtype, "error": found}
+                yield {
+                    "method": name,
+                    "example": i,
+                    "output": tensor.name,
+                    "dtype": tensor.dtype,
+                    "error": found,
+                    "computed": within,
+                }
 
 
 def _numbers(array: calls.Array, dtype: str) -> calls.Array:

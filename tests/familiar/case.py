@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ class Case:
     form: what is passed in: the "module", "script" (torch.jit.script of it) or "trace" (of the first call).
     preserved: names for preserved_attrs and preserved_methods. entries: where it applies. train: passed in with its
     training flags on. refused: what the CaptureError must match where there can be no right answer, with the reason
-    in `why`. plain: statistics of norms are as they were made, not drawn anew.
+    in `why`. pending: what it matches as long as neve cannot do it. plain: statistics of norms are as they were made.
     """
 
     behaviour: str
@@ -74,6 +74,7 @@ class Case:
     train: bool = False
     refused: str = ""
     why: str = ""
+    pending: str = ""
     plain: bool = False
     tolerance: float = 0.0
     examples: bool = True
@@ -147,6 +148,8 @@ def copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         kept = {} if value.is_sparse else {"memory_format": torch.preserve_format}
         made = value.detach().clone(**kept)
+        if isinstance(value, nn.Parameter):
+            return nn.Parameter(made, value.requires_grad)
         return made.requires_grad_(value.requires_grad)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(copied, value))
@@ -319,6 +322,13 @@ def _method(target: Any, name: str) -> Any:
 
 def _shown(x: Any) -> str:
     return f"{str(x.dtype)[6:]}{list(x.shape)}" if isinstance(x, Tensor) else repr(x)
+
+
+def outcomes(cases: Iterable[Case]) -> Iterator[tuple[Case, str, Outcome]]:
+    """What comes of every case through every entry point that it applies to."""
+    for case in cases:
+        for entry in case.entries:
+            yield case, entry, run(case, entry)
 
 
 def unique(cases: Iterable[Case]) -> list[Case]:

@@ -13,7 +13,9 @@ from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary,
 from neve.capture.torchscript.schema import call_op, dtype_number
 from neve.capture.torchscript.upgrades import upgraded
 from neve.capture.torchscript.values import (
+    Bound,
     Dim,
+    Forked,
     Grown,
     Named,
     Num,
@@ -163,8 +165,8 @@ def _extreme(name: str) -> Callable[..., Any]:
 
 
 def _fork(m: Machine, function: Any, *args: Any, **kwargs: Any) -> Any:
-    from neve.capture.torchscript.machine import Bound
-
+    if isinstance(function, Forked) and not args:
+        return m.forked(function)
     if not isinstance(function, Bound):
         raise Refusal(f"fork of {describe(function)} is not supported")
     return m.call(function.function, args if function.self is None else [function.self, *args], kwargs)

@@ -26,6 +26,7 @@ from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Bound,
     Dim,
+    Forked,
     Heap,
     Named,
     Num,
@@ -182,6 +183,8 @@ class Machine:
                 self.evaluate(value)
             case ast.Pass():
                 pass
+            case ast.FunctionDef(name=name, args=ast.arguments(args=[])):
+                self.frames[-1].locals[name] = Forked(s)
             case ast.Return(value=value):
                 return (self.evaluate(value) if value is not None else None,)
             case ast.If():
@@ -423,6 +426,16 @@ class Machine:
         if isinstance(target, Bound):
             return self.call(target.function, args if target.self is None else [target.self, *args], kwargs)
         raise Refusal(f"{describe(target)} is called, but is no function")
+
+    def forked(self, forked: Forked) -> Any:
+        """What a forked function returns: it is run where it is forked, which is one of the orders there could be."""
+        here = self.frames[-1]
+        self.frames.append(Frame(here.function, dict(here.locals)))
+        try:
+            returned = self.block(forked.node.body)
+            return returned[0] if returned else None
+        finally:
+            self.frames.pop()
 
     def _at(self, e: ast.Call) -> None:
         self.frames[-1].at = e

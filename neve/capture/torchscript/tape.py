@@ -518,7 +518,8 @@ def _map_vars(f: Callable[[Var], Any], tree: Any) -> Any:
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_map_vars(f, t) for t in tree))
     if isinstance(tree, (list, tuple)):
-        return type(tree)(_map_vars(f, t) for t in tree)
+        parts = [_map_vars(f, t) for t in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if isinstance(tree, dict):
         return {k: _map_vars(f, v) for k, v in tree.items()}
     return tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,6 +108,13 @@ class Dim:
 
     def __repr__(self) -> str:
         return f"the size {self.var.meta}"
+
+
+@dataclass(frozen=True, eq=False)
+class Forked:
+    """A function without arguments inside another one, as torch.jit.fork makes them; it reads the variables there."""
+
+    node: ast.FunctionDef
 
 
 class Uninitialized:
