@@ -182,7 +182,7 @@ class Loop:
         }
         first: dict[Var, Place] = {}
         for place, end in ends.items():
-            if isinstance(end, Var) and place in params:
+            if isinstance(end, Var) and place in params and place in self.carried:
                 if end.loose or not contiguous(end.meta):
                     self.loose[place] = None
                 found = self.sharing.setdefault(place, {})
