@@ -160,7 +160,7 @@ def open_module(
         path: Path | str = build(artifact).path
         module = open_library(path, artifact.signature, artifact.weights, threads)
     else:
-        target = _choose(artifact)
+        target = choose_target(artifact)
         with _library_file(artifact, target, cache) as path:
             module = open_library(path, artifact.signature, artifact.weights, threads)
     module.artifact = artifact
@@ -370,8 +370,8 @@ def _example(signature: Signature, method: str, i: int, parts: dict[str, memoryv
         raise ArtifactError(f"{name} cannot be read: {error}") from error
 
 
-def _choose(artifact: Artifact) -> Target:
-    """The best target of the artifact's libraries for this machine."""
+def choose_target(artifact: Artifact) -> Target:
+    """The best target of the artifact's libraries for this machine; ArtifactError if there is none."""
     targets = [parse_target(name) for name in artifact.libraries]
     reasons = {t.name: runs_here(t) for t in targets}
     fitting = [t for t in targets if not reasons[t.name]]

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 
 import neve
-from neve.build.target import native
+from neve import artifact as artifacts
+from neve.build.source import Source
+from neve.build.target import AVX2, native
+from neve.build.toolchain import build
 from neve.cli.app import run
+from neve.errors import BuildError
 
 ROOT = Path(__file__).parents[1]
 MODELS = """
@@ -187,6 +191,21 @@ def test_bench_tells_the_time_of_each_kernel(net: Path, capsys: pytest.CaptureFi
     assert all(k["seconds"] > 0 for k in kernels)
     assert run([*map(str, argv)]) == 0
     assert "share" in capsys.readouterr().out
+
+
+def test_a_profile_is_of_the_target_that_was_compiled_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose weights are packed for its vectors: other flags do not even compile."""
+    path = tmp_path / "generic.neve"
+    assert run(["compile", f"{folder}/cli_models.py:net", "-o", str(path), "--target", "x86_64", "--tune", "0.01"]) == 0
+    capsys.readouterr()
+    found = told(capsys, "bench", path, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile")
+    assert all(k["seconds"] > 0 for k in found["kernels"])
+    made = artifacts.load(path)
+    source = Source(made.name, made.sources, made.weights, made.signature)
+    with pytest.raises(BuildError, match="vectors of 4 floats"):
+        build(source, AVX2)
 
 
 def test_unpack_writes_what_compiles(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

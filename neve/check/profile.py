@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neve.artifact import Artifact
+from neve.artifact import Artifact, choose_target
 from neve.build.source import Source
+from neve.build.target import Target
 from neve.build.toolchain import Compiler, build
 from neve.check.peak import Peak, measure
+from neve.errors import ArtifactError
 from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import open_library
 from neve.runtime.sizes import Solver
@@ -55,13 +57,18 @@ class Profile:
 
 
 class Clocked:
-    """A program built for this machine with a clock around every kernel call. Raises BuildError without a compiler."""
+    """A program built with a clock around every kernel call, for a target that this machine can run.
 
-    def __init__(self, source: Source, threads: int, compiler: Compiler | None = None) -> None:
-        library = build(source, extra=("-DNEVE_PROFILE",), compiler=compiler)
+    Raises BuildError without a compiler, ArtifactError for C of a neve that put no clocks into it.
+    """
+
+    def __init__(self, source: Source, target: Target, threads: int, compiler: Compiler | None = None) -> None:
+        library = build(source, target, extra=("-DNEVE_PROFILE",), compiler=compiler)
         self.source = source
         self.module = open_library(library.path, source.signature, source.weights, threads)
         self._library = ctypes.CDLL(str(library.path))
+        if not hasattr(self._library, f"{source.name}_clock"):
+            raise ArtifactError(f"{source.name} was made by an older neve, without clocks in its C: compile it again")
         self.per_tick = self._calibrate()
 
     def call(self, method: str, sites: int, inputs: Sequence[Any]) -> tuple[float, list[float]]:
@@ -91,13 +98,13 @@ def profile(
     calls: int = 20,
     compiler: Compiler | None = None,
 ) -> Profile:
-    """Build the artifact's source for this machine with clocks in it and run a method on inputs.
+    """Build the artifact's source for its best target here with clocks in it and run a method on inputs.
 
     Raises BuildError without a compiler.
     """
     source = Source(artifact.name, artifact.sources, artifact.weights, artifact.signature)
     sites = artifact.extra["calls"][method]
-    clocked = Clocked(source, threads, compiler)
+    clocked = Clocked(source, choose_target(artifact), threads, compiler)
     for _ in range(3):
         clocked.call(method, len(sites), inputs)
     total, row = min((clocked.call(method, len(sites), inputs) for _ in range(calls)), key=lambda found: found[0])

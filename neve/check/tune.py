@@ -66,7 +66,7 @@ def tune(
             break
         if progress:
             progress(rank / (CANDIDATES + 1), f"building candidate kernels {rank + 1} of {CANDIDATES}")
-        variants.append((made, Clocked(made.source, threads, compiler)))
+        variants.append((made, Clocked(made.source, target, threads, compiler)))
     if len(variants) > 1:
         if progress:
             progress(CANDIDATES / (CANDIDATES + 1), f"measuring candidate kernels for {seconds:.0f} s")

@@ -183,6 +183,10 @@ def _c_file(
         f'#include "{name}.h"',
         *(f'#include "kernels/{h}"' for h in BASE),
         "",
+        f"#if NEVE_VL != {unit.target.vl}",
+        f'#error "C and weights for vectors of {unit.target.vl} floats: compile them for {unit.target.name}"',
+        "#endif",
+        "",
         _UNITS,
         "",
     ]

@@ -78,7 +78,9 @@ static int32_t processors(void) {
     unsigned long mask[64] = {0};
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
     int32_t count = 0;
-    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++) count += __builtin_popcountl(mask[i]);
+    /* __builtin_popcountl is a call of libgcc, which is not linked, where the processor has no instruction for it */
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long m = (unsigned long)mask[i]; m; m &= m - 1) count++;
     if (count > 0) return count;
 #endif
     return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
