@@ -20,7 +20,7 @@ from neve.errors import (
     NeveError,
     VerifyError,
 )
-from neve.frozen import FrozenModule, freeze, optimize_for_inference, run_frozen_optimizations
+from neve.frozen import FrozenModule, explain_state, freeze, optimize_for_inference, run_frozen_optimizations
 from neve.mobile import LintCode, MobileOptimizerType, generate_mobile_module_lints, optimize_for_mobile
 from neve.runtime.loader import Module
 
@@ -44,6 +44,7 @@ __all__ = [
     "bundled_inputs",
     "compile",
     "convert",
+    "explain_state",
     "freeze",
     "generate_mobile_module_lints",
     "load",

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"errors", "ir", "ops", "capture", "passes", "plan", "emit", "build", "runtime", "artifact"},
     "api": {"errors", "ir", "ops", "capture", "passes", "plan", "emit", "build", "runtime", "artifact", "check"},
     "bundled_inputs": {"errors"},
-    "frozen": {"errors", "capture", "runtime", "check", "api"},
+    "frozen": {"errors", "ir", "ops", "capture", "runtime", "check", "api"},
     "mobile": {"errors", "bundled_inputs", "capture", "runtime", "frozen"},
     "__init__": {"bundled_inputs", "mobile", "errors", "api", "runtime", "frozen"},
     "demo": {"errors", "cli", "api"},

@@ -67,8 +67,9 @@ def decompositions() -> dict[Any, Any]:
 
 
 @contextmanager
-def few_composites(more: Collection[Any] = ()) -> Iterator[dict[Any, Any]]:
-    """Yields the decompositions for run_decompositions inside the block, which leaves the ops in `more` as they are.
+def few_composites(more: Collection[Any] = (), less: Collection[Any] = ()) -> Iterator[dict[Any, Any]]:
+    """Yields the decompositions for run_decompositions inside the block, which leaves the ops in `more` as they are,
+    and not those in `less`.
 
     A composite op decomposes by itself unless torch is told to preserve it. run_decompositions patches the dispatch of
     each of the thousand composites that exist (0.2 s), so inside the block it is told only of those in the table.
@@ -79,7 +80,7 @@ def few_composites(more: Collection[Any] = ()) -> Iterator[dict[Any, Any]]:
     if everything is None:  # a torch that does it another way
         yield dict(decompositions())
         return
-    composites = _composites(everything) | frozenset(more)
+    composites = (_composites(everything) | frozenset(more)) - frozenset(less)
     exported_program._collect_all_valid_cia_ops = lambda: {op for op in composites if op in table()}
     try:
         yield {op: f for op, f in decompositions().items() if op not in composites}

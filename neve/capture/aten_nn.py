@@ -223,7 +223,7 @@ def instance_norm(
         assert mean is not None and var is not None
         return batch_norm(c, x, w, b, mean, var, momentum, eps)[0]  # type: ignore[no-any-return]
     if mean is not None or var is not None:
-        raise Refusal("instance norm in training mode updates its running statistics")
+        raise Refusal("instance norm that updates its running statistics: neve decomposes it before it gets here")
     channels = x.shape[1]
     if not isinstance(channels, int):
         raise Refusal(f"instance norm of {channels} channels: their number has to be fixed")

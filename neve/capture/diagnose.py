@@ -50,6 +50,26 @@ def quiet() -> Iterator[None]:
         vars(trace).pop("print", None)
 
 
+@contextmanager
+def frames_of(method: str) -> Iterator[None]:
+    """With the lines of that method on record where torch.export knows those of forward alone."""
+    if method.rpartition(".")[2] == "forward":
+        yield
+        return
+    plain = fx.proxy.TracerBase._filter_traceback_frames
+
+    def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
+        entered = max((i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])), default=-1)
+        inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
+        return traceback.StackSummary.from_list(inner)
+
+    fx.proxy.TracerBase._filter_traceback_frames = users  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        fx.proxy.TracerBase._filter_traceback_frames = plain  # type: ignore[method-assign]
+
+
 def op_name(target: Any) -> str:
     """An op as the user may know it: "aten.gelu", "cond"."""
     if isinstance(target, torch._ops.OpOverload):
@@ -94,8 +114,9 @@ def module(node: fx.Node, strip: str = "") -> str:
 
 def _frame(node: fx.Node) -> tuple[str, ...] | None:
     frames = [(_decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
-    own = [f for f in frames if not f[0].startswith(INTERNAL)]
-    return (own or frames)[-1] if frames else None
+    theirs = [f for f in frames if not f[0].startswith(INTERNAL[-1])]
+    own = [f for f in theirs if not f[0].startswith(INTERNAL)]
+    return (own or theirs)[-1] if theirs else None
 
 
 def _decoded(file: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, guards, trees
+from neve.capture import diagnose, guards, prints, trees
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
@@ -29,7 +29,7 @@ from neve.capture.slots import SharedMemory, replaced
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
-from neve.ir.graph import GraphBuilder, Method, Program, Value
+from neve.ir.graph import GraphBuilder, Method, Origin, Program, Value
 from neve.ir.types import DType, TensorType
 from neve.ir.walk import graphs
 from neve.ops.control import WriteState
@@ -76,7 +76,8 @@ def capture(
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
     try:
-        return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
+        with prints.told():
+            return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
         if preserved_attrs and any("depends on" in r for r in error.reasons):
             names = ", ".join(preserved_attrs)
@@ -261,7 +262,8 @@ def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str
     steps = VaryingSteps() if dynamic else nullcontext()
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
-            program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+            with diagnose.frames_of(name), prints.silent():
+                program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
             raise diagnose.export_error(error, scripted) from error
@@ -288,12 +290,19 @@ def _decompose(program: Any) -> Any:
         diagnose.quiet(),
         torch.no_grad(),
         visible_dropout(program.graph_module) as kept,
-        few_composites(kept) as decompositions,
+        few_composites(kept, updating(program.graph_module)) as decompositions,
     ):
         try:
             return program.run_decompositions(decompositions)
         except Exception as error:
             raise diagnose.export_error(error) from error
+
+
+def updating(root: torch.fx.GraphModule) -> set[Any]:
+    """Ops that write their arguments without saying so in their schema: instance norm that keeps running statistics."""
+    op = torch.ops.aten.instance_norm.default
+    graphs = [m.graph for m in root.modules() if isinstance(m, torch.fx.GraphModule)]
+    return {op for g in graphs for n in g.nodes if n.target is op and n.args[5] and n.args[3] is not None}
 
 
 def _tensor(program: Any, target: str) -> torch.Tensor:
@@ -314,7 +323,8 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     writes: list[tuple[str, Value]] = []
     for spec, value in zip(signature.output_specs, results, strict=True):
         if spec.kind in MUTATIONS:
-            b.emit(WriteState(constants.state(_tensor(e.program, spec.target))), value)
+            state = constants.state(_tensor(e.program, spec.target))
+            b.emit(WriteState(state), value, origin=_origin(b, value))
         elif spec.kind is OutputKind.USER_OUTPUT:
             out_leaves.append(_output(walk, spec.arg, value, outputs))
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
@@ -336,6 +346,15 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
         () if reasons else _examples(e, leaves),
     )
+
+
+def _origin(b: GraphBuilder, value: Value) -> Origin:
+    """Of what gives a value, the nearest place that is in the user's source."""
+    made = {v: n for n in b.nodes for v in n.outputs}
+    at = value
+    while at in made and not made[at].origin.source and made[at].inputs:
+        at = made[at].inputs[-1]
+    return made[at].origin if at in made else Origin()
 
 
 def _placeholders(

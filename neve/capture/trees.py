@@ -41,7 +41,12 @@ def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
         keys = context[1] if kind is defaultdict else context
         if not all(isinstance(k, str) for k in keys):
             raise CaptureError(f"a dict with keys {list(keys)!r}: only strings can be keys of arguments and results")
-        return {"dict": dict(zip(keys, children, strict=True))}
+        found = dict(zip(keys, children, strict=True))
+        return (
+            {"object": {"class": "collections.OrderedDict", "fields": found}}
+            if kind is OrderedDict
+            else {"dict": found}
+        )
     names = _field_names(kind, context, len(children))
     if names is None:
         raise CaptureError(

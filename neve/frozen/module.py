@@ -69,6 +69,8 @@ class FrozenModule:
         return sorted({*object.__dir__(self), *(n.partition(".")[0] for n in (*self._methods, *self._kept))})
 
     def _get(self, path: str) -> Any:
+        if path in self._python:
+            return self._python[path]
         if path in self._methods:
             return self._method(path)
         code = self._code
@@ -77,8 +79,6 @@ class FrozenModule:
                 return code.values[path]
         if any(n.startswith(f"{path}.") for n in (*self._methods, *code.settings)) or path in self._kept:
             return FrozenPart(self, path)
-        if path in self._python:
-            return self._python[path]
         if path in self._flags:
             return self._flags[path]
         what = "the frozen module" if "." not in path else f"its {path.rpartition('.')[0]}"
@@ -112,6 +112,12 @@ class FrozenModule:
             if not _fits(old, value):
                 raise FreezeError(
                     f"{path}: got {_describe(value)}, wanted {_describe(old)}, as it was when the module was frozen"
+                )
+            others = self._origin.tied(path)
+            if others:
+                raise FreezeError(
+                    f"{path} shares memory with {', '.join(others)}, and would not any more with another tensor: write "
+                    f"the new content into it ({path}.copy_(value)), which changes both"
                 )
             code.values[path] = own(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import types
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,22 @@ class Snapshot(ABC):
             return error
         return None
 
+    def attributes(self, path: str = "") -> Iterator[tuple[str, Any]]:
+        """(path, value) of every attribute of the model, or of a submodule."""
+        for name in self.names(path):
+            yield from self.values(f"{path}.{name}".lstrip("."))
+
+    def tied(self, path: str) -> list[str]:
+        """The paths of other tensors that share memory with the tensor at path."""
+        import torch
+
+        def memory(value: Any) -> int:
+            strided = isinstance(value, torch.Tensor) and value.layout is torch.strided
+            return value.untyped_storage().data_ptr() if strided else 0
+
+        place = memory(self.look(path))
+        return [p for p, v in self.attributes() if p != path and memory(v) == place] if place else []
+
     def values(self, path: str) -> Iterator[tuple[str, Any]]:
         """(path, value) of an attribute, or of all attributes of a submodule and those below it."""
         found = self.look(path)
@@ -104,6 +121,9 @@ class ModuleSnapshot(Snapshot):
         found, owner = self.model, None
         for part in path.split("."):
             owner = found
+            if isinstance(owner, (list, tuple, dict)):
+                found = entry(owner, part, path)
+                continue
             if not isinstance(owner, nn.Module) or not part or not hasattr(owner, part):
                 raise KeyError(path)
             found = getattr(owner, part)
@@ -122,10 +142,9 @@ class ModuleSnapshot(Snapshot):
         return list(dict.fromkeys([*kept, *held, *methods]))
 
     def replaced(self, values: Mapping[str, Any]) -> Snapshot:
-        model = copy.deepcopy(self.model)
+        model = _copied(self.model)
         for path, value in values.items():
-            above, _, name = path.rpartition(".")
-            assign(model.get_submodule(above), name, value)
+            assign(model, path, value)
         return ModuleSnapshot(model)
 
     def training(self) -> list[str]:
@@ -150,9 +169,11 @@ class ScriptSnapshot(Snapshot):
 
         found = self._root
         for part in path.split("."):
-            if not isinstance(found, Obj):
+            if isinstance(found, (list, tuple, dict)):
+                found = entry(found, part, path)
+            elif not isinstance(found, Obj):
                 raise KeyError(path)
-            if part in found.attrs:
+            elif part in found.attrs:
                 found = found.attrs[part]
             elif part in self._sources.cls(found.cls).methods:
                 found = Method()
@@ -186,8 +207,7 @@ class ScriptSnapshot(Snapshot):
                     "write other values into it"
                 ) from error
             for path, value in values.items():
-                above, _, name = path.rpartition(".")
-                assign(model.get_submodule(above) if above else model, name, value)
+                assign(model, path, value)
         return ScriptSnapshot(saved(model))
 
     def training(self) -> list[str]:
@@ -262,7 +282,7 @@ def snapshot(model: Any) -> Snapshot:
             return ProgramSnapshot(copy.deepcopy(model))
     if isinstance(model, torch.nn.Module):
         try:
-            return ModuleSnapshot(copy.deepcopy(model))
+            return ModuleSnapshot(_copied(model))
         except Exception as error:
             raise CaptureError(
                 f"{type(model).__name__} cannot be copied ({type(error).__name__}: {str(error)[:200]}), and a frozen "
@@ -274,11 +294,74 @@ def snapshot(model: Any) -> Snapshot:
     )
 
 
-def assign(owner: Any, name: str, value: Any) -> None:
-    """Give a module's attribute a value; a tensor of the same type goes into the one there, which others may share."""
+def _copied(model: Any) -> Any:
+    """A deep copy in which functions that were made around the model, such as lambdas and hooks, are about the copy."""
+    memo: dict[int, Any] = {}
+    made = copy.deepcopy(model, memo)
+    for module in made.modules():
+        for held in (vars(module), *(d for k, d in vars(module).items() if k.endswith("_hooks") and d)):
+            for name, value in list(held.items()):
+                if isinstance(value, types.FunctionType):
+                    held[name] = _about(value, memo)
+    return made
+
+
+def _about(function: types.FunctionType, memo: Mapping[int, Any]) -> types.FunctionType:
+    """The function with copies in its closure and defaults in the place of what was copied."""
+
+    def copied(value: Any) -> Any:
+        return memo.get(id(value), value)
+
+    def content(cell: Any) -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:  # nothing is in it yet
+            return None
+
+    cells = function.__closure__ or ()
+    if not any(id(content(c)) in memo for c in cells):
+        return function
+    closure = tuple(types.CellType(copied(content(c))) if id(content(c)) in memo else c for c in cells)
+    made = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, closure)
+    made.__defaults__ = tuple(map(copied, function.__defaults__)) if function.__defaults__ else None
+    made.__kwdefaults__ = {k: copied(v) for k, v in (function.__kwdefaults__ or {}).items()}
+    return made
+
+
+def entry(owner: Any, parts: str, path: str) -> Any:
+    """The entry of a list, tuple or dict that the rest of a path names. KeyError if there is none."""
+    for part in parts.split("."):
+        owner = owner[_key(owner, part, path)]
+    return owner
+
+
+def set_entry(owner: Any, parts: str, value: Any) -> None:
+    """Put a value where the rest of a path is in a list or dict."""
+    above, _, last = parts.rpartition(".")
+    owner = entry(owner, above, parts) if above else owner
+    owner[_key(owner, last, parts)] = value
+
+
+def _key(owner: Any, part: str, path: str) -> Any:
+    keys = owner if isinstance(owner, dict) else range(len(owner)) if isinstance(owner, (list, tuple)) else ()
+    for key in keys:
+        if str(key) == part:
+            return key
+    raise KeyError(path)
+
+
+def assign(model: Any, path: str, value: Any) -> None:
+    """Give an attribute, or an entry of one, a value; a tensor of the same type goes into the one there, which others
+    may share.
+    """
     import torch
 
-    old = getattr(owner, name)
+    parts = path.split(".")
+    owner, name = model, parts.pop(0)
+    while parts and not isinstance(getattr(owner, name), (list, tuple, dict)):
+        owner, name = getattr(owner, name), parts.pop(0)
+    held, rest = getattr(owner, name), ".".join(parts)
+    old = entry(held, rest, path) if rest else held
     if isinstance(old, torch.Tensor) and isinstance(value, torch.Tensor):
         if old.shape == value.shape and old.dtype == value.dtype:
             with torch.no_grad():
@@ -286,7 +369,9 @@ def assign(owner: Any, name: str, value: Any) -> None:
             return
         value = value.detach().clone()
         value = torch.nn.Parameter(value) if isinstance(old, torch.nn.Parameter) else value
-    setattr(owner, name, copy.deepcopy(value))
+    if rest:
+        set_entry(held, rest, copy.deepcopy(value))
+    setattr(owner, name, held if rest else copy.deepcopy(value))  # lists of a script are copies
 
 
 def _read(path: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from neve.runtime.signature import MethodSignature, Tree
 Build = Callable[[dict[str, Any]], Any]
 Fields = Callable[[Any], Mapping[str, Any]]
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool}
-_CLASSES: dict[str, tuple[Build, Fields]] = {}
+_CLASSES: dict[str, tuple[Build, Fields]] = {"collections.OrderedDict": (OrderedDict, dict)}
 
 
 class Struct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,12 @@ class Rearranges(nn.Module):
 class Pair(NamedTuple):
     left: torch.Tensor
     right: torch.Tensor
+
+
+class Prints(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        print("called")  # noqa: T201
+        return x + 1
 
 
 class Named(nn.Module):
@@ -75,6 +82,43 @@ def test_other_entries_of_a_list_are_refused(scripted: bool) -> None:
     model: Any = torch.jit.script(Rearranges().eval()) if scripted else Rearranges().eval()
     with pytest.raises(neve.CaptureError, match="which entries a list or dict among its arguments has"):
         neve.freeze(model)(torch.ones(2), [torch.ones(2)])
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_prints_are_dropped_with_a_warning(scripted: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen = neve.freeze(torch.jit.script(Prints().eval()) if scripted else Prints().eval())
+    with pytest.warns(UserWarning, match=r"the model prints.*test_arguments\.py:\d+"):
+        frozen(torch.ones(2))
+    capsys.readouterr()
+    frozen(torch.ones(2))
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.bool])
+def test_structure_dtypes_and_defaults(dtype: torch.dtype) -> None:
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor, y: Any = None, *, scale: float = 1.0, opts: str | None = None) -> Any:
+            z = x * scale if y is None else x * scale + y[0] + y[1]["k"]
+            return collections.OrderedDict(a=z, b=(z, None, "s", [3, 2.5, True]))
+
+    model = Model().eval()
+    frozen, x = neve.freeze(model), torch.randint(0, 2, (2, 3)).to(dtype)
+    close(frozen(x), model(x))
+    close(frozen(x.t(), scale=2.0), model(x.t(), scale=2.0))
+    close(frozen(x, (x, {"k": 1.5}), opts="a"), model(x, (x, {"k": 1.5})))
+    close(frozen(x=x[:0], y=[x[:1], {"k": x[:, :1].t()[:, :1]}]), model(x[:0], [x[:1], {"k": x[:, :1].t()[:, :1]}]))
+    assert type(frozen(x)) is collections.OrderedDict
+
+
+def test_arguments_elsewhere() -> None:
+    with pytest.raises(neve.InputError, match="on meta, wanted tensors in memory"):
+        neve.freeze(nn.ReLU().eval())(torch.ones(2, device="meta"))
+
+
+def test_named_tuples_of_scripts() -> None:
+    frozen, x = neve.freeze(torch.jit.script(Named().eval())), torch.randn(3)
+    assert frozen(x)._fields == Pair._fields
+    close(tuple(frozen(x)), tuple(Named()(x)))
 
 
 def test_classes_of_results_are_the_models_even_if_another_has_the_name() -> None:

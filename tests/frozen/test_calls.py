@@ -41,6 +41,23 @@ def test_nothing_reaches_the_frozen_module_and_nothing_the_original() -> None:
     close(frozen(X), want)
 
 
+def test_functions_around_the_model_are_copied_with_it() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.act = nn.Parameter(torch.ones(3)), lambda x: x * self.weight
+            self.register_forward_hook(lambda module, args, result: result + self.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(x)
+
+    model, x = Around().eval(), torch.randn(2, 3)
+    frozen, want = neve.freeze(model), model(x)
+    model.weight.data.zero_()
+    close(frozen(x), want)
+    close(frozen(x[:1]), want[:1])
+
+
 @pytest.mark.parametrize("wrong", [3, lambda x: x, nn.Module, None])
 def test_what_is_no_model(wrong: Any) -> None:
     for call in (neve.freeze, neve.optimize_for_inference, neve.optimize_for_mobile):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 import neve
 from neve.frozen import specialise
+from tests.familiar.state import Remembers
 from tests.frozen.models import Block, Counter, Outer, close
 
 
@@ -67,6 +69,64 @@ def test_a_setting_is_read_at_each_call() -> None:
         frozen.inner.scale = "much"
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+def test_entries_of_lists_and_dicts_are_carried_and_saved(scripted: bool, tmp_path: Path) -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.entries, self.named = [1, 2], {"a": torch.zeros(1)}
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.entries[0] += self.entries[1]
+            self.named["a"].add_(x.sum())
+            return x * self.entries[0] + self.named["a"]
+
+    model = Counts().eval()
+    eager, frozen = copy.deepcopy(model), neve.freeze(torch.jit.script(model) if scripted else model)
+    for rows in (1, 2, 1, 2):
+        x = torch.randn(rows, 3)
+        close(frozen(x), eager(x))
+    frozen.save(tmp_path / "m.neve")
+    again = neve.freeze(frozen)
+    close(neve.load(tmp_path / "m.neve")(x), frozen(x))
+    close(again(x), eager(x))
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_state_of_changing_form_stays_with_one_form_of_call(scripted: bool) -> None:
+    model = Remembers().eval()
+    eager, frozen = copy.deepcopy(model), neve.freeze(torch.jit.script(model) if scripted else model)
+    for x in (torch.ones(3), torch.randn(3), torch.randn(3)):
+        close(frozen(x), eager(x))
+    for refused in (lambda: frozen(torch.ones(5)), lambda: neve.freeze(frozen), lambda: frozen.save("m.neve")):
+        with pytest.raises(neve.FreezeError, match="type or size changes from call to call"):
+            refused()
+
+
+def test_tied_settings_stay_one_tensor() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(3, 3) for _ in range(3))
+            self.b.weight = self.c.weight = self.a.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x) * self.b(x) + self.c(x)
+
+    model, x = Tied().eval(), torch.randn(2, 3)
+    frozen = neve.freeze(model, ["a", "b.weight"])
+    close(frozen(x), model(x))
+    for path in ("a", "b"):
+        getattr(frozen, path).weight.add_(1)
+        model.a.weight.data.add_(1)
+        close(frozen(x), model(x))
+    with pytest.raises(neve.FreezeError, match=r"a.weight shares memory with b.weight, c.weight"):
+        frozen.a.weight = torch.ones(3, 3)
+    frozen.a.bias = torch.ones(3)
+    model.a.bias.data.fill_(1)
+    close(frozen(x), model(x))
+
+
 def test_numbers_that_are_compiled_in_get_code_of_their_own() -> None:
     class Repeat(nn.Module):
         def forward(self, x: torch.Tensor, times: int, scale: float = 1.0) -> torch.Tensor:
@@ -77,6 +137,25 @@ def test_numbers_that_are_compiled_in_get_code_of_their_own() -> None:
     for times in (2, 0, 3, 2):
         close(frozen(x, times), model(x, times))
         close(frozen(x, times, 2.0), model(x, times, 2.0))
+
+
+def test_a_setting_that_a_size_depends_on_gets_code_of_its_own() -> None:
+    class Repeat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.times, self.scale = 2, torch.ones(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.expand(self.times, 3) * self.scale
+
+    model = Repeat()
+    frozen, x = neve.freeze(model.eval(), ["times", "scale"]), torch.randn(1, 3)
+    for times in (2, 4, 1, 4):
+        frozen.times = model.times = times
+        frozen.scale.fill_(times)
+        model.scale.fill_(times)
+        close(frozen(x), model(x))
+    assert len(frozen.specialisations) == 3
 
 
 def test_the_least_recently_used_goes_with_its_state_kept(monkeypatch: pytest.MonkeyPatch) -> None:

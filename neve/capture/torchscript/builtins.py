@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neve.capture import prints
 from neve.capture.torchscript import containers, grown, masked, packed, prepacked, tensors
 from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, unary
 from neve.capture.torchscript.schema import call_op, dtype_number
@@ -132,6 +133,11 @@ def _raise(m: Machine, message: Any = "", *_: Any) -> None:
     raise Raised(text)
 
 
+def _print(m: Machine, *args: Any, **kwargs: Any) -> None:
+    place = m.tape.place
+    prints.note(f"{place[1]}:{place[2]}" if place else "")
+
+
 def _nothing(m: Machine, *args: Any, **kwargs: Any) -> None:
     return None
 
@@ -194,7 +200,7 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "float": _cast(float),
     "bool": _cast(bool),
     "str": _str,
-    "print": _nothing,
+    "print": _print,
     "unwrap": lambda m, x: x,
     "fork": _fork,
     "awaitable": _fork,
@@ -204,8 +210,8 @@ BUILTINS: dict[str, Callable[..., Any]] = {
 }
 PRIM: dict[str, Callable[..., Any]] = {
     "RaiseException": _raise,
-    "Print": _nothing,
-    "print": _nothing,
+    "Print": _print,
+    "print": _print,
     "dtype": _dtype,
     "device": _device,
     "layout": lambda m, x: 0,

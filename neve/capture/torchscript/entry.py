@@ -41,6 +41,11 @@ class Scripted:
     attributes: Mapping[str, Any]
     hidden: frozenset[str]
 
+    @property
+    def reads(self) -> dict[str, str]:
+        """The path of every attribute that a method reads, and the line that does first."""
+        return {path: line for r in self.recordings.values() for path, line in r.reads.items()}
+
     def replay(self, name: str) -> Replay:
         return Replay(self.recordings[name], self.weights)
 

@@ -60,7 +60,9 @@ class Path(str):
 
 
 class Machine:
-    """Interprets one method. root is the model; constants are those that its code names."""
+    """Interprets one method. root is the model; constants are those that its code names. reads: (id of an object, name)
+    → where its attribute is read first.
+    """
 
     def __init__(self, sources: Sources, version: int, root: Obj, constants: Sequence[Any], tape: Recorder) -> None:
         self.sources, self.version, self.root, self.constants, self.tape = sources, version, root, constants, tape
@@ -68,6 +70,7 @@ class Machine:
         self.frames: list[Frame] = []
         self.statements = self.rounds = 0
         self.pinned: list[Any] = []
+        self.reads: dict[tuple[int, str], Place | None] = {}
         self._modules = _module_paths(root)
 
     def reachable(self) -> dict[int, Any]:
@@ -378,6 +381,7 @@ class Machine:
         if name == "training" and self.sources.cls(obj.cls).kind == "Module":
             return False
         if name in obj.attrs:
+            self.reads.setdefault((id(obj), name), self.tape.place)
             value = obj.attrs[name]
             if isinstance(value, Unsupported):
                 raise Refusal(value.reason)

@@ -46,7 +46,8 @@ class Recording:
     """One method: its top region, who its inputs are, and what it returns and writes.
 
     leaves: for each leaf of (args, kwargs) its Var or None; tensors: Var → name of a tensor of the model; values: these
-    tensors by name; result: a tree with Vars and Nums in it; updates: (name of a state tensor, its new content).
+    tensors by name; result: a tree with Vars and Nums in it; updates: (name of a state tensor, its new content);
+    reads: attribute → the line that reads it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Recording:
     values: dict[str, torch.Tensor]
     result: Any
     updates: list[tuple[str, Var]] = field(default_factory=list)
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 class Weights(nn.Module):

@@ -166,6 +166,7 @@ class _Recording:
         self.inputs = Inputs(model, variants.settled, variants.state, names, self.tape)
         self.after: list[dict[StatePlace, Form]] = []
         self.changed: dict[str, Component] = {}
+        self.reads: dict[str, str] = {}
         parameters = [p.arg for p in self.function.parameters][1:]
         self.machine = self._machine(Obj(""), ())
         self.frame = Frame(self.function)
@@ -182,8 +183,9 @@ class _Recording:
         updates = [(self.inputs.name(c), leaf(self.machine, new, (new,))) for c, new in self._updates()]
         inputs = self.inputs
         return Recording(
-            self.entry.name, self.parameters, tape.top, self.given.leaves, inputs.tensors, inputs.used, result, updates
-        )
+            self.entry.name, self.parameters, tape.top, self.given.leaves, inputs.tensors, inputs.used, result, updates,
+            self.reads,
+        )  # fmt: skip
 
     def _all_sides(self) -> None:
         if len(self.which) == 1:
@@ -221,6 +223,7 @@ class _Recording:
         result = machine.run(self.function, owner, args, kwargs)
         for reason in rearranged(before, args, kwargs):
             raise Refusal(reason)
+        self._note_reads(machine, instance)
         changes = Changes(machine, instance)
         self.given.check_unwritten()
         self.after.append(changes.signature)
@@ -229,6 +232,12 @@ class _Recording:
             values |= {c: values.get(c, self.inputs.component(c)) for c in self._all()}
             values[ACTIVE] = self.variants.signatures.index(changes.signature)
         self.frame.locals = {RESULT: result} | {self.inputs.name(c): v for c, v in values.items()}
+
+    def _note_reads(self, machine: Machine, instance: Instance) -> None:
+        for (i, name), place in machine.reads.items():
+            if i in instance.made:
+                path = f"{self.variants.model.paths[id(instance.made[i][1])]}.{name}".lstrip(".")
+                self.reads.setdefault(path, f"{place[1]}:{place[2]}" if place else "")
 
     def _all(self) -> list[Component]:
         path = self.variants.model.path
