@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-import neve
-
 PAGE = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text()
 GONE = "XNNPACK is not enabled"
 """What the wheels of torch 2.13 say of optimize_for_mobile."""
@@ -53,8 +51,6 @@ def test_row(place: int, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     """Rows are run in the page's order: later ones use the files and the imports of earlier ones."""
     monkeypatch.chdir(names["folder"])
     old, new = rows()[place]
-    if "explain_state" in new and not hasattr(neve, "explain_state"):
-        pytest.skip("neve.explain_state is not there yet")
     imported = re.match(r"from (?:neve|torch[\w.]*) import [\w, ]+", new)
     exec(new, names)  # our own text
     assert imported is None or all(n.strip() in names for n in imported.group().partition("import")[2].split(","))

@@ -61,7 +61,7 @@ class Case:
     form: what is passed in: the "module", "script" (torch.jit.script of it) or "trace" (of the first call).
     preserved: names for preserved_attrs and preserved_methods. entries: where it applies. train: passed in with its
     training flags on. refused: what the CaptureError must match where there can be no right answer, with the reason
-    in `why`. pending: what it matches as long as neve cannot do it. plain: statistics of norms are as they were made.
+    in `why`. plain: statistics of norms are as they were made.
     """
 
     behaviour: str
@@ -74,7 +74,6 @@ class Case:
     train: bool = False
     refused: str = ""
     why: str = ""
-    pending: str = ""
     plain: bool = False
     tolerance: float = 0.0
     examples: bool = True
