@@ -124,7 +124,10 @@ class Fingerprints:
         if id(value) not in self._known:
             self._known[id(value)] = None  # a cycle ends here
             self._objects[id(value)] = (value, dict(vars(value)))
-            self._known[id(value)] = self(dict(vars(value)), depth - 1)
+            # the hooks of a module are torch's, and the one that compares is among them
+            hooks = isinstance(value, nn.Module)
+            held = {k: v for k, v in vars(value).items() if not (hooks and "_hooks" in k)}
+            self._known[id(value)] = self(held, depth - 1)
         return self._known[id(value)]
 
     def restore(self) -> None:
