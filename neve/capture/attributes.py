@@ -127,7 +127,7 @@ class Fingerprints:
             # the hooks of a module are torch's, and the one that compares is among them
             hooks = isinstance(value, nn.Module)
             held = {k: v for k, v in vars(value).items() if not (hooks and "_hooks" in k)}
-            self._known[id(value)] = self(held, depth - 1)
+            self._known[id(value)] = self(held, depth - 1) if depth > 1 else None
         return self._known[id(value)]
 
     def restore(self) -> None:

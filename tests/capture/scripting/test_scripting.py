@@ -64,6 +64,7 @@ def test_what_works_all_the_same(cls: type[nn.Module], capsys: Any) -> None:
     before = contents(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "the model prints", UserWarning)
         program = capture(model, args)
     assert capsys.readouterr().err == ""
     assert contents(model) == before
