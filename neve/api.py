@@ -82,8 +82,8 @@ def compile(
         optimize_for_mobile knows. The results are the same.
     tune: measure the best kernels of every layer on this machine and keep what is found in the cache; True for 10
         seconds of it, or how many; building the candidates comes on top.
-    verify: compare with the original on the example inputs and raise VerifyError if they differ; `module.errors` has
-        what was found.
+    verify: compare with the original on the example inputs and raise VerifyError if they differ;
+        `module.artifact.measured` has what was found.
     compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
 
     Raises CaptureError (all reasons why the model cannot be captured), BuildError (no C compiler), VerifyError.
