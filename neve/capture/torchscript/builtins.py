@@ -10,7 +10,9 @@ import torch
 
 from neve.capture import prints
 from neve.capture.torchscript import containers, grown, masked, packed, prepacked, tensors
-from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, unary
+from neve.capture.torchscript.control import size_tensor
+from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, kind_of, unary
+from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.schema import call_op, dtype_number
 from neve.capture.torchscript.upgrades import upgraded
 from neve.capture.torchscript.values import (
@@ -150,8 +152,6 @@ def _num_to_tensor(m: Machine, value: Any) -> Any:
     if isinstance(value, Num):
         return value.var
     if isinstance(value, Dim):
-        from neve.capture.torchscript.control import size_tensor
-
         return size_tensor(m, value)
     kind = type(value)
     return m.tape.number(value, kind) if is_number(value) else value
@@ -182,8 +182,14 @@ def _requires_grad(m: Machine, *_: Any) -> bool:
     return False
 
 
-def _device(m: Machine, x: Any = None) -> torch.device:
-    return torch.device("cpu")
+def _device(m: Machine, x: Any = None, index: Any = None) -> torch.device:
+    """x.device, or torch.device(name): code may compare them, though everything is on the CPU."""
+    if not isinstance(x, (str, torch.device)):
+        return torch.device("cpu")
+    try:
+        return torch.device(x) if index is None else torch.device(str(x), index)
+    except (RuntimeError, TypeError) as error:
+        raise Raised(str(error)) from error
 
 
 def _tolist(m: Machine, x: Var, *_: Any) -> Any:
@@ -207,6 +213,7 @@ BUILTINS: dict[str, Callable[..., Any]] = {
     "wait": lambda m, x: x,
     "unchecked_unwrap_optional": lambda m, x: x,
     "device": _device,
+    "sorted": containers.METHODS["sorted"],
 }
 PRIM: dict[str, Callable[..., Any]] = {
     "RaiseException": _raise,
@@ -216,7 +223,7 @@ PRIM: dict[str, Callable[..., Any]] = {
     "device": _device,
     "layout": lambda m, x: 0,
     "shape": tensors.size,
-    "type": lambda m, device: "cpu",
+    "type": lambda m, device: device.type,
     "is_cuda": _requires_grad,
     "is_cpu": lambda m, x: True,
     "is_quantized": _requires_grad,
@@ -248,9 +255,18 @@ PRIM: dict[str, Callable[..., Any]] = {
 
 
 def _is(m: Machine, a: Any, b: Any) -> Any:
-    if a is None or b is None:
+    """Whether two values are one: numbers by their value, all else in memory."""
+    if a is None or b is None or a is b:
         return a is b
-    return a is b if not (isinstance(a, Var) and isinstance(b, Var)) else a.root is b.root and a is b
+    if is_number(a) and is_number(b) and kind_of(a) is kind_of(b):
+        return binary(m.tape, "eq", a, b)
+    if isinstance(a, Var) and isinstance(b, Var):
+        known = (a.step is not None or b.step is not None) and b.root not in m.tape.may_be(a)[1:]
+    else:
+        known = isinstance(a, (list, dict, Obj)) and not m.heap.may_be(a, b)
+    if not known:
+        raise Refusal(f"it is not known whether {describe(a)} and {describe(b)} are one ('is')")
+    return False
 
 
 def _equal_values(m: Machine, a: Any, b: Any) -> Any:
@@ -351,7 +367,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "__derive_index": _derive_index,
     "_pack_padded_sequence": packed.pack,
     "__is__": _is,
-    "__isnot__": lambda m, a, b: not _is(m, a, b),
+    "__isnot__": lambda m, a, b: unary(m.tape, "__not__", _is(m, a, b)),
     "eq": _equal_values,
     "ne": _not_equal,
     "format": _format,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neve.capture.torchscript.numbers import binary, is_number, kind_of
 from neve.capture.torchscript.tape import ATEN
-from neve.capture.torchscript.values import Dim, Named, Num, Raised, Refusal, Text, Var, describe, needs_of
+from neve.capture.torchscript.values import Named, Num, Raised, Refusal, Text, Var, describe, needs_of
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
@@ -38,14 +38,24 @@ def position(container: Any, i: Any) -> int:
     return i % len(container)
 
 
+def key_of(value: Any) -> Any:
+    """A known key of a dict."""
+    if not isinstance(value, (bool, int, float, str)):
+        raise Refusal(f"the key {describe(value)} of a dict depends on the inputs", needs_of(value))
+    return value
+
+
+def _entry(c: dict[Any, Any], key: Any) -> Any:
+    """The key of an entry that is there."""
+    if key_of(key) not in c:
+        raise Raised(f"KeyError: {key}")
+    return key
+
+
 def getitem(m: Machine, c: Any, i: Any) -> Any:
     """c[i]."""
     if isinstance(c, dict):
-        if isinstance(i, (Num, Dim, Text)):
-            raise Refusal(f"the key {describe(i)} of a dict depends on the inputs", needs_of(i))
-        if i not in c:
-            raise Raised(f"KeyError: {i}")
-        return c[i]
+        return c[_entry(c, i)]
     if isinstance(c, Named):
         return c.items[position(c.items, i)]
     if isinstance(c, (list, tuple)) and isinstance(i, Num):
@@ -76,9 +86,7 @@ def _at_run_time(m: Machine, c: Any, i: Num) -> Any:
 def setitem(m: Machine, c: Any, i: Any, value: Any) -> Any:
     m.heap.touch(c)
     if isinstance(c, dict):
-        if isinstance(i, (Num, Dim, Text)):
-            raise Refusal(f"the key {describe(i)} of a dict depends on the inputs", needs_of(i))
-        c[i] = value
+        c[key_of(i)] = value
     elif isinstance(c, list):
         c[position(c, i)] = value
     else:
@@ -104,11 +112,7 @@ def extend(m: Machine, c: list[Any], values: Any) -> Any:
 def _pop(m: Machine, c: Any, *args: Any) -> Any:
     m.heap.touch(c)
     if isinstance(c, dict):
-        if args[0] not in c:
-            if len(args) > 1:
-                return args[1]
-            raise Raised(f"KeyError: {args[0]}")
-        return c.pop(args[0])
+        return c.pop(key_of(args[0]), args[1]) if len(args) > 1 else c.pop(_entry(c, args[0]))
     if not c:
         raise Raised("pop from empty list")
     return c.pop(position(c, args[0] if args else -1))
@@ -123,12 +127,7 @@ def _insert(m: Machine, c: list[Any], i: Any, value: Any) -> None:
 
 def _delete(m: Machine, c: Any, i: Any) -> None:
     m.heap.touch(c)
-    if isinstance(c, dict):
-        if i not in c:
-            raise Raised(f"KeyError: {i}")
-        del c[i]
-    else:
-        del c[position(c, i)]
+    del c[_entry(c, i) if isinstance(c, dict) else position(c, i)]
 
 
 def _clear(m: Machine, c: Any) -> None:
@@ -206,11 +205,11 @@ def _truth(combine: str, start: bool) -> Callable[..., Any]:
 
 
 def _get(m: Machine, c: dict[Any, Any], key: Any, default: Any = None) -> Any:
-    return c.get(key, default)
+    return c.get(key_of(key), default)
 
 
 def _set_default(m: Machine, c: dict[Any, Any], key: Any, default: Any) -> Any:
-    if key not in c:
+    if key_of(key) not in c:
         m.heap.touch(c)
         c[key] = default
     return c[key]
@@ -219,6 +218,10 @@ def _set_default(m: Machine, c: dict[Any, Any], key: Any, default: Any) -> Any:
 def _update(m: Machine, c: dict[Any, Any], other: dict[Any, Any]) -> None:
     m.heap.touch(c)
     c.update(other)
+
+
+def _dict(m: Machine, c: Any = ()) -> dict[Any, Any]:
+    return {key_of(k): v for k, v in (c.items() if isinstance(c, dict) else c)}
 
 
 def _list(m: Machine, c: Any) -> list[Any]:
@@ -274,7 +277,7 @@ METHODS: dict[str, Callable[..., Any]] = {name: _text(name) for name in STRING_M
     "setdefault": _set_default,
     "update": _update,
     "list": _list,
-    "dict": lambda m, c=(): dict(c),
+    "dict": _dict,
     "sum": _sum,
     "any": _truth("__or__", False),
     "all": _truth("__and__", True),

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from neve.capture.torchscript.branch import branch
-from neve.capture.torchscript.control import condition
+from neve.capture.torchscript.builtins import call_builtin, call_torch
+from neve.capture.torchscript.containers import bounded, key_of
+from neve.capture.torchscript.control import condition, size_tensor
 from neve.capture.torchscript.lines import is_torch
 from neve.capture.torchscript.live import unread
 from neve.capture.torchscript.loop import Loop
+from neve.capture.torchscript.numbers import binary
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
-from neve.capture.torchscript.tape import Recorder
+from neve.capture.torchscript.tape import ATEN, Recorder
 from neve.capture.torchscript.turns import Turns, of_range
 from neve.capture.torchscript.types import is_of_type
 from neve.capture.torchscript.values import (
@@ -32,7 +37,6 @@ from neve.capture.torchscript.values import (
     Num,
     Place,
     Refusal,
-    Uninitialized,
     describe,
     needs_of,
 )
@@ -262,8 +266,6 @@ class Machine:
         raise Refusal(f"a loop does not end after {MAX_TURNS} turns")
 
     def for_(self, s: ast.For, args: Sequence[Any], turns: Turns | None = None) -> None:
-        from neve.capture.torchscript.numbers import binary
-
         assert isinstance(s.target, ast.Name)
         name, body = s.target.id, s.body
         start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1) if len(args) == 2 else tuple(args)
@@ -296,22 +298,18 @@ class Machine:
 
     def as_run_time(self, value: Dim) -> Num:
         """A size as a number of the run."""
-        from neve.capture.torchscript.control import size_tensor
-
         return Num(value.kind, size_tensor(self, value))
 
     def _as_loop(self, s: ast.For, start: int, stop: int, step: int) -> bool:
         """A long loop with a known number of turns as a loop of the run; False if it has to be unrolled."""
         frame, before = self.frames[-1], dict(self.frames[-1].locals)
-        tape = self.tape
-        steps, tainted = len(tape.region.steps), dict(tape.tainted)
         try:
-            go = Num(int, tape.call(_full(), [], stop, dtype=_int64()))
-            go.var.value = None
-            self.for_(s, [start, go, step], of_range(self, start, stop, step))
+            with self.tape.attempt():
+                go = Num(int, self.tape.call(ATEN.full.default, [], stop, dtype=torch.int64))
+                go.var.value = None
+                self.for_(s, [start, go, step], of_range(self, start, stop, step))
         except Refusal:
-            del tape.region.steps[steps:]
-            frame.locals, tape.tainted = before, tainted
+            frame.locals = before
             return False
         return True
 
@@ -346,7 +344,7 @@ class Machine:
             case ast.List(elts=parts):
                 return [self.evaluate(p) for p in parts]
             case ast.Dict(keys=keys, values=values):
-                return {self.evaluate(k): self.evaluate(v) for k, v in zip(keys, values, strict=True) if k}
+                return {key_of(self.evaluate(k)): self.evaluate(v) for k, v in zip(keys, values, strict=True) if k}
             case ast.Subscript(value=owner, slice=index):
                 return self.torch("__getitem__", [self.evaluate(owner), self.evaluate(index)], {})
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -413,8 +411,6 @@ class Machine:
                 return self.new(str(self.evaluate(cls)))
             case ast.Name(id="getattr") if isinstance(e.args[1], ast.Constant):
                 return self.attribute(self.evaluate(e.args[0]), str(e.args[1].value))
-            case ast.Attribute(value=owner_node, attr="__new__"):
-                return Obj(self.sources.cls(str(self.evaluate(owner_node))).name)
             case ast.Attribute(value=owner_node, attr=name):
                 owner = self.evaluate(owner_node)
                 args, kwargs = self.arguments(e)
@@ -467,8 +463,6 @@ class Machine:
         namespace, _, name = path.rpartition(".")
         if namespace == "torch" or namespace == "ops.aten":
             return self.torch(name, args, kwargs)
-        from neve.capture.torchscript.builtins import call_builtin
-
         return call_builtin(self, path, args, kwargs)
 
     def new(self, cls: str) -> Obj:
@@ -496,12 +490,6 @@ class Machine:
 
     def torch(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A function of torch, on tensors, numbers, strings or containers."""
-        from neve.capture.torchscript.builtins import call_torch
-        from neve.capture.torchscript.containers import bounded
-
-        for a in (*args, *kwargs.values()):
-            if isinstance(a, Uninitialized) and name not in ("__is__", "__isnot__"):
-                break
         result = call_torch(self, name, args, kwargs)
         if isinstance(result, (str, list)):
             bounded(len(result), 0)
@@ -518,18 +506,3 @@ def _module_paths(root: Any) -> dict[int, str]:
             paths[id(obj)] = path
             stack.extend((v, f"{path}.{k}".lstrip(".")) for k, v in reversed(obj.attrs.items()))
     return paths
-
-
-def _full() -> Any:
-    import torch
-
-    return torch.ops.aten.full.default
-
-
-def _int64() -> Any:
-    import torch
-
-    return torch.int64
-
-
-__all__ = ["Bound", "Callable", "Frame", "Iterator", "Machine", "Path"]

@@ -352,6 +352,22 @@ class Recorder:
         finally:
             self.region = inner
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A Refusal that leaves this undoes what has been recorded."""
+        region = self.region
+        steps, views, fails = set(region.steps), dict(region.views), list(region.fails)
+        sharing = {k: dict(v) for k, v in self.sharing.items()}
+        versions, tainted = dict(self.versions), dict(self.tainted)
+        try:
+            yield
+        except Refusal:
+            steps |= {v.step for v in self._sizes.values() if v.step}
+            region.steps[:] = [s for s in region.steps if s in steps]
+            region.views, region.fails = views, fails
+            self.sharing, self.versions, self.tainted = sharing, versions, tainted
+            raise
+
     def close(self) -> None:
         assert self.region.parent is not None
         self.region = self.region.parent

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from neve.capture.recurrent_op import KINDS as RECURRENT_KINDS
 from neve.capture.recurrent_op import RECURRENT
 from neve.capture.torchscript import grown
 from neve.capture.torchscript.numbers import convert, is_number, kind_of
-from neve.capture.torchscript.schema import call_op, dtype_number, dtype_of_number
+from neve.capture.torchscript.schema import MEMORY_FORMATS, call_op, dtype_number, dtype_of_number
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import KINDS, Dim, Num, Refusal, Var, describe, needs_of
 
@@ -82,7 +83,7 @@ def _item(m: Machine, x: Var) -> Any:
 def _tensor(m: Machine, data: Any, *_: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False) -> Any:
     """torch.tensor(number or nested lists of numbers)."""
     if isinstance(data, Var):
-        return m.tape.call(ATEN.clone.default, data)
+        return _to(m, data, dtype=dtype, copy=True)
     flat, shape = _flat(data)
     kinds = {kind_of(v) for v in flat}
     kind = float if float in kinds or not kinds else int if int in kinds else bool
@@ -101,6 +102,11 @@ def _tensor(m: Machine, data: Any, *_: Any, dtype: Any = None, device: Any = Non
         return m.tape.call(ATEN.zeros.default, shape, dtype=wanted)
     parts = [m.tape.call(ATEN.full.default, [], v, dtype=wanted) for v in flat]
     return m.tape.call(ATEN.reshape.default, m.tape.call(ATEN.stack.default, parts), shape)
+
+
+def _as_tensor(m: Machine, data: Any, dtype: Any = None, device: Any = None) -> Any:
+    """The tensor itself, if it is one of that dtype."""
+    return _to(m, data, dtype=dtype) if isinstance(data, Var) else _tensor(m, data, dtype=dtype)
 
 
 def _scalar_tensor(m: Machine, value: Any, *, dtype: Any = None, **_: Any) -> Any:
@@ -130,22 +136,20 @@ def _to(m: Machine, x: Any, *args: Any, **kwargs: Any) -> Any:
     dtype = kwargs.get("dtype")
     flags = [a for a in args if not isinstance(a, (torch.device, str)) and a is not None]
     if flags and isinstance(flags[0], Var):
-        dtype = next(t for t, n in _dtypes().items() if t is flags[0].meta.dtype)
-        flags = flags[1:]
+        dtype, flags = flags[0].meta.dtype, flags[1:]
     elif flags and type(flags[0]) is int:
         dtype, flags = dtype_of_number(flags[0]), flags[1:]
     elif type(dtype) is int:
         dtype = dtype_of_number(dtype)
     copy = kwargs.get("copy", False) or (len(flags) > 1 and flags[1] is True)
-    if dtype is None or dtype is x.meta.dtype:
-        return m.tape.call(ATEN.clone.default, x) if copy else x
-    return m.tape.cast(x, dtype)
-
-
-def _dtypes() -> dict[torch.dtype, int]:
-    from neve.capture.torchscript.schema import SCALAR_TYPES
-
-    return {t: i for i, t in enumerate(SCALAR_TYPES)}
+    order = kwargs.get("memory_format", flags[2] if len(flags) > 2 else None)
+    order = torch.preserve_format if order is None else MEMORY_FORMATS[order]
+    if order is not torch.preserve_format:
+        _strides(x)
+        copy = copy or suggest_memory_format(x.meta) is not order
+    if dtype is not None and dtype is not x.meta.dtype:
+        x, copy = m.tape.cast(x, dtype), order is not torch.preserve_format
+    return m.tape.call(ATEN.clone.default, x, memory_format=order) if copy else x
 
 
 def _select(m: Machine, x: Any, axis: Any, index: Any) -> Any:
@@ -255,9 +259,9 @@ def _strides(x: Var) -> Any:
     return x.meta.stride()
 
 
-def _is_contiguous(m: Machine, x: Var, *_: Any) -> Any:
+def _is_contiguous(m: Machine, x: Var, memory_format: int = 0) -> Any:
     _strides(x)
-    return x.meta.is_contiguous()
+    return x.meta.is_contiguous(memory_format=MEMORY_FORMATS[memory_format])
 
 
 def _stride(m: Machine, x: Var, axis: Any = None) -> Any:
@@ -298,7 +302,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "numel": _numel,
     "item": _item,
     "tensor": _tensor,
-    "as_tensor": _tensor,
+    "as_tensor": _as_tensor,
     "scalar_tensor": _scalar_tensor,
     "to": _to,
     "type_as": _type_as,

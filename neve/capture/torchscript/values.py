@@ -284,6 +284,10 @@ class Heap:
                 self._sharing.setdefault(id(container), {})[id(c)] = c
                 self._sharing.setdefault(id(c), {})[id(container)] = container
 
+    def may_be(self, container: Any, other: Any) -> bool:
+        """Whether a container is another one on some path."""
+        return id(other) in self._sharing.get(id(container), ())
+
     def check(self, value: Any) -> None:
         """Refusal if a value is a container that may not be what it is in eager."""
         if id(value) in self._tape.tainted and isinstance(value, (list, dict, Obj)):

@@ -387,4 +387,112 @@ CASES = [
         """,
         [(X, 1), (X, 4)],
     ),
+    Case(
+        "keys of dicts that are arguments",
+        """
+        def forward(self, x: Tensor, n: int, name: str):
+            d = {1: x, 2: x * 2}
+            e = {"1": 10, "2": 20}
+            y, z = d.get(n), d.get(n, x * 7)
+            made = {n: x * 3, 5: x}
+            first, last = d.setdefault(n, x * 9), d.pop(n, x * 8)
+            f = dict([(n, x), (3, x)])
+            if y is None:
+                y = x * 0
+            return y, z, first, last, made[2], f[2], e.get(str(n), 5), e.get(name, 6), len(d)
+        """,
+        [(X, 2, "2"), (X + 1, 2, "2")],
+    ),
+    Case(
+        "what is the same thing: is",
+        """
+        def forward(self, x: Tensor, n: int, k: int):
+            a, l, y = x * 1, [1], x
+            m = l
+            if n is k:
+                y = x + 1
+            return y, a is a, a is x, a.view(3) is a, a.to(torch.float32) is a, l is m, l is [1], n is not k
+        """,
+        [(X, 300, 300), (X, 1, 2), (-X, 2, 2)],
+    ),
+    Case(
+        "a tensor that is one of two: is",
+        """
+        def forward(self, x: Tensor):
+            a, b = x * 1, x * 2
+            c = b
+            if bool(x.sum() > 0):
+                c = a
+            return c is a
+        """,
+        [(X,), (-X,)],
+        refused="whether",
+    ),
+    Case(
+        "a list that is one of two: is",
+        """
+        def forward(self, x: Tensor):
+            a, b = [1], [2]
+            c = b
+            if bool(x.sum() > 0):
+                c = a
+            return c is a
+        """,
+        [(X,), (-X,)],
+        refused="whether",
+    ),
+    Case(
+        "tensors made of tensors, and those that are them",
+        """
+        def forward(self, u: Tensor):
+            u = u * 1
+            v = u.reshape(1, 1, 2, 3)
+            a, b = torch.as_tensor(u), torch.as_tensor(u, dtype=torch.float64)
+            c = torch.tensor(u.sum() * 1.5, dtype=torch.int64)
+            d, e = v.to(memory_format=torch.channels_last), u.to(torch.float32)
+            f, g = u.to(torch.float32, False, True), u.to(c)
+            h = torch.empty([1, 2, 2, 3]).to(memory_format=torch.channels_last)
+            ordered = [t.is_contiguous(memory_format=torch.channels_last) for t in [v, d, h]]
+            a += 1
+            f += 20
+            h.zero_()
+            return u, a, b, c, d, e, f, g, h, ordered, [v.is_contiguous(), d.is_contiguous(), h.is_contiguous()]
+        """,
+        [(U,), (-U,)],
+    ),
+    Case(
+        "devices are compared by name",
+        """
+        def forward(self, x: Tensor):
+            k = 0
+            if x.device == torch.device("cuda"):
+                k += 1
+            if torch.device("cuda:1").type == "cuda":
+                k += 2
+            if x.device.type == "cpu":
+                k += 4
+            return x.to(x.device) + k, torch.zeros([2], device=x.device)
+        """,
+        [(X,)],
+    ),
+    Case(
+        "a long loop in a branch that has to be unrolled after all",
+        """
+        def forward(self, x: Tensor, u: Tensor):
+            y = u * 1
+            v = y[0]
+            w = v + 1
+            if bool(x.sum() > 0):
+                entries = [v]
+                for i in range(60):
+                    w = w + v
+                    entries = [entries[-1] + v, v, w][0:2]
+                    if i % 30 == 29:
+                        entries.append(v)
+                w = v + y[1] + len(entries) + entries[0]
+                y += 5
+            return y, w
+        """,
+        [(X, U), (-X, U)],
+    ),
 ]
