@@ -78,15 +78,19 @@ def _inherits(
     def address(b: Buffer, index: Sequence[Index]) -> Index:
         return b.address([i.subs(first) for i in index])
 
-    target, taken = address(made, index), set()
-    fits: dict[Buffer, bool] = {}
-    for x in loads(expr):
-        b = buffers.get(x.tensor)
-        if b is not None:
-            fits[b.root] = fits.get(b.root, True) and b is b.root and address(b, x.index) == target
+    target, taken, own = address(made, index), set(), None
     if hasattr(step, "bound"):
         taken = {p.buffer.root for p in step.bound.pointers if hasattr(p, "buffer")}
         taken |= {buffers[t].root for t in step.stage.inputs if t in buffers}
+        own = step.stage.results[0]
+    fits: dict[Buffer, bool] = {}
+    for x in loads(expr):
+        if x.tensor is own:
+            continue
+        if x.tensor not in buffers:
+            return None  # what it is a view of could be any of these
+        b = buffers[x.tensor]
+        fits[b.root] = fits.get(b.root, True) and b is b.root and address(b, x.index) == target
     for b, fit in fits.items():
         same = b.place == "arena" and b.dtype is made.dtype and b.bytes == made.bytes
         if fit and same and b not in taken and b is not made and spans[b][0] < at == spans[b][1]:
