@@ -75,7 +75,7 @@ def lint(
     What cannot be captured is a finding, not an exception. The model is left as it was.
     """
     from neve.capture.examples import examples_of
-    from neve.capture.export import build, capture, is_code
+    from neve.capture.export import build, capture, is_code, is_scripted
     from neve.check import lint_capture
 
     found: list[Finding] = list(lint_capture.modules_in_training(model))
@@ -86,6 +86,7 @@ def lint(
         view = lint_capture.export(model, args, kwargs, dynamic_shapes, methods)
         if view is None:
             program = capture(model, args, kwargs, dynamic_shapes=dynamic_shapes, methods=methods)
+            found += lint_capture.unread(model, methods or {}) if is_scripted(model) else ()
         else:
             found += lint_capture.training_ops(view)
             found += lint_capture.unused(view)

@@ -162,21 +162,79 @@ def unused(view: View) -> Iterator[Finding]:
     dead: list[str] = []
     for path, why in _dead_modules(view, live_paths, all_paths, set(known) - idle):
         dead.append(path)
-        mend = "delete it from the model" if why == "is never called" else "use its result, or delete it"
-        yield Finding(
-            "dead-submodule", f"{_class(view.model, path)} {why}", f"{mend}; its weights cost only space", path
-        )
+        yield _dead(_class(view.model, path), path, why)
     for name in sorted(idle, key=list(known).index):
         path, _, own = name.rpartition(".")
         if any(path == d or path.startswith(f"{d}.") for d in dead) or known[name].numel() < 2:
             continue
-        size = known[name].numel() * known[name].element_size()
-        yield Finding(
-            "unused-weight",
-            f"{own} of {size} bytes has no influence on any result",
-            "delete it, or give the method that uses it as an entry point",
-            path,
-        )
+        yield _unused(own, known[name].numel() * known[name].element_size(), path)
+
+
+def _dead(kind: str, path: str, why: str) -> Finding:
+    mend = "delete it from the model" if why == "is never called" else "use its result, or delete it"
+    return Finding("dead-submodule", f"{kind} {why}", f"{mend}; its weights cost only space", path)
+
+
+def _unused(name: str, size: int, path: str) -> Finding:
+    what = f"{name} of {size} bytes has no influence on any result"
+    return Finding("unused-weight", what, "delete it, or give the method that uses it as an entry point", path)
+
+
+def unread(model: Any, methods: Mapping[str, Any]) -> Iterator[Finding]:
+    """Submodules and weights of a ScriptModule or archive that no method reads; inputs bundled with it are none.
+
+    Raises CaptureError.
+    """
+    from neve.bundled_inputs.recipes import DEFLATED
+    from neve.capture.torchscript.capture import interpreted
+    from neve.capture.torchscript.entry import archive_of
+    from neve.capture.torchscript.pickles import Obj
+
+    archive = archive_of(model)
+    read = interpreted(archive, methods)[0].reads
+    attributes = dict(_attributes(archive.root, "", set()))
+    used = {_storage(t) for path in read for t in _tensors(attributes.get(path))}
+    dead: list[str] = []
+    for path, value in attributes.items():
+        if path in read or any(path.startswith(f"{d}.") for d in dead):
+            continue
+        above, _, name = path.rpartition(".")
+        if isinstance(value, Obj) and value.attrs:
+            within = [t for p, part in attributes.items() if p.startswith(f"{path}.") for t in _tensors(part)]
+            if within and all(_storage(t) not in used for t in within):
+                dead.append(path)
+                yield _dead(value.cls.rpartition(".")[2], path, "is never called")
+        elif name.startswith(DEFLATED):
+            continue
+        elif any(t.numel() > 1 and _storage(t) not in used for t in _tensors(value)):
+            size = sum(t.numel() * t.element_size() for t in _tensors(value))
+            yield _unused(name, size, above)
+
+
+def _attributes(owner: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Dotted path → what is there, of all objects, one with two names under its first."""
+    from neve.capture.torchscript.pickles import Obj
+
+    for key, part in owner.attrs.items():
+        at = f"{path}.{key}".lstrip(".")
+        if not isinstance(part, Obj):
+            yield at, part
+        elif id(part) not in seen:
+            seen.add(id(part))
+            yield at, part
+            yield from _attributes(part, at, seen)
+
+
+def _tensors(value: Any) -> list[Any]:
+    """Those that an attribute holds, in containers and packed contexts too; not those of a submodule."""
+    import torch
+
+    from neve.capture.torchscript.model import parts_of
+    from neve.capture.torchscript.pickles import Obj
+
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [] if isinstance(value, Obj) and value.attrs else [t for _, part in parts_of(value) for t in _tensors(part)]
 
 
 def _tensor(program: Any, target: str) -> Any:

@@ -17,6 +17,7 @@ from neve.check.lint import CODES, ERRORS, Finding, lint, lint_artifact
 from neve.cli.app import run
 
 HERE = "test_lint.py:"
+DATA = Path(__file__).parents[1] / "data" / "torchscript"
 
 
 def line_of(thing: Any, text: str) -> int:
@@ -309,6 +310,37 @@ def test_scripted_models_have_findings_of_the_graph() -> None:
     assert "output 1 of forward" in found.what
     bundled = neve.bundled_inputs.bundle_inputs(scripted, [(torch.ones(2, 4),)])
     assert lint(bundled) == [found]
+
+
+class Leftovers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head, self.old = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 2), nn.ReLU()), nn.Linear(4, 9)
+        self.again, self.tied, self.spare = self.layer, self.layer.weight, nn.Parameter(torch.zeros(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head[0](self.layer(x))
+
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x + self.spare.sum()
+
+
+def test_scripted_models_have_submodules_and_weights_that_nothing_reads(tmp_path: Path) -> None:
+    scripted: Any = torch.jit.script(Leftovers().eval())
+    scripted.save(str(tmp_path / "m.pt"))
+    for model in (scripted, tmp_path / "m.pt"):
+        found = [(f.code, f.module, f.what) for f in lint(model, (X,))]
+        dead = ("dead-submodule", "old", "Linear is never called")
+        assert found == [("unused-weight", "", "spare of 20 bytes has no influence on any result"), dead]
+        assert [f.code for f in lint(model, (X,), methods={"encode": (X,)})] == [dead[0]]
+
+
+@pytest.mark.parametrize("name", ["small", "up", "two", "gate"])
+def test_packed_weights_of_old_archives_are_used(name: str) -> None:
+    methods = torch.load(DATA / f"{name}.io.pt")["inputs"]
+    found = lint(DATA / f"{name}.optimized.ptl", methods=methods)
+    assert {f.code for f in found}.isdisjoint({"unused-weight", "dead-submodule"})
 
 
 # The command.
