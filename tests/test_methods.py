@@ -148,3 +148,29 @@ def test_methods_may_be_called_state_and_reset() -> None:
         torch.testing.assert_close(made.methods[name](x), getattr(eager, name)(x).clone())
     made.reset()
     assert not made.state["n"].any()
+
+
+class Named(nn.Module):
+    """Keys that are called like the kinds of `neve.runtime.signature`'s trees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, torch.Tensor] = {"leaf": torch.zeros(2), "none": torch.ones(2)}
+
+    def forward(self, x: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self.kept["leaf"] = self.kept["leaf"] + x["dict"]
+        return {"narrow": self.kept["leaf"] * x["leaf"], "leaf": x["dict"] + 1, "entries": x["leaf"] * 2}
+
+
+def test_keys_may_be_called_like_the_kinds_of_trees(tmp_path: Path) -> None:
+    from neve.check.lint import lint_artifact
+
+    args = ({"leaf": torch.randn(2), "dict": torch.randn(2)},)
+    compiled = neve.compile(torch.jit.script(Named()), args, preserved_attrs=["kept"])
+    compiled.save(tmp_path / "m.neve")
+    module = neve.load(tmp_path / "m.neve")
+    assert lint_artifact(module.artifact) == []
+    model = Named()
+    for _ in range(2):
+        torch.testing.assert_close(module(*args), model(*args))
+        torch.testing.assert_close(module.kept, model.kept)

@@ -75,16 +75,3 @@ def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[s
     if (fields or hasattr(kind, "to_tuple")) and len(context) == count and all(isinstance(c, str) for c in context):
         return list(context), []
     return None
-
-
-def leaves(tree: Any) -> Iterator[int]:
-    """The leaf numbers in a tree, in order."""
-    if isinstance(tree, dict):
-        if "leaf" in tree:
-            yield tree["leaf"]
-        else:
-            for v in tree.values():
-                yield from leaves(v)
-    elif isinstance(tree, list):
-        for v in tree:
-            yield from leaves(v)

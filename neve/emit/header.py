@@ -11,6 +11,7 @@ from neve.ir.graph import Method, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym, show
 from neve.ir.types import Range
 from neve.plan.memory import Arena
+from neve.trees import parts
 
 RESERVED = frozenset({"context_size", "init", "reset", "state", "strerror", "clock"})
 """What the functions of every program are called."""
@@ -87,20 +88,17 @@ def header(
     return "\n".join(out)
 
 
-def _lengths(tree: Any, rows: int | None = None) -> Iterator[tuple[int, str]]:
+def _lengths(tree: Mapping[str, Any], rows: int | None = None) -> Iterator[tuple[int, str]]:
     """(output, what tells how much of it is meant) of results whose length the call decides."""
-    if isinstance(tree, Mapping):
-        if "leaf" in tree and rows is not None:
-            yield tree["leaf"], f", of which the first *out{rows} rows are meant"
-        for kind, part in tree.items():
-            if kind == "narrow":
-                yield part["leaf"], f", of which the first *out{part['length']} along axis {part['axis']} are meant"
-            elif kind == "entries":
-                yield from _lengths(part["each"], part["length"])
-            else:
-                yield from _lengths(part, rows)
-    elif isinstance(tree, list):
-        for part in tree:
+    if "leaf" in tree and rows is not None:
+        yield tree["leaf"], f", of which the first *out{rows} rows are meant"
+    elif "narrow" in tree:
+        part = tree["narrow"]
+        yield part["leaf"], f", of which the first *out{part['length']} along axis {part['axis']} are meant"
+    elif "entries" in tree:
+        yield from _lengths(tree["entries"]["each"], tree["entries"]["length"])
+    else:
+        for part in parts(tree):
             yield from _lengths(part, rows)
 
 

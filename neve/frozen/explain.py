@@ -13,7 +13,8 @@ from neve.errors import FreezeError
 from neve.frozen.calls import Examples, examples_of, in_evaluation, origin_of
 from neve.frozen.module import FrozenModule
 from neve.frozen.snapshot import ModuleSnapshot, ScriptSnapshot, Snapshot
-from neve.frozen.specialise import Call, Options, detached, leaves_of, varies
+from neve.frozen.specialise import Call, Options, detached, varies
+from neve.trees import leaves
 
 if TYPE_CHECKING:
     from neve.ir.graph import Graph, Node, Program
@@ -124,16 +125,16 @@ class _Seen:
             _scan(method.graph, name, written, used)
         self._states = {s.name: s for s in program.state}
         for path, tree in program.attributes.items():
-            leaves = [program.state[i] for i in leaves_of(tree)]
-            for state in leaves:
+            states = [program.state[i] for i in leaves(tree)]
+            for state in states:
                 if state in written:
                     why, where = written[state]
                     shared = "" if state.name.split("[")[0].startswith(path) else f"shares memory with {state.name}, "
                     self.writes[path] = (f"{shared}{why}", where)
                     break
             else:
-                if any(s.name in used for s in leaves):
-                    self.reads.setdefault(path, used[next(s.name for s in leaves if s.name in used)])
+                if any(s.name in used for s in states):
+                    self.reads.setdefault(path, used[next(s.name for s in states if s.name in used)])
         for c in constants(program):
             if c.name in used:
                 self.reads.setdefault(c.name, used[c.name])

@@ -18,6 +18,7 @@ from neve.frozen.keys import NUMBERS, call_key, show, value_key
 from neve.frozen.snapshot import Part, Snapshot, entry, set_entry
 from neve.runtime.loader import Module
 from neve.runtime.trees import flatten
+from neve.trees import leaves
 
 LOG = logging.getLogger("neve.frozen")
 MOST = 32
@@ -53,7 +54,7 @@ class Code:
     @property
     def bound(self) -> bool:
         """Whether it has state that is in no attribute, since an attribute has another form at times: it stays here."""
-        shown = {i for tree in self.module.signature.attributes.values() for i in leaves_of(tree)}
+        shown = {i for tree in self.module.signature.attributes.values() for i in leaves(tree)}
         return len(shown) < len(self.module.signature.state)
 
     def takes(self, method: str, form: Hashable, args: Sequence[Any], kwargs: Mapping[str, Any], numbers: bool) -> bool:
@@ -312,19 +313,6 @@ class Specialisations:
         else:
             LOG.warning("compiling %s: the first call does it, as no example_inputs were given", text)
         self._told = True
-
-
-def leaves_of(tree: Any) -> Iterator[int]:
-    """The numbers of the states in the tree of an attribute."""
-    if isinstance(tree, Mapping):
-        if "leaf" in tree:
-            yield tree["leaf"]
-        else:
-            for part in tree.values():
-                yield from leaves_of(part)
-    elif isinstance(tree, list):
-        for part in tree:
-            yield from leaves_of(part)
 
 
 def varies(value: Any, numbers: bool = True) -> bool:

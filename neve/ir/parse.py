@@ -19,6 +19,7 @@ from neve.ir.tokens import MAX_DEPTH, TextError, Tokens
 from neve.ir.types import Dim, DType, Range, TensorType
 from neve.ir.verify import VerifyError, same_type, verify
 from neve.ops.base import REGISTRY, Op
+from neve.trees import leaves
 
 
 def parse_graph(
@@ -101,13 +102,11 @@ class _Parser(Tokens):
         line = self.line
         found = self.json(0)
 
-        def fits(tree: Any) -> bool:
-            if isinstance(tree, dict) and "leaf" in tree:
-                return type(tree["leaf"]) is int and 0 <= tree["leaf"] < states
-            inner = [*tree.values()] if isinstance(tree, dict) else tree if isinstance(tree, list) else []
-            return all(map(fits, inner))
-
-        if not isinstance(found, dict) or not fits(found):
+        try:
+            fits = all(type(i) is int and 0 <= i < states for tree in found.values() for i in leaves(tree))
+        except (AttributeError, TypeError, KeyError):
+            fits = False
+        if not fits or not isinstance(found, dict):
             self.fail(f"wanted attributes as an object with leaves of {states} states", line)
         return found
 

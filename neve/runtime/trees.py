@@ -10,6 +10,7 @@ import numpy as np
 
 from neve.errors import InputError
 from neve.runtime.signature import MethodSignature, Tree
+from neve.trees import leaves
 
 Build = Callable[[dict[str, Any]], Any]
 Fields = Callable[[Any], Mapping[str, Any]]
@@ -150,7 +151,7 @@ def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
         found[parts["leaf"]], found[parts["length"]] = value, np.asarray(value.shape[parts["axis"]])
     elif kind == "entries":
         rows: list[dict[int, Any]] = [outputs_of(parts["each"], item) for item in value]
-        keys = _leaves(parts["each"])
+        keys = list(leaves(parts["each"]))
         found |= {k: np.asarray([np.asarray(row[k]) for row in rows]) for k in keys}
         found[parts["length"]] = np.asarray(len(rows))
     elif kind in ("tuple", "list"):
@@ -166,18 +167,6 @@ def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
     elif kind == "object":
         for name, part in parts["fields"].items():
             _gather(part, value[name] if isinstance(value, (Mapping, Struct)) else getattr(value, name), found)
-
-
-def _leaves(tree: Any) -> Iterator[int]:
-    if isinstance(tree, Mapping):
-        if "leaf" in tree:
-            yield tree["leaf"]
-        else:
-            for part in tree.values():
-                yield from _leaves(part)
-    elif isinstance(tree, list):
-        for part in tree:
-            yield from _leaves(part)
 
 
 def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
