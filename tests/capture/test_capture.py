@@ -11,11 +11,11 @@ from torch import nn
 from torch.export import Dim
 
 from neve.capture.export import capture
-from neve.capture.trees import leaves
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
+from neve.trees import leaves
 
 
 def run(program: Program, *inputs: torch.Tensor, method: str = "forward", state: Any = None) -> list[np.ndarray]:
