@@ -42,7 +42,7 @@ sweep: $(READY) ## torch's operator samples and transformers' architectures: wha
 	$(PYTEST) -m slow tests || test $$? -eq 5 # 5: no test is marked slow
 
 bench: $(READY) ## latency of kernels on this machine
-	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) $$b || exit 1; done
+	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) -m benchmarks.kernels.$$(basename $$b .py) || exit 1; done
 
 results: $(READY) ## latency of models beside other engines (installs them): benchmarks/RESULTS.md, an hour
 	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements/peers.txt
