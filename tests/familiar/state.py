@@ -80,6 +80,20 @@ class ChildState(nn.Module):
         return self.left(x) + self.right(self.right(x))
 
 
+class StreamingGru(nn.Module):
+    """Keeps the state of a layer whose forward has overloads in a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(3, 4)
+        self.h = torch.zeros(1, 2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, h = self.gru(x, self.h)
+        self.h = h
+        return y
+
+
 class InstanceStatistics(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -280,6 +294,7 @@ CASES = [
         InstanceStatistics,
         calls(randn(2, 3, 4), randn(2, 3, 4, seed=1)),
     ),
+    Case("F5", "streaming_gru", StreamingGru, calls(randn(3, 2, 3), randn(1, 2, 3), randn(3, 2, 3))),
     Case("F5", "state_over_signatures", InPlace, calls(X, randn(1, 3)[0], randn(1), Y), form="script"),
     Case(
         "F6",

@@ -133,7 +133,12 @@ def _scripted(model: nn.Module, methods: Sequence[str]) -> Any:
         names = [last for path, _, last in (m.rpartition(".") for m in methods) if _at(model, path) is module]
         # torch.jit compiles the methods that are called, but needs forward for a module with hooks
         names += ["forward"] if _hooks(module) and "forward" not in names else []
-        return [jit.make_stub_from_method(module, name) for name in names]
+        # methods with overloads (those of nn.GRU and nn.LSTM) are not compiled when they are called
+        overloads = jit.get_overload_annotations(module, jit.jit_ignored_properties(module))
+        return [
+            *jit.make_stubs_for_overloads(overloads),
+            *(jit.make_stub_from_method(module, name) for name in names),
+        ]
 
     if isinstance(model, torch.jit.ScriptModule):
         return model
