@@ -1,6 +1,6 @@
 /* C[b, m, n] = sum over k of A[b, m, k] * B[b, k, n], handed to K_STORE(v, b, m, n). Sizes of 0 are fine; with K = 0 zeros are stored.
  *
- * Operands: p[0] = A, p[1] = B. Contract macros, all undefined at the end (literals, or expressions in s[] where "any" is said):
+ * Operands: p[0] = A, p[1] = B, p[2] = the factors if GEMM_B_SCALED. Contract macros, all undefined at the end (literals, or expressions in s[] where "any" is said):
  *   KN(x), K_STORE(v, b, m, n), K_STORE_N(v, cnt, b, m, n)    vectors run along n; the entry is KN(run)
  *   K_STORE_LOOP         optional: define it if the epilogue is long (see gemm_tile.h)
  *   GEMM_BATCH, GEMM_M   any
@@ -10,6 +10,7 @@
  *   GEMM_B_PACKED        1: B is a constant packed by `pack` of gemm.py; 0: a run-time matrix
  *   GEMM_LDB, GEMM_LDN   any: elements between successive k, and successive n, of a run-time B (one of them 1, or it is slow)
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
+ *   GEMM_B_SCALED        1: a packed B is multiplied by a factor for each k, panel by panel in scratch
  *   GEMM_B_DIRECT        1: a run-time B with GEMM_LDN 1 is read in place but for the last panel (for few rows)
  *   GEMM_NV, GEMM_NV_LAST      literal: vectors of a panel of columns, and of the last panel
  *   GEMM_HALF            1: the last vector of the last panel is half of one (NEVE_VL 16, packed B, no GEMM_GEMV)
@@ -22,7 +23,7 @@
  *   GEMM_GEMV            panels at once if M is 1 at run time (packed B, GEMM_NV * GEMM_GEMV <= 12), or 0
  *   GEMM_PREFETCH        1: while one panel is used, fetch the next
  *
- * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time B 4 * KC * panel; K split 4 * MB * panel,
+ * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time or scaled B 4 * KC * panel; K split 4 * MB * panel,
  * where panel = max(NV, NV_LAST) * VL and MB is rounded up to a multiple of GEMM_MR_LAST too.
  *
  * Work is shared over threads as one contiguous run of tiles, ordered by batch, block of rows, panel, tile: every output is computed by
@@ -129,7 +130,16 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
 #if GEMM_B_PACKED
     const float *next = last ? b : b + (n0 + GEMM_NR) * K;
     int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? (last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K / 16 : 0;
-    KN(tiles)(p, s, last, a, b + n0 * K, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
+    b += n0 * K;
+#if GEMM_B_SCALED
+    float *scaled = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
+    if (last)
+        KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NL);
+    else
+        KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NR);
+    b = scaled;
+#endif
+    KN(tiles)(p, s, last, a, b, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
 #else
     if (GEMM_B_DIRECT && !last) {
         KN(tiles)(p, s, last, a, b + n0, K, bi, m0, cut, t0, t1, n0, b, 0, 0, 0);
@@ -232,6 +242,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_LDB
 #undef GEMM_LDN
 #undef GEMM_B_BATCH
+#undef GEMM_B_SCALED
 #undef GEMM_B_DIRECT
 #undef GEMM_NV
 #undef GEMM_NV_LAST

@@ -237,12 +237,14 @@ def _batch_offset(o: Operands, acc: Access, digits: list[Index]) -> int | str:
 def bind_conv(stage: Template, o: Operands) -> Bound:
     """x (N, C, H, W) and constant w (OC, C/g, KH, KW).
 
-    A gemm for 1×1 stride 1 on dense channels-last rows, else a conv template.
+    A gemm for 1×1 stride 1 on dense channels-last rows, else a conv template. A factor is for the gemm.
     """
     op: Any = stage.op
     tx, tw = stage.inputs
     out = stage.results[0]
     x = o.access(tx)
+    if stage.factor is not None and (x.stride(1) != Index.of(1) or x.collapsed((0, 2, 3)) is None):
+        x = o.copy(tx, (0, 2, 3, 1))
     few = x.stride(3) == 1 and isinstance(tx.shape[1], int) and tx.shape[1] <= 4 and op.groups == 1
     if None in x.strides or (x.stride(1) != 1 and x.vars[1].extent.const != 1 and not few):
         x = o.copy(tx, (0, 2, 3, 1))
@@ -251,7 +253,8 @@ def bind_conv(stage: Template, o: Operands) -> Bound:
     if kernel == (1, 1) and op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding)):
         lda = x.collapsed((0, 2, 3))
         if lda is not None and (x.stride(1) == 1 or x.vars[1].extent.const == 1):
-            return _conv_as_gemm(o, x, lda, tw, out)
+            return _conv_as_gemm(o, x, lda, stage)
+    assert stage.factor is None
     sx = [s if s is not None else Index.of(0) for s in x.strides]
     if x.vars[1].extent.const == 1 and not few:
         sx[1] = Index.of(1)
@@ -277,18 +280,21 @@ def bind_conv(stage: Template, o: Operands) -> Bound:
     )
 
 
-def _conv_as_gemm(o: Operands, x: Access, lda: Index, tw: Tensor, out: Tensor) -> Bound:
-    extents = [x.vars[k].extent for k in (0, 2, 3)]
+def _conv_as_gemm(o: Operands, x: Access, lda: Index, stage: Template) -> Bound:
+    tw, extents = stage.inputs[1], [x.vars[k].extent for k in (0, 2, 3)]
     rows = product(extents)
     b, m, n = _coord("b", Index.of(1)), _coord("m", rows), _coord("n", Index.of(tw.shape[0]))
-    spec = gemm_templates.GemmSpec(m=o.size(rows), n=int(tw.shape[0]), k=int(tw.shape[1]), lda=o.size(lda))
-    i, h, w = _split(_at(m), extents)
-    return Bound(
-        tuple(gemm_templates.candidates(spec, o.target)),
-        (Pointer(x.buffer, x.start), Packed(tw, (0, 1))),
-        (b, m, n),
-        (i, _at(n), h, w),
+    factor = stage.factor
+    spec = gemm_templates.GemmSpec(
+        m=o.size(rows), n=int(tw.shape[0]), k=int(tw.shape[1]), lda=o.size(lda), scaled=factor is not None
     )
+    i, h, w = _split(_at(m), extents)
+    pointers: list[Pointer | Packed] = [Pointer(x.buffer, x.start), Packed(tw, (0, 1))]
+    if factor is not None:
+        s = o.access(factor)
+        s = s if s.stride(1) in (Index.of(0), Index.of(1)) else o.copy(factor)
+        pointers.append(Pointer(s.buffer, s.start))
+    return Bound(tuple(gemm_templates.candidates(spec, o.target)), tuple(pointers), (b, m, n), (i, _at(n), h, w))
 
 
 BATCH_GUESS = 8

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from neve.ir.index import Index, Substitution, Sym, Var, invert
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
+from neve.plan.prologue import scale_weights
 from neve.plan.stages import (
     Block,
     Branch,
@@ -108,9 +109,12 @@ class Fused:
 
 
 def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
-    """Inline, then give templates their epilogues. What reads mutable tensors (those that Moves write) stays put."""
+    """Inline, then give templates epilogues and prologues. What reads mutable tensors (Moves write them) stays put."""
     stages, views = _inline(block, mutable)
-    return Fused(_epilogues(stages, views, set(block.outputs), mutable), block.outputs, views)
+    required = set(block.outputs)
+    stages = _epilogues(stages, views, required, mutable)
+    readers: Counter[Tensor] = Counter(t for s in (*stages, *views.values()) for t in s.reads)
+    return Fused(scale_weights(stages, readers, required, mutable), block.outputs, views)
 
 
 def mutable_tensors(block: Block) -> frozenset[Tensor]:
@@ -174,9 +178,10 @@ def _worth_inlining(s: Compute, users: list[Stage], mutable: frozenset[Tensor], 
     if isinstance(s.expr, (Const, FromIndex)):
         return True
     size = max(volume([v.extent for v in s.vars]), 1.0)
-    evaluations = sum(_evaluations(u, s.out) for u in users) / size
     if any(x.tensor in kernel_results for x in read):
-        return len(users) == 1 and isinstance(users[0], Compute) and evaluations <= 1.01
+        # as part of a larger loop it would be no kernel's epilogue, and evaluated again and again
+        return len(users) == 1 and isinstance(users[0], Compute) and volume([v.extent for v in users[0].vars]) <= size
+    evaluations = sum(_evaluations(u, s.out) for u in users) / size
     return evaluations <= 1.01 or cost(s.expr) * (evaluations - 1) <= 3
 
 

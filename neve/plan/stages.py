@@ -91,7 +91,10 @@ class Scan(Stage):
 
 @dataclass(eq=False)
 class Template(Stage):
-    """A kernel template for op. epilogue, if set, is the loop fused into the store of results[0]."""
+    """A kernel template for op. epilogue, if set, is the loop fused into the store of results[0].
+
+    factor, if set, multiplies inputs[0]: one element a channel (see `neve.plan.prologue`).
+    """
 
     op: Op
     inputs: tuple[Tensor, ...]
@@ -99,6 +102,7 @@ class Template(Stage):
     origin: Origin = Origin()
     label: str = ""
     epilogue: Epilogue | None = None
+    factor: Tensor | None = None
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
@@ -107,7 +111,7 @@ class Template(Stage):
     @property
     def reads(self) -> set[Tensor]:
         extra = {x.tensor for x in loads(self.epilogue.expr)} - {self.results[0]} if self.epilogue else set()
-        return set(self.inputs) | extra
+        return set(self.inputs) | extra | ({self.factor} if self.factor else set())
 
 
 @dataclass(eq=False)

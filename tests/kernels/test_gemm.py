@@ -75,6 +75,11 @@ PACKED = (
     packed("s[0]", 130, 8, (1,), (2,), (4,)),
     packed("(s[0]*s[1])", 12, 5, (3, 4), (0, 2), lda="(s[0]*0+8)"),
     Problem(GemmSpec(205, 50, 40), target=SMALL_CACHE),
+    Problem(GemmSpec(205, 50, 40, scaled=True), target=SMALL_CACHE),
+    packed(13, 7, 3, scaled=True),
+    packed(50, 40, 33, scaled=True, lda=1, ldk=55),
+    packed("s[0]", 130, 8, (1,), (2,), (40,), scaled=True),
+    packed(7, 18, 6, batch=3, a_batch=42, b_batched=True, scaled=True),
     Problem(
         GemmSpec("s[0]", 50, 40, batch="s[1]", a_batch="(b)*s[0]*40"),
         ((1, 2), (47, 1), (48, 2), (49, 3), (205, 2), (5, 0)),
@@ -117,15 +122,16 @@ def source(problem: Problem, name: str) -> str:
     """The kernel NAME_run of operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + the column's bias."""
     macros = "".join(f"#define {key} {value}\n" for key, value in problem.choice.macros)
     loop = "#define K_STORE_LOOP 1" if int(name[1:]) % 2 else ""
+    out = 2 + problem.spec.scaled
     return f"""
 #define KN(x) {name}_##x
 {loop}
 {macros}
 NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_t m, int64_t n)
-{{ (void)s; return (float *)p[2] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
-#define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[3] + (n)))
+{{ (void)s; return (float *)p[{out}] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
+#define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[{out + 1}] + (n)))
 #define K_STORE_N(v, cnt, b, m, n) \\
-    vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[3] + (n), cnt), cnt)
+    vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[{out + 1}] + (n), cnt), cnt)
 #include "gemm.h"
 """
 
@@ -181,9 +187,12 @@ def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
             rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)]
         )
     bias = rng.standard_normal(n).astype(np.float32)
+    factors = [guarded(rng.standard_normal(k).astype(np.float32))] if spec.scaled else []
+    for f in factors:
+        a = a * f.astype(np.float64)
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     return Operands(
-        [a_flat, b_flat, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
+        [a_flat, b_flat, *factors, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
         wide_a @ wide_b + bias,
         np.abs(wide_a) @ np.abs(wide_b) + np.abs(bias),
     )
@@ -197,7 +206,7 @@ def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[st
             made = operands(problem, s)
             first: np.ndarray | None = None
             for threads in (1, 2, 3):
-                out = made.arrays[2]
+                out = made.arrays[-2]
                 out[...] = 7
                 kernels[f"k{i}_run"](made.arrays, s, threads, problem.choice.scratch)
                 got = out[..., : out.shape[-1] - PAD]
@@ -225,7 +234,7 @@ def test_every_candidate(compiler: str) -> None:
 def test_half_of_the_last_vector(compiler: str) -> None:
     """Every candidate for widths whose last vector is half used, less than half, and more."""
     specs = [GemmSpec(m, n, 19) for m in (2, 23) for n in (3, 8, 9, 24, 40, 56, 60, 72)]
-    specs += [GemmSpec(5, 24, 6, batch=3, a_batch=31, b_batched=True)]
+    specs += [GemmSpec(5, 24, 6, batch=3, a_batch=31, b_batched=True), GemmSpec(23, 40, 19, scaled=True)]
     made = tuple(Problem(s, ((),), AVX512, i) for s in specs for i in range(len(candidates(s, AVX512))))
     halved = {dict(q.choice.macros)["GEMM_HALF"] for q in made}
     assert halved == {0, 1}

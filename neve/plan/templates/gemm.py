@@ -36,8 +36,8 @@ class GemmSpec:
     elements between batches of A, or a C expression in b. If b_packed, B is a constant handed to `Choice.pack` as an
     array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched; n and k
     must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn between successive n
-    (ldb=None: n), b_batch as a_batch.
-    Raises ValueError for a packed B whose n or k is symbolic.
+    (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a run-time factor s[k].
+    Raises ValueError for a packed B whose n or k is symbolic, or a scaled one that is not packed.
     """
 
     m: Size
@@ -53,8 +53,11 @@ class GemmSpec:
     ldb: Size | None = None
     ldn: Size = 1
     b_batch: Size = 0
+    scaled: bool = False
 
     def __post_init__(self) -> None:
+        if self.scaled and not self.b_packed:
+            raise ValueError("only packed weights can be scaled")
         if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
             raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
 
@@ -168,13 +171,15 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
             (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
         ):
             one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
-            total += count * times * (one + (0.0 if spec.b_packed else 1.5 * k * nv))
+            copies = 1.0 if spec.scaled else 0.0 if spec.b_packed else 1.5
+            total += count * times * (one + copies * k * nv)
     return total
 
 
 def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """GEMM_GEMV: several panels are several streams from memory and enough chains of multiply-adds; 0 for one panel."""
-    if not spec.b_packed or (isinstance(spec.m, int) and spec.m != 1) or tiles.nv != tiles.last or tiles.half:
+    single = spec.m == 1 or not isinstance(spec.m, int)
+    if not spec.b_packed or spec.scaled or not single or tiles.nv != tiles.last or tiles.half:
         return 0
     panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
     if panels == 1:
@@ -236,7 +241,7 @@ def scratch(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Scratch:
         stride = 0
     widest = max(tiles.nv, tiles.last) * target.vl
     size = ceil_div(4 * (k or 0) * stride, 64) * 64
-    if not spec.b_packed:
+    if not spec.b_packed or spec.scaled:
         size += ceil_div(4 * kc * widest, 64) * 64
     if split:
         size += 4 * max(ceil_div(mb, mr) * mr for mr in (tiles.mr, tiles.mr_last)) * widest
@@ -266,6 +271,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_LDB", spec.n if spec.ldb is None else spec.ldb),
         ("GEMM_LDN", spec.ldn),
         ("GEMM_B_BATCH(b)", _stride(b_batch)),
+        ("GEMM_B_SCALED", int(spec.scaled)),
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
         ("GEMM_NV_LAST", tiles.last),
