@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 
 from neve.capture import dynamic as dynamics
 from neve.capture.torchscript.control import size_tensor
-from neve.capture.torchscript.grown import filled_in, leaves_of, number
+from neve.capture.torchscript.entries import filled_in, leaves_of
+from neve.capture.torchscript.grown import number
 from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.pickles import Obj

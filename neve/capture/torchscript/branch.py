@@ -24,15 +24,13 @@ from neve.capture.torchscript.control import (
     shared,
     wrap,
 )
+from neve.capture.torchscript.entries import UNLIKE, entries_of, template_of
 from neve.capture.torchscript.grown import (
-    UNLIKE,
     capacity,
     difference,
-    entries_of,
     grown_of,
     larger,
     longer_axis,
-    template_of,
 )
 from neve.capture.torchscript.numbers import kind_of
 from neve.capture.torchscript.pickles import Obj

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neve.capture import prints
-from neve.capture.torchscript import containers, grown, masked, packed, prepacked, tensors
+from neve.capture.torchscript import containers, entries, masked, packed, prepacked, tensors
 from neve.capture.torchscript.control import size_tensor
 from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, kind_of, unary
 from neve.capture.torchscript.pickles import Obj
@@ -76,7 +76,7 @@ def _grown(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> An
     if any(isinstance(v, (Packed, PackedSizes)) for v in values):
         return packed.call(m, name, args, kwargs)
     if lists:
-        return grown.call(m, name, args, kwargs)
+        return entries.call(m, name, args, kwargs)
     if any(isinstance(x, Grown) for v in values for x in (v if isinstance(v, (list, tuple)) else [v])):
         return masked.call(m, name, args, kwargs)
     return NotImplemented

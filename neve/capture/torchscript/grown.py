@@ -1,40 +1,34 @@
-"""Tensors and lists whose length the run decides: a buffer of the greatest length, and how much of it is meant.
+"""Tensors whose length the run decides: a buffer of the greatest length, and how much of it is meant.
 
-Appending, joining, stacking and reading entries; what else can be done with such tensors is in masked.py.
+Joining, cutting and reading at a place; lists are in entries.py, what else can be done with such tensors in masked.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neve.capture.torchscript.numbers import binary, is_number, kind_of
+from neve.capture.torchscript.numbers import binary, is_number
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.turns import offset
 from neve.capture.torchscript.values import (
-    KINDS,
     Dim,
     Entries,
     Grown,
-    Leaf,
     Length,
     Num,
     Raised,
     Refusal,
     Var,
     describe,
-    entries_in,
     needs_of,
-    pieces,
 )
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
-
-UNLIKE = "a list whose length the inputs decide needs entries of one type and shape"
 
 
 # Lengths.
@@ -110,13 +104,13 @@ def put(m: Machine, buffer: Var, axis: int, at: Any, rows: Var) -> Var:
     count = rows.meta.shape[axis]
     index = m.tape.call(ATEN.reshape.default, m.tape.number(at, int), [1])
     if count != 1:
-        steps = m.tape.call(ATEN.arange.default, _plain(size_of(m, count)), dtype=torch.int64)
+        steps = m.tape.call(ATEN.arange.default, plain(size_of(m, count)), dtype=torch.int64)
         index = m.tape.call(ATEN.add.Tensor, index, steps)
     new: Var = m.tape.call(ATEN.index_copy.default, buffer, axis, index, m.tape.cast(rows, buffer.meta.dtype))
     return new
 
 
-def _plain(size: Any) -> Any:
+def plain(size: Any) -> Any:
     return size.var if isinstance(size, Dim) else size
 
 
@@ -209,7 +203,7 @@ def _in_front(m: Machine, first: Var, rest: Sequence[Any], axis: int) -> Any:
 
 def _first(m: Machine, x: Var, axis: int, count: Any) -> Var:
     """The first `count` (int or SymInt) along axis, as a tensor of its own."""
-    part = m.tape.call(ATEN.slice.Tensor, x, axis, 0, _plain(size_of(m, count)))
+    part = m.tape.call(ATEN.slice.Tensor, x, axis, 0, plain(size_of(m, count)))
     copy: Var = m.tape.call(ATEN.clone.default, part)
     return copy
 
@@ -251,7 +245,7 @@ def _at_run_time(m: Machine, value: Any) -> Num:
 
 
 def _places(m: Machine, buffer: Var, axis: int) -> Var:
-    count = _plain(size_of(m, buffer.meta.shape[axis]))
+    count = plain(size_of(m, buffer.meta.shape[axis]))
     places: Var = m.tape.call(ATEN.arange.default, count, dtype=torch.int64)
     return places
 
@@ -288,125 +282,13 @@ def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any) -> A
     outside = m.tape.call(ATEN.logical_or.default, low, high)
     m.tape.fail(outside, f"a part of {describe(count)} entries reaches beyond the end of axis {axis}")
     safe = m.tape.call(ATEN.where.self, outside, m.tape.number(0, int), first)
-    index = m.tape.call(ATEN.arange.default, _plain(count), dtype=torch.int64)
+    index = m.tape.call(ATEN.arange.default, plain(count), dtype=torch.int64)
     index = m.tape.call(ATEN.add.Tensor, index, safe)
     limit = m.tape.call(ATEN.sub.Scalar, m.tape.number(size_of(m, buffer.meta.shape[axis]), int), 1)
     index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.minimum.default, index, limit), 0)
     part: Var = m.tape.call(ATEN.index_select.default, buffer, axis, index)
     m.tape.may_share(part, [buffer])
     return part
-
-
-# Lists.
-
-
-def template_of(value: Any) -> tuple[Any, list[Any]]:
-    """An entry's template, and its tensors and numbers in order."""
-    if isinstance(value, Var):
-        return Leaf(torch.Tensor, value.meta.dtype, tuple(value.meta.shape)), [value]
-    if is_number(value):
-        return Leaf(kind_of(value), KINDS[kind_of(value)]), [value]
-    if isinstance(value, tuple):
-        found = [template_of(v) for v in pieces(value) or ()]
-        return tuple(t for t, _ in found), [x for _, leaves in found for x in leaves]
-    if value is None or isinstance(value, (str, torch.device)):
-        return value, []
-    raise Refusal(f"{describe(value)} is put into a list whose length the inputs decide, which is not supported")
-
-
-def filled_in(template: Any, leaves: list[Any]) -> Any:
-    """An entry of this template, its leaves taken from the front of the list."""
-    if isinstance(template, Leaf):
-        return leaves.pop(0)
-    if isinstance(template, tuple):
-        return tuple(filled_in(t, leaves) for t in template)
-    return template
-
-
-def entries_of(m: Machine, items: Sequence[Any], template: Any, room: Any = 0) -> Entries:
-    """The entries of a list of known length, with space for `room` more of this template (for an empty list)."""
-    known = entries_in(items)
-    if known is not None:
-        return replace(known, columns=tuple(padded(m, c, 0, room) for c in known.columns))
-    rows = [_leaves(value, template) for value in items]
-    columns = []
-    for k, leaf in enumerate(leaves_of(template)):
-        parts = [_row(m, row[k], leaf) for row in rows]
-        if parts:
-            stacked = m.tape.call(ATEN.stack.default, parts)
-            m.tape.may_share(stacked, [row[k].root for row in rows if isinstance(row[k], Var)])
-            made = padded(m, stacked, 0, room)
-            m.tape.may_share(made, [stacked])
-        else:
-            made = zeros(m, [room, *(size_of(m, n) for n in leaf.shape)], leaf.dtype)
-        columns.append(made)
-    if not columns:
-        raise Refusal("a list of constants whose length the inputs decide is not supported")
-    return Entries(template, tuple(columns), Length(None, len(items)))
-
-
-def leaves_of(template: Any) -> list[Leaf]:
-    if isinstance(template, Leaf):
-        return [template]
-    return [x for t in template for x in leaves_of(t)] if isinstance(template, tuple) else []
-
-
-def _leaves(value: Any, template: Any) -> list[Any]:
-    found, leaves = template_of(value)
-    if found != template:
-        raise Refusal(f"{UNLIKE}: it has {describe(value)} beside {_shown(template)}")
-    return leaves
-
-
-def _shown(template: Any) -> str:
-    if isinstance(template, Leaf):
-        kind = f"{str(template.dtype).removeprefix('torch.')}{list(template.shape)}"
-        return kind if template.kind is torch.Tensor else template.kind.__name__
-    return f"({', '.join(map(_shown, template))})" if isinstance(template, tuple) else repr(template)
-
-
-def _row(m: Machine, value: Any, leaf: Leaf) -> Var:
-    return value if isinstance(value, Var) else m.tape.number(value, leaf.kind)
-
-
-def append(m: Machine, entries: Entries, value: Any) -> Entries:
-    """The entries with one more."""
-    at = number(m, entries.length)
-    columns = []
-    for column, leaf, new in zip(
-        entries.columns, leaves_of(entries.template), _leaves(value, entries.template), strict=True
-    ):
-        rows = m.tape.call(ATEN.unsqueeze.default, _row(m, new, leaf), 0)
-        buffer = put(m, column if entries.room else padded(m, column, 0, 1), 0, at, rows)
-        m.tape.may_share(buffer, [column, *([new] if isinstance(new, Var) else [])])
-        columns.append(buffer)
-    return replace(entries, columns=tuple(columns), length=longer(m, entries.length, 1))
-
-
-def _append(m: Machine, c: list[Any], value: Any) -> Any:
-    m.heap.touch(c)
-    c[0] = append(m, c[0], value)
-    return c
-
-
-def _extend(m: Machine, c: list[Any], values: Any) -> Any:
-    if entries_in(values) is not None or not isinstance(values, (list, tuple)):
-        raise Refusal("a list whose length the inputs decide is put into another one: join them as tensors")
-    for v in list(values):
-        _append(m, c, v)
-    return c
-
-
-def _getitem(m: Machine, c: list[Any], i: Any) -> Any:
-    """c[i], checked by the run."""
-    entries: Entries = c[0]
-    n = number(m, entries.length)
-    leaves = []
-    for column, leaf in zip(entries.columns, leaves_of(entries.template), strict=True):
-        entry = row(m, column, 0, i, n, "list index out of range")
-        numeric = leaf.kind is not torch.Tensor
-        leaves.append(Num(leaf.kind, m.tape.call(ATEN.clone.default, entry)) if numeric else entry)
-    return filled_in(entries.template, leaves)
 
 
 def row(m: Machine, buffer: Var, axis: int, i: Any, n: Any, message: str = "index out of range") -> Any:
@@ -433,114 +315,3 @@ def place(m: Machine, i: Any, n: Any, message: str) -> Any:
     high = m.tape.call(ATEN.ge.Tensor, m.tape.number(at, int), m.tape.number(n, int))
     m.tape.fail(m.tape.call(ATEN.logical_or.default, low, high), message)
     return at
-
-
-def _setitem(m: Machine, c: list[Any], i: Any, value: Any) -> Any:
-    entries: Entries = c[0]
-    at = place(m, i, number(m, entries.length), "list index out of range")
-    m.heap.touch(c)
-    columns = []
-    for column, leaf, new in zip(
-        entries.columns, leaves_of(entries.template), _leaves(value, entries.template), strict=True
-    ):
-        buffer = put(m, column, 0, at, m.tape.call(ATEN.unsqueeze.default, _row(m, new, leaf), 0))
-        m.tape.may_share(buffer, [column, *([new] if isinstance(new, Var) else [])])
-        columns.append(buffer)
-    c[0] = replace(entries, columns=tuple(columns))
-    return c
-
-
-def _pop(m: Machine, c: list[Any], i: Any = -1) -> Any:
-    if i != -1:
-        raise Refusal("pop from within a list whose length the inputs decide: only the last entry can be taken")
-    last = _getitem(m, c, -1)
-    m.heap.touch(c)
-    c[0] = replace(c[0], length=longer(m, c[0].length, -1))
-    return last
-
-
-def _clear(m: Machine, c: list[Any]) -> None:
-    m.heap.touch(c)
-    c[0] = replace(c[0], length=Length(None, 0))
-
-
-def _copy(m: Machine, c: list[Any]) -> list[Any]:
-    return [c[0]]
-
-
-def column(m: Machine, c: list[Any], what: str) -> tuple[Var, Length]:
-    """The tensors in a list, stacked along axis 0."""
-    entries: Entries = c[0]
-    if not isinstance(entries.template, Leaf) or entries.template.kind is not torch.Tensor:
-        raise Refusal(f"{what} of {describe(c)} that does not hold tensors")
-    return entries.columns[0], entries.length
-
-
-def stacked(m: Machine, c: list[Any], axis: Any = 0) -> Any:
-    """torch.stack of a list whose length the run decides."""
-    rows, length = column(m, c, "stack")
-    _require_entries(m, length, "stack expects a non-empty TensorList")
-    axis %= rows.meta.dim()
-    moved = m.tape.call(ATEN.movedim.int, rows, 0, axis)
-    return simple(Grown(_own(m, moved), axis, length))
-
-
-def concatenated(m: Machine, c: list[Any], axis: Any = 0) -> Any:
-    """torch.cat of a list whose length the run decides: its entries are all of one size along the axis."""
-    rows, length = column(m, c, "cat")
-    _require_entries(m, length, "torch.cat(): expected a non-empty list of Tensors")
-    axis %= rows.meta.dim() - 1
-    moved = m.tape.call(ATEN.movedim.int, rows, 0, axis)
-    sizes = [size_of(m, n) for n in moved.meta.shape]
-    each = sizes[axis + 1]
-    shape = [*sizes[:axis], binary(m.tape, "mul", sizes[axis], each), *sizes[axis + 2 :]]
-    flat = m.tape.call(ATEN.reshape.default, _own(m, moved), [_plain(s) for s in shape])
-    if length.origin is None and length.value is None:
-        total = Length(None, binary(m.tape, "mul", length.most, each))
-    else:
-        total = Length(None, shape[axis], binary(m.tape, "mul", number(m, length), each))
-    return simple(Grown(flat, axis, total))
-
-
-def _require_entries(m: Machine, length: Length, message: str) -> None:
-    n = number(m, length)
-    if isinstance(n, int):
-        if not n:
-            raise Raised(message)
-        return
-    m.tape.fail(m.tape.call(ATEN.lt.Scalar, m.tape.number(n, int), 1), message)
-
-
-def _own(m: Machine, x: Var) -> Var:
-    copy: Var = m.tape.call(ATEN.clone.default, x, memory_format=torch.contiguous_format)
-    return copy
-
-
-METHODS: dict[str, Callable[..., Any]] = {
-    "len": lambda m, c: number(m, c[0].length),
-    "append": _append,
-    "add_": _extend,
-    "extend": _extend,
-    "__getitem__": _getitem,
-    "_set_item": _setitem,
-    "pop": _pop,
-    "clear": _clear,
-    "copy": _copy,
-    "list": _copy,
-    "stack": stacked,
-    "cat": concatenated,
-    "concat": concatenated,
-    "concatenate": concatenated,
-}
-
-
-def call(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """torch.NAME of a list whose length the run decides. Refusal for what is not supported."""
-    if name not in METHODS:
-        raise Refusal(
-            f"{name} of {describe(args[0])} is not supported: append, index, len, pop, stack and cat are",
-            needs_of(*args[0]),
-        )
-    renamed = {"axis" if k in ("dim", "axis") else k: v for k, v in kwargs.items() if k != "tensors"}
-    first = args or [kwargs["tensors"]]
-    return METHODS[name](m, *first, **renamed)

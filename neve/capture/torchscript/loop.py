@@ -6,7 +6,7 @@ become carried values of one "while" step; all else is as before the loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +24,26 @@ from neve.capture.torchscript.control import (
     shared,
     wrap,
 )
+from neve.capture.torchscript.entries import entries_of, template_of
 from neve.capture.torchscript.grown import (
     capacity,
     difference,
-    entries_of,
     grown_of,
     longer_axis,
     simple,
     size_of,
-    template_of,
 )
 from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.places import LENGTH, Place, label, outgrown, parts_of, value_at, with_parts
 from neve.capture.torchscript.tape import Tainted, contiguous
 from neve.capture.torchscript.turns import Turns, bound
 from neve.capture.torchscript.values import (
     KINDS,
     UNINITIALIZED,
     Dim,
-    Entries,
     Grown,
-    Heap,
     Length,
-    Named,
     Num,
     Refusal,
     Uninitialized,
@@ -55,8 +52,6 @@ from neve.capture.torchscript.values import (
     describe,
     entries_in,
     needs_of,
-    pieces,
-    put_together,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +60,6 @@ if TYPE_CHECKING:
 MAX_ROUNDS = 50
 MAX_ALL_ROUNDS = 1_500
 """Of all loops of a method together: those of an inner loop are multiplied by those of the outer ones."""
-LENGTH = -1
-"""The key of the length among the parts of what grows."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +73,6 @@ class Growth:
     most: Any
     template: Any = None
     whole: bool = False
-
-
-Place = tuple[Any, ...]
-"""("local", name, *path) or ("entry", id of a container, key, *path); the path goes through tuples and new lists."""
 
 
 class Loop:
@@ -145,7 +134,7 @@ class Loop:
     def _require_turns(self, go: Any) -> None:
         if self.turns is None and self.growths:
             raise Refusal(
-                f"{_label(next(iter(self.growths)))} grows in a loop, and the number of its turns has no bound that "
+                f"{label(next(iter(self.growths)))} grows in a loop, and the number of its turns has no bound that "
                 "neve finds: loop over range(n) with an int argument or a size n, or compare a counter in it",
                 needs_of(self.start, go),
             )
@@ -163,7 +152,7 @@ class Loop:
 
     def _require_origin(self, end: Length, param: Any, place: Place) -> None:
         if end.origin is not None and end.origin is not param:
-            raise Refusal(f"the length of {_label(place)} is another one's, which the inputs decide")
+            raise Refusal(f"the length of {label(place)} is another one's, which the inputs decide")
 
     def _new_writes(self, side: Side) -> bool:
         """Whether the body wrote tensors whose content had been taken as known when it ran."""
@@ -223,7 +212,7 @@ class Loop:
         after = self._roots_now(side.locals, side.changes)
         ends: dict[Place, Any] = {}
         self.lists: dict[int, Any] = {}
-        longer = {k for k, old in lists.items() if k in side.changes and _outgrown(old, side.changes[k][1])}
+        longer = {k for k, old in lists.items() if k in side.changes and outgrown(old, side.changes[k][1])}
         for key in longer:
             if not self._grows(("entry", key, 0), lists[key], side.changes[key][1], whole=True):
                 raise Refusal(f"{describe(lists[key])} gets shorter in a loop whose number of turns the inputs decide")
@@ -231,13 +220,13 @@ class Loop:
             if root[0] == "entry" and root[1] in longer:
                 continue
             if root in after:
-                self._compare(old, after[root], root, _label(root), ends)
+                self._compare(old, after[root], root, label(root), ends)
             elif root[0] == "entry":
-                raise Refusal(f"{_label(root)} is removed inside a loop whose number of turns the inputs decide")
+                raise Refusal(f"{label(root)} is removed inside a loop whose number of turns the inputs decide")
         for root in after:
             if root[0] == "entry" and root not in begin and root[1] in self.known and root[1] not in longer:
                 raise Refusal(
-                    f"{_label(root)}: a dict grows in a loop whose number of turns the inputs decide: give it all its "
+                    f"{label(root)}: a dict grows in a loop whose number of turns the inputs decide: give it all its "
                     "keys before the loop",
                     needs_of(self.start),
                 )
@@ -365,9 +354,9 @@ class Loop:
         if isinstance(old, Length) and isinstance(new, Length):
             self.carried[place] = 0
             return
-        if _outgrown(old, new) and self._grows(place, old, new):
+        if outgrown(old, new) and self._grows(place, old, new):
             return
-        pairs = _parts(old, new)
+        pairs = parts_of(old, new)
         if pairs is not None:
             count = len(self.carried), len(ends)
             for key, x, y in pairs:
@@ -497,68 +486,5 @@ def _var(value: Any) -> Var:
     return var
 
 
-def _parts(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
-    """(key, old, new) of the parts of containers of one shape; None for anything else."""
-    if isinstance(old, Named) and isinstance(new, Named) and old.cls != new.cls:
-        return None
-    if isinstance(old, Grown) and isinstance(new, Grown) and old.axis != new.axis:
-        return None
-    if isinstance(old, Entries) and isinstance(new, Entries) and old.template != new.template:
-        return None
-    x, y = pieces(old), pieces(new)
-    if x is not None and y is not None and type(old) is type(new) and len(x) == len(y):
-        keys = [*range(len(x) - 1), LENGTH] if isinstance(old, (Grown, Entries)) else range(len(x))
-        return iter(list(zip(keys, x, y, strict=True)))
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return iter([(i, x, y) for i, (x, y) in enumerate(zip(old, new, strict=True))])
-    if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
-        return iter([(k, old[k], new[k]) for k in old])
-    return None
-
-
-def value_at(value: Any, path: Place) -> Any:
-    for key in path:
-        value = (value if isinstance(value, (list, dict)) else pieces(value) or ())[key]
-    return value
-
-
-def with_parts(heap: Heap, value: Any, parts: Mapping[Place, Any]) -> Any:
-    """The value with the parts at these paths replaced."""
-    if () in parts:
-        return parts[()]
-    inner: dict[Any, dict[Place, Any]] = {}
-    for path, new in parts.items():
-        inner.setdefault(path[0], {})[path[1:]] = new
-    if not inner:
-        return value
-    if isinstance(value, dict):
-        held = {k: with_parts(heap, v, inner[k]) if k in inner else v for k, v in value.items()}
-        heap.may_share(held, value)
-        return held
-    made = list(value if isinstance(value, list) else pieces(value) or ())
-    for key, replaced in inner.items():
-        made[key] = with_parts(heap, made[key], replaced)
-    if isinstance(value, list):
-        heap.may_share(made, value)
-        return made
-    return put_together(value, made)
-
-
-def _outgrown(old: Any, new: Any) -> bool:
-    """Whether a list or tensor has, after a turn, no longer the space that it had."""
-    if isinstance(old, Grown) and isinstance(new, Grown):
-        return old.axis == new.axis and difference(capacity(old), capacity(new)) != 0
-    if isinstance(old, list) and isinstance(new, list):
-        a, b = entries_in(old), entries_in(new)
-        if a is None or b is None:
-            return len(old) != len(new) or a is not b
-        return difference(capacity(a), capacity(b)) != 0
-    return False
-
-
 def _meta(number: Any) -> Any:
     return number.var.meta if isinstance(number, Dim) else number
-
-
-def _label(root: Place) -> str:
-    return str(root[1]) if root[0] == "local" else f"the entry {root[2]!r}"
