@@ -12,21 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from neve.capture.torchscript.branch import branch
 from neve.capture.torchscript.builtins import call_builtin, call_torch
 from neve.capture.torchscript.containers import bounded, key_of
 from neve.capture.torchscript.control import condition, size_tensor
 from neve.capture.torchscript.lines import is_torch
 from neve.capture.torchscript.live import unread
-from neve.capture.torchscript.loop import Loop
-from neve.capture.torchscript.numbers import binary
 from neve.capture.torchscript.pickles import Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
-from neve.capture.torchscript.tape import ATEN, Recorder
-from neve.capture.torchscript.turns import Turns, of_range
+from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.types import is_of_type
+from neve.capture.torchscript.unroll import for_, while_
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Bound,
@@ -38,12 +34,8 @@ from neve.capture.torchscript.values import (
     Place,
     Refusal,
     describe,
-    needs_of,
 )
 
-UNROLL = 48
-"""Loops of a known number of turns are unrolled up to this many, and tried as loops beyond."""
-MAX_TURNS = 100_000
 MAX_CALLS = 150
 MAX_STATEMENTS = 1_000_000
 
@@ -197,11 +189,11 @@ class Machine:
             case ast.If():
                 return self.if_(s)
             case ast.While():
-                self.while_(s)
+                while_(self, s)
             case ast.With(items=[ast.withitem(context_expr=manager, optional_vars=target)], body=body):
                 return self.with_(self.evaluate(manager), target, body)
             case ast.For(target=ast.Name(), iter=ast.Call(func=ast.Name(id="range"), args=args)):
-                self.for_(s, [self.evaluate(a) for a in args])
+                for_(self, s, [self.evaluate(a) for a in args])
             case _:
                 raise Refusal(f"the statement {ast.unparse(s)[:60]!r} is not TorchScript")
         return None
@@ -248,77 +240,9 @@ class Machine:
         if self.block(body) is not None:
             raise Refusal("a return inside a branch or loop that the inputs decide is not supported")
 
-    def while_(self, s: ast.While) -> None:
-        test, body, frame = s.test, s.body, self.frames[-1]
-        for _ in range(MAX_TURNS):
-            go = condition(self, self.evaluate(test))
-            if isinstance(go, Num):
-
-                def turn() -> Any:
-                    self.inner(body)
-                    return condition(self, self.evaluate(test))
-
-                Loop(self, frame, turn, go, unread(frame.function.node, s)).run()
-                return
-            if not go:
-                return
-            self.inner(body)
-        raise Refusal(f"a loop does not end after {MAX_TURNS} turns")
-
-    def for_(self, s: ast.For, args: Sequence[Any], turns: Turns | None = None) -> None:
-        assert isinstance(s.target, ast.Name)
-        name, body = s.target.id, s.body
-        start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1) if len(args) == 2 else tuple(args)
-        if all(type(a) is int for a in (start, stop, step)):
-            counted = range(start, stop, step)
-            if len(counted) <= UNROLL or not self._as_loop(s, start, stop, step):
-                self._unroll(name, counted, body)
-            return
-        if not all(isinstance(a, (int, Num, Dim)) for a in (start, stop, step)) or type(step) is not int or step == 0:
-            raise Refusal(f"range({', '.join(map(describe, args))}) is not supported", needs_of(*args))
-        frame, counter = self.frames[-1], f" {name}"
-        compare = "lt" if step > 0 else "gt"
-        turns = turns or of_range(self, start, stop, step)
-        if isinstance(stop, Dim):
-            stop = self.as_run_time(stop)
-
-        def turn() -> Any:
-            now = frame.locals[counter]
-            frame.locals[name] = now
-            self.inner(body)
-            frame.locals[counter] = binary(self.tape, "add", now, step)
-            return binary(self.tape, compare, frame.locals[counter], stop)
-
-        frame.locals[counter] = start
-        frame.locals.setdefault(name, UNINITIALIZED)
-        go = condition(self, binary(self.tape, compare, start, stop))
-        if go is not False:
-            Loop(self, frame, turn, go, unread(frame.function.node, s), turns).run()
-        frame.locals.pop(counter, None)
-
     def as_run_time(self, value: Dim) -> Num:
         """A size as a number of the run."""
         return Num(value.kind, size_tensor(self, value))
-
-    def _as_loop(self, s: ast.For, start: int, stop: int, step: int) -> bool:
-        """A long loop with a known number of turns as a loop of the run; False if it has to be unrolled."""
-        frame, before = self.frames[-1], dict(self.frames[-1].locals)
-        try:
-            with self.tape.attempt():
-                go = Num(int, self.tape.call(ATEN.full.default, [], stop, dtype=torch.int64))
-                go.var.value = None
-                self.for_(s, [start, go, step], of_range(self, start, stop, step))
-        except Refusal:
-            frame.locals = before
-            return False
-        return True
-
-    def _unroll(self, name: str, turns: range, body: Sequence[ast.stmt]) -> None:
-        if len(turns) > MAX_TURNS:
-            raise Refusal(f"a loop of {len(turns)} turns is too long to be unrolled")
-        for i in turns:
-            self.frames[-1].locals[name] = i
-            self.inner(body)
 
     # Expressions.
 
