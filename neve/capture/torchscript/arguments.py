@@ -16,11 +16,12 @@ from neve.capture.torchscript.control import size_tensor
 from neve.capture.torchscript.entries import filled_in, leaves_of
 from neve.capture.torchscript.grown import number
 from neve.capture.torchscript.machine import Machine
+from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.model import Entry
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.replay import Listed, Narrowed
 from neve.capture.torchscript.schema import dtype_number
-from neve.capture.torchscript.tape import Recorder, contiguous
+from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.values import (
     KINDS,
     Bound,

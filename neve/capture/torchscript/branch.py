@@ -32,9 +32,10 @@ from neve.capture.torchscript.grown import (
     larger,
     longer_axis,
 )
+from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import kind_of
 from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.tape import ATEN, contiguous
+from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
     Dim,

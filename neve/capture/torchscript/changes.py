@@ -9,8 +9,8 @@ from neve.capture.torchscript.control import same
 from neve.capture.torchscript.forms import Component, Form, Reader, shared_message
 from neve.capture.torchscript.instance import Instance
 from neve.capture.torchscript.machine import Machine
+from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.model import CONTENT, StatePlace, entry_of
-from neve.capture.torchscript.tape import contiguous
 from neve.capture.torchscript.values import Named, Num, Refusal, Var, content
 
 

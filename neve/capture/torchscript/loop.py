@@ -33,10 +33,11 @@ from neve.capture.torchscript.grown import (
     simple,
     size_of,
 )
+from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.places import LENGTH, Place, label, outgrown, parts_of, value_at, with_parts
-from neve.capture.torchscript.tape import Tainted, contiguous
+from neve.capture.torchscript.tape import Tainted
 from neve.capture.torchscript.turns import Turns, bound
 from neve.capture.torchscript.values import (
     KINDS,

@@ -17,14 +17,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
+from neve.capture.torchscript.memory import overlaps, storage_of
 from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Place, Refusal, Var
 
 KNOWN = 4096
 """Constants of up to so many elements are computed at capture, so that control flow on them is decided there."""
 MAX_STEPS = 200_000
 MAX_PARTS = 20_000
-OVERLAP = 1 << 20
-"""Tensors of up to so many elements are checked for writes that read what they have written."""
 ATEN = torch.ops.aten
 
 
@@ -169,7 +168,11 @@ class Recorder:
         step = Step(op, inner_args, inner_kwargs, [], self.place)
         written = self._written(op, inner_args, inner_kwargs)
         for v in written:
-            _check_overlap(op, v, variables((inner_args, inner_kwargs)))
+            if overlaps(v, variables((inner_args, inner_kwargs))):
+                raise Refusal(
+                    f"{_name(op)} writes a place in memory twice, or reads it as another element too: write to or from "
+                    "a copy (x = x.clone())"
+                )
             self.write(v)
         known = self._known(op, args, kwargs, given, result)
         wrapped = self._wrap(result, given, step, needs, known)
@@ -208,10 +211,10 @@ class Recorder:
                 if v.meta is result:
                     return v
             made = Var(result, self.region, step, needs=needs, value=known if isinstance(known, torch.Tensor) else None)
-            storage = _storage(result)
+            storage = storage_of(result)
             made.loose = any(v.loose for v in given)
             for v in given:
-                if isinstance(v.meta, torch.Tensor) and _storage(v.meta) == storage:
+                if isinstance(v.meta, torch.Tensor) and storage_of(v.meta) == storage:
                     made.root = v.root
                     break
             step.outs.append(made)
@@ -434,18 +437,6 @@ BY_LAYOUT = frozenset(
 """Ops that give a view of their argument or a copy, as its strides have it."""
 
 
-def contiguous(meta: Any) -> bool:
-    """Whether a tensor has the strides of a new one; no guard on symbolic sizes."""
-    if not isinstance(meta, torch.Tensor):
-        return True
-    wanted: Any = 1
-    for size, stride in zip(reversed(meta.shape), reversed(meta.stride()), strict=True):
-        if str(stride) != str(wanted) and str(size) != "1":
-            return False
-        wanted = wanted * size
-    return True
-
-
 def _is_size(n: Any, expression: Any) -> bool:
     return isinstance(n, torch.SymInt) and n.node.expr == expression
 
@@ -481,39 +472,6 @@ def _parts(op: Any, args: tuple[Any, ...]) -> int:
     elif op is not ATEN.unbind.int:
         size = args[1]
     return size if isinstance(size, int) else 0
-
-
-def _check_overlap(op: Any, written: Var, given: Sequence[Var]) -> None:
-    """Refusal where what an op gives would depend on the order in which it goes through memory; torch mostly raises."""
-    meta = written.meta
-    clash = any(n > 1 and s == 0 for n, s in zip(meta.shape, meta.stride(), strict=True) if isinstance(n, int))
-    for other in given:
-        if other.root is written.root and other.meta is not meta and _storage(other.meta) == _storage(meta):
-            mine, theirs = _places(meta), _places(other.meta)
-            if mine is not None and theirs is not None and not torch.equal(mine, theirs):
-                clash |= bool(torch.isin(mine, theirs).any())
-    if clash:
-        raise Refusal(
-            f"{_name(op)} writes a place in memory twice, or reads it as another element too: write to or from a copy "
-            "(x = x.clone())"
-        )
-
-
-def _storage(meta: torch.Tensor) -> int:
-    number: int = meta.untyped_storage()._cdata
-    return number
-
-
-def _places(meta: Any) -> torch.Tensor | None:
-    """Where in memory the elements of a tensor are, in its order; None if they are many, or not known."""
-    if not all(isinstance(n, int) for n in (*meta.shape, *meta.stride(), meta.storage_offset())):
-        return None
-    if meta.numel() > OVERLAP:
-        return None
-    places = torch.full([1] * meta.dim(), meta.storage_offset())
-    for axis, (n, s) in enumerate(zip(meta.shape, meta.stride(), strict=True)):
-        places = places + (torch.arange(n) * s).reshape([-1 if k == axis else 1 for k in range(meta.dim())])
-    return places.reshape(-1)
 
 
 def _pick(x: torch.Tensor, axis: int, index: torch.Tensor) -> torch.Tensor:

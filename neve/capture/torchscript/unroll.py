@@ -1,4 +1,4 @@
-"""Loops of the archive's code, while and for over a range: unrolled where the turns are known, else loops of the run."""
+"""Loops of the archive's code, while and for over a range: unrolled where the turns are known, else left to the run."""
 
 from __future__ import annotations
 
