@@ -18,6 +18,7 @@ from neve.errors import NeveError
 from neve.frozen.calls import Examples, bundled_functions, frozen, in_evaluation, names_of, origin_of
 from neve.frozen.module import FrozenModule
 from neve.frozen.specialise import Options
+from neve.internals import require
 from neve.runtime.loader import Module
 
 
@@ -221,6 +222,8 @@ def _script_ops(model: Any) -> Iterator[str]:
     """The ops of every method of every module, each with what it calls, without branches that are never taken."""
     import torch
 
+    passes = ("torch._C._jit_pass_inline", "torch._C._jit_pass_constant_propagation", "torch._C._jit_pass_dce")
+    require("generate_mobile_module_lints of a ScriptModule", *passes)
     c: Any = torch._C
     for part in model.modules():
         for name in part._c._method_names():

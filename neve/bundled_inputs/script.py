@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from neve.bundled_inputs.recipes import ALL, DEFLATED, FUNCTIONS, GENERATE, Bundle, BundledInputsError
+from neve.internals import require
+
+CLONE, WRAP = "torch._C._hack_do_not_use_clone_module_with_class", "torch.jit._recursive.wrap_cpp_module"
+TYPES = "torch._C.ListType", "torch._C.TupleType"
 
 
 def augment_script(model: Any, bundles: Sequence[Bundle]) -> None:
     """Attributes and methods on a copy with a class of its own, which the module becomes when all has gone well."""
     import torch  # noqa: F401 - TorchScript looks names up in the frame that calls define
-    from torch._C import ListType, TupleType
 
     made = copy_without(model, [], [])
+    list_type, tuple_type = map(pkgutil.resolve_name, TYPES)
     for b in bundles:
         arguments = model._c._get_method(b.name).schema.arguments[1:]
         attribute = f"{DEFLATED}{b.name}"
-        made._c._register_attribute(attribute, ListType(TupleType([a.type for a in arguments])), [])
+        made._c._register_attribute(attribute, list_type(tuple_type([a.type for a in arguments])), [])
         if b.rows is None:
             continue
         foreign = [r.helper for row in b.rows for r in row if callable(r.helper)]
@@ -90,12 +95,8 @@ def _become(model: Any, made: Any) -> None:
 
 def copy_without(model: Any, methods: Sequence[str], attributes: Sequence[str]) -> Any:
     """A copy with a class of its own that lacks these methods and attributes of the root; tensors are copied."""
-    import torch
-    from torch.jit import _recursive
-
-    clone: Any = torch._C._hack_do_not_use_clone_module_with_class  # type: ignore[attr-defined]
-    wrap: Any = _recursive.wrap_cpp_module
-    return wrap(clone(model._c, list(methods), list(attributes)))
+    require("changing a ScriptModule's bundled inputs", CLONE, WRAP, *TYPES, error=BundledInputsError)
+    return pkgutil.resolve_name(WRAP)(pkgutil.resolve_name(CLONE)(model._c, list(methods), list(attributes)))
 
 
 def helper_methods(model: Any, names: Sequence[str]) -> list[str]:

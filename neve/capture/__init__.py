@@ -6,6 +6,7 @@ import re
 import warnings
 
 from neve.errors import NeveError
+from neve.internals import require
 
 OLDEST, NEWEST = (2, 13), (2, 13)
 """The releases of torch that neve is tested with; pyproject.toml says the same."""
@@ -31,3 +32,15 @@ except ModuleNotFoundError as error:
     raise NeveError(f"compiling needs PyTorch, which is not installed: {MEND} (loading and running do not)") from error
 
 check_release(torch.__version__)
+require(
+    "neve.compile",
+    "torch._ops.HigherOrderOperator",
+    "torch._ops.OpOverload",
+    "torch._C._dispatch_has_kernel",
+    "torch._decomp.global_decomposition_table",
+    "torch._prims_common.ELEMENTWISE_TYPE_PROMOTION_KIND",
+    "torch._prims_common.elementwise_dtypes",
+    "torch._prims_common.suggest_memory_format",
+    "torch._subclasses.fake_tensor.FakeTensorMode",
+    "torch.utils._pytree.tree_leaves",
+)

@@ -6,12 +6,15 @@ returns a Value, a tuple of them (None for a result that no one may use), or wha
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
+
+from neve.internals import missing, replaced
 
 Builder = Callable[..., Any]
 TABLE: dict[Any, Builder] = {}
@@ -74,20 +77,15 @@ def few_composites(more: Collection[Any] = (), less: Collection[Any] = ()) -> It
     A composite op decomposes by itself unless torch is told to preserve it. run_decompositions patches the dispatch of
     each of the thousand composites that exist (0.2 s), so inside the block it is told only of those in the table.
     """
-    from torch.export import exported_program
-
-    everything = getattr(exported_program, "_collect_all_valid_cia_ops", None)
-    if everything is None:  # a torch that does it another way
+    name = "torch.export.exported_program._collect_all_valid_cia_ops"
+    if missing(name):  # a torch that does it another way
         yield dict(decompositions())
         return
-    composites = (_composites(everything) | frozenset(more)) - frozenset(less)
-    exported_program._collect_all_valid_cia_ops = lambda: {op for op in composites if op in table()}
-    try:
+    composites = (_composites(name) | frozenset(more)) - frozenset(less)
+    with replaced((name, lambda: {op for op in composites if op in table()})):
         yield {op: f for op, f in decompositions().items() if op not in composites}
-    finally:
-        exported_program._collect_all_valid_cia_ops = everything
 
 
 @cache
-def _composites(everything: Callable[[], set[Any]]) -> frozenset[Any]:
-    return frozenset(everything())
+def _composites(name: str) -> frozenset[Any]:
+    return frozenset(pkgutil.resolve_name(name)())

@@ -17,6 +17,7 @@ import torch
 from torch import fx
 
 from neve.errors import CaptureError
+from neve.internals import missing, replaced
 from neve.ir.graph import Origin
 
 SHOWN = 5
@@ -39,35 +40,34 @@ def quiet() -> Iterator[None]:
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    trace: Any = importlib.import_module("torch.export._trace")
-    trace.print = lambda *_, **__: None  # it prints the graph so far
+    trace: Any = None if missing("torch.export._trace") else importlib.import_module("torch.export._trace")
+    if trace is not None:
+        trace.print = lambda *_, **__: None  # it prints the graph so far
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
-        vars(trace).pop("print", None)
+        if trace is not None:
+            vars(trace).pop("print", None)
 
 
 @contextmanager
 def frames_of(method: str) -> Iterator[None]:
     """With the lines of that method on record where torch.export knows those of forward alone."""
-    if method.rpartition(".")[2] == "forward":
+    name = "torch.fx.proxy.TracerBase._filter_traceback_frames"
+    if method.rpartition(".")[2] == "forward" or missing(name):
         yield
         return
-    plain = fx.proxy.TracerBase._filter_traceback_frames
 
     def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
         entered = max((i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])), default=-1)
         inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
         return traceback.StackSummary.from_list(inner)
 
-    fx.proxy.TracerBase._filter_traceback_frames = users  # type: ignore[method-assign,assignment]
-    try:
+    with replaced((name, users)):
         yield
-    finally:
-        fx.proxy.TracerBase._filter_traceback_frames = plain  # type: ignore[method-assign]
 
 
 def op_name(target: Any) -> str:

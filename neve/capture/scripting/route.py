@@ -26,12 +26,27 @@ from neve.capture.torchscript.entry import saved
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.values import KINDS
 from neve.errors import CaptureError
+from neve.internals import replaced, require
 from neve.ir.graph import Program
 
 ROUNDS = 2
 TOLERANCE = 1e-4
 """How far results may be from those in Python, relative to the largest value: both run the same kernels of torch."""
 LOCK = threading.RLock()
+JIT = (
+    "torch.jit.script",
+    "torch._C._jit_try_infer_type",
+    "torch.jit._recursive.ConcreteTypeStore",
+    "torch.jit._recursive.concrete_type_store",
+    "torch.jit._recursive.create_script_module_impl",
+    "torch.jit._recursive.get_module_concrete_type",
+    "torch.jit._recursive.get_overload_annotations",
+    "torch.jit._recursive.jit_ignored_properties",
+    "torch.jit._recursive.make_stub_from_method",
+    "torch.jit._recursive.make_stubs_for_overloads",
+    "torch.jit._state._jit_caching_layer",
+    "torch.jit.frontend.parse_def",
+)
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
@@ -113,8 +128,7 @@ def _other_values(call: Call) -> Call:
 
 def _compiled(model: nn.Module, methods: Sequence[str], known: Known) -> Archive:
     """The archive of a copy of the model with these methods compiled."""
-    if not hasattr(torch.jit, "script"):
-        raise CaptureError("its source cannot be compiled: this version of torch has no torch.jit")
+    require("compiling its source", *JIT, error=CaptureError)
     with LOCK, evaluation(model), diagnose.quiet(), _isolated(known):
         try:
             return read_archive(saved(_scripted(model, methods)))
@@ -157,22 +171,18 @@ def _hooks(module: nn.Module) -> bool:
 @contextmanager
 def _isolated(known: Known) -> Iterator[None]:
     """torch.jit with caches of its own, so that neither side sees what the other compiled, and with `rewrite`."""
-    from torch.jit import _recursive, _state, frontend
+    from torch.jit import _recursive, frontend
 
-    changed = [
-        (_recursive, "concrete_type_store", _recursive.ConcreteTypeStore()),
-        (_state, "_jit_caching_layer", weakref.WeakKeyDictionary()),
-        (frontend, "parse_def", rewrite.parser(frontend.parse_def, known)),
+    changes = [
+        ("torch.jit._recursive.concrete_type_store", _recursive.ConcreteTypeStore()),
+        ("torch.jit._state._jit_caching_layer", weakref.WeakKeyDictionary()),
+        ("torch.jit.frontend.parse_def", rewrite.parser(frontend.parse_def, known)),
     ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changed]
-    try:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
-        yield
-    finally:
-        known.take_back()
-        for owner, name, value in before:
-            setattr(owner, name, value)
+    with replaced(*changes):
+        try:
+            yield
+        finally:
+            known.take_back()
 
 
 def _share(root: Obj, model: nn.Module) -> None:

@@ -5,3 +5,13 @@
 for what the code calls, on `values`; `tape` records; `entry` finds what is state; `replay` plays a recording under
 torch.export; `capture` is the way in.
 """
+
+from __future__ import annotations
+
+from neve.internals import require
+
+require(
+    "reading TorchScript",
+    "torch._C._get_custom_class_python_wrapper",
+    "torch._dynamo.source.ConstantSource",
+)
