@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from neve.errors import FreezeError
@@ -231,10 +232,10 @@ def _user_line() -> str:
     """The line that runs, of the innermost file that is neither torch's nor neve's."""
     from neve.capture.diagnose import INTERNAL, short_path
 
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(INTERNAL) and "<" not in name:
             return f"{short_path(name)}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""

@@ -160,20 +160,20 @@ def _indices(shape: tuple[int, ...], size: int, dim: int, reduce: str) -> np.nda
     return order.take(range(shape[dim]), dim)
 
 
-def _fold(reduce: str, values: np.ndarray) -> np.generic:
+def _fold(reduce: str, values: np.ndarray) -> Any:
     """Values reduced; means of integers round down."""
     with np.errstate(all="ignore"):
         if reduce == "none":
-            return values[-1]  # type: ignore[no-any-return]
+            return values[-1]
         if reduce in ("amax", "amin"):
-            return values.max() if reduce == "amax" else values.min()  # type: ignore[no-any-return]
+            return values.max() if reduce == "amax" else values.min()
         wider = values.astype(np.float32) if values.dtype == np.float16 else values
         if reduce == "prod":
-            return np.multiply.reduce(wider, dtype=wider.dtype if wider.dtype != bool else bool)  # type: ignore[no-any-return]
+            return np.multiply.reduce(wider, dtype=wider.dtype if wider.dtype != bool else bool)
         total = np.add.reduce(wider, dtype=wider.dtype)
         if reduce == "sum":
-            return total  # type: ignore[no-any-return]
-        return total / len(values) if values.dtype.kind == "f" else total // len(values)  # type: ignore[no-any-return]
+            return total
+        return total / len(values) if values.dtype.kind == "f" else total // len(values)
 
 
 C_TYPES = {

@@ -219,8 +219,7 @@ def _require_entries(m: Machine, length: Length, message: str) -> None:
 
 
 def _own(m: Machine, x: Var) -> Var:
-    copy: Var = m.tape.call(ATEN.clone.default, x, memory_format=torch.contiguous_format)
-    return copy
+    return m.tape.tensor(ATEN.clone.default, x, memory_format=torch.contiguous_format)
 
 
 METHODS: dict[str, Callable[..., Any]] = {

@@ -86,8 +86,7 @@ def size_of(m: Machine, size: Any) -> Any:
 
 
 def zeros(m: Machine, shape: Sequence[Any], dtype: torch.dtype) -> Var:
-    made: Var = m.tape.call(ATEN.zeros.default, [d.var if isinstance(d, Dim) else d for d in shape], dtype=dtype)
-    return made
+    return m.tape.tensor(ATEN.zeros.default, [d.var if isinstance(d, Dim) else d for d in shape], dtype=dtype)
 
 
 def padded(m: Machine, x: Var, axis: int, by: Any) -> Var:
@@ -95,8 +94,7 @@ def padded(m: Machine, x: Var, axis: int, by: Any) -> Var:
     if by == 0:
         return x
     shape = [by if i == axis else size_of(m, n) for i, n in enumerate(x.meta.shape)]
-    grown: Var = m.tape.call(ATEN.cat.default, [x, zeros(m, shape, x.meta.dtype)], axis)
-    return grown
+    return m.tape.tensor(ATEN.cat.default, [x, zeros(m, shape, x.meta.dtype)], axis)
 
 
 def put(m: Machine, buffer: Var, axis: int, at: Any, rows: Var) -> Var:
@@ -106,8 +104,7 @@ def put(m: Machine, buffer: Var, axis: int, at: Any, rows: Var) -> Var:
     if count != 1:
         steps = m.tape.call(ATEN.arange.default, plain(size_of(m, count)), dtype=torch.int64)
         index = m.tape.call(ATEN.add.Tensor, index, steps)
-    new: Var = m.tape.call(ATEN.index_copy.default, buffer, axis, index, m.tape.cast(rows, buffer.meta.dtype))
-    return new
+    return m.tape.tensor(ATEN.index_copy.default, buffer, axis, index, m.tape.cast(rows, buffer.meta.dtype))
 
 
 def plain(size: Any) -> Any:
@@ -204,8 +201,7 @@ def _in_front(m: Machine, first: Var, rest: Sequence[Any], axis: int) -> Any:
 def _first(m: Machine, x: Var, axis: int, count: Any) -> Var:
     """The first `count` (int or SymInt) along axis, as a tensor of its own."""
     part = m.tape.call(ATEN.slice.Tensor, x, axis, 0, plain(size_of(m, count)))
-    copy: Var = m.tape.call(ATEN.clone.default, part)
-    return copy
+    return m.tape.tensor(ATEN.clone.default, part)
 
 
 # Parts along the axis.
@@ -246,8 +242,7 @@ def _at_run_time(m: Machine, value: Any) -> Num:
 
 def _places(m: Machine, buffer: Var, axis: int) -> Var:
     count = plain(size_of(m, buffer.meta.shape[axis]))
-    places: Var = m.tape.call(ATEN.arange.default, count, dtype=torch.int64)
-    return places
+    return m.tape.tensor(ATEN.arange.default, count, dtype=torch.int64)
 
 
 def _bound(m: Machine, value: Any, default: Any, full: Any) -> Any:
@@ -286,7 +281,7 @@ def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any) -> A
     index = m.tape.call(ATEN.add.Tensor, index, safe)
     limit = m.tape.call(ATEN.sub.Scalar, m.tape.number(size_of(m, buffer.meta.shape[axis]), int), 1)
     index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.minimum.default, index, limit), 0)
-    part: Var = m.tape.call(ATEN.index_select.default, buffer, axis, index)
+    part = m.tape.tensor(ATEN.index_select.default, buffer, axis, index)
     m.tape.may_share(part, [buffer])
     return part
 

@@ -143,24 +143,24 @@ def _run_time(tape: Recorder, name: str, a: Var, b: Var) -> Var:
     """The operations of BINARY that are no single op: raising, and where one is no number, as torch does."""
     whole = not a.meta.dtype.is_floating_point
     if name in ("min", "max"):
-        first: Var = tape.call(ATEN.lt.Tensor if name == "min" else ATEN.gt.Tensor, a, b)
-        return tape.call(ATEN.where.self, first, a, b)  # type: ignore[no-any-return]
+        first = tape.tensor(ATEN.lt.Tensor if name == "min" else ATEN.gt.Tensor, a, b)
+        return tape.tensor(ATEN.where.self, first, a, b)
     if name in ("__lshift__", "__rshift__"):
         left = name == "__lshift__"
         wrong = tape.call(ATEN.logical_or.default, tape.call(ATEN.lt.Scalar, b, 0), tape.call(ATEN.ge.Scalar, b, 64))
         op = ATEN.bitwise_left_shift.Tensor if left else ATEN.bitwise_right_shift.Tensor
-        return tape.call(op, a, _checked(tape, b, wrong, "a shift by less than 0 or more than 63 bits"))  # type: ignore[no-any-return]
+        return tape.tensor(op, a, _checked(tape, b, wrong, "a shift by less than 0 or more than 63 bits"))
     if name == "pow":
         wrong = tape.call(ATEN.logical_and.default, tape.call(ATEN.eq.Scalar, a, 0), tape.call(ATEN.lt.Scalar, b, 0))
         b = _checked(tape, b, wrong, "0.0 cannot be raised to a negative power")
-        return tape.call(ATEN.pow.Tensor_Tensor, a, b)  # type: ignore[no-any-return]
+        return tape.tensor(ATEN.pow.Tensor_Tensor, a, b)
     if whole:
         b = _checked(tape, b, tape.call(ATEN.eq.Scalar, b, 0), "division by zero")
-        return tape.call(ATEN.floor_divide.default if name == "floordiv" else ATEN.remainder.Tensor, a, b)  # type: ignore[no-any-return]
+        return tape.tensor(ATEN.floor_divide.default if name == "floordiv" else ATEN.remainder.Tensor, a, b)
     if name == "floordiv":
-        return tape.call(ATEN.floor.default, tape.call(ATEN.div.Tensor, a, b))  # type: ignore[no-any-return]
+        return tape.tensor(ATEN.floor.default, tape.call(ATEN.div.Tensor, a, b))
     rest = tape.call(ATEN.add.Tensor, b, tape.call(ATEN.fmod.Tensor, a, b))
-    return tape.call(ATEN.fmod.Tensor, rest, b)  # type: ignore[no-any-return]
+    return tape.tensor(ATEN.fmod.Tensor, rest, b)
 
 
 def _checked(tape: Recorder, value: Var, wrong: Var, message: str) -> Var:
@@ -169,7 +169,7 @@ def _checked(tape: Recorder, value: Var, wrong: Var, message: str) -> Var:
         return value
     tape.fail(wrong, message)
     one = tape.cast(tape.number(1, int), value.meta.dtype)
-    return tape.call(ATEN.where.self, wrong, one, value)  # type: ignore[no-any-return]
+    return tape.tensor(ATEN.where.self, wrong, one, value)
 
 
 def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:

@@ -96,8 +96,7 @@ def _resized(m: Machine, x: Var, total: Any, value: float) -> Var:
 
     shape = [total - have, *(dim_of(m, x, i) for i in range(1, x.meta.dim()))]
     more = m.torch("full", [shape, value], {})
-    longer: Var = m.tape.call(ATEN.cat.default, [x, m.tape.cast(more, x.meta.dtype)], 0)
-    return longer
+    return m.tape.tensor(ATEN.cat.default, [x, m.tape.cast(more, x.meta.dtype)], 0)
 
 
 def _steps(m: Machine, x: Packed) -> Var:
@@ -106,13 +105,12 @@ def _steps(m: Machine, x: Packed) -> Var:
 
     count = dim_of(m, x.padded, 0)
     steps = m.tape.call(ATEN.arange.default, count.var if isinstance(count, Dim) else count, dtype=torch.int64)
-    column: Var = m.tape.call(ATEN.unsqueeze.default, steps, 1)
-    return column
+    return m.tape.tensor(ATEN.unsqueeze.default, steps, 1)
 
 
 def _inside(m: Machine, x: Packed) -> Var:
     """Whether a step is within its sequence: (T, B, 1 …)."""
-    found: Var = m.tape.call(ATEN.lt.Tensor, _steps(m, x), m.tape.call(ATEN.unsqueeze.default, x.lengths, 0))
+    found = m.tape.tensor(ATEN.lt.Tensor, _steps(m, x), m.tape.call(ATEN.unsqueeze.default, x.lengths, 0))
     for _ in range(x.padded.meta.dim() - 2):
         found = m.tape.call(ATEN.unsqueeze.default, found, -1)
     return found
@@ -123,8 +121,7 @@ def _turned(m: Machine, x: Packed, padded: Var) -> Var:
     last = m.tape.call(ATEN.sub.Scalar, m.tape.call(ATEN.unsqueeze.default, x.lengths, 0), 1)
     index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.sub.Tensor, last, _steps(m, x)), 0)
     index = m.tape.call(ATEN.expand_as.default, m.tape.call(ATEN.unsqueeze.default, index, 2), padded)
-    turned: Var = m.tape.call(ATEN.gather.default, padded, 0, index)
-    return turned
+    return m.tape.tensor(ATEN.gather.default, padded, 0, index)
 
 
 def _last(m: Machine, x: Packed, padded: Var) -> Var:
@@ -133,8 +130,7 @@ def _last(m: Machine, x: Packed, padded: Var) -> Var:
     index = m.tape.call(ATEN.unsqueeze.default, m.tape.call(ATEN.unsqueeze.default, index, 0), 2)
     one = m.torch("slice", [padded, 0, 0, 1], {})
     index = m.tape.call(ATEN.expand_as.default, index, one)
-    found: Var = m.tape.call(ATEN.squeeze.dim, m.tape.call(ATEN.gather.default, padded, 0, index), 0)
-    return found
+    return m.tape.tensor(ATEN.squeeze.dim, m.tape.call(ATEN.gather.default, padded, 0, index), 0)
 
 
 def recurrent(name: str) -> Callable[..., Any]:

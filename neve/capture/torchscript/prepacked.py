@@ -59,8 +59,7 @@ def _clamped(tape: Recorder, y: Var, low: Any, high: Any) -> Var:
         raise Refusal("the bounds of a packed clamp depend on the inputs")
     if low is None and high is None:
         return y
-    clamped: Var = tape.call(ATEN.clamp.default, y, low, high)
-    return clamped
+    return tape.tensor(ATEN.clamp.default, y, low, high)
 
 
 def _prepack(kind: str, args: list[Any]) -> Obj:

@@ -74,7 +74,7 @@ class Weights(nn.Module):
                 part = part if isinstance(owner._modules.get(part), nn.Module) else _free(owner, part)
                 if part not in owner._modules:
                     owner.add_module(part, nn.Module())
-                owner = owner._modules[part]  # type: ignore[assignment]
+                owner = owner.get_submodule(part)
             name = _free(owner, last)
             owner.register_buffer(name, tensor)
             self.places[path] = owner, name

@@ -146,7 +146,7 @@ class Recorder:
 
     def pick(self, x: Var, axis: int, index: Var) -> Var:
         """x.select(axis, index) with the index in a tensor of one element: a view of x, whatever x is."""
-        made: Var = self.call(_pick, x, axis, index)
+        made = self.tensor(_pick, x, axis, index)
         made.root = x.root
         made.row, made.version = (x, axis, index), self.versions.get(x.root, 0)
         return made
@@ -183,9 +183,15 @@ class Recorder:
             return self._apart(wrapped, given[0])
         return wrapped
 
+    def tensor(self, op: Any, *args: Any, **kwargs: Any) -> Var:
+        """`call` of an op that has one result."""
+        made = self.call(op, *args, **kwargs)
+        assert isinstance(made, Var)
+        return made
+
     def _apart(self, made: Var, source: Var) -> Var:
         """A tensor in memory of its own that in eager may be a view of another one."""
-        own: Var = self.call(ATEN.clone.default, made) if made.root is source.root else made
+        own = self.tensor(ATEN.clone.default, made) if made.root is source.root else made
         own.loose = made.loose
         self.may_share(own, [source])
         return own
@@ -329,16 +335,14 @@ class Recorder:
         if isinstance(value, Num):
             return value.var if value.kind is kind else self.cast(value.var, KINDS[kind])
         if isinstance(value, Dim):
-            held: Var = self.call(ATEN.scalar_tensor.default, value.var, dtype=KINDS[value.kind])
+            held = self.tensor(ATEN.scalar_tensor.default, value.var, dtype=KINDS[value.kind])
             return self.cast(held, KINDS[kind])
-        var: Var = self.call(ATEN.full.default, [], kind(value), dtype=KINDS[kind])
-        return var
+        return self.tensor(ATEN.full.default, [], kind(value), dtype=KINDS[kind])
 
     def cast(self, var: Var, dtype: torch.dtype) -> Var:
         if var.meta.dtype is dtype:
             return var
-        cast: Var = self.call(ATEN._to_copy.default, var, dtype=dtype)
-        return cast
+        return self.tensor(ATEN._to_copy.default, var, dtype=dtype)
 
     # Regions.
 
