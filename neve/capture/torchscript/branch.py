@@ -112,7 +112,7 @@ def _join(m: Machine, frame: Frame, pred: Num, a: Side, b: Side, skip: Collectio
     for obj in merger.objects:
         obj.attrs = filled_contents(obj.attrs, results)
     for container, value in contents.values():
-        m.heap.touch(container)
+        m.heap.log(container)
         restore(container, filled_contents(value, results))
 
 
@@ -148,18 +148,29 @@ class Merger:
             return Named(a.cls, a.fields, items)
         if isinstance(a, (list, dict)) and type(a) is type(b):
             if (id(a), id(b)) not in self._known:
-                self._known[id(a), id(b)] = self._joined(self.contents(a, b, what), a, b)
+                ours, theirs = self._held(a, b)
+                self._known[id(a), id(b)] = self._joined(self.contents(ours, theirs, what), a, b)
             return self._known[id(a), id(b)]
-        if isinstance(a, Obj) and isinstance(b, Obj) and a.cls == b.cls and a.attrs.keys() == b.attrs.keys():
-            made = Obj(a.cls, packed=a.packed)
-            made.attrs = {k: self.merge(a.attrs[k], b.attrs[k], f"{what}.{k}") for k in a.attrs}
-            if any(_has_slot(v) for v in made.attrs.values()):
-                self.objects.append(made)
-            return self._joined(made, a, b)
+        if isinstance(a, Obj) and isinstance(b, Obj) and a.cls == b.cls:
+            ours, theirs = self._held(a, b)
+            if ours.keys() == theirs.keys():
+                made = Obj(a.cls, packed=a.packed)
+                made.attrs = {k: self.merge(ours[k], theirs[k], f"{what}.{k}") for k in ours}
+                if any(_has_slot(v) for v in made.attrs.values()):
+                    self.objects.append(made)
+                return self._joined(made, a, b)
         raise Refusal(
             f"{what} is {describe(a)} on one path and {describe(b)} on the other, which the inputs decide: give it "
             "the same type on both"
         )
+
+    def _held(self, *containers: Any) -> list[Any]:
+        """What a container of each side holds after it; what is no container, as it is."""
+        found = zip(self.sides, containers, strict=True)
+        kinds = (list, dict, Obj)
+        return [
+            s.changes[id(c)][1] if id(c) in s.changes else content(c) if isinstance(c, kinds) else c for s, c in found
+        ]
 
     def _joined(self, made: Any, *sides: Any) -> Any:
         """A container that is one of these."""
@@ -179,16 +190,17 @@ class Merger:
         value = b if isinstance(a, Uninitialized) else a
         if isinstance(value, (Var, Num, Dim)):
             return self._slot(a, b)
+        held = next(h for h in self._held(a, b) if not isinstance(h, Uninitialized))
         if isinstance(value, Length):
             return Length(value.origin, value.most, self._slot(a, b))
-        parts = value if isinstance(value, list) else pieces(value)
+        parts = held if isinstance(value, list) else pieces(value)
         if parts is not None:
             pairs = [(UNINITIALIZED, p) if isinstance(a, Uninitialized) else (p, UNINITIALIZED) for p in parts]
             made = [self.merge(x, y, f"{what}[{i}]") for i, (x, y) in enumerate(pairs)]
             return self._joined(made, value) if isinstance(value, list) else put_together(value, made)
         if isinstance(value, dict):
-            empty = dict.fromkeys(value, UNINITIALIZED)
-            ours, theirs = (empty, value) if isinstance(a, Uninitialized) else (value, empty)
+            empty = dict.fromkeys(held, UNINITIALIZED)
+            ours, theirs = (empty, held) if isinstance(a, Uninitialized) else (held, empty)
             return self._joined(self.contents(ours, theirs, what), value)
         if isinstance(value, Obj):
             raise Refusal(f"{what} is {describe(value)} on one path only, which the inputs decide")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from neve.capture.torchscript.control import same
 from neve.capture.torchscript.forms import Component, Form, Reader, shared_message
@@ -12,6 +12,15 @@ from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.model import CONTENT, StatePlace, entry_of
 from neve.capture.torchscript.values import Named, Num, Refusal, Var, content
+
+
+class Holder(NamedTuple):
+    """A place that holds a tensor after the call. member: as of `Settled.ties`; new: whether it held another before."""
+
+    path: str
+    member: str | int
+    new: bool
+    written: bool
 
 
 class Changes:
@@ -85,19 +94,22 @@ class Changes:
 
     def _refuse_shared_tensors(self) -> None:
         """Tensors that two places hold after the call are copies of each other from then on, unless one is written."""
-        holders: dict[Var, list[tuple[str, bool, bool]]] = {}
+        holders: dict[Var, list[Holder]] = {}
         for c, value in self.values.items():
             if isinstance(value, Var):
                 new = value is not self.inputs.component(c)
                 for root in self.tape.may_be(value):
-                    holders.setdefault(root, []).append((c[0], new, c[0] in self.settled.overwritten))
+                    holders.setdefault(root, []).append(Holder(c[0], c[0], new, c[0] in self.settled.overwritten))
         keys = {var: key for key, var in self.inputs.archive.items()}
         for path, var in self._other_tensors():
             if var in keys and var.root in holders:
-                holders[var.root].append((path, False, keys[var] in self.settled.written))
+                holders[var.root].append(Holder(path, keys[var][0], False, keys[var] in self.settled.written))
         for found in holders.values():
-            if len(found) > 1 and any(new for _, new, _ in found) and any(written for *_, written in found):
-                raise Refusal(shared_message(found[0][0], found[1][0], "one tensor") + " (clone)")
+            if len(found) > 1 and any(h.new for h in found):
+                if any(h.written for h in found):
+                    first, second, *_ = sorted(found, key=lambda h: not h.written)
+                    raise Refusal(shared_message(first.path, second.path, "one tensor") + " (clone)")
+                self.settled.tie(*(h.member for h in found))
 
     def _other_tensors(self) -> Iterator[tuple[str, Var]]:
         """The tensors that are not state, where they are."""

@@ -24,6 +24,7 @@ from neve.capture.torchscript.values import (
     Uninitialized,
     Var,
     describe,
+    restore,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -
         m.tape.close()
         after, frame.locals = frame.locals, before
         tainted, m.tape.tainted = m.tape.tainted, clean
+    known = m.reachable()
+    for container, held in (c for key, c in changes.items() if key not in known):
+        restore(container, held)  # made by the body: nothing to undo
     return Side(region, after, changes, tainted, raised)
 
 

@@ -50,8 +50,11 @@ class State:
             if not isinstance(value, torch.Tensor):
                 continue
             storage = value.untyped_storage()._cdata
+            if len(model.tensors_of[storage]) < 2:
+                continue
+            self.settled.tie(path, storage)
             written = path in self.settled.overwritten or any(k[0] == storage for k in self.settled.written)
-            if written and len(model.tensors_of[storage]) > 1:
+            if written:
                 raise Refusal(
                     f"{path} is the memory of several attributes until one of them is assigned, and is written in "
                     "place: copy it when the model is made (clone), or write it in place everywhere (copy_)"
@@ -115,6 +118,21 @@ class Inputs:
             var.loose = path in self.settled.loose
             self.components[c] = Num(form.kind, var) if isinstance(form, NumberForm) else var
         return self.components[c]
+
+    def share(self) -> None:
+        """Let the tape know which of the inputs so far may be one memory."""
+        members: dict[str | int, list[Var]] = {}
+        for (path, _), value in self.components.items():
+            if isinstance(value, Var):
+                members.setdefault(path, []).append(value)
+        for key, var in self.archive.items():
+            if key[0] != "whole":
+                members.setdefault(key[0], []).append(var)
+        for group in {id(g): g for g in self.settled.ties.values()}.values():
+            known: list[Var] = []
+            for var in (v for m in group for v in members.get(m, ())):
+                self.tape.may_share(var, known)
+                known.append(var)
 
     def name(self, c: Component) -> str:
         """The name of a state variable."""

@@ -36,8 +36,9 @@ def call(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         return replace(x, buffer=_plainly(m, name, args, kwargs), room=False)
     if not name.endswith("_") and _pointwise(m, name, args, kwargs):
         return _elementwise(m, name, args, kwargs)
+    given = (x for a in (*args, *kwargs.values()) for x in (a if isinstance(a, (list, tuple)) else [a]))
     raise Refusal(
-        f"{name} of {describe(next(a for a in (*args, *kwargs.values()) if isinstance(a, Grown)))} is not supported: "
+        f"{name} of {describe(next(x for x in given if isinstance(x, Grown)))} is not supported: "
         "give the tensor its full size before the loop and write into it, or use what has grown after the loop",
         needs_of(*args, *kwargs.values()),
     )

@@ -52,12 +52,18 @@ class Settled:
     shared: set[int] = field(default_factory=set)
     overwritten: set[str] = field(default_factory=set)
     loose: set[str] = field(default_factory=set)
+    ties: dict[str | int, set[str | int]] = field(default_factory=dict)
     fixed: dict[str, set[str]] = field(default_factory=dict)
     sizes: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self) -> int:
         found = (self.written, self.shared, self.overwritten, self.loose, *self.fixed.values(), *self.sizes.values())
-        return len(self.state) + len(self.known) + sum(map(len, found))
+        return len(self.state) + len(self.known) + sum(map(len, found)) + sum(map(len, self.ties.values()))
+
+    def tie(self, *members: str | int) -> None:
+        """Note that these may be one memory between calls, and so with all that they are tied to."""
+        group = set(members).union(*(self.ties.get(m, ()) for m in members))
+        self.ties |= dict.fromkeys(group, group)
 
 
 class Model:

@@ -106,6 +106,8 @@ class Recorder:
         row = row_of(var)
         if var.region is region and (row is None or self._current(row)):
             return var
+        if var.outer is not None:
+            return self.resolve(var.outer, region)  # so that a region has one variable for each outer tensor
         if var.root is not var and var.step is not None:
             made = region.views.get(var)
             if made is None or not self._current(row_of(made)):
@@ -113,7 +115,7 @@ class Recorder:
             return made
         if var not in region.captured:
             region.captured[var] = Var(
-                var.meta, region, root=var.root, value=var.value, needs=var.needs, loose=var.loose
+                var.meta, region, root=var.root, value=var.value, needs=var.needs, loose=var.loose, outer=var
             )
         return region.captured[var]
 

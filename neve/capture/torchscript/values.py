@@ -57,6 +57,7 @@ class Var:
     loose: whether its strides may be others in eager than meta's, so that x.reshape may be a view or a copy of it.
     row: for x[i] with i known at run time only, (x, axis, i): the memory of this is a copy of a row of x as x was at
     `version` (see Recorder.versions); it is read again when x has been written, and a write to it is one to x.
+    outer: for what a region captured, the variable that this stands for.
     """
 
     meta: Any
@@ -70,6 +71,7 @@ class Var:
     loose: bool = False
     mutated: bool = False
     name: str = ""
+    outer: Var | None = None
 
     def __post_init__(self) -> None:
         self.root = self.root or self
@@ -301,6 +303,10 @@ class Heap:
                 f"{describe(container)} is written that is the same as another one on some paths only, and the other "
                 "is used afterwards: write to a copy (x = x.copy())"
             )
+        self.log(container)
+
+    def log(self, container: Any) -> None:
+        """To be called before a container gets what the sides of a branch, which have touched it, left in it."""
         for journal in self._journals:
             journal.saved.setdefault(id(container), (container, content(container)))
 

@@ -215,6 +215,7 @@ class _Recording:
         tape = self.tape
         tape.sharing = {}  # what other signatures did is of no concern here
         instance = Instance(self.inputs, self.variants.signatures[k])
+        self.inputs.share()
         machine = self._machine(instance.root, instance.constants)
         instance.set_state(machine)
         args, kwargs = self.given.fresh()

@@ -495,4 +495,63 @@ CASES = [
         """,
         [(X, U), (-X, U)],
     ),
+    Case(
+        "lists and dicts that each side makes and then fills",
+        """
+        def forward(self, x: Tensor):
+            if bool(x[0] > 0):
+                ts: List[Tensor] = []
+                ts.append(x)
+                ts.append(x + 1)
+                d = {"a": x}
+                d["b"] = x * 3
+                self.ts = [t * 2 for t in self.ts]
+                self.d = {"a": ts}
+            else:
+                ts: List[Tensor] = []
+                ts.append(x * 2)
+                ts.append(x + 2)
+                d = {"a": x * 2}
+                d["b"] = x * 5
+                self.ts = [t + x for t in self.ts]
+                self.d = {"a": [x * 7, x * 8]}
+            return ts[1], d["b"], len(ts), len(d), self.ts[1], len(self.ts), self.d["a"][1]
+        """,
+        [(X + 1,), (X - 1,), (X + 1,)],
+        "self.ts = [torch.zeros(3), torch.ones(3)]\nself.d = {'a': [torch.zeros(3), torch.ones(3)]}",
+    ),
+    Case(
+        "one of two lists, which a side has written",
+        """
+        def forward(self, x: Tensor):
+            a, b = [x, x * 2], [x * 3, x * 4]
+            if bool(x[0] > 0):
+                a[0] = x * 5
+                c = a
+            else:
+                b[1] = x * 6
+                c = b
+            return c[0], c[1]
+        """,
+        [(X + 1,), (X - 1,)],
+    ),
+    Case(
+        "state written in a branch of a branch, through a view that the outer one made",
+        """
+        def forward(self, x: Tensor):
+            if bool(x[1] > -9):
+                v = self.m.view(-1)[1:4]
+                if bool(x[0] > 0):
+                    v.add_(1)
+                for i in range(int(x[1])):
+                    v.mul_(2)
+                    if bool(x[2] > 3):
+                        v[0] = 7.0
+            else:
+                self.m.mul_(3)
+            return self.m * 1
+        """,
+        [(X + 1,), (X - 1,), (X + 2,), (X - 99,), (X,)],
+        "self.m = torch.arange(6.0).view(2, 3)",
+    ),
 ]

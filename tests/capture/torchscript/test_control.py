@@ -281,7 +281,7 @@ def test_a_loop_over_a_size_that_varies() -> None:
         (Grows(), (X * 0,), "no bound"),
         (GrowingState(), (X,), r"ever new forms.* seen is float32\[0, 3\], float32\[3, 3\], float32\[6, 3\]"),
         (OneTensorTwice(), (X[0],), "a and b are one tensor after the call"),
-        (OneTakesTheOther(), (X,), "a and b are one tensor after the call"),
+        (OneTakesTheOther(), (X,), "b and a are one tensor after the call"),
     ],
     ids=lambda p: type(p).__name__,
 )

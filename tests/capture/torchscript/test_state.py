@@ -388,6 +388,37 @@ class TiedAndWritten(nn.Module):
         return self.a
 
 
+class PassedOn(nn.Module):
+    """What `last` holds after two calls is what `a` holds, and it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = torch.zeros(2), torch.ones(2), torch.full((2,), 2.0)
+
+    def forward(self, x):
+        self.last[0] += x[0]
+        y = self.a + self.last
+        self.last = self.b
+        self.b = self.a.detach()
+        self.a = self.a.detach()
+        return y
+
+
+class PassedOnFromTheArchive(nn.Module):
+    """The same, where the first two are one from the start and one of them stays what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.zeros(2)
+        self.b, self.last = self.a, torch.ones(2)
+
+    def forward(self, x):
+        y = self.a + self.last.add_(x)
+        self.last = self.b
+        self.b = x * 2
+        return y
+
+
 class FromData(nn.Module):
     """A size that the data decide."""
 
@@ -409,6 +440,8 @@ class FromData(nn.Module):
         (OtherResults(), r"forward: it returns float32\[2\], and float32\[4\] after forward: .* the same types"),
         (OneList(), "the attributes b and a are one container after the call"),
         (TiedAndWritten(), "a is the memory of several attributes until one of them is assigned"),
+        (PassedOn(), "the attributes last and a are one tensor after the call"),
+        (PassedOnFromTheArchive(), "the attributes last and a are one tensor after the call"),
         (FromData(), "the attribute n decides .* only the run knows"),
     ],
     ids=lambda p: type(p).__name__,
