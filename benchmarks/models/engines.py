@@ -85,7 +85,9 @@ def mnn(model: torch.nn.Module, args: Args, threads: int) -> Run:
 
     path = _onnx(model, args)
     target = path.with_suffix(".mnn")
-    _quietly([_beside("mnnconvert"), "-f", "ONNX", "--modelFile", path, "--MNNModel", target, "--bizCode", "neve"])
+    # not the command mnnconvert: it runs `pip install -U aliyun-log-python-sdk`, which wants an old protobuf
+    convert = [sys.executable, "-c", "import sys, MNN, _tools; _tools.mnnconvert(sys.argv)"]
+    _quietly([*convert, "-f", "ONNX", "--modelFile", path, "--MNNModel", target, "--bizCode", "neve"])
     graph = onnx.load(path).graph
     runtime = MNN.nn.create_runtime_manager(({"backend": "CPU", "numThread": threads, "precision": "high"},))
     net = MNN.nn.load_module_from_file(
