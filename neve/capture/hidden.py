@@ -6,12 +6,15 @@ only data; what a library reaches through several of its own modules is not foun
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
+import random
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType, MethodType
+from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,16 @@ import torch
 from torch import nn
 
 from neve.capture.diagnose import INTERNAL
+from neve.capture.fingerprints import NO_STATE, content, library_of
 
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, deque, torch.Tensor, np.ndarray)
+"""What is watched of the globals of installed packages that have no module of the model."""
 MAX_FUNCTIONS = 4000
 STDLIB = os.path.dirname(os.__file__) + os.sep
+MISSING = object()
+WORLD = (BuiltinMethodType, random.Random, os._Environ)
+"""What is watched of the modules of libraries: random generators, among them those behind functions, and os.environ."""
+CACHE = type(functools.lru_cache(lambda: None))
 
 
 @dataclass(frozen=True)
@@ -34,15 +43,19 @@ class Source:
     key: str
 
     def get(self) -> Any:
+        """Its value; MISSING if it has none, or a module, which may have been imported meanwhile."""
         if isinstance(self.holder, CellType):
-            return self.holder.cell_contents
-        return vars(self.holder).get(self.key) if isinstance(self.holder, type) else self.holder.get(self.key)
+            return content(self.holder)
+        found = (vars(self.holder) if isinstance(self.holder, type) else self.holder).get(self.key, MISSING)
+        return MISSING if isinstance(found, ModuleType) else found
 
     def put(self, value: Any) -> None:
         if isinstance(self.holder, CellType):
             self.holder.cell_contents = value
         elif isinstance(self.holder, type):
-            setattr(self.holder, self.key, value)
+            delattr(self.holder, self.key) if value is MISSING else setattr(self.holder, self.key, value)
+        elif value is MISSING:
+            self.holder.pop(self.key, None)
         else:
             self.holder[self.key] = value
 
@@ -54,84 +67,125 @@ def is_users(file: str) -> bool:
 
 
 def sources(model: nn.Module) -> list[Source]:
-    """All variables that the code of a model's modules names outside of them."""
+    """All variables that the code of a model's modules names outside of them, also those that have no value yet."""
     found: dict[tuple[int, str], Source] = {}
     walk: list[Any] = [v for m in model.modules() for v in (type(m), *_functions(m))]
-    seen: set[int] = set()
+    apart = {id(m) for m in model.modules()}
+    own = {library_of(type(m)) for m in model.modules()}
+    seen: dict[int, Any] = {}
     while walk and len(seen) < MAX_FUNCTIONS:
         thing = walk.pop()
-        if id(thing) in seen:
+        if id(thing) in seen or id(thing) in apart:
             continue
-        seen.add(id(thing))
+        seen[id(thing)] = thing
         named: Iterable[tuple[Source, Any]] = ()
         if isinstance(thing, type) and _is_users_class(thing):
-            walk.extend(thing.__bases__)
+            walk += [*thing.__bases__, type(thing)]
             named = _of_class(thing)
         elif isinstance(thing, FunctionType) and is_users(thing.__code__.co_filename):
             named = _of_function(thing)
+        foreign = _is_installed(thing) and library_of(thing) not in own
         for source, value in named:
-            if isinstance(value, DATA):
+            walk += _code(value)
+            if isinstance(value, DATA) or (not foreign and _may_change(value)):
                 found[id(source.holder), source.key] = source
-            else:
-                walk.append(_function(value))
     return list(found.values())
 
 
 def _functions(module: nn.Module) -> Iterator[Any]:
     for value in (*vars(module).values(), *module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-        if callable(value):
-            yield _function(value)
-            yield type(value)
+        yield from _code(value)
 
 
-def _function(value: Any) -> Any:
-    """The function in a method or a property; a class, or anything else, as it is."""
+def _code(value: Any) -> list[Any]:
+    """The functions and classes in or behind a value."""
     if isinstance(value, property):
-        value = value.fget
+        return [f for f in (value.fget, value.fset) if f]
+    if isinstance(value, functools.cached_property):
+        return [value.func]
     if isinstance(value, (staticmethod, classmethod, MethodType)):
-        value = value.__func__
-    return inspect.unwrap(value) if isinstance(value, FunctionType) else value
+        return [*_code(value.__func__), *([type(value.__self__)] if isinstance(value, MethodType) else [])]
+    if isinstance(value, functools.partial):
+        return _code(value.func)
+    if isinstance(value, (FunctionType, CACHE)):
+        return [value, inspect.unwrap(value)]
+    return [value] if isinstance(value, type) else [type(value)]
+
+
+def _may_change(value: Any) -> bool:
+    """Whether a value, or what it holds, may be another after a call; classes and functions are walked instead."""
+    if isinstance(value, (type, ModuleType, CodeType, property)):
+        return False
+    if isinstance(value, BuiltinMethodType):
+        return not isinstance(value.__self__, (ModuleType, type, type(None)))
+    return isinstance(value, torch.Tensor) or library_of(type(value)) not in NO_STATE
+
+
+def _is_installed(thing: Any) -> bool:
+    """Whether a class or function is of an installed package."""
+    module = sys.modules.get(str(getattr(thing, "__module__", "")))
+    return "-packages" in (getattr(module, "__file__", None) or "")
 
 
 def _is_users_class(cls: type) -> bool:
-    top = cls.__module__.partition(".")[0]
-    return top not in ("torch", "builtins", "numpy", "typing", "collections", "abc", "enum")
+    return library_of(cls) not in ("torch", "builtins", "numpy", "typing", "collections", "abc", "enum")
 
 
 def _of_class(cls: type) -> Iterator[tuple[Source, Any]]:
-    for name, value in list(vars(cls).items()):
+    held = dict(vars(cls))
+    for name, value in held.items():
         if not name.startswith("__") or name == "__call__":
             yield Source(f"the class attribute {cls.__name__}.{name}", cls, name), value
+    for name in set().union(*(_names(v.__code__) for v in held.values() if isinstance(v, FunctionType))) - held.keys():
+        if not hasattr(cls, name):
+            yield Source(f"the class attribute {cls.__name__}.{name}", cls, name), MISSING
 
 
 def _of_function(fn: FunctionType) -> Iterator[tuple[Source, Any]]:
     """The variables, and their values, that a function names or holds."""
-    for name in _names(fn.__code__) & fn.__globals__.keys():
-        yield Source(f"the global variable {name}", fn.__globals__, name), fn.__globals__[name]
+    names = _names(fn.__code__)
+    modules: dict[int, ModuleType] = {}
+    for name in names:
+        value = fn.__globals__.get(name, MISSING)
+        yield Source(f"the global variable {name}", fn.__globals__, name), value
+        for module in (value, sys.modules.get(name)):
+            if isinstance(module, ModuleType):
+                modules[id(module)] = module
+    yield from _of_modules(modules, names)
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
-        if name != "__class__" and _is_filled(cell):
-            yield Source(f"the variable {name} of an outer function", cell, ""), cell.cell_contents
-    for name, value in vars(fn).items():
-        yield Source(f"the attribute {fn.__qualname__}.{name}", vars(fn), name), value
+        if name != "__class__":
+            yield Source(f"the variable {name} of an outer function", cell, ""), content(cell)
+    yield Source(f"an attribute of the function {fn.__qualname__}", {"": vars(fn)}, ""), vars(fn)
     for name, value in _defaults(fn).items():
         yield Source(f"the default value of {name} of {fn.__qualname__}", {name: value}, name), value
 
 
+def _of_modules(modules: dict[int, ModuleType], names: set[str]) -> Iterator[tuple[Source, Any]]:
+    """What the names may be of modules, and of modules in them."""
+    walk = list(modules.values())
+    while walk:
+        module = walk.pop()
+        held = vars(module)
+        users = is_users(getattr(module, "__file__", None) or "<")
+        for name in names if users else names & held.keys():
+            value = held.get(name, MISSING)
+            if not isinstance(value, ModuleType):
+                if users or isinstance(value, WORLD):
+                    yield Source(f"the variable {name} of the module {module.__name__}", held, name), value
+            elif id(value) not in modules:
+                modules[id(value)] = value
+                walk.append(value)
+
+
 def _defaults(fn: FunctionType) -> dict[str, Any]:
-    """The default values that a function could change."""
+    """The default values of a function's arguments."""
     names = fn.__code__.co_varnames[: fn.__code__.co_argcount]
     given = fn.__defaults__ or ()
-    values = dict(zip(names[len(names) - len(given) :], given, strict=True)) | (fn.__kwdefaults__ or {})
-    return {name: v for name, v in values.items() if isinstance(v, (list, dict, set))}
+    return dict(zip(names[len(names) - len(given) :], given, strict=True)) | (fn.__kwdefaults__ or {})
 
 
 def _names(code: CodeType) -> set[str]:
+    """What code names, by itself or in a string (getattr, globals())."""
     inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-    return set(code.co_names).union(*map(_names, inner))
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+    texts = {c for c in code.co_consts if isinstance(c, str) and c.isidentifier()}
+    return set(code.co_names).union(texts, *map(_names, inner))

@@ -11,9 +11,9 @@ import numpy as np
 
 from neve.artifact import Example
 from neve.capture.examples import Call, Examples
-from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original
+from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original, relative_error, tolerance
 from neve.emit.unit import to_bytes
-from neve.errors import InputError
+from neve.errors import InputError, VerifyError
 from neve.ir.graph import Method, Program
 from neve.runtime.signature import MethodSignature, Signature
 from neve.runtime.sizes import Solver
@@ -60,9 +60,27 @@ def _recorded(model: Any, examples: Examples, method: Method, signature: MethodS
         found = attempt(run, call, signature)
         kept = None if isinstance(found, Exception) else Example(inputs, _in_memory_form(found, method))
         expected = [flat_copies(found)]
+        again = flat_copies(attempt(run, call, signature))
         if stateful:
-            expected.append(flat_copies(attempt(run, call, signature)))
+            expected.append(again)
+        else:
+            _refuse_changed(signature.name, expected[0], again)
         yield Recorded(call, expected, kept)
+
+
+def _refuse_changed(name: str, first: Result, second: Result) -> None:
+    """VerifyError if a model in which capture has found no state gives something else for the same call again."""
+    if isinstance(first, Exception) or isinstance(second, Exception):
+        same = isinstance(first, Exception) == isinstance(second, Exception)
+    else:
+        pairs = zip(first, second, strict=False)
+        same = len(first) == len(second) and all(relative_error(b, a) <= tolerance(str(a.dtype)) for a, b in pairs)
+    if not same:
+        raise VerifyError(
+            f"{name}: the original gives another result when it is called again with the same arguments, and what that "
+            "depends on has been compiled in (a clock, a file, random numbers of Python, a cache that is written): "
+            "pass it as an argument, or keep it in an attribute or buffer of the module"
+        )
 
 
 def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.ndarray]:

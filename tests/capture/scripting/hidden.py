@@ -1,8 +1,12 @@
 """Models that keep state where torch.export does not look: what they give depends on how often they were called."""
 
-# ruff: noqa: PLW0603, B006
+# ruff: noqa: PLW0603, B006, B008, B010, NPY002
 
+import functools
 import itertools
+import random
+import sys
+import uuid
 from collections import OrderedDict, deque
 
 import numpy as np
@@ -309,9 +313,201 @@ class Hooked(nn.Module):
         return self.linear(x)
 
 
+class Slots:
+    __slots__ = ("n",)
+
+    def __init__(self):
+        self.n = 0
+
+
+SLOTS, TALLY, ITERATOR, NUMBERS = Slots(), Tally(), iter(list(range(1, 1000))), itertools.cycle([1, 2, 3])
+RANDOM, GENERATOR = random.Random(0), np.random.default_rng(0)
+ROWS = (n for n in range(1, 1000))
+HERE = sys.modules[__name__]
+PARTIAL = functools.partial(lambda seen, x: seen.append(1) or x * len(seen), [])
+
+
+class ModuleVariable(nn.Module):
+    def forward(self, x):
+        HERE.CALLS += 1
+        return x * HERE.CALLS
+
+
+class NewModuleVariable(nn.Module):
+    def forward(self, x):
+        setattr(HERE, "fresh", getattr(HERE, "fresh", 0) + 1)
+        return x * HERE.fresh
+
+
+class GlobalsDict(nn.Module):
+    def forward(self, x):
+        globals()["other"] = globals().get("other", 0) + 1
+        return x * globals()["other"]
+
+
+class GlobalObject(nn.Module):
+    def forward(self, x):
+        return TALLY(x)
+
+
+class GlobalSlots(nn.Module):
+    def forward(self, x):
+        SLOTS.n += 1
+        return x * SLOTS.n
+
+
+class GlobalIterator(nn.Module):
+    def forward(self, x):
+        return x * next(ITERATOR)
+
+
+class GlobalCycle(nn.Module):
+    def forward(self, x):
+        return x * next(NUMBERS)
+
+
+class GlobalGenerator(nn.Module):
+    def forward(self, x):
+        return x * next(ROWS)
+
+
+class MapAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.numbers = map(abs, range(1, 1000))
+
+    def forward(self, x):
+        return x * next(self.numbers)
+
+
+class PythonRandom(nn.Module):
+    def forward(self, x):
+        return x * random.random()
+
+
+class RandomObject(nn.Module):
+    def forward(self, x):
+        return x * RANDOM.random()
+
+
+class NumpyGenerator(nn.Module):
+    def forward(self, x):
+        return x * float(GENERATOR.random())
+
+
+class NumpyRandom(nn.Module):
+    def forward(self, x):
+        return x * float(np.random.rand())
+
+
+class GlobalPartial(nn.Module):
+    def forward(self, x):
+        return PARTIAL(x)
+
+
+class DefaultObject(nn.Module):
+    def forward(self, x, tally=Tally()):
+        return tally(x)
+
+
+class ClassObject(nn.Module):
+    tally = Tally()
+
+    def forward(self, x):
+        return self.tally(x)
+
+
+class NewClassAttribute(nn.Module):
+    def forward(self, x):
+        type(self).fresh = getattr(type(self), "fresh", 0) + 1
+        return x * type(self).fresh
+
+
+class ClosureNone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        last = None
+
+        def step(x):
+            nonlocal last
+            before, last = last, 1
+            return x if before is None else x + last
+
+        self.step = step
+
+    def forward(self, x):
+        return self.step(x)
+
+
+def counted(function):
+    calls = [0]
+
+    @functools.wraps(function)
+    def wrapper(self, x):
+        calls[0] += 1
+        return function(self, x) * calls[0]
+
+    return wrapper
+
+
+class Decorated(nn.Module):
+    @counted
+    def forward(self, x):
+        return x * 1
+
+
+class Descriptor:
+    def __init__(self):
+        self.n = 0
+
+    def __get__(self, owner, kind):
+        self.n += 1
+        return self.n
+
+
+class DescriptorAttribute(nn.Module):
+    n = Descriptor()
+
+    def forward(self, x):
+        return x * self.n
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.all = [[[[[[[[[0]]]]]]]]]
+
+    def forward(self, x):
+        last = self.all[0][0][0][0][0][0][0][0]
+        last[0] += 1
+        return x * last[0]
+
+
+@functools.lru_cache(None)
+def cached(k):
+    return [k]
+
+
+class WritesCached(nn.Module):
+    """The cache has nothing before the first call; only a second one shows."""
+
+    def forward(self, x):
+        cached(0)[0] += 1
+        return x * cached(0)[0]
+
+
+class OutsideWorld(nn.Module):
+    def forward(self, x):
+        return x.long() + uuid.uuid4().int % 2**60
+
+
+SEEN_TWICE = [WritesCached, OutsideWorld]
+"""What only a second call of the original shows."""
 MODELS = [
     PlainTensor, PlainTensorView, PlainTensorSlot, ListOfTensors, DictOfTensors, Numbers, Cache, CallableObject,
     ObjectInList, ClassAttribute, GlobalNumber, GlobalList, GlobalTensor, Closure, DefaultArgument, Iterator, Deque,
     Ordered, NumpyArray, Set, UnregisteredModule, UnregisteredBuffer, FunctionAttribute, Appended, NewAttribute,
-    SharedCounter, SharedList, Hooked,
+    SharedCounter, SharedList, Hooked, ModuleVariable, NewModuleVariable, GlobalsDict, GlobalObject, GlobalSlots,
+    GlobalIterator, GlobalCycle, GlobalGenerator, MapAttribute, PythonRandom, RandomObject, NumpyGenerator, NumpyRandom,
+    GlobalPartial, DefaultObject, ClassObject, NewClassAttribute, ClosureNone, Decorated, DescriptorAttribute, Nested,
 ]  # fmt: skip

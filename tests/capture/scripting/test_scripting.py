@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 import neve
 from neve.capture.export import capture
-from neve.errors import CaptureError
+from neve.errors import CaptureError, VerifyError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
@@ -110,6 +110,12 @@ def test_state_outside_of_buffers_is_kept_or_refused(cls: type[nn.Module]) -> No
         assert "forward writes" in why and "would be lost" in why
         return
     check(program, model, [("forward", (hidden.X * k,)) for k in (1, 2, 1, -1)])
+
+
+@pytest.mark.parametrize("cls", hidden.SEEN_TWICE, ids=lambda c: c.__name__)
+def test_what_a_second_call_shows_is_refused(cls: type[nn.Module]) -> None:
+    with pytest.raises(VerifyError, match="gives another result when it is called again"):
+        neve.compile(cls().eval(), (hidden.X,), threads=1)
 
 
 @pytest.mark.parametrize(
