@@ -83,6 +83,21 @@ def test_a_changed_argument_does_not_slip_through_the_fast_path() -> None:
         module()
 
 
+def test_a_changed_array_does_not_slip_through_the_fast_path() -> None:
+    module = opened(affine())
+    first = module(X)
+    assert module._forward._entry._array_plans
+    np.testing.assert_array_equal(module(np.arange(16, dtype=np.float32)[::2]), 4 * X + 1)
+    np.testing.assert_array_equal(module(np.asfortranarray(X)), first)
+    np.testing.assert_array_equal(first, 2 * X + 1)  # results are the caller's: no later call writes there
+    assert isinstance(module(T), torch.Tensor)
+    for wrong in (X.astype(np.float64), X[:7], X[None], X.astype(">f4")):
+        with pytest.raises(InputError):
+            module(wrong)
+    with pytest.raises(InputError):
+        module(X, X)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
