@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
+from functools import cache
 
 
 class NeveError(Exception):
@@ -34,6 +36,15 @@ class InputError(NeveError, ValueError):
 
 class ModelError(NeveError, RuntimeError):
     """The model's own code raised: an assert or a raise that was reached with these inputs."""
+
+
+@cache
+def model_error(kind: str) -> type[ModelError]:
+    """ModelError, which is also the built-in exception of that name, if there is one ("ValueError")."""
+    found = getattr(builtins, kind, None)
+    if not isinstance(found, type) or not issubclass(found, Exception) or issubclass(ModelError, found):
+        return ModelError
+    return type("ModelError", (ModelError, found), {"__module__": __name__, "__str__": Exception.__str__})
 
 
 class FreezeError(NeveError, RuntimeError):

@@ -83,6 +83,17 @@ def leaky_relu(c: Context, x: Value, negative_slope: Any = 0.01) -> Value:
     return c(LeakyRelu(float(negative_slope)), x)
 
 
+@aten("rrelu_with_noise_functional")
+def rrelu(
+    c: Context, x: Value, noise: Value, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, g: Any = None
+) -> tuple[Value, Value]:
+    if training:
+        raise Refusal(
+            "rrelu in training mode is random: use self.training for its flag (capture is in evaluation mode)"
+        )
+    return c(LeakyRelu((float(lower) + float(upper)) / 2), x), noise
+
+
 @aten("elu")
 def elu(c: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
     return c(Elu(float(alpha), float(scale), float(input_scale)), x)

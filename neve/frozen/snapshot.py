@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import types
 import warnings
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neve.errors import CaptureError, FreezeError, NeveError
+from neve.errors import CaptureError, FreezeError, ModelError, NeveError, model_error
 
 INTERNAL = frozenset({"training", "dump_patches", "T_destination", "call_super_init"})
 ARCHIVES = (".pt", ".ptl", ".jit", ".pth")
@@ -65,11 +66,17 @@ class Snapshot(ABC):
         return original(self.model, method, call, stateful=True)(*clone(call.args), **clone(dict(call.kwargs)))
 
     def error_of(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Exception | None:
-        """What PyTorch itself raises for a call; None if it does not, or if that cannot be told."""
+        """What PyTorch itself raises for a call, None if nothing or if that cannot be told; of TorchScript, whose
+        errors hide what the code raised, a ModelError that is also of that type.
+        """
+        import torch
+
         try:
             self.run(method, args, kwargs)
         except NeveError:
             return None
+        except torch.jit.Error as error:
+            return _raised(str(error))
         except Exception as error:
             return error
         return None
@@ -107,6 +114,17 @@ class Snapshot(ABC):
         elif isinstance(found, Part):
             for name in self.names(path):
                 yield from self.methods(f"{path}.{name}")
+
+
+def _raised(text: str) -> ModelError:
+    """The error that a report of the TorchScript interpreter ends with: "builtins.ValueError: the message"."""
+    found = re.search(
+        r"^(?:builtins\.|RuntimeError: (?=\w+Error: ))?(\w+): (.*)",
+        text.rpartition("<--- HERE")[2],
+        re.DOTALL | re.MULTILINE,
+    )
+    kind, message = found.groups() if found else ("RuntimeError", text)
+    return model_error(kind)(message.strip())
 
 
 class ModuleSnapshot(Snapshot):

@@ -269,6 +269,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardsigmoid": nn.Hardsigmoid,
     "hardswish": nn.Hardswish,
     "tanh": nn.Tanh,
+    "rrelu": nn.RReLU,
     "max_pool": lambda: nn.MaxPool2d(2, 1, padding=1),
     "avg_pool": lambda: nn.AvgPool2d(3, 2, padding=1, ceil_mode=True),
     "adaptive_pool": lambda: nn.AdaptiveAvgPool2d((2, 1)),

@@ -124,6 +124,26 @@ def test_f12_a_preserved_submodule_is_whole() -> None:
     assert torch.equal(made.child.method(X), model.child.method(X))
 
 
+class Picky(nn.Module):
+    """Takes matrices of three columns."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 2:
+            raise ValueError("a matrix: two dims are wanted")
+        assert x.size(1) == 3, "three columns are wanted"
+        return x + 1
+
+
+@pytest.mark.parametrize("form", [torch.nn.Module.eval, torch.jit.script], ids=["module", "script"])
+def test_f25_errors_have_the_types_that_the_model_raises(form: Any) -> None:
+    made = neve.freeze(form(Picky().eval()))
+    with pytest.raises(ValueError, match=r"^a matrix: two dims are wanted$"):
+        made(torch.ones(3))
+    with pytest.raises(AssertionError, match=r"^three columns are wanted"):
+        made(torch.ones(1, 4))
+    assert torch.equal(made(torch.ones(1, 3)), torch.full((1, 3), 2.0))
+
+
 def test_f34_f13_freezing_again_keeps_state_and_drops_methods() -> None:
     once = neve.freeze(Kept().eval(), ["head"], example_inputs={"forward": (BATCH,), "head": (BATCH,)})
     twice = neve.freeze(once, example_inputs=(BATCH,))
