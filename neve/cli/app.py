@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from rich.table import Table
 
 import neve
 from neve import artifact as artifacts
@@ -22,8 +19,6 @@ from neve.cli.console import (
     EXIT_CODES,
     REFUSED,
     UsageError,
-    duration,
-    err,
     exit_code,
     out,
     progress,
@@ -32,37 +27,14 @@ from neve.cli.console import (
     tell_json,
 )
 from neve.cli.lint import lint_command
-from neve.errors import NeveError, VerifyError
+from neve.cli.options import ArtifactFile, Json, Threads
+from neve.cli.running import bench, run_command
+from neve.errors import VerifyError
 
 app = typer.Typer(
     name="neve", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-
-ArtifactFile = Annotated[Path, typer.Argument(metavar="FILE.neve", help="A compiled model.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-MethodName = Annotated[
-    str | None, typer.Option("--method", "-m", metavar="NAME", help="Which entry point (default: forward).")
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="Threads for a call (default: one a processor).")
-]
-Inputs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--input", "-i", metavar="FILE", help="An .npy for each input in order, or one .npz with arrays by name."
-    ),
-]
-Random = Annotated[
-    int | None,
-    typer.Option(
-        "--random", metavar="SEED", help="Inputs from this seed: normal floats, integers 0 or 1, coins for bools."
-    ),
-]
-SizeOptions = Annotated[
-    list[str] | None,
-    typer.Option("--size", metavar="NAME=N", help="A symbolic size of --random inputs, e.g. s0=32."),
-]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -238,126 +210,8 @@ def convert(
     out.print(f"[bold]{output}[/]  {size(output.stat().st_size)}", soft_wrap=True)
 
 
-@app.command("run")
-def run_command(
-    file: ArtifactFile,
-    inputs: Inputs = None,
-    random: Random = None,
-    sizes: SizeOptions = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option("--output", "-o", metavar="FILE", help="An .npy for each output in order, or one .npz."),
-    ] = None,
-    method: MethodName = None,
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Run a compiled model once, on files, on random inputs, or else on its first example.
-
-    Needs numpy alone, no torch.
-
-    For example:
-
-        neve run model.neve
-
-        neve run model.neve -i image.npy -o scores.npy
-
-        neve run model.neve --random 0 --size s0=17 --json
-    """
-    module = neve.load(file, threads=threads)
-    chosen = calls.pick_method(module, method)
-    given = _inputs(module, chosen, inputs, random, sizes)
-    results = calls.call(chosen, given)
-    _write(results, [t.name for t in chosen.signature.outputs], output or [])
-    named = list(zip(chosen.signature.outputs, results, strict=True))
-    if as_json:
-        outputs = [
-            {"name": t.name, "dtype": t.dtype, "shape": list(a.shape), **_statistics(_numbers(a, t.dtype))}
-            for t, a in named
-        ]
-        tell_json({"method": chosen.signature.name, "outputs": outputs})
-        return
-    table = Table("output", "dtype", "shape", "min", "mean", "max", "first values", box=None, header_style="bold")
-    for t, a in named:
-        values = _numbers(a, t.dtype)
-        told = _statistics(values)
-        first = " ".join(f"{x:.6g}" for x in values.reshape(-1)[:4])
-        table.add_row(
-            t.name,
-            t.dtype,
-            str(list(a.shape)),
-            *(f"{told[k]:.6g}" if k in told else "" for k in ("min", "mean", "max")),
-            first,
-        )
-    out.print(table)
-
-
-@app.command()
-def bench(
-    file: ArtifactFile,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option("--threads", min=1, metavar="N", help="Threads for a call; may be given several times."),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, help="How long to measure for each number of threads.")
-    ] = 2.0,
-    warmup: Annotated[float, typer.Option("--warmup", min=0.0, help="Seconds of calls before that.")] = 0.5,
-    inputs: Inputs = None,
-    random: Random = None,
-    sizes: SizeOptions = None,
-    method: MethodName = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Also the time of each kernel; needs a C compiler.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Time a compiled model's calls: median, minimum, 95th percentile.
-
-    Measured is the C function with inputs and outputs in place, after a warm-up. Needs numpy alone. Keep the machine
-    quiet: if the
-    95th percentile is far from the median, other programs were running.
-
-    For example:
-
-        neve bench model.neve --threads 1 --threads 2
-
-        neve bench encoder.neve --random 0 --size s0=128 --json
-
-        neve bench model.neve --threads 1 --profile
-    """
-    module = neve.load(file)
-    chosen = calls.pick_method(module, method)
-    given = _inputs(module, chosen, inputs, random, sizes)
-    found: list[calls.Times] = []
-    counts = threads or sorted({1, module.threads})
-    with progress(f"timing {file}", as_json) as report_progress:
-        for i, count in enumerate(counts):
-            if report_progress:
-                report_progress(i / len(counts), f"{count} threads")
-            module.threads = count
-            if module.threads == count:
-                found.append(calls.time_calls(module, chosen, given, seconds, warmup))
-            else:
-                err.print(f"neve: {count} threads: this model can use {module.threads} at most here", markup=False)
-        if found and profile:
-            if report_progress:
-                report_progress(0.9, "building it with a clock around every kernel")
-            profiled = _profile(module, chosen, given, found[0].threads)
-    if not found:
-        raise UsageError("there is no number of threads to measure")
-    if as_json:
-        told: dict[str, Any] = {"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]}
-        if profile:
-            told |= {"kernels": [asdict(line) for line in profiled.lines], "peak": asdict(profiled.peak)}
-        tell_json(told)
-        return
-    table = Table("threads", "median", "min", "p95", "mean", "calls", box=None, header_style="bold")
-    for t in found:
-        table.add_row(str(t.threads), *(duration(x) for x in (t.median, t.min, t.p95, t.mean)), str(t.calls))
-    out.print(table)
-    if profile:
-        report.show_profile(profiled, found[0].threads)
+app.command("run")(run_command)
+app.command("bench")(bench)
 
 
 @app.command()
@@ -496,36 +350,6 @@ def _known_passes(names: Sequence[str]) -> None:
             raise UsageError(f"--disable: there is no pass {name!r}{hint}; the passes are {', '.join(known)}")
 
 
-def _inputs(
-    module: Any, method: Any, files: list[Path] | None, seed: int | None, sizes: list[str] | None
-) -> list[calls.Array]:
-    signature = method.signature
-    if files and seed is not None:
-        raise UsageError("--input and --random are two ways to say the same")
-    if files:
-        return calls.read_inputs(signature, files)
-    values: dict[str, int] = {}
-    for text in sizes or []:
-        found = re.fullmatch(r"(\w+)=(\d+)", text)
-        if found is None:
-            raise UsageError(f"--size {text!r}: wanted NAME=N, as in s0=32")
-        values[found[1]] = int(found[2])
-    if seed is not None or values:
-        return calls.random_inputs(signature, seed or 0, values)
-    examples = calls.example_inputs(module, signature)
-    if examples is None:
-        raise UsageError(f"{module.name} carries no example for {signature.name}: give --input or --random")
-    return examples
-
-
-def _profile(module: Any, method: Any, given: list[calls.Array], threads: int) -> Any:
-    from neve.check.profile import profile
-    from neve.runtime.trees import arguments
-
-    name = method.signature.name
-    return profile(module.artifact, arguments(method.signature, given), method=name, threads=threads)
-
-
 def _compare_examples(module: Any) -> Any:
     """Each output of each example with its error, each example from the initial state."""
     from neve.check.verify import relative_error
@@ -539,7 +363,7 @@ def _compare_examples(module: Any) -> Any:
             for tensor, mine, wanted, within in zip(
                 method.signature.outputs, got, example.outputs, computed, strict=True
             ):
-                found = relative_error(_numbers(mine, tensor.dtype), _numbers(wanted, tensor.dtype))
+                found = relative_error(calls.numbers(mine, tensor.dtype), calls.numbers(wanted, tensor.dtype))
                 yield {
                     "method": name,
                     "example": i,
@@ -548,35 +372,6 @@ def _compare_examples(module: Any) -> Any:
                     "error": found,
                     "computed": within,
                 }
-
-
-def _numbers(array: calls.Array, dtype: str) -> calls.Array:
-    """The array's values; bfloat16, which numpy does not have, as float32."""
-    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else array
-
-
-def _statistics(values: calls.Array) -> dict[str, float]:
-    if not values.size:
-        return {}
-    wide = values.astype(np.float64)
-    return {"min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
-
-
-def _write(results: list[calls.Array], names: list[str], paths: list[Path]) -> None:
-    if not paths:
-        return
-    try:
-        if len(paths) == 1 and paths[0].suffix == ".npz":
-            np.savez(paths[0], **{f"out{i}": a for i, a in enumerate(results)})  # type: ignore[arg-type]
-            return
-        if len(paths) != len(results):
-            raise UsageError(
-                f"{len(results)} outputs ({', '.join(names)}) for {len(paths)} --output files; one .npz takes all"
-            )
-        for path, array in zip(paths, results, strict=True):
-            np.save(path, array)
-    except OSError as error:
-        raise NeveError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def _flags(found: artifacts.Artifact) -> list[str]:

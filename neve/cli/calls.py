@@ -131,3 +131,8 @@ def time_calls(module: Module, method: Method, inputs: Sequence[Array], seconds:
     taken.sort()
     p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
     return Times(module.threads, len(taken), statistics.median(taken), taken[0], p95, statistics.fmean(taken))
+
+
+def numbers(array: Array, dtype: str) -> Array:
+    """The array's values; bfloat16, which numpy does not have, as float32."""
+    return (array.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else array
