@@ -17,7 +17,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ from neve.runtime.trees import builder
 from tests.capture.torchscript.programs import Program, calls
 
 SECONDS = 60
+Calls = Sequence[tuple[str, tuple[Any, ...]]]  # methods and their arguments
 
 
 @dataclass
@@ -81,7 +82,13 @@ def limit(seconds: int) -> Iterator[None]:
 
 
 def run(source: str, inputs: list[tuple[Any, ...]], name: str = "fuzzed") -> Outcome:
-    """What comes of a program for successive calls."""
+    """What comes of a program for successive calls of its forward."""
+    calls = [("forward", args) for args in inputs]
+    return attempt(source, name, lambda model, data: compared(model, data, {"forward": inputs[0]}, calls))
+
+
+def attempt(source: str, name: str, compare: Callable[[Any, bytes], Outcome]) -> Outcome:
+    """What `compare` finds for a program, given its ScriptModule and the bytes of its archive, refusals included."""
     with warnings.catch_warnings(), torch.no_grad(), torch.jit.optimized_execution(False):
         warnings.simplefilter("ignore")
         try:
@@ -92,7 +99,7 @@ def run(source: str, inputs: list[tuple[Any, ...]], name: str = "fuzzed") -> Out
         torch.jit.save(model, buffer)
         try:
             with limit(SECONDS):
-                return _compared(model, buffer.getvalue(), inputs)
+                return compare(model, buffer.getvalue())
         except CaptureError as error:
             return Outcome("refused", error.reasons[0])
         except Slow:
@@ -101,39 +108,50 @@ def run(source: str, inputs: list[tuple[Any, ...]], name: str = "fuzzed") -> Out
             return Outcome("wrong", f"{type(error).__name__}: {error}\n{traceback.format_exc(-3)}")
 
 
-def _compared(model: Any, data: bytes, inputs: list[tuple[Any, ...]]) -> Outcome:
-    method = capture(model, inputs[0]).methods["forward"]
+def compared(model: Any, data: bytes, examples: dict[str, tuple[Any, ...]], calls: Calls) -> Outcome:
+    """The captured program against torch.jit: results, arguments written, state; after a call that raises, afresh."""
+    others = {name: args for name, args in examples.items() if name != "forward"}
+    program = capture(model, examples["forward"], methods=others)
     reference, state = fresh(data), {}
-    for k, args in enumerate(inputs):
+    for k, (name, args) in enumerate(calls):
         given, own = copied(args), copied(args)
         try:
-            want: Any = reference(*given)
+            want: Any = getattr(reference, name)(*given)
         except Exception as error:
             if "but got None" in str(error):
                 return Outcome("invalid", "torch.jit loses a value on the way out of a loop")
             want = error
         try:
-            got: Any = called(method, own, state)
+            got: Any = called(program.methods[name], own, state)
         except InputUsed:
             return Outcome("refused", "run time: a number is compiled in")
         except ModelError as error:
             got = error
             if "cannot convert" in str(error) and not isinstance(want, Exception):
                 return Outcome("refused", "run time: a NaN becomes an int, which torch.jit leaves to the machine")
-        if isinstance(want, Exception) or isinstance(got, Exception):
-            if not (isinstance(want, Exception) and isinstance(got, Exception)):
-                return Outcome("wrong", f"call {k}: torch.jit: {brief(want)}; neve: {brief(got)}")
+        if isinstance(want, Exception) and isinstance(got, Exception):
             reference, state = fresh(data), {}
             continue
-        if not all(equal(a, b) for a, b in zip(own, given, strict=True)):
-            return Outcome("wrong", f"call {k}: an argument is written as {own}, wanted {given}")
-        if not equal(got, want):
-            return Outcome("wrong", f"call {k}: {difference(got, want)}")
-        for var, value in state.items():
-            held = attribute(reference, var)
-            if held is not None and not equal(value, held):
-                return Outcome("wrong", f"call {k}: {var.name} is {value}, wanted {held}")
+        differs = _differs(got, want, own, given) or _state_differs(state, reference)
+        if differs:
+            return Outcome("wrong", f"call {k}, {name}: {differs}")
     return Outcome("right")
+
+
+def _differs(got: Any, want: Any, own: list[Any], given: list[Any]) -> str:
+    if isinstance(want, Exception) or isinstance(got, Exception):
+        return f"torch.jit: {brief(want)}; neve: {brief(got)}"
+    if not all(equal(a, b) for a, b in zip(own, given, strict=True)):
+        return f"an argument is written as {own}, wanted {given}"
+    return "" if equal(got, want) else difference(got, want)
+
+
+def _state_differs(state: dict[StateVar, np.ndarray], reference: Any) -> str:
+    for var, value in state.items():
+        held = attribute(reference, var)
+        if held is not None and not equal(value, held):
+            return f"{var.name} is {value}, wanted {held}"
+    return ""
 
 
 def copied(args: tuple[Any, ...]) -> list[Any]:
@@ -212,22 +230,22 @@ def kind_of_reason(reason: str) -> str:
     return re.sub(r"\b[a-z]{1,2}\d+\b|'[^']*'|[\d.]*\d", "…", reason)[:150]
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """What the command line of a fuzz takes."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--programs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the first program; the others count up from it")
     parser.add_argument("--show", type=int, help="print the program of this seed and what comes of it")
-    given = parser.parse_args(argv)
-    if given.show is not None:
-        program = Program(given.show)
-        print(program.source)
-        print(run(program.source, calls(given.show)))
-        return 0
+    return parser
+
+
+def report(seeds: range, run: Callable[[int], Outcome]) -> int:
+    """Runs and prints; 1 if anything is wrong."""
     kinds: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
     example: dict[str, int] = {}
-    for seed in range(given.seed, given.seed + given.programs):
-        outcome = run(Program(seed).source, calls(seed))
+    for done, seed in enumerate(seeds, 1):
+        outcome = run(seed)
         kinds[outcome.kind] += 1
         if outcome.kind == "refused":
             reason = kind_of_reason(outcome.reason)
@@ -235,13 +253,22 @@ def main(argv: list[str] | None = None) -> int:
             example.setdefault(reason, seed)
         elif outcome.kind != "right":
             print(f"seed {seed}: {outcome.kind}: {outcome.reason}", flush=True)
-        done = seed - given.seed + 1
-        print(f"\r{done}/{given.programs}: {dict(kinds)}", end="", file=sys.stderr, flush=True)
+        print(f"\r{done}/{len(seeds)}: {dict(kinds)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{given.programs} programs from seed {given.seed}: " + ", ".join(f"{n} {k}" for k, n in kinds.most_common()))
+    print(f"{len(seeds)} programs from seed {seeds.start}: " + ", ".join(f"{n} {k}" for k, n in kinds.most_common()))
     for reason, n in reasons.most_common():
         print(f"  refused {n:4d}  (seed {example[reason]}) {reason}")
     return 1 if kinds["wrong"] else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = arguments(__doc__).parse_args(argv)
+    if given.show is not None:
+        program = Program(given.show)
+        print(program.source)
+        print(run(program.source, calls(given.show)))
+        return 0
+    return report(range(given.seed, given.seed + given.programs), lambda seed: run(Program(seed).source, calls(seed)))
 
 
 if __name__ == "__main__":

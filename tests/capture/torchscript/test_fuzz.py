@@ -1,4 +1,4 @@
-"""Random scripted programs, and what they found, against torch.jit. fuzz.py is a command that runs more of them."""
+"""Random scripted programs, and what they found, against torch.jit. fuzz.py and state_fuzz.py are commands for more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import neve
+from tests.capture.torchscript import state_fuzz
 from tests.capture.torchscript.cases import CASES, Case
 from tests.capture.torchscript.fuzz import copied, difference, equal, fresh, load, run
 from tests.capture.torchscript.programs import Program, calls
@@ -28,6 +29,13 @@ def test_random_programs_are_right_or_refused() -> None:
     assert sum(o.kind == "right" for o in outcomes) >= 3
 
 
+@pytest.mark.parametrize(("whole", "seeds"), [(False, [*range(18, 38), 7, 66, 106]), (True, [2, 3, 6, 8])])
+def test_random_programs_with_state_are_right_or_refused(whole: bool, seeds: list[int]) -> None:
+    outcomes = {seed: state_fuzz.run(seed, whole) for seed in seeds}
+    assert [(seed, o.kind, o.reason) for seed, o in outcomes.items() if o.kind not in ("right", "refused")] == []
+    assert sum(o.kind == "right" for o in outcomes.values()) >= len(seeds) // 2
+
+
 @pytest.mark.parametrize("seed", [1, 5, 8])
 def test_compiled(seed: int) -> None:
     model = load(Program(seed).source, f"<compiled {seed}>")
@@ -43,3 +51,10 @@ def test_compiled(seed: int) -> None:
 def test_many_random_programs_are_right_or_refused() -> None:
     outcomes = {seed: run(Program(seed).source, calls(seed), f"fuzz {seed}") for seed in range(1000, 3000)}
     assert [(seed, o.kind, o.reason) for seed, o in outcomes.items() if o.kind == "wrong"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("whole", "seeds"), [(False, range(1000, 3000)), (True, range(3000, 3500))])
+def test_many_random_programs_with_state_are_right_or_refused(whole: bool, seeds: range) -> None:
+    outcomes = {seed: state_fuzz.run(seed, whole) for seed in seeds}
+    assert [(seed, o.kind, o.reason) for seed, o in outcomes.items() if o.kind not in ("right", "refused")] == []
