@@ -17,6 +17,7 @@ from neve.capture import diagnose
 from neve.capture.scripting.messages import MEANINGS
 from neve.capture.scripting.observe import Observations
 from neve.capture.scripting.rewrite import Known
+from neve.errors import CaptureError
 
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 FILE = re.compile(r"(\S+\.py):(\d+)")
@@ -32,6 +33,18 @@ def reasons(error: BaseException, known: Known) -> list[str]:
         numpy = place is not None and known.last is not None and place[0] == known.last[0] and place[1] in known.numpy
         found.append(f"{CANNOT}: {_explained('numpy' if numpy else str(error))}{_where(place)}")
     return list(dict.fromkeys(found))
+
+
+def check_assumed(known: Known) -> None:
+    """CaptureError if the code writes an attribute that was taken for a constant."""
+    found = [
+        f"{CANNOT}: self.{name} decides what getattr takes or how often a loop over modules runs, but is also written: "
+        f"use an attribute that stays as __init__ set it{_where((file, line))}"
+        for name, (file, line, is_list) in known.assumed.items()
+        if name in known.stored or (is_list and name in known.exposed)
+    ]
+    if found:
+        raise CaptureError(found)
 
 
 def _place(text: str, known: Known) -> tuple[str, int] | None:

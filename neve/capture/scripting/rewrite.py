@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from neve.capture.scripting.constants import MAX_ITEMS, codes, is_plain, plain_attribute, written
 from neve.capture.scripting.observe import Observations, Seen
+from neve.capture.scripting.unroll import BUILTINS, NOTHING, Unroller, bound, value_of
 
 N = TypeVar("N", bound=ast.AST)
 INT64 = range(-(2**63), 2**63)
-MAX_ITEMS = 256
 GRADIENTS = (torch.no_grad, torch.enable_grad, torch.inference_mode, torch.set_grad_enabled)
 KEPT_MODULES = frozenset({"torch", "math"})
 """Modules whose attributes torch.jit knows."""
@@ -33,7 +34,9 @@ class Known:
     """What the model did in Python, and its modules as they were before: id of a module that ran → that module.
 
     last: file and line of the function that was parsed last; numpy: the lines in it that name something of numpy;
-    given: what classes have got for a while; aliases: the names of methods of base classes.
+    given: what classes have got for a while; aliases: the names of methods of base classes; modules: those that ran;
+    assumed: attributes that were taken for constants, with file and line and whether they are lists; stored, exposed:
+    attributes that the code writes, and lists that it may write in.
     """
 
     observations: Observations = field(default_factory=dict)
@@ -42,6 +45,15 @@ class Known:
     numpy: list[int] = field(default_factory=list)
     given: list[tuple[type, str]] = field(default_factory=list)
     aliases: dict[CodeType, str] = field(default_factory=dict)
+    modules: Sequence[nn.Module] = ()
+    assumed: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
+    stored: set[str] = field(default_factory=set)
+    exposed: set[str] = field(default_factory=set)
+
+    def owners(self, code: CodeType) -> list[nn.Module]:
+        """The modules that a function is a method of, also those for which it did not run."""
+        kinds = {type(m) for m in self.observations.get(code, Seen()).owners.values()}
+        return [m for m in self.modules if type(m) in kinds or code in codes(type(m))]
 
     def alias(self, function: FunctionType) -> str:
         """A name for a method of a base class that no other has."""
@@ -70,6 +82,8 @@ def parser(parse: Callable[[Any], Any], known: Known) -> Callable[[Any], Any]:
         code = getattr(fn, "__code__", None)
         if code is not None:
             known.last, known.numpy = (parsed.filename or code.co_filename, parsed.file_lineno), []
+            for found, more in zip((known.stored, known.exposed), written(parsed.ast), strict=True):
+                found |= more
             _Rewriter(fn, known, parsed.file_lineno - 1).function(parsed.ast.body[0], "# type:" in parsed.source)
         return parsed
 
@@ -115,22 +129,26 @@ class _Rewriter(ast.NodeTransformer):
         code = fn.__code__
         self.known, self.shift, self.before = known, shift, known.before
         self.seen = known.observations.get(code, Seen())
+        self.owners = known.owners(code)
         self.local = {*code.co_varnames, *code.co_cellvars}
         cells = zip(code.co_freevars, getattr(fn, "__closure__", None) or (), strict=False)
         self.outer = {**fn.__globals__, **{name: cell.cell_contents for name, cell in cells if _filled(cell)}}
+        self.usual = not (BUILTINS & {*self.local, *self.outer})
         self.torch_name = next((k for k, v in self.outer.items() if v is torch and k not in self.local), None)
         names = code.co_varnames[: code.co_argcount]
-        self.self_name = names[0] if names and (self.seen.owners or names[0] == "self") else None
+        self.self_name = names[0] if names and (self.owners or names[0] == "self") else None
 
     # Signature.
 
     def function(self, node: ast.FunctionDef, has_comment: bool) -> None:
         """Rewrite a function in place."""
         args = node.args
-        self.local |= _bound(node)
+        self.local |= bound(node)
         if self.seen.owners and self.self_name != "self" and "self" not in self.local:
             _rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
             self.self_name = "self"
+        if self.usual:
+            Unroller(node, self._value, self._modules)
         if not has_comment:
             for arg, default in _with_defaults(args):
                 self._annotate(arg, default)
@@ -184,13 +202,42 @@ class _Rewriter(ast.NodeTransformer):
     def _own(self, chain: Sequence[str], containers: bool) -> ast.expr | None:
         """Of a value that the modules hold, torch.jit cannot, and the model does not write."""
         found: list[Any] = []
-        for owner in self.seen.owners.values():
+        for owner in self.owners:
             if id(owner) not in self.before:
                 return None
             values = [_held(o, chain) for o in (self.before[id(owner)], owner)]
             found += values
         texts = {ast.dump(x) if (x := literal(v, self.torch_name, containers)) else "" for v in found}
         return literal(found[0], self.torch_name, containers) if len(texts) == 1 and "" not in texts else None
+
+    def _value(self, node: ast.expr) -> Any:
+        """The plain value of a name from outside or an attribute that stays; how many modules len() gives."""
+        if isinstance(node, ast.Call):
+            count = self._modules(node.args[0]) if _called(node) == "len" and len(node.args) == 1 else None
+            return NOTHING if count is None else count
+        chain = _chain(node)
+        if not chain or not isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+            return NOTHING
+        if chain[0] == self.self_name and len(chain) > 1:
+            pairs = [plain_attribute(o, chain[1:]) for m in self.owners for o in (self.before.get(id(m)), m)]
+            if not pairs or pairs[0] is NOTHING or any(repr(p) != repr(pairs[0]) for p in pairs):
+                return NOTHING
+            place = ((self.known.last or ("", 0))[0], node.lineno + self.shift, isinstance(pairs[0], list))
+            self.known.assumed.update(dict.fromkeys(chain[1:], place))
+            return pairs[0]
+        if chain[0] in self.outer and chain[0] not in self.local:
+            value = _follow(self.outer[chain[0]], chain[1:])
+            return value if is_plain(value) else NOTHING
+        return NOTHING
+
+    def _modules(self, node: ast.expr) -> int | None:
+        """How many modules an nn.ModuleList or nn.Sequential of the module has; None if it is none."""
+        chain = _chain(node)
+        if len(chain) < 2 or chain[0] != self.self_name:
+            return None
+        found = [_follow(m, chain[1:]) for m in self.owners]
+        lists = [len(m) for m in found if isinstance(m, (nn.ModuleList, nn.Sequential))]
+        return lists[0] if len(set(lists)) == 1 and len(lists) == len(found) else None
 
     # Containers from outside, where they are only read.
 
@@ -207,8 +254,17 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         if isinstance(node.ctx, ast.Load):
+            if self._modules(node.value) is not None:
+                node.slice = self._folded(node.slice)
             node.value = self._read(node.value)
         return self.generic_visit(node)
+
+    def _folded(self, node: ast.expr) -> ast.expr:
+        """The literal of what names an attribute or a module, if it is known."""
+        if isinstance(node, (ast.Constant, ast.Slice)):
+            return node
+        made = literal(value_of(node, self._value), None) if self.usual else None
+        return _at(node, made) if made is not None else node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         for k, op in enumerate(node.ops):
@@ -237,12 +293,14 @@ class _Rewriter(ast.NodeTransformer):
         """What a dotted name from outside stands for."""
         chain = _chain(node)
         outer = chain and chain[0] in self.outer and chain[0] not in self.local
-        return _follow(self.outer[chain[0]], chain[1:]) if outer else _NOTHING
+        return _follow(self.outer[chain[0]], chain[1:]) if outer else NOTHING
 
     def visit_Call(self, node: ast.Call) -> Any:
         match node.func:
             case ast.Attribute(value=ast.Call(func=ast.Name(id="super")) as call, attr=name):
                 node.func = self._inherited(call, name) or node.func
+            case ast.Name(id="getattr" | "hasattr") if len(node.args) > 1:
+                node.args[1] = self._folded(node.args[1])
         self.generic_visit(node)
         function = self._outside(node.func)
         if function is torch.Tensor and isinstance(node.func, ast.Attribute) and isinstance(node.args[0], ast.List):
@@ -268,13 +326,13 @@ class _Rewriter(ast.NodeTransformer):
     def _inherited(self, call: ast.Call, name: str) -> ast.expr | None:
         """super().name as a method of the class itself."""
         below = self._outside(call.args[0]) if call.args else self.outer.get("__class__")
-        found = {_method_above(type(owner), below, name) for owner in self.seen.owners.values()}
+        found = {_method_above(type(owner), below, name) for owner in self.owners}
         if len(found) != 1 or None in found or self.self_name is None:
             return None
         (function,) = found
         assert isinstance(function, FunctionType)
         alias = self.known.alias(function)
-        for owner in self.seen.owners.values():
+        for owner in self.owners:
             self.known.give(type(owner), alias, function)
         found_as: ast.expr = _at(call, ast.Attribute(ast.Name(self.self_name, ast.Load()), alias, ast.Load()))
         return found_as
@@ -307,13 +365,6 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
             _plain_text(node)
         return self.generic_visit(node)
-
-
-def _bound(function: ast.FunctionDef) -> set[str]:
-    """The names that a function, or what is nested in it, gives values to."""
-    nodes = list(ast.walk(function))
-    names = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    return names | {n.arg for n in nodes if isinstance(n, ast.arg)}
 
 
 def _rename(function: ast.FunctionDef, old: str | None, new: str) -> None:
@@ -370,13 +421,14 @@ def _chain(node: ast.AST) -> list[str]:
     return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
 
 
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
 def _follow(value: Any, chain: Sequence[str]) -> Any:
     for name in chain:
-        value = getattr(value, name, _NOTHING)
+        value = getattr(value, name, NOTHING)
     return value
-
-
-_NOTHING = object()
 
 
 def _is_data(value: Any) -> bool:
@@ -386,15 +438,15 @@ def _is_data(value: Any) -> bool:
 def _held(module: Any, chain: Sequence[str]) -> Any:
     """What an attribute chain of a module gives, if torch.jit cannot hold it; else nothing."""
     for k, name in enumerate(chain):
-        value = getattr(module, name, _NOTHING)
+        value = getattr(module, name, NOTHING)
         if isinstance(module, torch.jit.ScriptModule) or isinstance(getattr(type(module), name, None), property):
-            return _NOTHING
+            return NOTHING
         if isinstance(value, nn.Module):
             module = value
             continue
         known = name in vars(module) and torch._C._jit_try_infer_type(value).success()
-        return _follow(value, chain[k + 1 :]) if not known and _is_data(value) else _NOTHING
-    return _NOTHING
+        return _follow(value, chain[k + 1 :]) if not known and _is_data(value) else NOTHING
+    return NOTHING
 
 
 def _filled(cell: Any) -> bool:

@@ -67,7 +67,11 @@ def capture_source(
 def _capture(model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str]) -> Program:
     calls = [(n, tuple(s.get("args") or ()), dict(s.get("kwargs") or {})) for n, s in wanted.items()]
     ran, compiled = _copy(model), _copy(model)
-    known = Known(before=dict(zip(map(id, ran.modules()), compiled.modules(), strict=True)))
+    known = Known(
+        before=dict(zip(map(id, ran.modules()), compiled.modules(), strict=True)),
+        modules=list(ran.modules()),
+        stored={path.rpartition(".")[2] for path in preserved_attrs},
+    )
     python = _results(ran, calls, known.observations)
     archive = _compiled(compiled, list(wanted), known)
     _share(archive.root, compiled)
@@ -131,7 +135,9 @@ def _compiled(model: nn.Module, methods: Sequence[str], known: Known) -> Archive
     require("compiling its source", *JIT, error=CaptureError)
     with LOCK, evaluation(model), diagnose.quiet(), _isolated(known):
         try:
-            return read_archive(saved(_scripted(model, methods)))
+            scripted = _scripted(model, methods)
+            explain.check_assumed(known)
+            return read_archive(saved(scripted))
         except CaptureError:
             raise
         except Exception as error:

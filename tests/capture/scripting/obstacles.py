@@ -4,7 +4,7 @@ WORKS: those that are captured all the same, with example calls. REFUSED: those 
 "# here", with words of the mend.
 """
 
-# ruff: noqa: N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+# ruff: noqa: UP031, UP032, N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
 
 import math
 import random
@@ -655,10 +655,104 @@ class GetAttr(nn.Module):
 
     def forward(self, x):
         for i in range(2):
-            x = getattr(self, f"a{i}")(x)  # here
+            x = getattr(self, f"a{i}")(x)
         if x.sum() > 0:
             return x + 1
         return x
+
+
+class GetAttrNames(nn.Module):
+    """Names from variables, attributes, formats and lists; i is read behind the loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.kind, self.depth = ["a0", "a1"], "norm", 3
+        for i in range(2):
+            self.add_module(f"a{i}", nn.Linear(3, 3))
+            self.add_module(f"layer_{i + 1}_norm", nn.LayerNorm(3))
+            self.register_buffer(f"scale{i}", torch.full((3,), i + 0.5))
+
+    def forward(self, x):
+        positive = x.sum() > 0
+        for i, name in enumerate(self.names, 1):
+            key = f"layer_{i}_{self.kind}"
+            if hasattr(self, key):
+                x = getattr(self, key)(getattr(self, name)(x))
+        for i in range(self.depth - 1):
+            name = "scale{}".format(i)
+            if positive:
+                x = x * getattr(self, name)
+            else:
+                x = x - getattr(self, "scale%d" % i)
+            for k in (1, 0):
+                x = getattr(self, "a" + str(i * k))(x)
+        return x + i
+
+
+class IndexedInLoop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([nn.Linear(3, 3) for _ in range(3)])
+        self.norms = nn.ModuleList([nn.LayerNorm(3) for _ in range(3)])
+        self.count = 3
+
+    def forward(self, x):
+        for i in range(len(self.parts)):
+            y = self.parts[i](x)
+            if i < len(self.parts) - 1 and x[0, 0] > 0:
+                y = self.norms[i + 1](y)
+            x = x + y
+        for i, part in enumerate(reversed(self.parts)):
+            x = self.norms[self.count - 1 - i](part(x))
+        return x
+
+
+class GetAttrArgument(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+
+    def forward(self, x, name):
+        if x.sum() > 0:
+            return getattr(self, name)(x)  # here
+        return x
+
+
+class GetAttrWritten(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.name = "a"
+
+    def forward(self, x):
+        x = getattr(self, self.name)(x)  # here
+        if x.sum() > 1000:
+            self.name = "b"
+        return x
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.config = Config(scale=scale)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return x + 1
+        return x * self.config.scale  # here
+
+
+class ConfigsDiffer(nn.Module):
+    """The second part does not run in the example calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Scaled(2.0), Scaled(3.0)
+
+    def forward(self, x, n: int):
+        if n > 5:
+            return self.b(x)
+        return self.a(x)
 
 
 class IsInstance(nn.Module):
@@ -927,6 +1021,9 @@ WORKS = {
     TracedChild: (X,),
     ScriptedChild: (X,),
     PropertyAttribute: (X,),
+    GetAttr: (X,),
+    GetAttrNames: (X,),
+    IndexedInLoop: (X,),
     IsInstance: (X,),
     ChainedCompare: (X,),
     NamedTupleOut: (X,),
@@ -978,7 +1075,9 @@ REFUSED = {
     IndexedModules: ((X, 1), "enumerate"),
     EmptyListAttribute: ((X,), "set it in __init__"),
     Recursive: ((X,), "as a loop"),
-    GetAttr: ((X,), "nn.ModuleList"),
+    GetAttrArgument: ((X, "a"), "nn.ModuleList"),
+    ConfigsDiffer: ((X, 3), "as attributes of the module"),
+    GetAttrWritten: ((X,), "is also written"),
     Walrus: ((X,), "statement before"),
     Match: ((X,), "if and elif"),
     WhileElse: ((X,), "set a flag"),
