@@ -10,7 +10,7 @@ from torch._prims_common import suggest_memory_format
 
 from neve.capture.recurrent_op import KINDS as RECURRENT_KINDS
 from neve.capture.recurrent_op import RECURRENT
-from neve.capture.torchscript import grown
+from neve.capture.torchscript import attention, grown
 from neve.capture.torchscript.numbers import convert, is_number, kind_of
 from neve.capture.torchscript.schema import MEMORY_FORMATS, call_op, dtype_number, dtype_of_number
 from neve.capture.torchscript.tape import ATEN
@@ -292,6 +292,10 @@ def _native_dropout(m: Machine, x: Var, p: Any, train: Any) -> Any:
 
 SPECIAL: dict[str, Callable[..., Any]] = {
     "native_dropout": _native_dropout,
+    "_native_multi_head_attention": attention.native_attention,
+    "_transformer_encoder_layer_fwd": attention.encoder_layer,
+    "_nested_tensor_from_mask": attention.nested,
+    "_nested_tensor_from_mask_left_aligned": attention.nested,
     "equal": _equal,
     "__lshift__": lambda m, x, n: m.torch("bitwise_left_shift", [x, n], {}),
     "__rshift__": lambda m, x, n: m.torch("bitwise_right_shift", [x, n], {}),
