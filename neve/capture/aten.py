@@ -66,7 +66,12 @@ def decompositions() -> dict[Any, Any]:
 
     core: Any = default_decompositions()
     all_known = dict(global_decomposition_table["post_autograd"]) | dict(core.items())
-    return {op: f for op, f in all_known.items() if op not in table()}
+    return {op: f for op, f in all_known.items() if op not in table()} | {torch.ops.aten.copy.default: _copied}
+
+
+def _copied(x: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    # run_decompositions takes a copy into a buffer for its source, whatever the shape and dtype of the source
+    return source.to(x.dtype).expand(x.shape).clone()
 
 
 @contextmanager

@@ -284,11 +284,6 @@ def to(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
     return c.cast(x, c.out.dtype)
 
 
-@aten("copy")
-def copy(c: Context, x: Value, source: Value, non_blocking: bool = False) -> Value:
-    return c.expand(c.cast(source, x.dtype), x.shape)
-
-
 @aten("_conj_physical", "conj_physical", "real")
 def conj(c: Context, x: Value) -> Value:
     return x

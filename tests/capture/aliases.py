@@ -291,6 +291,24 @@ class Shifted(Case):
         return self.b.sum(0)
 
 
+class Converted(Case):
+    """Written with copies of another shape and dtype, and read as what they then are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put(b=torch.zeros(3), k=torch.zeros(2, 3, dtype=torch.int64))
+
+    def forward(self, x):
+        self.b.copy_(x[0].double() / 3)
+        return self.b * 1
+
+    @E
+    def other(self, x):
+        self.k.copy_(x * 5)
+        self.b.fill_(x[1])
+        return self.k // 2, self.b + self.k
+
+
 class BranchesWrite(Case):
     def __init__(self) -> None:
         super().__init__()
