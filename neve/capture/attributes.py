@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from neve.capture.fingerprints import Fingerprints
-from neve.capture.hidden import MISSING, sources
+from neve.capture.hidden import MISSING, Source, sources
+from neve.capture.recomputed import recomputed
 
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules", "training"})
 
@@ -21,8 +22,17 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
 
     What the modules hold counts as well, and variables that their code names elsewhere (see `hidden`). The comparison
     is made as root's forward returns, since torch.export restores most attributes afterwards; what is changed in place
-    is restored here.
+    is restored here. What each call assigns before it reads it (see `recomputed`) does not count.
     """
+    with recomputed(model) as watched:
+        held = [Source(f"the attribute {r.name} of {r.path}", {"": r.value}, "") for r in watched]
+        with _compared(model, root, held) as reasons:
+            yield reasons
+            reasons += [_reason(r.path, r.name, h.get(), r.value) for r, h in zip(watched, held, strict=True) if r.lost]
+
+
+@contextmanager
+def _compared(model: nn.Module, root: nn.Module, apart: Sequence[Source]) -> Iterator[list[str]]:
     registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     modules = {id(m) for m in model.modules()}
     prints = Fingerprints(registered, modules)
@@ -30,7 +40,7 @@ def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
         path: (m, {k: (v, prints(v)) for k, v in m.__dict__.items() if _watched(k)})
         for path, m in model.named_modules()
     }
-    elsewhere = [(s, v, prints(v)) for s in sources(model) for v in [s.get()]]
+    elsewhere = [(s, v, prints(v)) for s in (*sources(model), *apart) for v in [s.get()]]
     reasons: list[str] = []
 
     def compare(*_: Any) -> None:

@@ -181,6 +181,13 @@ MEANINGS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        r"'(?P<name>\w+)' object has no attribute '__name__'",
+        (
+            "a forward hook is an object ({name}), not a function: make it a function with def, or take it away "
+            "(remove_weight_norm, remove_spectral_norm and prune.remove of torch.nn.utils keep its effect)"
+        ),
+    ),
+    (
         r"Can't get source for|could not get source code",
         ("the source of a function is not there (it was typed into an interpreter, or made by exec): put it in a file"),
     ),
