@@ -10,7 +10,7 @@ import inspect
 import linecache
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CodeType
 
 from neve.capture import diagnose
@@ -27,7 +27,7 @@ FORM_ERRORS = frozenset({"NotSupportedError", "UnsupportedNodeError", "FrontendE
 
 def reasons(error: BaseException, known: Known) -> list[str]:
     """Why torch.jit could not compile a model."""
-    found = [f"{CANNOT}: {what}{_where(place)}" for place, what in unsupported(known.observations)]
+    found = [f"{CANNOT}: {what}{_where(place)}" for place, what in unsupported(known.observations, known.rewritten)]
     if not found or type(error).__name__ not in FORM_ERRORS:
         place = _place(str(error), known)
         numpy = place is not None and known.last is not None and place[0] == known.last[0] and place[1] in known.numpy
@@ -70,10 +70,10 @@ def _explained(text: str) -> str:
 # What has a form that torch.jit does not take.
 
 
-def unsupported(ran: Observations) -> Iterator[tuple[tuple[str, int], str]]:
+def unsupported(ran: Observations, rewritten: Mapping[CodeType, ast.stmt]) -> Iterator[tuple[tuple[str, int], str]]:
     """Every place in the functions that ran whose form torch.jit does not take: (file, line), what and the mend."""
     for code in ran:
-        function = _function(code)
+        function = rewritten.get(code) or _function(code)
         if function is None:
             continue
         for node in ast.walk(function):
@@ -99,7 +99,7 @@ def _form(node: ast.AST, function: ast.AST | None) -> str:
         case ast.FunctionDef() if node is not function:
             return "a function is defined inside of a function: make it a method, or a function of the file"
         case ast.arguments(vararg=vararg, kwarg=kwarg) if vararg or kwarg:
-            return "a function takes *args or **kwargs: name the arguments"
+            return "a function takes *args or **kwargs, and not the same in every call: name the arguments"
         case ast.Dict(keys=[ast.Tuple(), *_]):
             return "a dict has tuples as keys: use int or str"
         case ast.While(orelse=[_, *_]) | ast.For(orelse=[_, *_]):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
@@ -23,11 +24,16 @@ UNKNOWN = "?"
 
 @dataclass
 class Seen:
-    """Of a function: the types of its arguments and, at its end, of its variables; the modules it was a method of."""
+    """Of a function: the types of its arguments and, at its end, of its variables; the modules it was a method of.
+
+    counts: how many values *args had; keys: the names that **kwargs had.
+    """
 
     arguments: dict[str, set[str]] = field(default_factory=dict)
     variables: dict[str, set[str]] = field(default_factory=dict)
     owners: dict[int, nn.Module] = field(default_factory=dict)
+    counts: dict[str, set[int]] = field(default_factory=dict)
+    keys: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
 
     def argument(self, name: str) -> str | None:
         """The TorchScript type that fits all values of an argument; None if there is none."""
@@ -59,6 +65,7 @@ def observed(found: Observations) -> Iterator[None]:
         if event == "call":
             for name in names:
                 _add(seen.arguments, name, values.get(name))
+            _add_rest(seen, code, values)
             if names and isinstance(values.get(names[0]), nn.Module):
                 seen.owners[id(values[names[0]])] = values[names[0]]
         else:
@@ -71,6 +78,20 @@ def observed(found: Observations) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(before)
+
+
+def _add_rest(seen: Seen, code: CodeType, values: Mapping[str, Any]) -> None:
+    """Note what *args and **kwargs are."""
+    rest = list(code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
+    if code.co_flags & inspect.CO_VARARGS:
+        name = rest.pop(0)
+        seen.counts.setdefault(name, set()).add(len(values[name]))
+        _add(seen.arguments, name, values[name])
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        name = rest.pop(0)
+        seen.keys.setdefault(name, set()).add(tuple(values[name]))
+        for key, value in values[name].items():
+            _add(seen.arguments, key, value)
 
 
 def _add(types: dict[str, set[str]], name: str, value: Any) -> None:

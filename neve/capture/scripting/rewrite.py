@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from neve.capture.scripting.arguments import name_arguments
 from neve.capture.scripting.constants import MAX_ITEMS, codes, is_plain, plain_attribute, written
+from neve.capture.scripting.inline import inline_lambdas
 from neve.capture.scripting.observe import Observations, Seen
 from neve.capture.scripting.unroll import BUILTINS, NOTHING, Unroller, bound, value_of
 
@@ -35,6 +37,7 @@ class Known:
 
     last: file and line of the function that was parsed last; numpy: the lines in it that name something of numpy;
     given: what classes have got for a while; aliases: the names of methods of base classes; modules: those that ran;
+    rewritten: what functions became;
     assumed: attributes that were taken for constants, with file and line and whether they are lists; stored, exposed:
     attributes that the code writes, and lists that it may write in.
     """
@@ -46,6 +49,7 @@ class Known:
     given: list[tuple[type, str]] = field(default_factory=list)
     aliases: dict[CodeType, str] = field(default_factory=dict)
     modules: Sequence[nn.Module] = ()
+    rewritten: dict[CodeType, ast.FunctionDef] = field(default_factory=dict)
     assumed: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
     stored: set[str] = field(default_factory=set)
     exposed: set[str] = field(default_factory=set)
@@ -84,6 +88,7 @@ def parser(parse: Callable[[Any], Any], known: Known) -> Callable[[Any], Any]:
             known.last, known.numpy = (parsed.filename or code.co_filename, parsed.file_lineno), []
             for found, more in zip((known.stored, known.exposed), written(parsed.ast), strict=True):
                 found |= more
+            known.rewritten[code] = parsed.ast.body[0]
             _Rewriter(fn, known, parsed.file_lineno - 1).function(parsed.ast.body[0], "# type:" in parsed.source)
         return parsed
 
@@ -147,6 +152,10 @@ class _Rewriter(ast.NodeTransformer):
         if self.seen.owners and self.self_name != "self" and "self" not in self.local:
             _rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
             self.self_name = "self"
+        if not has_comment:
+            name_arguments(node, self.seen, {*self.local, *self.outer})
+        inline_lambdas(node)
+        self.local |= bound(node)
         if self.usual:
             Unroller(node, self._value, self._modules)
         if not has_comment:

@@ -121,7 +121,7 @@ class Unroller(ast.NodeTransformer):
         match node:
             case ast.Call(func=ast.Name(id=called), args=[_, ast.Name(id=name), *_]) if called in NAMED:
                 if name in self.texts:
-                    node.args[1] = _placed(self.texts[name], node.args[1])
+                    node.args[1] = placed(self.texts[name], node.args[1])
         return self.generic_visit(node)
 
     def visit_For(self, node: ast.For) -> Any:
@@ -141,7 +141,7 @@ class Unroller(ast.NodeTransformer):
                 return node
             for name, value in values.items():
                 if self.loads.get(name, 0) > inside.get(name, 0):  # read behind the loop
-                    done.append(_placed(ast.Assign([ast.Name(name, ast.Store())], value), node))
+                    done.append(placed(ast.Assign([ast.Name(name, ast.Store())], value), node))
             done += [_Put(values, self.find).visit(copy.deepcopy(s)) for s in node.body]
         return done
 
@@ -198,11 +198,11 @@ class _Put(ast.NodeTransformer):
         return ast.copy_location(ast.Constant(value), node) if type(value) is bool else node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return _placed(self.values[node.id], node) if node.id in self.values else node
+        return placed(self.values[node.id], node) if node.id in self.values else node
 
 
-def _placed(node: Any, place: ast.AST) -> Any:
-    """A copy of a piece of code, all of it at the place of another."""
+def placed(node: Any, place: ast.AST) -> Any:
+    """A copy of a piece of code, all of it at the place of another: torch.jit looks for names in the source there."""
     made = copy.deepcopy(node)
     for part in ast.walk(made):
         if isinstance(part, (ast.expr, ast.stmt)):

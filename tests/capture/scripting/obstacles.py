@@ -4,7 +4,7 @@ WORKS: those that are captured all the same, with example calls. REFUSED: those 
 "# here", with words of the mend.
 """
 
-# ruff: noqa: UP031, UP032, N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+# ruff: noqa: PLC3002, UP031, UP032, N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
 
 import math
 import random
@@ -216,7 +216,7 @@ class Generator(nn.Module):
 
 class Lambda(nn.Module):
     def forward(self, x):
-        f = lambda t: t * 2  # here
+        f = lambda t: t * 2
         if x.sum() > 0:
             x = f(x)
         return x
@@ -224,7 +224,7 @@ class Lambda(nn.Module):
 
 class NestedDef(nn.Module):
     def forward(self, x):
-        def f(t):  # here
+        def f(t):
             return t * 2
 
         if x.sum() > 0:
@@ -233,11 +233,83 @@ class NestedDef(nn.Module):
 
 
 class VarArgs(nn.Module):
-    def forward(self, *xs):  # here
+    def forward(self, *xs):
         y = xs[0]
         if y.sum() > 0:
             y = y + xs[1]
         return y
+
+
+class LambdaOfArguments(nn.Module):
+    """Arguments are computed once, and names are those of the place where they stand."""
+
+    def forward(self, x):
+        k = 2.0
+        scaled = lambda t, s=1.0: t * s + t.sum() * k
+        both = lambda a, b: [a + c for c in (b, 2 * b)][1]
+        k, c = 3.0, 5.0
+        y = scaled(x.add_(1.0), s=k)
+        if x.sum() > 0:
+            y = y + (lambda t: t - x)(scaled(y)) + both(y, c)
+        return y, x * 1
+
+
+class LambdaPassed(nn.Module):
+    def forward(self, x):
+        f = lambda t: t * 2  # here
+        for g in (f, torch.neg):
+            if x.sum() > 0:
+                x = g(x)
+        return x
+
+
+class NestedSteps(nn.Module):
+    def forward(self, x):
+        def f(t):  # here
+            t = t + 1
+            return t * 2
+
+        if x.sum() > 0:
+            x = f(x)
+        return x
+
+
+class VarArgsInside(nn.Module):
+    def join(self, first, *rest, scale=2.0):
+        y = first * scale
+        for r in rest:
+            y = y + r
+        return torch.cat([y, *rest]) if len(rest) > 1 else y
+
+    def forward(self, x, *args):
+        if x.sum() > 0:
+            return self.join(x, *args[1:]) * args[0]
+        return self.join(x, args[1], scale=3.0)
+
+
+class VarArgsDiffer(nn.Module):
+    def join(self, *xs):  # here
+        return sum(xs)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            x = x + 1
+        return self.join(x) + self.join(x, x)
+
+
+class KwArgsInside(nn.Module):
+    def inner(self, x, **options):
+        if "bias" in options:
+            x = x + options["bias"]
+        if x.sum() > 0:
+            x = x * options.get("scale", 2.0)
+        return x - options.get("shift", 0.5)
+
+    def outer(self, x, **kwargs):
+        return self.inner(x, bias=0.25, **kwargs)
+
+    def forward(self, x, **kwargs):
+        return self.outer(x, scale=3.0, **kwargs)
 
 
 class KwOnly(nn.Module):
@@ -248,7 +320,7 @@ class KwOnly(nn.Module):
 
 
 class KwArgs(nn.Module):
-    def forward(self, x, **kw):  # here
+    def forward(self, x, **kw):
         if x.sum() > 0:
             x = x * 2
         return x
@@ -999,6 +1071,13 @@ WORKS = {
     UntypedList: ([X, X + 1],),
     With: (X,),
     WithAutocast: (X,),
+    Lambda: (X,),
+    LambdaOfArguments: (X,),
+    NestedDef: (X,),
+    VarArgs: (X, X + 1),
+    VarArgsInside: (X, 2, X + 1),
+    KwArgs: (X,),
+    KwArgsInside: (X,),
     KwOnly: (X,),
     CallStar: (X,),
     SetLiteral: (X,),
@@ -1050,10 +1129,9 @@ REFUSED = {
     WritesGlobal: ((X,), "attribute of the module"),
     Try: ((X,), "test for the case beforehand"),
     Generator: ((X,), "return a list"),
-    Lambda: ((X,), "with def"),
-    NestedDef: ((X,), "make it a method"),
-    VarArgs: ((X, X), "name the arguments"),
-    KwArgs: ((X,), "name the arguments"),
+    LambdaPassed: ((X,), "with def"),
+    NestedSteps: ((X,), "make it a method"),
+    VarArgsDiffer: ((X,), "name the arguments"),
     FSpecValue: ((X, 3), "str()"),
     NumpyRandom: ((X,), "function of torch"),
     NumpyArray: ((X,), "operators of torch"),
