@@ -21,6 +21,7 @@ from neve.internals import missing, replaced
 from neve.ir.graph import Origin
 
 SHOWN = 5
+UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([^\n]*))?')
 SCRIPTED = "torchscript:"
 INTERNAL = (
@@ -224,6 +225,17 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
         lambda t: (
             f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; "
             "pass tensors in tuples, lists or dicts"
+        ),
+    ),
+    (
+        r"^RuntimeError: x\.data = ",
+        lambda t: f"{t}, which torch.export cannot follow: write into it (with torch.no_grad(): x.copy_(…))",
+    ),
+    (
+        UNTRACED.pattern,
+        lambda t: (
+            "the model makes a tensor in a way that torch.export cannot follow (x.data, memory from numpy, or other "
+            "code that goes around torch's operators): use x.detach() and torch's operators"
         ),
     ),
     (

@@ -19,6 +19,7 @@ from neve.capture import diagnose, guards, prints, trees
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
+from neve.capture.data_attribute import DataAsDetached
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import for_export, named_symbols, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
@@ -263,13 +264,23 @@ def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
             with diagnose.frames_of(name), prints.silent():
-                program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+                program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
             raise diagnose.export_error(error, scripted) from error
     if writes or reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
     return Exported(name, program, args, kwargs, names, dynamic, PREFIX, example)
+
+
+def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(root, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    except RuntimeError as error:
+        if not diagnose.UNTRACED.search(str(error)):
+            raise
+    with DataAsDetached():  # not in the handler, so that its error has a context of its own
+        return torch.export.export(root, args, kwargs, dynamic_shapes=dynamic, strict=False)
 
 
 @contextmanager
