@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import time
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 import neve
 from tests.capture.torchscript import state_fuzz
 from tests.capture.torchscript.cases import CASES, Case
-from tests.capture.torchscript.fuzz import copied, difference, equal, fresh, load, run
+from tests.capture.torchscript.fuzz import Slow, copied, difference, equal, fresh, limit, load, run
 from tests.capture.torchscript.programs import Program, calls
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -21,6 +23,13 @@ def test_found(case: Case) -> None:
     outcome = run(case.source, case.calls, case.name)
     assert outcome.kind == ("refused" if case.refused else "right"), outcome.reason
     assert case.refused in outcome.reason
+
+
+def test_limit_is_of_processor_time() -> None:
+    with limit(0.2):
+        time.sleep(0.4)
+    with pytest.raises(Slow), limit(0.2):
+        next(n for n in itertools.count() if n < 0)
 
 
 def test_random_programs_are_right_or_refused() -> None:
