@@ -22,7 +22,8 @@ from neve.capture.scripting.arguments import name_arguments
 from neve.capture.scripting.constants import MAX_ITEMS, codes, is_plain, plain_attribute, written
 from neve.capture.scripting.inline import inline_lambdas
 from neve.capture.scripting.observe import Observations, Seen
-from neve.capture.scripting.unroll import BUILTINS, NOTHING, Unroller, bound, value_of
+from neve.capture.scripting.statements import Simplifier
+from neve.capture.scripting.unroll import BUILTINS, NOTHING, Unroller, bound, rename, value_of
 
 N = TypeVar("N", bound=ast.AST)
 INT64 = range(-(2**63), 2**63)
@@ -150,10 +151,11 @@ class _Rewriter(ast.NodeTransformer):
         args = node.args
         self.local |= bound(node)
         if self.seen.owners and self.self_name != "self" and "self" not in self.local:
-            _rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
+            rename(node, self.self_name, "self")  # a hook: torch.jit knows the module by this name alone
             self.self_name = "self"
         if not has_comment:
             name_arguments(node, self.seen, {*self.local, *self.outer})
+        Simplifier(node, {*self.local, *self.outer})
         inline_lambdas(node)
         self.local |= bound(node)
         if self.usual:
@@ -374,14 +376,6 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
             _plain_text(node)
         return self.generic_visit(node)
-
-
-def _rename(function: ast.FunctionDef, old: str | None, new: str) -> None:
-    for part in ast.walk(function):
-        if isinstance(part, ast.Name) and part.id == old:
-            part.id = new
-        elif isinstance(part, ast.arg) and part.arg == old:
-            part.arg = new
 
 
 def _method_above(cls: type, below: Any, name: str) -> FunctionType | None:

@@ -71,6 +71,15 @@ def bound(node: ast.AST) -> set[str]:
     }
 
 
+def rename(code: ast.AST, old: str | None, new: str) -> None:
+    """Give a variable or argument another name, in place."""
+    for part in ast.walk(code):
+        if isinstance(part, ast.Name) and part.id == old:
+            part.id = new
+        elif isinstance(part, ast.arg) and part.arg == old:
+            part.arg = new
+
+
 class Unroller(ast.NodeTransformer):
     """Repeats the bodies of loops in a function, in place.
 

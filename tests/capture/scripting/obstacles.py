@@ -390,7 +390,7 @@ class MathCalls(nn.Module):
 
 class CompIf(nn.Module):
     def forward(self, x):
-        ys = [x[i] for i in range(4) if i % 2 == 0]  # here
+        ys = [x[i] for i in range(4) if i % 2 == 0]
         if x.sum() > 0:
             return ys[0] + ys[1]
         return ys[0]
@@ -398,7 +398,7 @@ class CompIf(nn.Module):
 
 class CompNested(nn.Module):
     def forward(self, x):
-        ys = [x[i, j] for i in range(2) for j in range(2)]  # here
+        ys = [x[i, j] for i in range(2) for j in range(2)]
         if x.sum() > 0:
             return ys[0] + ys[3]
         return ys[0]
@@ -838,7 +838,7 @@ class IsInstance(nn.Module):
 
 class Walrus(nn.Module):
     def forward(self, x):
-        if (s := x.sum()) > 0:  # here
+        if (s := x.sum()) > 0:
             return x * s
         return x
 
@@ -849,7 +849,7 @@ class Match(nn.Module):
         self.mode = "a"
 
     def forward(self, x):
-        match self.mode:  # here
+        match self.mode:
             case "a":
                 x = x + 1
         if x.sum() > 0:
@@ -859,7 +859,7 @@ class Match(nn.Module):
 
 class WhileElse(nn.Module):
     def forward(self, x):
-        while x.sum() < 3:  # here
+        while x.sum() < 3:
             x = x + 1
             if x[0, 0] > 50:
                 break
@@ -870,12 +870,78 @@ class WhileElse(nn.Module):
 
 class ForElse(nn.Module):
     def forward(self, x):
-        for i in range(3):  # here
+        for i in range(3):
             if x[i].sum() > 100:
                 break
         else:
             x = x * 2
         return x
+
+
+class WalrusOrder(nn.Module):
+    def forward(self, x):
+        x = x.clone()
+        if x[0, 0] > 1e6:
+            x = x + 1
+        elif (s := (t := x.sum()) * 2) > 0 and t < 1e6:
+            x = x * s
+        y = (r := x.add_(1.0)) + 1
+        return y, r
+
+
+class WalrusLater(nn.Module):
+    def forward(self, x):
+        if x.add_(1.0).sum() > 0 and (s := x.mean()) > 0:  # here
+            return x * s
+        return x
+
+
+class MatchMore(nn.Module):
+    def forward(self, x, mode: int = 2):
+        for i in range(4):
+            match i:
+                case 0 | 3:
+                    x = x + 1
+                case -1:
+                    x = x + 50
+                case 1 if x.sum() > 0:
+                    x = x * 3
+                case _:
+                    x = x - 2
+        return x
+
+
+class MatchTuple(nn.Module):
+    def forward(self, x):
+        match (1, x):  # here
+            case (1, y):
+                x = y + 1
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+
+class ElseInside(nn.Module):
+    """Breaks of inner loops, in with and match, and the else of each."""
+
+    def forward(self, x):
+        y = x * 0
+        for i in range(3):
+            for j in range(3):
+                match j:
+                    case 1:
+                        if x[i, j] > 0:
+                            break
+                y = y + 1
+            else:
+                y = y + 10
+            with torch.no_grad():
+                if x[i, 0] < -1.0:
+                    break
+        else:
+            y = y + 100
+        ks = [10 * i + j for i in range(3) for j in range(i) if j != 1]
+        return y * ks[0] + ks[1]
 
 
 class ChainedCompare(nn.Module):
@@ -1078,6 +1144,15 @@ WORKS = {
     VarArgsInside: (X, 2, X + 1),
     KwArgs: (X,),
     KwArgsInside: (X,),
+    CompIf: (X,),
+    CompNested: (X,),
+    Walrus: (X,),
+    Match: (X,),
+    WhileElse: (X,),
+    ForElse: (X,),
+    WalrusOrder: (X,),
+    MatchMore: (X,),
+    ElseInside: (X,),
     KwOnly: (X,),
     CallStar: (X,),
     SetLiteral: (X,),
@@ -1135,8 +1210,6 @@ REFUSED = {
     FSpecValue: ((X, 3), "str()"),
     NumpyRandom: ((X,), "function of torch"),
     NumpyArray: ((X,), "operators of torch"),
-    CompIf: ((X,), "for loop that appends"),
-    CompNested: ((X,), "for loop that appends"),
     SumGenerator: ((X,), "convert"),
     NoneAttribute: ((X,), "set it in __init__"),
     ReturnTypes: ((X,), "return the same type everywhere"),
@@ -1153,13 +1226,11 @@ REFUSED = {
     IndexedModules: ((X, 1), "enumerate"),
     EmptyListAttribute: ((X,), "set it in __init__"),
     Recursive: ((X,), "as a loop"),
+    WalrusLater: ((X,), "statement before"),
+    MatchTuple: ((X,), "if and elif"),
     GetAttrArgument: ((X, "a"), "nn.ModuleList"),
     ConfigsDiffer: ((X, 3), "as attributes of the module"),
     GetAttrWritten: ((X,), "is also written"),
-    Walrus: ((X,), "statement before"),
-    Match: ((X,), "if and elif"),
-    WhileElse: ((X,), "set a flag"),
-    ForElse: ((X,), "set a flag"),
     TernaryTypes: ((X,), "same type on both"),
     NpRandom: ((X,), "call it outside"),
 }
