@@ -51,8 +51,10 @@ def scale_weights(
             found = _factors(c)
             if found is not None and not {x.tensor for x in found} & mutable and _bounded(found[1].tensor, made):
                 x, factor = (f.tensor for f in found)
-                moved.add(c)
-                s = replace(s, inputs=(x, *s.inputs[1:]), factor=factor, label=f"{c.label}+{s.label}")
+                scaled = replace(s, inputs=(x, *s.inputs[1:]), factor=factor, label=f"{c.label}+{s.label}")
+                if c.out not in scaled.reads:  # its epilogue may read the product too
+                    moved.add(c)
+                    s = scaled
         out.append(s)
     return [s for s in out if s not in moved]
 

@@ -16,18 +16,18 @@ CHANNELS = 12
 class Excited(nn.Module):
     """Convolution, factors of the channels, projection: squeeze-and-excitation with any function for the factors."""
 
-    def __init__(self, factor: Callable[[torch.Tensor], torch.Tensor], stride: int = 1, reused: bool = False) -> None:
+    def __init__(self, factor: Callable[[torch.Tensor], torch.Tensor], stride: int = 1, reused: str = "") -> None:
         super().__init__()
         self.first = nn.Conv2d(3, CHANNELS, 3, padding=1)
         self.squeeze = nn.Conv2d(CHANNELS, CHANNELS, 1)
-        self.project = nn.Conv2d(CHANNELS, 10, 1, stride=stride)
+        self.project = nn.Conv2d(CHANNELS, CHANNELS, 1, stride=stride)
         self.factor, self.reused = factor, reused
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.first(x))
         y = x * self.factor(self.squeeze(x.mean((2, 3), keepdim=True)))
         out = self.project(y)
-        return torch.cat([out, y], 1) if self.reused else out
+        return torch.cat([out, y], 1) if self.reused == "cat" else out + y if self.reused == "add" else out
 
 
 def steps(module: neve.Module) -> list[str]:
@@ -60,10 +60,11 @@ def test_bounded_factors_scale_the_weights(factor: Callable[[torch.Tensor], torc
         (Excited(torch.relu), 1, 9),
         (Excited(torch.sigmoid), 2, 9),
         (Excited(torch.sigmoid, stride=2), 1, 9),
-        (Excited(torch.sigmoid, reused=True), 1, 9),
+        (Excited(torch.sigmoid, reused="cat"), 1, 9),
+        (Excited(torch.sigmoid, reused="add"), 1, 9),
         (Excited(torch.sigmoid), 1, 3),
     ],
-    ids=["unbounded", "batch", "strided", "reused", "few-pixels"],
+    ids=["unbounded", "batch", "strided", "reused", "residual", "few-pixels"],
 )
 def test_others_stay(net: Excited, batch: int, size: int) -> None:
     module, x = build(net, batch, size)
