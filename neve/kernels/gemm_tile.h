@@ -109,17 +109,6 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
             for (int64_t now = neve_min(per, pfn); now > 0; now--, pfn--, pf += 16)
                 vprefetch(pf);
             for (; i < till; i++) {
-#if TILE_MR == 1
-                /* each vector of B is read once anyway: no register for it */
-                vf v = vset(row[0][i * TILE_AK]);
-                NEVE_UNROLL
-                for (int j = 0; j < TILE_WHOLE; j++)
-                    acc[0][j] = vfma(v, vload(b + TILE_BV(j)), acc[0][j]);
-#if TILE_HALF
-                half[0] = vfmah(vlow(v), vloadh(b + TILE_WHOLE * NEVE_VL), half[0]);
-#endif
-                b += TILE_B_STEP;
-#else
                 vf w[TILE_NV];
                 (void)w;
                 NEVE_UNROLL
@@ -139,7 +128,6 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
                     half[r] = vfmah(vlow(v), wh, half[r]);
 #endif
                 }
-#endif
             }
         }
     }
