@@ -1,13 +1,11 @@
 """Models that torch.export cannot trace, each with one thing that torch.jit.script does not take as it is.
 
-WORKS: those that are captured all the same, with example calls. REFUSED: those that are not, at the line marked
-"# here", with words of the mend.
+They are captured all the same: WORKS has example calls of each.
 """
 
-# ruff: noqa: PLC3002, UP031, UP032, N806, NPY002, PLW0603, B007, E731, RET503, SIM108, PYI024, T201, B905
+# ruff: noqa: PLC3002, UP031, UP032, N806, B007, E731, SIM108, PYI024, T201, B905
 
 import math
-import random
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -22,8 +20,6 @@ SCALE = 2.0
 MODE = "up"
 SIZES = [1, 2, 3]
 TABLE = {"a": 1.0}
-WEIGHT = torch.ones(3)
-COUNT = 0
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)) + 0.5
 
 
@@ -94,22 +90,6 @@ class ClosedDict(nn.Module):
         return x
 
 
-class ClosedTensor(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            x = x * WEIGHT  # here
-        return x
-
-
-class WritesGlobal(nn.Module):
-    def forward(self, x):
-        global COUNT  # here
-        COUNT += 1
-        if x.sum() > 0:
-            x = x * COUNT
-        return x
-
-
 class UntypedRange(nn.Module):
     def forward(self, x, max_length):
         for i in range(max_length):
@@ -175,16 +155,6 @@ class UntypedList(nn.Module):
         return y
 
 
-class Try(nn.Module):
-    def forward(self, x):
-        try:  # here
-            if x.sum() > 0:
-                x = x + 1
-        except ValueError:
-            pass
-        return x
-
-
 class With(nn.Module):
     def forward(self, x):
         with torch.no_grad():
@@ -199,19 +169,6 @@ class WithAutocast(nn.Module):
             if x.sum() > 0:
                 x = x + 1
         return x
-
-
-class Generator(nn.Module):
-    def rows(self, x):
-        for i in range(x.size(0)):
-            yield x[i]  # here
-
-    def forward(self, x):
-        y = torch.zeros(3)
-        for r in self.rows(x):
-            if r.sum() > 0:
-                y = y + r
-        return y
 
 
 class Lambda(nn.Module):
@@ -254,26 +211,6 @@ class LambdaOfArguments(nn.Module):
         return y, x * 1
 
 
-class LambdaPassed(nn.Module):
-    def forward(self, x):
-        f = lambda t: t * 2  # here
-        for g in (f, torch.neg):
-            if x.sum() > 0:
-                x = g(x)
-        return x
-
-
-class NestedSteps(nn.Module):
-    def forward(self, x):
-        def f(t):  # here
-            t = t + 1
-            return t * 2
-
-        if x.sum() > 0:
-            x = f(x)
-        return x
-
-
 class VarArgsInside(nn.Module):
     def join(self, first, *rest, scale=2.0):
         y = first * scale
@@ -285,16 +222,6 @@ class VarArgsInside(nn.Module):
         if x.sum() > 0:
             return self.join(x, *args[1:]) * args[0]
         return self.join(x, args[1], scale=3.0)
-
-
-class VarArgsDiffer(nn.Module):
-    def join(self, *xs):  # here
-        return sum(xs)
-
-    def forward(self, x):
-        if x.sum() > 0:
-            x = x + 1
-        return self.join(x) + self.join(x, x)
 
 
 class KwArgsInside(nn.Module):
@@ -352,32 +279,10 @@ class FSpec(nn.Module):
         return x
 
 
-class FSpecValue(nn.Module):
-    def forward(self, x, n: int):
-        name = f"{n:03d}"  # here
-        if x.sum() > 0 and name == "003":
-            x = x + 1
-        return x
-
-
 class Numpy(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
             x = x * float(np.sqrt(2.0))
-        return x
-
-
-class NumpyRandom(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            x = x * float(np.random.rand())  # here
-        return x
-
-
-class NumpyArray(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            x = torch.from_numpy(x.numpy() * 2)  # here
         return x
 
 
@@ -412,27 +317,6 @@ class DictComp(nn.Module):
         return ys["0"]
 
 
-class SumGenerator(nn.Module):
-    def forward(self, x):
-        y = sum(x[i] for i in range(4))  # here
-        if x.sum() > 0:
-            return y
-        return -y
-
-
-class NoneAttribute(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.h = None
-
-    def forward(self, x):
-        if self.h is None:
-            self.h = torch.zeros(3)  # here
-        if x.sum() > 0:
-            self.h = self.h + x[0]
-        return self.h * 1
-
-
 class OptionalAttribute(nn.Module):
     def __init__(self):
         super().__init__()
@@ -442,46 +326,6 @@ class OptionalAttribute(nn.Module):
         if x.sum() > 0:
             return x + self.bias
         return x
-
-
-class ReturnTypes(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            return x, 1
-        return x  # here
-
-
-class ReturnNone(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:  # here
-            return x
-
-
-class BranchTypes(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:  # here
-            k = 1
-        else:
-            k = 1.5
-        return x * k
-
-
-class BranchDefined(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:  # here
-            k = x + 1
-        if x.sum() > 0:
-            return k
-        return x
-
-
-class Reassign(nn.Module):
-    def forward(self, x):
-        y = 0
-        for i in range(4):
-            if x[i].sum() > 0:  # here
-                y = y + x[i]
-        return y
 
 
 class EmptyIntList(nn.Module):
@@ -522,30 +366,6 @@ class IntKeys(nn.Module):
         return found[0]
 
 
-class TupleKeys(nn.Module):
-    def forward(self, x):
-        found = {(0, 1): x}  # here
-        if x.sum() > 0:
-            return found[(0, 1)]
-        return x
-
-
-class MixedDict(nn.Module):
-    def forward(self, x):
-        d = {"x": x, "n": 1}
-        if x.sum() > 0:
-            return d["x"] * d["n"]  # here
-        return x
-
-
-class MixedList(nn.Module):
-    def forward(self, x):
-        d = [x, 1]
-        if x.sum() > 0:
-            return d[0] * d[1]  # here
-        return x
-
-
 @dataclass
 class Config:
     hidden: int = 3
@@ -560,17 +380,6 @@ class ConfigAttribute(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
             return x * self.config.scale + self.config.hidden
-        return x
-
-
-class NumpyAttribute(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.mean = np.ones(3, dtype=np.float32)
-
-    def forward(self, x):
-        if x.sum() > 0:
-            return x - torch.from_numpy(self.mean)  # here
         return x
 
 
@@ -595,63 +404,6 @@ class FunctionAttribute(nn.Module):
         if x.sum() > 0:
             return self.act(x)
         return x
-
-
-class LambdaAttribute(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.act = lambda t: t * 2
-
-    def forward(self, x):
-        if x.sum() > 0:
-            return self.act(x)  # here
-        return x
-
-
-class ListOfModules(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.parts = [nn.Linear(3, 3), nn.Linear(3, 3)]
-
-    def forward(self, x):
-        for p in self.parts:  # here
-            x = p(x)
-        if x.sum() > 0:
-            return x + 1
-        return x
-
-
-class IndexedModules(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.parts = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
-
-    def forward(self, x, k: int):
-        if x.sum() > 0:
-            return self.parts[k](x)  # here
-        return x
-
-
-class EmptyListAttribute(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def forward(self, x):
-        self.seen = [1]  # here
-        if x.sum() > 0:
-            return x + 1
-        return x
-
-
-class Recursive(nn.Module):
-    def go(self, x, n: int):
-        if n == 0 or bool(x.sum() > 10):
-            return x
-        return self.go(x + 1, n - 1)  # here
-
-    def forward(self, x):
-        return self.go(x, 3)
 
 
 class Base(nn.Module):
@@ -779,54 +531,6 @@ class IndexedInLoop(nn.Module):
         return x
 
 
-class GetAttrArgument(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(3, 3)
-
-    def forward(self, x, name):
-        if x.sum() > 0:
-            return getattr(self, name)(x)  # here
-        return x
-
-
-class GetAttrWritten(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
-        self.name = "a"
-
-    def forward(self, x):
-        x = getattr(self, self.name)(x)  # here
-        if x.sum() > 1000:
-            self.name = "b"
-        return x
-
-
-class Scaled(nn.Module):
-    def __init__(self, scale):
-        super().__init__()
-        self.config = Config(scale=scale)
-
-    def forward(self, x):
-        if x.sum() > 0:
-            return x + 1
-        return x * self.config.scale  # here
-
-
-class ConfigsDiffer(nn.Module):
-    """The second part does not run in the example calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = Scaled(2.0), Scaled(3.0)
-
-    def forward(self, x, n: int):
-        if n > 5:
-            return self.b(x)
-        return self.a(x)
-
-
 class IsInstance(nn.Module):
     def forward(self, x):
         if isinstance(x, (list, tuple)):
@@ -889,13 +593,6 @@ class WalrusOrder(nn.Module):
         return y, r
 
 
-class WalrusLater(nn.Module):
-    def forward(self, x):
-        if x.add_(1.0).sum() > 0 and (s := x.mean()) > 0:  # here
-            return x * s
-        return x
-
-
 class MatchMore(nn.Module):
     def forward(self, x, mode: int = 2):
         for i in range(4):
@@ -908,16 +605,6 @@ class MatchMore(nn.Module):
                     x = x * 3
                 case _:
                     x = x - 2
-        return x
-
-
-class MatchTuple(nn.Module):
-    def forward(self, x):
-        match (1, x):  # here
-            case (1, y):
-                x = y + 1
-        if x.sum() > 0:
-            return x * 2
         return x
 
 
@@ -948,21 +635,6 @@ class ChainedCompare(nn.Module):
     def forward(self, x):
         if 0 < x.sum() < 10:
             return x * 2
-        return x
-
-
-class TernaryTypes(nn.Module):
-    def forward(self, x):
-        k = 1 if x.sum() > 0 else None  # here
-        if k is None:
-            return x
-        return x * k
-
-
-class NpRandom(nn.Module):
-    def forward(self, x):
-        if x.sum() > 0:
-            return x * random.random()  # here
         return x
 
 
@@ -1198,39 +870,4 @@ WORKS = {
     StaticM: (X,),
     MaxBuiltins: (X,),
     OptionalArg: (X,),
-}
-REFUSED = {
-    ClosedTensor: ((X,), "register_buffer"),
-    WritesGlobal: ((X,), "attribute of the module"),
-    Try: ((X,), "test for the case beforehand"),
-    Generator: ((X,), "return a list"),
-    LambdaPassed: ((X,), "with def"),
-    NestedSteps: ((X,), "make it a method"),
-    VarArgsDiffer: ((X,), "name the arguments"),
-    FSpecValue: ((X, 3), "str()"),
-    NumpyRandom: ((X,), "function of torch"),
-    NumpyArray: ((X,), "operators of torch"),
-    SumGenerator: ((X,), "convert"),
-    NoneAttribute: ((X,), "set it in __init__"),
-    ReturnTypes: ((X,), "return the same type everywhere"),
-    ReturnNone: ((X,), "same type on both"),
-    BranchTypes: ((X,), "same type on both"),
-    BranchDefined: ((X,), "set it before the branch"),
-    Reassign: ((X,), "same type on both"),
-    TupleKeys: ((X,), "use int or str"),
-    MixedDict: ((X,), "in different variables"),
-    MixedList: ((X,), "in different variables"),
-    NumpyAttribute: ((X,), "register_buffer"),
-    LambdaAttribute: ((X,), "with def"),
-    ListOfModules: ((X,), "nn.ModuleList"),
-    IndexedModules: ((X, 1), "enumerate"),
-    EmptyListAttribute: ((X,), "set it in __init__"),
-    Recursive: ((X,), "as a loop"),
-    WalrusLater: ((X,), "statement before"),
-    MatchTuple: ((X,), "if and elif"),
-    GetAttrArgument: ((X, "a"), "nn.ModuleList"),
-    ConfigsDiffer: ((X, 3), "as attributes of the module"),
-    GetAttrWritten: ((X,), "is also written"),
-    TernaryTypes: ((X,), "same type on both"),
-    NpRandom: ((X,), "call it outside"),
 }

@@ -19,7 +19,7 @@ from neve.errors import CaptureError, VerifyError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
-from tests.capture.scripting import hidden, hooked, obstacles
+from tests.capture.scripting import hidden, hooked, obstacles, refused
 
 
 def negative(value: Any) -> Any:
@@ -76,18 +76,18 @@ def contents(model: nn.Module) -> str:
     return repr([(type(m).__qualname__, m.__dict__) for m in model.modules()])
 
 
-@pytest.mark.parametrize("cls", obstacles.REFUSED, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", refused.REFUSED, ids=lambda c: c.__name__)
 def test_what_is_refused_with_line_and_mend(cls: type[nn.Module], capsys: Any) -> None:
-    args, mend = obstacles.REFUSED[cls]
+    args, mend = refused.REFUSED[cls]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(CaptureError) as e:
             capture(cls().eval(), args)
-    found = [(inspect.getsourcelines(type(m))) for m in cls().modules() if type(m).__module__ == obstacles.__name__]
+    found = [(inspect.getsourcelines(type(m))) for m in cls().modules() if type(m).__module__ == refused.__name__]
     places = {start + k for lines, start in found for k, line in enumerate(lines) if line.endswith("# here\n")}
     (here,) = places
     text = str(e.value)
-    assert f"obstacles.py:{here}: " in text
+    assert f"refused.py:{here}: " in text
     assert mend in text
     assert len(text) < 900 and not any(
         raw in text for raw in ("Traceback", "aten::", "<---", "RuntimeError", "Inferred")
