@@ -101,8 +101,8 @@ def huge_intermediates(name: str, graph: Graph, program: Program, limit: int) ->
     """Tensors that the plan gives memory to, of more than limit bytes at the largest sizes that are allowed."""
     from neve.build.target import native
     from neve.emit.unit import Unit
+    from neve.plan.lowering import Lowering
     from neve.plan.schedule import schedule
-    from neve.plan.stages import Lowering
 
     target = native()
     lowered = Lowering().method(graph)

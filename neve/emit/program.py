@@ -25,9 +25,9 @@ from neve.ir import walk
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym
 from neve.ir.types import Dim, Range
+from neve.plan.lowering import Lowering
 from neve.plan.memory import Arena, assign, lifetimes
 from neve.plan.schedule import schedule
-from neve.plan.stages import Lowering
 
 MAX_THREADS = 8
 HEADER_BYTES = 192

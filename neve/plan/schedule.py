@@ -15,6 +15,7 @@ from neve.plan.bind import Bound, bind
 from neve.plan.buffers import Access, Buffer, strides_in_order
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Nest, group_rows
+from neve.plan.lowering import Lowered
 from neve.plan.stages import (
     Block,
     Branch,
@@ -23,7 +24,6 @@ from neve.plan.stages import (
     Extern,
     Fail,
     Loop,
-    Lowered,
     Move,
     Reduce,
     Scan,

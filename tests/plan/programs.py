@@ -14,9 +14,9 @@ from neve.emit.unit import Unit
 from neve.ir.graph import Graph, Method, Program, StateVar, Value
 from neve.ir.types import DType, Range, TensorType, symbol
 from neve.passes.pipeline import optimize
+from neve.plan.lowering import Lowering
 from neve.plan.memory import Arena, assign, lifetimes
 from neve.plan.schedule import Schedule, schedule
-from neve.plan.stages import Lowering
 from tests.passes.support import Build, boolean, f16, f32, i64, make
 
 s0, s1 = symbol("s0"), symbol("s1")

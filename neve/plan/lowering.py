@@ -1,0 +1,216 @@
+"""Lowering: a method's graph, nested graphs included, becomes stages in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
+from neve.ir.index import Index, Var
+from neve.ir.loops import Expr, Load, Tensor
+from neve.ir.types import Dim, DType, TensorType, dims
+from neve.ir.walk import graphs
+from neve.ops.base import Op
+from neve.ops.control import WriteState
+from neve.plan.stages import Block, Branch, Compute, Concat, Extern, Fail, Loop, Move, Reduce, Scan, Stage, Template
+
+
+class Recorder:
+    """The Builder that records stages. fixed are constants and views of them: the weights that templates can pack."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.origin = Origin()
+        self.label = ""
+        self.fixed: set[Tensor] = set()
+        self._count = 0
+
+    def _var(self, hint: str, extent: Dim) -> Var:
+        self._count += 1
+        return Var(f"{hint}{self._count}", Index.of(extent))
+
+    def _vars(self, hint: str, shape: Sequence[Dim]) -> tuple[Var, ...]:
+        return tuple(self._var(hint, d) for d in shape)
+
+    def _add(self, stage: Stage) -> None:
+        stage.origin, stage.label = self.origin, self.label
+        self.stages.append(stage)
+
+    def tensor(self, type: TensorType) -> Tensor:
+        self._count += 1
+        return Tensor(type, f"t{self._count}")
+
+    def compute(self, shape: Sequence[Dim], dtype: DType, fn: Callable[..., Expr]) -> Tensor:
+        out = self.tensor(TensorType(dims(shape), dtype))
+        vars = self._vars("i", out.shape)
+        at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+        expr = fn(*at)
+        if isinstance(expr, Load) and expr.tensor in self.fixed:
+            self.fixed.add(out)
+        self._add(Compute(out, vars, expr))
+        return out
+
+    def reduce(
+        self,
+        kind: str,
+        shape: Sequence[Dim],
+        dtype: DType,
+        over: Sequence[Dim],
+        fn: Callable[[tuple[Index, ...], tuple[Index, ...]], Expr],
+    ) -> Tensor:
+        out = self.tensor(TensorType(dims(shape), dtype))
+        vars, rvars = self._vars("i", out.shape), self._vars("r", dims(over))
+        at, rat = (tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vs) for vs in (vars, rvars))
+        self._add(Reduce(kind, out, vars, rvars, fn(at, rat)))
+        return out
+
+    def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
+        out = self.tensor(x.type)
+        vars = self._vars("i", out.shape)
+        at = (Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
+        self._add(Scan(kind, out, vars, axis, x(*at)))
+        return out
+
+    def template(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        if op.name == "convolution" and inputs[1] not in self.fixed:
+            return (op.loops(self, *inputs),)  # type: ignore[attr-defined]
+        outs = tuple(self.tensor(t) for t in outputs)
+        self._add(Template(op, tuple(inputs), outs))
+        return outs
+
+    def extern(
+        self,
+        header: str,
+        macros: Mapping[str, str | int | Dim],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[TensorType],
+        scratch: Dim = 0,
+    ) -> tuple[Tensor, ...]:
+        outs = tuple(self.tensor(t) for t in outputs)
+        self._add(Extern(header, dict(macros), tuple(inputs), outs, scratch))
+        return outs
+
+
+@dataclass(eq=False)
+class Lowered:
+    """A method's stages and where its inputs, constants, state and outputs are."""
+
+    block: Block
+    inputs: tuple[Tensor, ...]
+    constants: dict[Tensor, ConstTensor] = field(default_factory=dict)
+    states: dict[Tensor, StateVar] = field(default_factory=dict)
+
+
+class Lowering:
+    """Graph → stages, nested graphs included."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.constants: dict[ConstTensor, Tensor] = {}
+        self.states: dict[StateVar, Tensor] = {}
+        self._written: set[StateVar] = set()
+
+    def method(self, graph: Graph) -> Lowered:
+        self._written = {op.var for g in graphs(graph) for n in g.nodes if isinstance(op := n.op, WriteState)}
+        inputs = tuple(Tensor(v.type, v.name) for v in graph.inputs)
+        outputs = self._own(self.graph(graph, inputs))
+        block = Block(self.recorder.stages, outputs)
+        return Lowered(block, inputs, {t: c for c, t in self.constants.items()}, {t: s for s, t in self.states.items()})
+
+    def graph(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        env: dict[Value, Tensor] = dict(zip(graph.inputs, inputs, strict=True))
+        for node in graph.nodes:
+            self.recorder.origin, self.recorder.label = node.origin, node.op.name
+            outs = self.node(node, tuple(env[v] for v in node.inputs))
+            for v, t in zip(node.outputs, outs, strict=True):
+                t.name = t.name or v.name
+                env[v] = t
+        return tuple(env[v] for v in graph.outputs)
+
+    def block(self, graph: Graph, inputs: Sequence[Tensor], into: Sequence[Tensor] = ()) -> Block:
+        """graph's stages as a block of their own; results are moved into the given tensors."""
+        outer, self.recorder.stages = self.recorder.stages, []
+        origin, label = self.recorder.origin, self.recorder.label
+        outputs = self.graph(graph, inputs)
+        if into:
+            staged = tuple(self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i)) for t in outputs)
+            for source, target in zip(staged, into, strict=True):
+                self.recorder._add(Move(source, target))
+            outputs = ()
+        block = Block(self.recorder.stages, outputs)
+        self.recorder.stages = outer
+        self.recorder.origin, self.recorder.label = origin, label
+        return block
+
+    def node(self, node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        op: Any = node.op
+        if op.name == "constant":
+            if op.tensor not in self.constants:
+                self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
+                self.recorder.fixed.add(self.constants[op.tensor])
+            return (self.constants[op.tensor],)
+        if op.name == "read_state" and op.var not in self._written:
+            return (self._state(op.var),)
+        if op.name == "read_state":
+            # a copy: later writes must not change what was read
+            return (self.recorder.compute(op.var.type.shape, op.var.dtype, self._state(op.var)),)
+        if op.name == "write_state":
+            self.recorder._add(Move(inputs[0], self._state(op.var)))
+            return ()
+        if op.name == "if":
+            results = tuple(self.recorder.tensor(v.type) for v in node.outputs)
+            sides = [self.block(g, inputs[1:], results) for g in (op.then, op.orelse)]
+            self.recorder._add(Branch(inputs[0], sides[0], sides[1], results))
+            return results
+        if op.name == "while":
+            return self._loop(op, inputs)
+        if op.name == "cat":
+            return (self._cat(op.axis, inputs, node.output.type),)
+        if op.name == "raise":
+            fail = Fail(op.message, (), node.origin)
+            self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
+            return ()
+        if op.name in ("gru", "lstm", "rnn") and inputs[2] not in self.recorder.fixed:
+            steps: tuple[Tensor, ...] = op.loops(self.recorder, *inputs)
+            return steps
+        return node.op.lower(self.recorder, *inputs)
+
+    def _loop(self, op: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A loop; what its body hands on as it got it is read where it lies."""
+        changes = [i for i, v in enumerate(op.body.inputs) if op.body.outputs[i] is not v]
+        values = list(inputs)
+        for i in changes:
+            values[i] = self.recorder.tensor(inputs[i].type)
+        carried = tuple(values[i] for i in changes)
+        cond = self.block(op.cond, values)
+        turn = Graph(op.body.inputs, op.body.nodes, tuple(op.body.outputs[i] for i in changes))
+        body = self.block(turn, values, carried)
+        self.recorder._add(Loop(tuple(inputs[i] for i in changes), carried, cond, body))
+        return tuple(values)
+
+    def _own(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Outputs that each have memory of their own: inputs, constants, views and those given twice are copied."""
+        made = {t: s for s in self.recorder.stages for t in s.outputs}
+        self.recorder.origin, self.recorder.label = Origin(), "output"
+        owned: list[Tensor] = []
+        for t in outputs:
+            s = made.get(t)
+            plain = isinstance(s, (Compute, Reduce, Scan, Template, Extern)) and not (
+                isinstance(s, Compute) and isinstance(s.expr, Load)
+            )
+            owned.append(
+                t if plain and t not in owned else self.recorder.compute(t.shape, t.dtype, lambda *i, t=t: t(*i))
+            )
+        return tuple(owned)
+
+    def _cat(self, axis: int, inputs: tuple[Tensor, ...], type: TensorType) -> Tensor:
+        parts = tuple(self.recorder.compute(x.shape, x.dtype, lambda *i, x=x: x(*i)) for x in inputs)
+        out = self.recorder.tensor(type)
+        self.recorder._add(Concat(out, parts, axis))
+        return out
+
+    def _state(self, var: StateVar) -> Tensor:
+        if var not in self.states:
+            self.states[var] = Tensor(var.type, var.name)
+        return self.states[var]
