@@ -44,6 +44,8 @@ def model_error(kind: str) -> type[ModelError]:
     found = getattr(builtins, kind, None)
     if not isinstance(found, type) or not issubclass(found, Exception) or issubclass(ModelError, found):
         return ModelError
+    if found.__name__ == "ExceptionGroup":  # wants more than a message
+        return ModelError
     return type("ModelError", (ModelError, found), {"__module__": __name__, "__str__": Exception.__str__})
 
 

@@ -8,8 +8,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 ASSIGNED = "x.data = … gives a tensor other memory"
-READ: Any = torch.Tensor.data.__get__  # type: ignore[attr-defined]
-ASSIGN: Any = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+DATA: Any = torch.Tensor.data
+READ, ASSIGN = DATA.__get__, DATA.__set__
 
 
 class DataAsDetached(TorchFunctionMode):

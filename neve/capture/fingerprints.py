@@ -61,7 +61,7 @@ class Fingerprints:
             undo()
 
     def _inside(self, value: Any, depth: int) -> Any:
-        inner: Callable[[Any], Any] = lambda v: self(v, depth)  # noqa: E731
+        inner = functools.partial(self, depth=depth)
         if type(value) in COPIED and self._safe is not None:
             self._old[id(value)] = old = value[:] if isinstance(value, (array, bytearray)) else value.copy()
             self._undo.append(lambda: _refill(value, old))
@@ -120,9 +120,9 @@ class Fingerprints:
             self._undo.append(lambda: value.setstate(state))
             return hash(state)
         if isinstance(value, np.random.RandomState):
-            legacy = value.get_state()
-            self._undo.append(lambda: value.set_state(legacy))
-            return repr(legacy), hash(legacy[1].tobytes())  # type: ignore[index]
+            words = value.get_state(legacy=False)
+            self._undo.append(lambda: value.set_state(words))
+            return repr(words), hash(words["state"]["key"].tobytes())
         bits: Any = value.bit_generator if isinstance(value, np.random.Generator) else value
         old = bits.state
         self._undo.append(lambda: setattr(bits, "state", old))

@@ -194,7 +194,7 @@ class _Rewriter(ast.NodeTransformer):
     def _constant(self, node: ast.expr, containers: bool = False) -> ast.expr | None:
         """The literal for a name, or dotted name, of a Python value from outside of the function."""
         chain = _chain(node)
-        if not chain or not isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+        if not chain or not isinstance(getattr(node, "ctx", None), ast.Load):
             return None
         if chain[0] == self.self_name:
             made = self._own(chain[1:], containers)
@@ -227,7 +227,7 @@ class _Rewriter(ast.NodeTransformer):
             count = self._modules(node.args[0]) if _called(node) == "len" and len(node.args) == 1 else None
             return NOTHING if count is None else count
         chain = _chain(node)
-        if not chain or not isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+        if not chain or not isinstance(getattr(node, "ctx", None), ast.Load):
             return NOTHING
         if chain[0] == self.self_name and len(chain) > 1:
             pairs = [plain_attribute(o, chain[1:]) for m in self.owners for o in (self.before.get(id(m)), m)]

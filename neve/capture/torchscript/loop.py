@@ -36,7 +36,7 @@ from neve.capture.torchscript.grown import (
 from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
-from neve.capture.torchscript.places import LENGTH, Place, label, outgrown, parts_of, value_at, with_parts
+from neve.capture.torchscript.places import LENGTH, Spot, label, outgrown, parts_of, value_at, with_parts
 from neve.capture.torchscript.tape import Tainted
 from neve.capture.torchscript.turns import Turns, bound
 from neve.capture.torchscript.values import (
@@ -89,16 +89,16 @@ class Loop:
         turns: Turns | None = None,
     ) -> None:
         self.m, self.frame, self.body, self.start, self.skip, self.turns = m, frame, body, start, skip, turns
-        self.carried: dict[Place, Any] = {}  # place → a value of the kind and type that it has (Var or number)
-        self.expanded: dict[Place, int] = {}
-        self.growths: dict[Place, Growth] = {}
-        self.unread: set[Place] = set()  # set in a turn, with sizes that change, and never read before that or after
-        self.converted: dict[Place, tuple[Growth, Any]] = {}
-        self.starts: dict[Place, Any] = {}
+        self.carried: dict[Spot, Any] = {}  # place → a value of the kind and type that it has (Var or number)
+        self.expanded: dict[Spot, int] = {}
+        self.growths: dict[Spot, Growth] = {}
+        self.unread: set[Spot] = set()  # set in a turn, with sizes that change, and never read before that or after
+        self.converted: dict[Spot, tuple[Growth, Any]] = {}
+        self.starts: dict[Spot, Any] = {}
         self.known = m.reachable()
         self.tainted: Tainted = {}
-        self.loose: dict[Place, None] = {}
-        self.sharing: dict[Place, dict[Any, None]] = {}  # place → the outer tensors and places that it may be
+        self.loose: dict[Spot, None] = {}
+        self.sharing: dict[Spot, dict[Any, None]] = {}  # place → the outer tensors and places that it may be
 
     def run(self) -> None:
         """Find what is carried, record the loop, and leave its results in variables and containers."""
@@ -140,7 +140,7 @@ class Loop:
                 needs_of(self.start, go),
             )
 
-    def _measure(self, params: Mapping[Place, Any], ends: Mapping[Place, Any]) -> None:
+    def _measure(self, params: Mapping[Spot, Any], ends: Mapping[Spot, Any]) -> None:
         """Correct the growth in a turn of what is known to grow, now that its length is a carried value."""
         for place, growth in list(self.growths.items()):
             at = (*place, LENGTH) if growth.axis is not None or growth.whole else (*place, 0, LENGTH)
@@ -151,7 +151,7 @@ class Loop:
                 if more is None or more > 0:
                     self.growths[place] = replace(growth, most=end.most)
 
-    def _require_origin(self, end: Length, param: Any, place: Place) -> None:
+    def _require_origin(self, end: Length, param: Any, place: Spot) -> None:
         if end.origin is not None and end.origin is not param:
             raise Refusal(f"the length of {label(place)} is another one's, which the inputs decide")
 
@@ -162,7 +162,7 @@ class Loop:
             w.value = None
         return bool(stale)
 
-    def _new_sharing(self, side: Side, params: Mapping[Place, Any], ends: Mapping[Place, Any]) -> bool:
+    def _new_sharing(self, side: Side, params: Mapping[Spot, Any], ends: Mapping[Spot, Any]) -> bool:
         """Whether a turn leaves tensors shared, or tainted, that it did not find so."""
         tape, before = self.m.tape, self._count()
         self.tainted |= {
@@ -170,7 +170,7 @@ class Loop:
             for v, text in side.tainted.items()
             if (v in self.known if isinstance(v, int) else not side.region.inside(v))
         }
-        first: dict[Var, Place] = {}
+        first: dict[Var, Spot] = {}
         for place, end in ends.items():
             if isinstance(end, Var) and place in params and place in self.carried:
                 if end.loose or not contiguous(end.meta):
@@ -187,8 +187,8 @@ class Loop:
     def _count(self) -> int:
         return len(self.tainted) + len(self.loose) + sum(map(len, self.sharing.values()))
 
-    def _turn(self) -> tuple[Side, dict[Place, Any], dict[Place, Any], dict[Place, Any]]:
-        params: dict[Place, Any] = {}
+    def _turn(self) -> tuple[Side, dict[Spot, Any], dict[Spot, Any], dict[Spot, Any]]:
+        params: dict[Spot, Any] = {}
         starts = self.starts = self._with_growths(self._expanded(self._roots_now(self.frame.locals, {})))
         initial = {place: value_at(starts[place[:3]], place[3:]) for place in self.carried}
         go: list[Any] = []
@@ -205,13 +205,13 @@ class Loop:
             lists.update({k: list(c) for k, c in self.known.items() if isinstance(c, list)})
             go.append(self.body())
 
-        begin: dict[Place, Any] = {}
+        begin: dict[Spot, Any] = {}
         lists: dict[int, list[Any]] = {}
         side = run_side(self.m, self.frame, body, needs_of(self.start))
         if side.raised is not None:
             return side, params, initial, {}
         after = self._roots_now(side.locals, side.changes)
-        ends: dict[Place, Any] = {}
+        ends: dict[Spot, Any] = {}
         self.lists: dict[int, Any] = {}
         longer = {k for k, old in lists.items() if k in side.changes and outgrown(old, side.changes[k][1])}
         for key in longer:
@@ -234,16 +234,16 @@ class Loop:
         ends["go",] = go[0]
         return side, params, initial, ends
 
-    def _roots_now(self, variables: Mapping[str, Any], changes: Changes) -> dict[Place, Any]:
+    def _roots_now(self, variables: Mapping[str, Any], changes: Changes) -> dict[Spot, Any]:
         """Everything that the body could change: variables, and entries of containers that exist before the loop."""
-        found: dict[Place, Any] = {("local", k, None): v for k, v in variables.items() if k not in self.skip}
+        found: dict[Spot, Any] = {("local", k, None): v for k, v in variables.items() if k not in self.skip}
         for key, container in self.known.items():
             held = changes[key][1] if key in changes else content(container)
             for k, v in held.items() if isinstance(held, dict) else enumerate(held):
                 found["entry", key, k] = v
         return found
 
-    def _expanded(self, starts: dict[Place, Any]) -> dict[Place, Any]:
+    def _expanded(self, starts: dict[Spot, Any]) -> dict[Spot, Any]:
         """With tuples of nothing where nothing is, if the body sets a tuple there."""
         for place, count in self.expanded.items():
             starts[place[:3]] = with_parts(self.m.heap, starts[place[:3]], {place[3:]: (UNINITIALIZED,) * count})
@@ -264,7 +264,7 @@ class Loop:
                 made = entries if growth.whole else [entries]
             self.converted[place] = growth, made
 
-    def _with_growths(self, starts: dict[Place, Any]) -> dict[Place, Any]:
+    def _with_growths(self, starts: dict[Spot, Any]) -> dict[Spot, Any]:
         """With what grows as it has been converted."""
         for place, (_, made) in self.converted.items():
             root = place[:3]
@@ -275,7 +275,7 @@ class Loop:
                 starts[root] = with_parts(self.m.heap, starts[root], {place[3:]: made})
         return starts
 
-    def _grows(self, place: Place, old: Any, new: Any, whole: bool = False) -> bool:
+    def _grows(self, place: Spot, old: Any, new: Any, whole: bool = False) -> bool:
         """Note that a list or tensor is longer after a turn, if that is all that has changed."""
         if isinstance(old, list) and isinstance(new, list):
             known = entries_in(new)
@@ -325,10 +325,10 @@ class Loop:
             var.loose = initial.loose or not contiguous(initial.meta)
         return wrap(var, like)
 
-    def _put(self, starts: Mapping[Place, Any], params: Mapping[Place, Any]) -> None:
+    def _put(self, starts: Mapping[Spot, Any], params: Mapping[Spot, Any]) -> None:
         """Set variables and entries, with params in their places."""
         growing = self.growths if self.turns is not None else ()
-        by_root: dict[Place, dict[Place, Any]] = {place[:3]: {} for place in (*self.expanded, *growing)}
+        by_root: dict[Spot, dict[Spot, Any]] = {place[:3]: {} for place in (*self.expanded, *growing)}
         for place, value in params.items():
             by_root.setdefault(place[:3], {})[place[3:]] = value
         for root, parts in by_root.items():
@@ -344,7 +344,7 @@ class Loop:
                 target = container.attrs if isinstance(container, Obj) else container
                 target[root[2]] = value
 
-    def _compare(self, old: Any, new: Any, place: Place, what: str, ends: dict[Place, Any]) -> None:
+    def _compare(self, old: Any, new: Any, place: Spot, what: str, ends: dict[Spot, Any]) -> None:
         if place in self.unread:
             return
         if place in self.carried:
@@ -391,7 +391,7 @@ class Loop:
             )
         self.lists[id(new)] = new
 
-    def _end(self, old: Any, new: Any, place: Place, what: str) -> Any:
+    def _end(self, old: Any, new: Any, place: Spot, what: str) -> Any:
         like = self.carried[place]
         if isinstance(new, Uninitialized):
             return old
@@ -413,7 +413,7 @@ class Loop:
         )
 
     def _record(
-        self, side: Side, params: Mapping[Place, Any], initial: Mapping[Place, Any], ends: Mapping[Place, Any]
+        self, side: Side, params: Mapping[Spot, Any], initial: Mapping[Spot, Any], ends: Mapping[Spot, Any]
     ) -> None:
         tape, region, clean = self.m.tape, side.region, self.m.tape.tainted
         places = list(self.carried)

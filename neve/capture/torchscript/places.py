@@ -12,7 +12,7 @@ LENGTH = -1
 """The key of the length among the parts of what grows."""
 
 
-Place = tuple[Any, ...]
+Spot = tuple[Any, ...]
 """("local", name, *path) or ("entry", id of a container, key, *path); the path goes through tuples and new lists."""
 
 
@@ -35,17 +35,17 @@ def parts_of(old: Any, new: Any) -> Iterator[tuple[Any, Any, Any]] | None:
     return None
 
 
-def value_at(value: Any, path: Place) -> Any:
+def value_at(value: Any, path: Spot) -> Any:
     for key in path:
         value = (value if isinstance(value, (list, dict)) else pieces(value) or ())[key]
     return value
 
 
-def with_parts(heap: Heap, value: Any, parts: Mapping[Place, Any]) -> Any:
+def with_parts(heap: Heap, value: Any, parts: Mapping[Spot, Any]) -> Any:
     """The value with the parts at these paths replaced."""
     if () in parts:
         return parts[()]
-    inner: dict[Any, dict[Place, Any]] = {}
+    inner: dict[Any, dict[Spot, Any]] = {}
     for path, new in parts.items():
         inner.setdefault(path[0], {})[path[1:]] = new
     if not inner:
@@ -75,5 +75,5 @@ def outgrown(old: Any, new: Any) -> bool:
     return False
 
 
-def label(root: Place) -> str:
+def label(root: Spot) -> str:
     return str(root[1]) if root[0] == "local" else f"the entry {root[2]!r}"
