@@ -2,8 +2,8 @@
 
 `archive`, `pickles` and `source` read; `machine` interprets, with `branch`, `unroll` and `loop` for its control flow,
 `grown` and `entries` for lengths that the inputs decide, `numbers`, `containers`, `tensors`, `attention`, `prepacked`
-and `builtins` for what the code calls, on `values`; `tape` records, `memory` tells where tensors lie; `entry` finds what
-is state; `replay` plays a recording under torch.export; `capture` is the way in.
+and `builtins` for what the code calls, on `values`; `tape` records, `memory` tells where tensors lie; `entry` finds
+what is state; `replay` plays a recording under torch.export; `capture` is the way in.
 """
 
 from __future__ import annotations
