@@ -12,7 +12,7 @@ import numpy as np
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, where
 from neve.ir.types import Dim, DType, TensorType, broadcast, dim, same
-from neve.ops.base import Op, Sample
+from neve.ops.base import Op, Sample, broadcast_axis
 from neve.ops.checks import check, check_float, exact, finish, number, wide
 from neve.ops.samples import data, sample
 
@@ -175,6 +175,15 @@ class Attention(Op):
             repeats: Any = q.shape[-3] // t.shape[-3]
             lead[-1] = lead[-1] // repeats
         return t.broadcast((*lead, row, column))
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        rank = max(t.rank for t in types)
+        if self.is_causal or (self.enable_gqa and axis == rank - 3):
+            return None
+        if axis == rank - 1:
+            return (None, None, types[2].rank - 1, *(None for _ in types[3:]))
+        others = (None, None) if axis == rank - 2 else (broadcast_axis(axis, rank, t) for t in types[1:3])
+        return (broadcast_axis(axis, rank, types[0]), *others, *(broadcast_axis(axis, rank, t) for t in types[3:]))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

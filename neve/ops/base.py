@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neve.ir.loops import Builder, Tensor
-from neve.ir.types import TensorType
+from neve.ir.types import Dim, TensorType
 
 REGISTRY: dict[str, type[Op]] = {}
 
@@ -54,6 +54,18 @@ class Op:
         """The outputs as loop nests or templates."""
         raise NotImplementedError
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        """Where part of an axis of the output, of a size other than 1, needs that part of the inputs only: for each
+        input the axis that goes with it, None if all of the input is needed. None alone: not so, or not known.
+
+        `narrowed` on the inputs so cut is then the output so cut, element for element.
+        """
+        return None
+
+    def narrowed(self, axis: int, size: Dim) -> Op:
+        """The op for that many elements along an axis for which `along` gives axes."""
+        return self
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         """Test problems: every attribute, rank, dtype, edge (size 0 and 1, NaN, Inf) that behaves differently."""
@@ -62,3 +74,11 @@ class Op:
     def attributes(self) -> dict[str, Any]:
         """Field name → value, without those at their default."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def broadcast_axis(axis: int, rank: int, t: TensorType) -> int | None:
+    """The axis of t that meets an axis, of a size other than 1, of a shape of that rank to which t broadcasts; None
+    where t is repeated along it.
+    """
+    own = axis - (rank - t.rank)
+    return None if own < 0 or t.shape[own] == 1 else own

@@ -40,6 +40,9 @@ class Cast(Op):
         (x,) = inputs
         return (b.compute(x.shape, self.dtype, lambda *i: cast(x(*i), self.dtype)),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         every = (*FLOATS, *INTS, DType.int16, DType.int8, DType.bool)

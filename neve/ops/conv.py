@@ -147,6 +147,11 @@ class Conv(Op):
 
         return b.reduce("sum", out.shape, acc, w.shape[1:], term)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        if axis == 0:
+            return (0, *(None for _ in types[1:]))
+        return (None, *(0 for _ in types[1:])) if axis == 1 and self.groups == 1 else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from (problem(cls(*attributes), x, w, bias) for attributes, x, w, bias in CONVS)

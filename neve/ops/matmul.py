@@ -11,7 +11,7 @@ import numpy as np
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast
 from neve.ir.types import DType, TensorType, broadcast, same
-from neve.ops.base import Op, Sample
+from neve.ops.base import Op, Sample, broadcast_axis
 from neve.ops.checks import check, check_same_dtype, exact, finish, wide
 from neve.ops.samples import data, sample
 
@@ -54,6 +54,12 @@ class MatMul(Op):
             a.shape[-1:],
             lambda i, r: call("mul", cast(lead(a, i)(i[-2], r[0]), acc), cast(lead(c, i)(r[0], i[-1]), acc)),
         )
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        rank = max(t.rank for t in types)
+        if axis >= rank - 2:
+            return (types[0].rank - 2, None) if axis == rank - 2 else (None, types[1].rank - 1)
+        return tuple(broadcast_axis(axis, rank, t) for t in types)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -123,6 +129,11 @@ class Linear(Op):
             x.shape[-1:],
             lambda i, r: call("mul", cast(x(*i[:-1], *r), acc), cast(w(i[-1], *r), acc)),
         )
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        if axis == types[0].rank - 1:
+            return (None, *(0 for _ in types[1:]))
+        return (axis, *(None for _ in types[1:]))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -69,6 +69,9 @@ class BatchNorm(Op):
             ),
         )
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis, *(0 if axis == 1 else None for _ in types[1:]))
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for i, shape in enumerate([(2, 3, 4, 5), (3, 4), (1, 2, 7), (2, 3, 2, 2, 3), (0, 3, 4, 4), (2, 3, 0)]):
@@ -116,6 +119,9 @@ class LayerNorm(Op):
             return cast(affine(y, [cast(p(*i[-r:]), acc) for p in parameters]), x.dtype)
 
         return (b.compute(x.shape, x.dtype, element),)
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis, *(None for _ in types[1:])) if axis < types[0].rank - self.rank else None
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -184,6 +190,9 @@ class GroupNorm(Op):
 
         return (b.compute(x.shape, x.dtype, element),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis, *(None for _ in types[1:])) if axis == 0 else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for i, (shape, groups) in enumerate(
@@ -238,6 +247,9 @@ class RmsNorm(Op):
 
         return (b.compute(x.shape, x.dtype, element),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis, *(None for _ in types[1:])) if axis < types[0].rank - self.rank else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for i, (shape, rank) in enumerate([((4, 9), 1), ((2, 3, 4, 5), 2), ((7,), 1), ((3, 1), 1), ((0, 4), 1)]):
@@ -274,6 +286,9 @@ class Softmax(Op):
         scale = b.compute(total.shape, acc, lambda *i: call("div", const(1.0, acc), total(*i)))
         return (b.compute(x.shape, x.dtype, lambda *i: cast(call("mul", e(*i), scale(*i[:d], *i[d + 1 :])), x.dtype)),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,) if axis != self.dim else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         return softmax_samples(cls)
@@ -307,6 +322,9 @@ class LogSoftmax(Op):
             return cast(call("sub", call("sub", cast(x(*i), acc), top(*row)), log(*row)), x.dtype)
 
         return (b.compute(x.shape, x.dtype, element),)
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,) if axis != self.dim else None
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -69,6 +69,9 @@ class Cat(Op):
 
         return (b.compute(out.shape, out.dtype, element),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,) * len(types) if axis != self.axis else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for axis, shapes in (

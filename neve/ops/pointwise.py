@@ -13,7 +13,7 @@ import numpy as np
 
 from neve.ir.loops import Builder, Expr, Tensor, call
 from neve.ir.types import DType, TensorType, broadcast
-from neve.ops.base import Op, Sample
+from neve.ops.base import Op, Sample, broadcast_axis
 from neve.ops.samples import pointwise_samples
 
 
@@ -66,6 +66,10 @@ class Pointwise(Op):
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (out,) = self.infer(*(x.type for x in inputs))
         return (b.compute(out.shape, out.dtype, lambda *i: self.scalar(*(x.broadcast(i) for x in inputs))),)
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        rank = max(t.rank for t in types)
+        return tuple(broadcast_axis(axis, rank, t) for t in types)
 
     @classmethod
     def variants(cls) -> Iterator[Pointwise]:

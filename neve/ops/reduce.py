@@ -46,6 +46,10 @@ class Reduction(Op):
             raise ValueError(f"{self.name} is not defined for {x.dtype}")
         return (x.with_shape(reduced_shape(x.shape, self.dims, self.keepdim)),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        kept = [a for a in range(types[0].rank) if self.keepdim or a not in self.dims]
+        return (kept[axis],)
+
     def over(self, x: Tensor) -> tuple[Dim, ...]:
         return tuple(x.shape[a] for a in sorted(self.dims))
 

@@ -13,7 +13,7 @@ import sympy
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Tensor, view
 from neve.ir.types import Dim, TensorType, dim, dims, numel, same
-from neve.ops.base import Op, Sample
+from neve.ops.base import Op, Sample, broadcast_axis
 from neve.ops.samples import data
 
 
@@ -96,6 +96,26 @@ class Reshape(Op):
 
         return (view(b, x, new, source),)
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        if any(d == 0 for d in self.shape):
+            return None
+        runs = groups(types[0].shape, self.shape)
+        return next(
+            (
+                (o,)
+                for old, new in runs
+                if axis in new
+                for o in old
+                if same(types[0].shape[o], self.shape[axis])
+                and all(types[0].shape[k] == 1 for k in old if k != o)
+                and all(self.shape[k] == 1 for k in new if k != axis)
+            ),
+            None,
+        )
+
+    def narrowed(self, axis: int, size: Dim) -> Op:
+        return Reshape((*self.shape[:axis], size, *self.shape[axis + 1 :]))
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for old, new in (
@@ -135,6 +155,9 @@ class Permute(Op):
             view(b, x, [x.shape[d] for d in self.dims], lambda *i: tuple(i[self.dims.index(k)] for k in range(len(i)))),
         )
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (self.dims[axis],)
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for shape, order in (
@@ -171,6 +194,12 @@ class Expand(Op):
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
         return (b.compute(dims(self.shape), x.dtype, lambda *i: x.broadcast(i)),)
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (broadcast_axis(axis, len(self.shape), types[0]),)
+
+    def narrowed(self, axis: int, size: Dim) -> Op:
+        return Expand((*self.shape[:axis], size, *self.shape[axis + 1 :]))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -227,6 +256,9 @@ class Slice(Op):
             ),
         )
 
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,) if axis != self.axis else None
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for shape, op in (
@@ -264,6 +296,9 @@ class Flip(Op):
                 lambda *i: tuple(Index.of(x.shape[a]) - 1 - k if a in self.dims else k for a, k in enumerate(i)),
             ),
         )
+
+    def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
+        return (axis,) if axis not in self.dims else None
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
