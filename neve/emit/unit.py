@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from neve.build.target import Target
-from neve.emit.expressions import STORED, Emitter, Scope, Value
+from neve.emit.expressions import STORED, Emitter
 from neve.emit.loops import NestWriter
+from neve.emit.stores import StoreWriter
 from neve.ir.graph import Origin
-from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, recombine, show
-from neve.ir.loops import Expr, Load, Tensor
+from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
+from neve.ir.loops import Tensor
 from neve.ir.types import DType
 from neve.plan import work
 from neve.plan.bind import Packed, Pointer
@@ -234,8 +235,7 @@ class MethodWriter:
     def _nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
         nest, extra = canonical(nest, self.schedule.buffers)
         args = _Arguments(self, extra)
-        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
-        body = NestWriter(nest, emitter).body()
+        body = NestWriter(nest, args.emitter()).body()
         rows = max((b.slot + -(-_row_bytes(b) // 64) * 64 for b in args.rows), default=0)
         self.need_scratch(Index.of(rows))
         written = {m.stage.out for m in nest.members}
@@ -251,7 +251,8 @@ class MethodWriter:
             args.fixed("0")
         for t in stage.results[1:]:
             args.fixed(self.base(self.schedule.buffers[t]))
-        store = [self._store(k, args, partial) for partial in (False, True)]
+        writer = StoreWriter(k, args.emitter, args.declarations, self.base)
+        store, fetch = [writer.store(partial) for partial in (False, True)], writer.fetch()
         choice = self._choose(k, store)
         for place, p in enumerate(bound.pointers):
             if p is not None:
@@ -263,11 +264,14 @@ class MethodWriter:
         text = "\n".join(
             [
                 *store,
+                *fetch,
                 "#define KN(x) @_##x",
                 *macros,
                 f"#define K_STORE(v, {names}) @_store(p, s, v, {names})",
                 f"#define K_STORE_N(v, cnt, {names}) @_store_n(p, s, v, cnt, {names})",
+                *([f"#define K_FETCH({names}) @_fetch(p, s, {names})"] if fetch else []),
                 f'#include "kernels/{choice.header}"',
+                "#undef K_FETCH",
                 _head(),
                 "    @_run(p, s, th);",
                 "}",
@@ -302,57 +306,6 @@ class MethodWriter:
         parts = [first.header, *(f"{name} {value}" for name, value in first.macros), *store]
         self.layers[k] = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
         return k.bound.choices[self.pick(self.layers[k], len(k.bound.choices))]
-
-    def _store(self, k: Kernel, args: _Arguments, partial: bool) -> str:
-        """The epilogue as a function of the accumulator and the store's coordinates."""
-        bound, stage = k.bound, k.stage
-        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
-        emitter.vec, emitter.partial = bound.coords[-1], "cnt" if partial else None
-        emitter.special[stage.results[0]] = Value("v", "v", DType.float32)
-        scope = Scope(vars=set(bound.coords))
-        expr: Expr
-        if stage.epilogue is None:
-            out, index, expr = stage.results[0], bound.axes, Load(stage.results[0], tuple(bound.axes))
-        else:
-            values = dict(zip(stage.epilogue.vars, bound.axes, strict=True))
-            out, index = stage.epilogue.out, tuple(recombine(i.subs(values)) for i in stage.epilogue.index)
-            expr = stage.epilogue.expr.subs(values)
-        buffer = self.schedule.buffers[out]
-        try:
-            emitter.store(buffer, buffer.address(index), emitter.value(expr, scope), scope)
-        except Exception as error:
-            from neve.emit.expressions import NotVector
-
-            if not isinstance(error, NotVector):
-                raise
-            scope = self._scalar_store(k, args, partial, expr, buffer, index)
-        params = ", ".join(f"int64_t {c.name}" for c in bound.coords)
-        count = "int64_t cnt, " if partial else ""
-        unused = "".join(f" (void){c.name};" for c in bound.coords)
-        name = "@_store_n" if partial else "@_store"
-        head = f"NEVE_INLINE void {name}(void *const *p, const int64_t *s, vf v, {count}{params}) {{"
-        declared = args.declarations({out})
-        return "\n".join([head, *("    " + x for x in [f"(void)p; (void)s;{unused}", *declared, *scope.lines]), "}"])
-
-    def _scalar_store(
-        self, k: Kernel, args: _Arguments, partial: bool, expr: Any, buffer: Buffer, index: tuple[Index, ...]
-    ) -> Scope:
-        """The epilogue lane by lane, where it has no vector form."""
-        last = k.bound.coords[-1]
-        lane = Var(f"{last.name}l", last.extent)
-        emitter = Emitter(args.buffers, args.pointer, self.unit.symbol, self.unit.target.vl)
-        emitter.special[k.stage.results[0]] = Value("v[lane]", "s", DType.float32)
-        marker = Var("lane", Index.of(1))
-        emitter.inside = {k.stage.results[0]: marker}
-        scope = Scope(vars=set(k.bound.coords))
-        inner = scope.child(lane, marker)
-        inner.add(f"const int64_t {lane.name} = {last.name} + lane;")
-        values = {last: Index.of(lane)}
-        emitter.store(
-            buffer, buffer.address(tuple(i.subs(values) for i in index)), emitter.value(expr.subs(values), inner), inner
-        )
-        scope.close(f"for (int64_t lane = 0; lane < {'cnt' if partial else 'NEVE_VL'}; lane++)", inner)
-        return scope
 
     def _extern(self, x: ExternCall) -> tuple[int, list[str], str, Origin]:
         s = x.stage
@@ -393,6 +346,10 @@ class _Arguments:
     def fixed(self, text: str) -> None:
         """An operand that the template addresses by its position."""
         self.texts.append(text)
+
+    def emitter(self) -> Emitter:
+        unit = self.method.unit
+        return Emitter(self.buffers, self.pointer, unit.symbol, unit.target.vl)
 
     def pointer(self, buffer: Buffer) -> str:
         root = buffer.root

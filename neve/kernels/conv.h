@@ -8,7 +8,7 @@
      p[0]  input x[n][c][h][w], float32, channel stride 1, the others any
      p[1]  weights, packed by neve.plan.templates.conv.pack_direct: per group, per panel of NR = CONV_NV * NEVE_VL output
            channels, [kh][kw][ic][NR]; the last panel of a group holds only as many vectors as it needs
-   Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
+   Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc); optional K_FETCH(n, oh, ow, oc) as in gemm_tile.h
 
    Macros (L: a literal, E: an expression, which may use s[])
      CONV_N CONV_H CONV_W          E  input sizes          CONV_C   L  input channels
@@ -53,6 +53,16 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
+    int64_t ow = j->pixel % (CONV_OW), oh = j->pixel / (CONV_OW) % (CONV_OH), n = j->pixel / (CONV_OW) / (CONV_OH);
+#ifdef K_FETCH
+    for (int64_t i = 0, fw = ow, fh = oh, fn = n; i < rows; i++) {
+        for (int v = 0; v < nv * NEVE_VL; v += 16) K_FETCH(fn, fh, fw, j->oc + v);
+        if (++fw == (CONV_OW)) {
+            fw = 0;
+            if (++fh == (CONV_OH)) fh = 0, fn++;
+        }
+    }
+#endif
     for (int64_t tap = 0; tap < CV_TAPS; tap++, at++) {
         const float *a[8];
 #pragma GCC unroll 8
@@ -71,7 +81,6 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
             }
         }
     }
-    int64_t ow = j->pixel % (CONV_OW), oh = j->pixel / (CONV_OW) % (CONV_OH), n = j->pixel / (CONV_OW) / (CONV_OH);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4

@@ -9,7 +9,7 @@
      p[0]  input x[n][c][h][w], float32, any strides
      p[1]  weights, packed by neve.plan.templates.conv.pack_planar: per panel of NR = CONV_NV * NEVE_VL output channels,
            [ic][kh][kw][NR]; the last panel holds only as many vectors as it needs
-   Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
+   Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc); optional K_FETCH(n, oh, ow, oc) as in gemm_tile.h
 
    Macros (L: a literal, E: an expression, which may use s[])
      CONV_N CONV_H CONV_W          E  input sizes          CONV_C   L  input channels
@@ -54,6 +54,10 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
+#ifdef K_FETCH
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < nv * NEVE_VL; v += 16) K_FETCH(j->n, j->oh, ow + i, j->oc + v);
+#endif
         for (int64_t k = 0; k < CV_K; k++) {
             const float *at = a + j->offset[k];
             vf b[CONV_NV];

@@ -9,5 +9,3 @@
 #undef TILE_PARTIAL
 #undef TILE_HALF
 #undef TILE_SPREAD
-#undef TILE_STORE
-#undef TILE_STORE_N

@@ -14,7 +14,7 @@
  *   vsum vhmax                over the lanes, in a fixed tree order; vhmax is NaN if a lane is
  *   vabs vsqrt vfloor vceil vtrunc vround (half to even)
  *   vcvt_i (truncates; in range only) vcvt_f; vbits vfrombits (reinterpret)
- *   vgather(base, index)      base[index] a lane          vprefetch(p)
+ *   vgather(base, index)      base[index] a lane          vprefetch(p)  vprefetch_write(p)
  *   vh                        half a vector, where NEVE_VL is 16: vloadh vseth vfmah; vlow(v) the lower half, vwiden(h) as that, then 0
  *   vtranspose(r)             r[0..VL-1] as the rows of a VL x VL matrix, in place
  */
@@ -109,6 +109,7 @@ NEVE_INLINE vi vcvt_i(vf v) { return __builtin_convertvector(v, vi); }
 NEVE_INLINE vf vcvt_f(vi v) { return __builtin_convertvector(v, vf); }
 NEVE_INLINE vf vabs(vf v) { return (vf)((vi)v & vset_i(0x7fffffff)); }
 NEVE_INLINE void vprefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+NEVE_INLINE void vprefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 NEVE_INLINE vf vselect(vi mask, vf a, vf b)
 {
