@@ -11,8 +11,14 @@ from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
+from neve.plan.fuse import cost, hint
 from neve.plan.schedule import Kernel
 from neve.plan.stages import index_loads, loads
+
+LONG_EPILOGUE = 12
+"""From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
+FAR = 1 << 19
+"""Bytes of a result from which on its memory is not in L2 when it is written again."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,18 @@ class StoreWriter:
         return self._function("@_store", "vf v, ", scope)
 
     def fetch(self) -> list[str]:
-        """A function that prefetches what the store from a column on reads and writes, if that is contiguous."""
+        """A function that prefetches what the store reads from a column on, where that is contiguous, and what it
+        writes where that cannot be in L2. A long epilogue hides its stores by itself.
+        """
         bound, results = self.kernel.bound, self.kernel.stage.results
         out, index, expr = self._stored()
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.vec = bound.coords[-1]
         rows: dict[tuple[str, Index], Buffer] = {}
-        for tensor, at in ((out, index), *((x.tensor, x.index) for x in loads(expr) if x.tensor not in results)):
+        touched = [(x.tensor, x.index) for x in loads(expr) if x.tensor not in results]
+        if hint(Index.of(out.type.numel)) * out.dtype.size > FAR and cost(expr) < LONG_EPILOGUE:
+            touched.append((out, index))
+        for tensor, at in touched:
             buffer = emitter.buffers[tensor]
             address = buffer.address(at)
             if buffer.dtype is DType.float32 and len(address.vars) > 1 and not any(index_loads(address)):

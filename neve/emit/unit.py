@@ -14,7 +14,7 @@ import numpy as np
 from neve.build.target import Target
 from neve.emit.expressions import STORED, Emitter
 from neve.emit.loops import NestWriter
-from neve.emit.stores import StoreWriter
+from neve.emit.stores import LONG_EPILOGUE, StoreWriter
 from neve.ir.graph import Origin
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
@@ -29,8 +29,6 @@ from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopSte
 from neve.plan.stages import Reduce
 from neve.plan.templates.choice import Choice
 
-LONG_EPILOGUE = 12
-"""From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
 KERNELS = Path(__file__).parent.parent / "kernels"
 BASE = ("rt.h", "vec.h", "math.h", "nest.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
