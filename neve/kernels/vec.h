@@ -85,12 +85,15 @@ NEVE_INLINE vi vload_u8(const uint8_t *p)
 #if (defined(NEVE_AVX512) || defined(NEVE_AVX2)) && !defined(__clang__)
     /* gcc 12 makes a __builtin_convertvector to lanes four times as wide a scalar move each */
     typedef char bytes __attribute__((vector_size(16)));
-    bytes b = {0};
-    __builtin_memcpy(&b, p, NEVE_VL);
 #if defined(NEVE_AVX512)
+    bytes b;
+    __builtin_memcpy(&b, p, 16);
     return (vi)__builtin_ia32_pmovzxbd512_mask(b, (vi){0}, (uint16_t)-1);
 #else
-    return (vi)__builtin_ia32_pmovzxbd256(b);
+    typedef int64_t words __attribute__((vector_size(16)));
+    int64_t word;
+    __builtin_memcpy(&word, p, 8); /* copied into half of a vector it would go through memory twice */
+    return (vi)__builtin_ia32_pmovzxbd256((bytes)(words){word, 0});
 #endif
 #else
     typedef uint8_t bytes __attribute__((vector_size(NEVE_VL)));
