@@ -282,7 +282,9 @@ class _Scheduler:
         self._place(t, "arena", order)
 
     def _order(self, s: Compute | Reduce) -> tuple[int, ...] | None:
-        """The axis order of the largest operand that s walks, so that both are read and written along memory."""
+        """The axis order of the operand that s walks along all its axes, so that both are read and written along
+        memory; the largest one if there are several. Operands that are repeated along an axis have no say.
+        """
         best: tuple[float, tuple[int, ...]] | None = None
         for x in loads(s.expr):
             buffer = self.buffers.get(x.tensor)
@@ -293,7 +295,8 @@ class _Scheduler:
             weight = float(np.prod([hint(v.extent) for v in used])) if used else 0.0
             strides = [_rough_stride(address, v) if v in used else float("inf") for v in s.vars]
             order = tuple(sorted(range(len(s.vars)), key=lambda k: (-strides[k], k)))
-            if used and (best is None or weight > best[0]):
+            whole = all(v in used or v.extent.const == 1 for v in s.vars)
+            if used and whole and (best is None or weight > best[0]):
                 best = (weight, order)
         return best[1] if best else None
 
