@@ -4,13 +4,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import neve
-from neve.ir.graph import Value
-from neve.ir.types import symbol
+from neve.ir.graph import Graph, Value
+from neve.ir.types import TensorType, symbol
 from neve.passes.narrow_to_slices import PASS
-from tests.passes.support import Build, check, ops
+from neve.passes.rewrite import Exactness
+from tests.passes.support import Build, apply, assert_same_meaning, check, f32, i64
+from tests.random_layers import Layers
 
 s0, s1 = symbol("s0"), symbol("s1")
 
@@ -108,3 +112,36 @@ def test_whole_models(read: Any) -> None:
     assert any("narrow_to_slices" in str(line) for line in module.artifact.log)
     x = torch.randn(2, 33, 16)
     torch.testing.assert_close(module(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class Read(Layers):
+    """Whatever a graph computes, and of that a slice, or two."""
+
+    STEPS = (*Layers.POINTWISE, *Layers.VIEWS, *Layers.ALONG, *Layers.DEEP, *Layers.DEEP, *Layers.PARTS)
+
+    def graph(self, length: int) -> Graph:
+        for _ in range(length):
+            self.step()
+        v = self.values[-1]
+        for _ in range(self.integer(1, 2)):
+            sizes = [(a, d) for a, d in enumerate(v.shape) if isinstance(d, int) and d > 1]
+            if sizes:
+                axis, size = self.choice(sizes)
+                start = self.integer(0, size - 1)
+                v = self.op("slice", v, axis=axis, start=start, stop=self.integer(start, size), step=self.integer(1, 2))
+        return self.b.build([v])
+
+
+@st.composite
+def graphs_that_are_read(draw: st.DrawFn) -> Graph:
+    inputs = [TensorType((s0, 4, 6), f32), TensorType((2, 4, 6), f32), TensorType((6,), i64)]
+    r = Read(lambda low, high: draw(st.integers(low, high)), inputs)
+    return r.graph(r.integer(1, 7))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(graphs_that_are_read())
+def test_random_graphs(graph: Graph) -> None:
+    new, _ = apply(PASS, graph)
+    assert_same_meaning(graph, new, Exactness.ROUNDING, sizes={s0: 5}, edges=False)
+    assert apply(PASS, new)[0] is new
