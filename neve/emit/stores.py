@@ -72,7 +72,8 @@ class StoreWriter:
                 place, stride = emitter.address(buffer, address, scope, const=False)
                 if stride == Index.of(1):
                     scope.add(f"vprefetch_write({place});")
-        return [self._function("@_fetch", "", scope)] if scope.lines else []
+        asked = any(line.startswith("vprefetch") for line in scope.lines)
+        return [self._function("@_fetch", "", scope)] if asked else []
 
     def _lanes(self, partial: bool) -> Scope:
         """The epilogue lane by lane, where it has no vector form."""
