@@ -67,11 +67,12 @@ class StoreWriter:
             address = buffer.address(at)
             if buffer.dtype is DType.float32 and len(address.vars) > 1 and not any(index_loads(address)):
                 rows.setdefault((self.base(buffer), address), buffer)
-        for (_, address), buffer in rows.items():
+        written = (self.base(emitter.buffers[out]), emitter.buffers[out].address(index))
+        for key, buffer in rows.items():
             with contextlib.suppress(NotVector):
-                place, stride = emitter.address(buffer, address, scope, const=False)
+                place, stride = emitter.address(buffer, key[1], scope)
                 if stride == Index.of(1):
-                    scope.add(f"vprefetch_write({place});")
+                    scope.add(f"vprefetch{'_write' if key == written else ''}({place});")
         asked = any(line.startswith("vprefetch") for line in scope.lines)
         return [self._function("@_fetch", "", scope)] if asked else []
 
