@@ -343,22 +343,24 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
     if (blocks == 0)
         return;
     float *kp = (float *)th->scratch, *vp = kp + ATT_PANELS(ATT_SK) * ATT_NR * (ATT_D), *own = vp + ATT_PANELS(ATT_DV) * ATT_NR * (ATT_SK);
-    neve_range mine = neve_share((ATT_B) * (ATT_H) * blocks, th);
+    neve_work work = neve_work_of((ATT_B) * (ATT_H) * blocks, blocks, th);
+    neve_range mine;
     (void)s;
-    for (int64_t i = mine.begin; i < mine.end; i++) {
-        int64_t b = i / blocks / (ATT_H), h = i / blocks % (ATT_H), block = i % blocks, kh = h / (ATT_GROUP), head = b * (ATT_H) + kh;
-        const float *k0 = (const float *)p[1] + b * (ATT_KB) + kh * (ATT_KH), *v0 = (const float *)p[2] + b * (ATT_VB) + kh * (ATT_VH);
-        if ((ATT_SQ) <= ATT_FEW) {
-            KN(single)(p, s, b, h, block, k0, v0, (float *)th->scratch);
-            continue;
+    while (neve_take(&work, th, &mine))
+        for (int64_t i = mine.begin; i < mine.end; i++) {
+            int64_t b = i / blocks / (ATT_H), h = i / blocks % (ATT_H), block = i % blocks, kh = h / (ATT_GROUP), head = b * (ATT_H) + kh;
+            const float *k0 = (const float *)p[1] + b * (ATT_KB) + kh * (ATT_KH), *v0 = (const float *)p[2] + b * (ATT_VB) + kh * (ATT_VH);
+            if ((ATT_SQ) <= ATT_FEW) {
+                KN(single)(p, s, b, h, block, k0, v0, (float *)th->scratch);
+                continue;
+            }
+            if (head != packed) {
+                KN(pack_keys)(k0, kp, s);
+                KN(pack_values)(v0, vp, s);
+                packed = head;
+            }
+            KN(block)(p, s, b, h, block * (ATT_SQ) / blocks, (block + 1) * (ATT_SQ) / blocks, kp, vp, own);
         }
-        if (head != packed) {
-            KN(pack_keys)(k0, kp, s);
-            KN(pack_values)(v0, vp, s);
-            packed = head;
-        }
-        KN(block)(p, s, b, h, block * (ATT_SQ) / blocks, (block + 1) * (ATT_SQ) / blocks, kp, vp, own);
-    }
 }
 
 #undef ATT_KN

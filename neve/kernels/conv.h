@@ -150,14 +150,8 @@ static inline const float *KN(panel)(void *const *p, int64_t panel) {
     return (const float *)p[1] + g * group + (panel - g * CV_PANELS) * CV_K * CV_NR;
 }
 
-static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
-    float *zeros = (float *)th->scratch;
-    const float **at = (const float **)(th->scratch + CV_ALIGN(CV_ZEROS * 4));
-    float *edge = (float *)((char *)at + CV_ALIGN(CONV_MB * CV_TAPS * 8));
-    neve_range pixels = {0, (int64_t)(CONV_N) * (CONV_OH) * (CONV_OW)}, panels = {0, CONV_G * CV_PANELS};
-    if (CONV_SPLIT_OC && th->nt <= panels.end) panels = neve_share(panels.end, th);
-    else pixels = neve_share(pixels.end, th);
-    for (int64_t c = 0; c < CV_ZEROS; c++) zeros[c] = 0.0f;
+/* The panels of `panels` for the pixels of `pixels`, in blocks. */
+static void KN(part)(void *const *p, const int64_t *s, neve_range pixels, neve_range panels, const float *zeros, const float **at, float *edge) {
     const int64_t all = pixels.end - pixels.begin, blocks = (all + CONV_MB - 1) / CONV_MB;
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t begin = pixels.begin + all * b / blocks, end = pixels.begin + all * (b + 1) / blocks;
@@ -175,6 +169,18 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
             }
         }
     }
+}
+
+static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
+    float *zeros = (float *)th->scratch;
+    const float **at = (const float **)(th->scratch + CV_ALIGN(CV_ZEROS * 4));
+    float *edge = (float *)((char *)at + CV_ALIGN(CONV_MB * CV_TAPS * 8));
+    const neve_range pixels = {0, (int64_t)(CONV_N) * (CONV_OH) * (CONV_OW)}, panels = {0, CONV_G * CV_PANELS};
+    for (int64_t c = 0; c < CV_ZEROS; c++) zeros[c] = 0.0f;
+    const int split = CONV_SPLIT_OC && th->nt <= panels.end;
+    neve_work work = neve_work_of(split ? panels.end : pixels.end, split ? 1 : CONV_MB, th);
+    neve_range mine;
+    while (neve_take(&work, th, &mine)) KN(part)(p, s, split ? pixels : mine, split ? mine : panels, zeros, at, edge);
 }
 
 #undef CV_NR

@@ -145,20 +145,22 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
             for (int64_t w = 0; w < CONV_KW; w++) *o++ = c * channel + h * CONV_DH * pitch + w * CONV_DW;
     /* units are output rows of one column block, ordered (n, column block, row) */
     const int64_t blocks = ((CONV_OW) + CONV_WB - 1) / CONV_WB;
-    neve_range u = neve_share((int64_t)(CONV_N) * blocks * (CONV_OH), th);
-    while (u.begin < u.end) {
-        const int64_t oh = u.begin % (CONV_OH), ow = u.begin / (CONV_OH) % blocks * CONV_WB;
-        const int64_t n = u.begin / (CONV_OH) / blocks;
-        const int64_t cols = (CONV_OW) - ow < CONV_WB ? (CONV_OW) - ow : CONV_WB;
-        int64_t count = (CONV_OH) - oh < u.end - u.begin ? (CONV_OH) - oh : u.end - u.begin;
-        if (count > CONV_RB) count = CONV_RB;
-        const float *a = rows;
-        if (CONV_INPLACE)
-            a = (const float *)p[0] + n * (CONV_XN) + (oh * CONV_SH - CONV_PT) * (CONV_XH) + (ow * CONV_SW - CONV_PL);
-        else KN(copy)(p, s, n, oh, ow, rows);
-        KN(block)(p, s, a, pitch * CONV_SH, offset, n, oh, count, ow, cols);
-        u.begin += count;
-    }
+    neve_work work = neve_work_of((int64_t)(CONV_N) * blocks * (CONV_OH), CONV_RB, th);
+    neve_range u;
+    while (neve_take(&work, th, &u))
+        while (u.begin < u.end) {
+            const int64_t oh = u.begin % (CONV_OH), ow = u.begin / (CONV_OH) % blocks * CONV_WB;
+            const int64_t n = u.begin / (CONV_OH) / blocks;
+            const int64_t cols = (CONV_OW) - ow < CONV_WB ? (CONV_OW) - ow : CONV_WB;
+            int64_t count = (CONV_OH) - oh < u.end - u.begin ? (CONV_OH) - oh : u.end - u.begin;
+            if (count > CONV_RB) count = CONV_RB;
+            const float *a = rows;
+            if (CONV_INPLACE)
+                a = (const float *)p[0] + n * (CONV_XN) + (oh * CONV_SH - CONV_PT) * (CONV_XH) + (ow * CONV_SW - CONV_PL);
+            else KN(copy)(p, s, n, oh, ow, rows);
+            KN(block)(p, s, a, pitch * CONV_SH, offset, n, oh, count, ow, cols);
+            u.begin += count;
+        }
 }
 
 #undef CV_NR

@@ -167,14 +167,16 @@ static void KN(band)(void *const *p, const int64_t *s, int64_t n, int64_t oh, in
 
 static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
     const int64_t bands = ((CONV_OH) + CONV_MR - 1) / CONV_MR;
-    const neve_range u = neve_share((int64_t)(CONV_N) * DW_CHUNKS * bands, th);
-    for (int64_t i = u.begin; i < u.end; i++) {
-        const int64_t oh = i % bands * CONV_MR, chunk = i / bands % DW_CHUNKS, n = i / bands / DW_CHUNKS;
-        const int64_t begin = chunk * CONV_CB, end = begin + CONV_CB < DW_VECTORS ? begin + CONV_CB : DW_VECTORS;
-        if (oh + CONV_MR <= (CONV_OH)) KN(band)(p, s, n, oh, CONV_MR, begin, end);
-        else
-            for (int64_t r = oh; r < (CONV_OH); r++) KN(band)(p, s, n, r, 1, begin, end);
-    }
+    neve_work work = neve_work_of((int64_t)(CONV_N) * DW_CHUNKS * bands, 1, th);
+    neve_range u;
+    while (neve_take(&work, th, &u))
+        for (int64_t i = u.begin; i < u.end; i++) {
+            const int64_t oh = i % bands * CONV_MR, chunk = i / bands % DW_CHUNKS, n = i / bands / DW_CHUNKS;
+            const int64_t begin = chunk * CONV_CB, end = begin + CONV_CB < DW_VECTORS ? begin + CONV_CB : DW_VECTORS;
+            if (oh + CONV_MR <= (CONV_OH)) KN(band)(p, s, n, oh, CONV_MR, begin, end);
+            else
+                for (int64_t r = oh; r < (CONV_OH); r++) KN(band)(p, s, n, r, 1, begin, end);
+        }
 }
 
 #undef DW_MULT

@@ -26,8 +26,8 @@
  * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time or scaled B 4 * KC * panel; K split 4 * MB * panel,
  * where panel = max(NV, NV_LAST) * VL and MB is rounded up to a multiple of GEMM_MR_LAST too.
  *
- * Work is shared over threads as one contiguous run of tiles, ordered by batch, block of rows, panel, tile: every output is computed by
- * one tile with one order of summation, so that results do not depend on the number of threads.
+ * Work is shared over threads in runs of tiles, ordered by batch, block of rows, panel, tile: every output is computed by one tile
+ * with one order of summation, so that results do not depend on which thread computes it.
  */
 #define GEMM_NR (GEMM_NV * NEVE_VL)
 #define GEMM_NL (GEMM_NV_LAST * NEVE_VL - GEMM_HALF * NEVE_VL / 2)
@@ -196,32 +196,36 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
     const int64_t whole = (panels - 1) * neve_ceil_div(block_rows, GEMM_MR) + neve_ceil_div(block_rows, GEMM_MR_LAST);
     const int64_t partial = (panels - 1) * neve_ceil_div(rest, GEMM_MR) + neve_ceil_div(rest, GEMM_MR_LAST);
     const int64_t each = (used - 1) * whole + partial;
-    neve_range mine = neve_share(batch * each, th);
+    /* what is packed for a panel serves all of its tiles */
+    const int64_t least = GEMM_B_PACKED && !GEMM_B_SCALED ? 1 : neve_ceil_div(block_rows, GEMM_MR);
+    neve_work work = neve_work_of(batch * each, least, th);
+    neve_range mine;
     int64_t packed_a = -1;
     (void)packed_a;
-    for (int64_t u = mine.begin; u < mine.end;) {
-        int64_t bi = u / each, at = u - bi * each;
-        int64_t block = neve_min(at / whole, used - 1), m0 = block * block_rows, rows = block == used - 1 ? rest : block_rows;
-        const KN(cut_t) inner = KN(cut)(rows, GEMM_MR), edge = KN(cut)(rows, GEMM_MR_LAST);
-        at -= block * whole;
-        int64_t panel = neve_min(at / inner.count, panels - 1), t0 = at - panel * inner.count;
-        int last = panel == panels - 1, more = !last || block + 1 < used;
-        int64_t t1 = neve_min(last ? edge.count : inner.count, t0 + mine.end - u);
-        const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi));
+    while (neve_take(&work, th, &mine))
+        for (int64_t u = mine.begin; u < mine.end;) {
+            int64_t bi = u / each, at = u - bi * each;
+            int64_t block = neve_min(at / whole, used - 1), m0 = block * block_rows, rows = block == used - 1 ? rest : block_rows;
+            const KN(cut_t) inner = KN(cut)(rows, GEMM_MR), edge = KN(cut)(rows, GEMM_MR_LAST);
+            at -= block * whole;
+            int64_t panel = neve_min(at / inner.count, panels - 1), t0 = at - panel * inner.count;
+            int last = panel == panels - 1, more = !last || block + 1 < used;
+            int64_t t1 = neve_min(last ? edge.count : inner.count, t0 + mine.end - u);
+            const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi));
 #if GEMM_A_PACK
-        if (packed_a != bi * used + block)
-            KN(pack_a)((float *)th->scratch, a, GEMM_LDA, GEMM_LDK, m0, rows, GEMM_K);
-        packed_a = bi * used + block;
-        a = (const float *)th->scratch;
+            if (packed_a != bi * used + block)
+                KN(pack_a)((float *)th->scratch, a, GEMM_LDA, GEMM_LDK, m0, rows, GEMM_K);
+            packed_a = bi * used + block;
+            a = (const float *)th->scratch;
 #else
-        a += m0 * (int64_t)(GEMM_LDA);
+            a += m0 * (int64_t)(GEMM_LDA);
 #endif
-        if (last)
-            KN(strip)(p, s, th, 1, a, bi, m0, edge, t0, t1, panels - 1, more);
-        else
-            KN(strip)(p, s, th, 0, a, bi, m0, inner, t0, t1, panel, more);
-        u += t1 - t0;
-    }
+            if (last)
+                KN(strip)(p, s, th, 1, a, bi, m0, edge, t0, t1, panels - 1, more);
+            else
+                KN(strip)(p, s, th, 0, a, bi, m0, inner, t0, t1, panel, more);
+            u += t1 - t0;
+        }
 }
 
 #include "gemm_tile_end.h"

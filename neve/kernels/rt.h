@@ -22,10 +22,13 @@
 #define NEVE_UNROLL _Pragma("GCC unroll 16")
 #define NEVE_NO_UNROLL _Pragma("GCC unroll 1")
 
-/* Zero it before the first use; threads of one call share one. The two counters are on cache lines of their own. */
+#define NEVE_MOST_THREADS 15 /* of a call */
+
+/* Zero it before the first use; threads of one call share one. The two counters of the barrier are on cache lines of their own;
+ * taken counts the chunks of each thread's share that have been begun (see neve_take), and every barrier clears it. */
 struct neve_barrier_state {
     int32_t arrived;
-    int32_t pad0[15];
+    int32_t taken[NEVE_MOST_THREADS];
     int32_t generation;
     int32_t pad1[15];
 };
@@ -91,6 +94,8 @@ NEVE_NOINLINE void neve_barrier_wait(neve_thread *th)
     struct neve_barrier_state *bar = th->bar;
     int32_t generation = __atomic_load_n(&bar->generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&bar->arrived, 1, __ATOMIC_ACQ_REL) == th->nt) {
+        for (int32_t i = 0; i < NEVE_MOST_THREADS; i++)
+            __atomic_store_n(&bar->taken[i], 0, __ATOMIC_RELAXED);
         __atomic_store_n(&bar->arrived, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&bar->generation, (int32_t)((uint32_t)generation + 1u), __ATOMIC_RELEASE);
         return;
@@ -110,6 +115,42 @@ NEVE_INLINE void neve_barrier(neve_thread *th)
 {
     if (th->nt > 1)
         neve_barrier_wait(th);
+}
+
+/* Work that is shared in chunks: each thread does its static share, front to back, then what is left of the others'. Processors are
+ * not equally fast: there are small cores, and neighbours on shared machines. Which thread computes what depends on time, so results
+ * must not depend on it. One use between two barriers. */
+typedef struct {
+    int64_t total, least; /* units; the fewest in a chunk, but for the last of a share */
+    int32_t owner, tried; /* whose share is worked on, how many shares are known to be done */
+} neve_work;
+
+#define NEVE_CHUNKS 8 /* of a share */
+
+NEVE_INLINE neve_work neve_work_of(int64_t total, int64_t least, const neve_thread *th) { return (neve_work){total, least, th->tid, 0}; }
+
+NEVE_NOINLINE int neve_take_chunk(neve_work *w, const neve_thread *th, neve_range *r)
+{
+    for (; w->tried < th->nt; w->tried++, w->owner = w->owner + 1 == th->nt ? 0 : w->owner + 1) {
+        neve_thread owner = {w->owner, th->nt, 0, 0, 0, 0, 0};
+        neve_range share = neve_share(w->total, &owner);
+        int64_t size = share.end - share.begin, chunk = neve_max(neve_ceil_div(size, NEVE_CHUNKS), neve_min(w->least, size));
+        int64_t begin = size ? share.begin + chunk * __atomic_fetch_add(&th->bar->taken[w->owner], 1, __ATOMIC_RELAXED) : share.end;
+        if (begin < share.end) {
+            *r = (neve_range){begin, neve_min(begin + chunk, share.end)};
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The next units for this thread; 0 if there are none left. */
+NEVE_INLINE int neve_take(neve_work *w, const neve_thread *th, neve_range *r)
+{
+    if (th->nt > 1)
+        return neve_take_chunk(w, th, r);
+    *r = (neve_range){0, w->total};
+    return w->total > 0 && !w->tried++;
 }
 
 #ifdef NEVE_PROFILE

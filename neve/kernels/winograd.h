@@ -306,24 +306,26 @@ static void KN(output)(void *const *p, const int64_t *s, int64_t first, int64_t 
 static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
     float *zeros = (float *)th->scratch, *products = zeros + WN_ZEROS + 16;
     float *inputs = CONV_SPLIT_OC ? (float *)th->shared : products + WN_POINTS * WN_MSTEP;
-    neve_range panels = {0, CV_PANELS}, tiles = {0, (int64_t)(CONV_N) * WN_ROWS * WN_ACROSS};
-    if (CONV_SPLIT_OC) panels = neve_share(CV_PANELS, th);
-    else tiles = neve_share(tiles.end, th);
+    const neve_range panels = CONV_SPLIT_OC ? neve_share(CV_PANELS, th) : (neve_range){0, CV_PANELS};
+    const int64_t all = (int64_t)(CONV_N) * WN_ROWS * WN_ACROSS, fewest = neve_ceil_div(all, WINO_T);
+    const int64_t blocks = CONV_SPLIT_OC ? fewest : neve_min(all, neve_ceil_div(fewest, th->nt) * th->nt); /* as many for each thread */
+    const int64_t last = panels.end * CV_NR < CONV_OC ? panels.end * CV_NR : CONV_OC;
     for (int64_t c = 0; c < WN_ZEROS; c++) zeros[c] = 0.0f;
-    const int64_t all = tiles.end - tiles.begin, blocks = (all + WINO_T - 1) / WINO_T;
-    for (int64_t b = 0; b < blocks; b++) {
-        const int64_t begin = tiles.begin + all * b / blocks, end = tiles.begin + all * (b + 1) / blocks;
-        if (CONV_SPLIT_OC) {
-            const neve_range mine = neve_share(end - begin, th);
-            if (b > 0) neve_barrier(th);
-            KN(input)(p, s, begin, begin + mine.begin, begin + mine.end, zeros, inputs);
-            neve_barrier(th);
-        } else
-            KN(input)(p, s, begin, begin, end, zeros, inputs);
-        KN(multiply)(p, s, inputs, products, end - begin, panels);
-        const int64_t last = panels.end * CV_NR < CONV_OC ? panels.end * CV_NR : CONV_OC;
-        KN(output)(p, s, begin, end - begin, products, inputs + WN_POINTS * WN_VSTEP, panels.begin * CV_NR, last);
-    }
+    neve_work work = neve_work_of(blocks, 1, th);
+    neve_range mine = {0, blocks};
+    while (CONV_SPLIT_OC ? mine.begin < mine.end : neve_take(&work, th, &mine))
+        for (; mine.begin < mine.end; mine.begin++) {
+            const int64_t begin = all * mine.begin / blocks, end = all * (mine.begin + 1) / blocks;
+            if (CONV_SPLIT_OC) {
+                const neve_range own = neve_share(end - begin, th);
+                if (mine.begin > 0) neve_barrier(th);
+                KN(input)(p, s, begin, begin + own.begin, begin + own.end, zeros, inputs);
+                neve_barrier(th);
+            } else
+                KN(input)(p, s, begin, begin, end, zeros, inputs);
+            KN(multiply)(p, s, inputs, products, end - begin, panels);
+            KN(output)(p, s, begin, end - begin, products, inputs + WN_POINTS * WN_VSTEP, panels.begin * CV_NR, last);
+        }
 }
 
 #undef WN
