@@ -11,7 +11,8 @@ from tests.kernels import harness
 
 SOURCE = """
 #include "rt.h"
-/* s[0] units, at least s[1] a chunk; only the thread s[2] works if that is not negative: p[0][i] counts, p[1][i] says who was last. */
+/* s[0] units, at least s[1] a chunk; only the thread s[2] works if that is not negative. p[0][i] counts, p[1][i] says
+ * who was last. */
 static void units_run(void *const *p, const int64_t *s, neve_thread *th)
 {
     neve_work work = neve_work_of(s[0], s[1], th);
