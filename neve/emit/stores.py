@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -108,5 +109,7 @@ class StoreWriter:
         head = f"NEVE_INLINE void {name}(void *const *p, const int64_t *s, {params}"
         head += ", ".join(f"int64_t {c}" for c in coords) + ") {"
         unused = "(void)p; (void)s;" + "".join(f" (void){c};" for c in coords)
-        body = [unused, *self.declarations({self._stored()[0]}), *scope.lines]
+        words = set(re.findall(r"\w+", " ".join(scope.lines)))
+        declared = (d for d in self.declarations({self._stored()[0]}) if d.split(" = ")[0].split()[-1] in words)
+        body = [unused, *declared, *scope.lines]
         return "\n".join([head, *("    " + x for x in body), "}"])

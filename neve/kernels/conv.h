@@ -107,11 +107,15 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
     }
 #include "conv_heights.h"
 
-/* A kernel row that the padding cuts, copied with its zeros. */
+/* A kernel row that the padding cuts, copied with its zeros. In explicit vectors: gcc 12 at -O3 gets a conditional load in here wrong. */
 static const float *KN(edge)(const int64_t *s, const float *row, int64_t iw, float *to) {
     (void)s;
-    for (int64_t kw = 0; kw < CONV_KW; kw++, iw++, to += CONV_C)
-        for (int64_t c = 0; c < CONV_C; c++) to[c] = iw >= 0 && iw < (CONV_W) ? row[iw * (CONV_XW) + c] : 0.0f;
+    for (int64_t kw = 0; kw < CONV_KW; kw++, iw++, to += CONV_C) {
+        const float *from = iw >= 0 && iw < (CONV_W) ? row + iw * (CONV_XW) : 0;
+        int64_t c = 0;
+        for (; c + NEVE_VL <= CONV_C; c += NEVE_VL) vstore(to + c, from ? vload(from + c) : vset(0.0f));
+        if (c < CONV_C) vstore_n(to + c, from ? vload_n(from + c, CONV_C - c) : vset(0.0f), CONV_C - c);
+    }
     return to - CONV_KW * CONV_C;
 }
 

@@ -135,7 +135,7 @@ NEVE_NOINLINE int neve_take_chunk(neve_work *w, const neve_thread *th, neve_rang
         neve_thread owner = {w->owner, th->nt, 0, 0, 0, 0, 0};
         neve_range share = neve_share(w->total, &owner);
         int64_t size = share.end - share.begin, chunk = neve_max(neve_ceil_div(size, NEVE_CHUNKS), neve_min(w->least, size));
-        int64_t begin = size ? share.begin + chunk * __atomic_fetch_add(&th->bar->taken[w->owner], 1, __ATOMIC_RELAXED) : share.end;
+        int64_t begin = size ? share.begin + chunk * __atomic_fetch_add(&th->bar->taken[w->owner], 1, __ATOMIC_ACQ_REL) : share.end;
         if (begin < share.end) {
             *r = (neve_range){begin, neve_min(begin + chunk, share.end)};
             return 1;
