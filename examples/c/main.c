@@ -1,6 +1,6 @@
 /* Runs a compiled model from C:  neve compile examples/model.py:make -o digits.neve
  *                                neve unpack digits.neve --c digits
- *                                cc -O3 -march=native -Idigits examples/c/main.c digits/digits.c -o main
+ *                                gcc -O3 -fno-tree-loop-if-convert -march=native -Idigits examples/c/main.c digits/digits.c -o main
  *                                ./main digits/digits.weights
  */
 #include <stdio.h>

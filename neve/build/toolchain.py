@@ -129,6 +129,9 @@ def compile_flags(compiler: Compiler, target: Target) -> list[str]:
     if compiler.kind == "gcc":
         # else a loop of vectors may be rewritten as a call of memset inside the definition of memset itself
         flags += ["-fno-tree-loop-distribute-patterns"]
+        # gcc 12 makes loops with conditional loads into vectors that read the wrong elements, depending on what is
+        # inlined around them (conv.h's copy of a padded row gave wrong results at -O3)
+        flags += ["-fno-tree-loop-if-convert"]
     if compiler.kind == "zig":
         flags += ["-target", f"{target.arch}-{TRIPLES[target.os]}", "-mcpu=baseline", "-fno-sanitize=all"]
         flags = [f for f in flags if f != "-fPIC" or target.os != "windows"]

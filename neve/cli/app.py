@@ -293,7 +293,7 @@ def unpack(
 
     For example:
 
-        neve unpack model.neve --c model/ && gcc -O3 -Imodel my_program.c model/model.c
+        neve unpack model.neve --c model/ && gcc -O3 -fno-tree-loop-if-convert -Imodel my_program.c model/model.c
     """
     found = artifacts.load(file)
     paths = artifacts.unpack(found, folder)

@@ -49,7 +49,7 @@ ISA = {
 }
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 COMPILERS = {
-    "gcc": ("gcc", "-shared", "-nostdlib"),
+    "gcc": ("gcc", "-shared", "-nostdlib", "-fno-tree-loop-if-convert"),
     "zig": (*ZIG, "-target", "x86_64-linux-gnu", "-shared", "-nostdlib", "-fno-sanitize=all"),
 }
 
