@@ -18,8 +18,6 @@ from neve.plan.stages import index_loads, loads
 
 LONG_EPILOGUE = 12
 """From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
-FAR = 1 << 19
-"""Bytes of a result from which on its memory is not in L2 when it is written again."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,14 @@ class StoreWriter:
     """Writes the functions by which a kernel stores its results.
 
     emitter makes an emitter of the kernel function, declarations C of the pointers that it has used, given what is
-    written; base is C of a buffer's place in memory.
+    written; base is C of a buffer's place in memory; l2 is the target's cache in bytes.
     """
 
     kernel: Kernel
     emitter: Callable[[], Emitter]
     declarations: Callable[[set[Tensor]], list[str]]
     base: Callable[[Buffer], str]
+    l2: int
 
     def store(self, partial: bool) -> str:
         """Stores the vector v, or cnt elements of it."""
@@ -61,7 +60,7 @@ class StoreWriter:
         emitter.vec = bound.coords[-1]
         rows: dict[tuple[str, Index], Buffer] = {}
         touched = [(x.tensor, x.index) for x in loads(expr) if x.tensor not in results]
-        if hint(Index.of(out.type.numel)) * out.dtype.size > FAR and cost(expr) < LONG_EPILOGUE:
+        if hint(Index.of(out.type.numel)) * out.dtype.size > self.l2 and cost(expr) < LONG_EPILOGUE:
             touched.append((out, index))
         for tensor, at in touched:
             buffer = emitter.buffers[tensor]

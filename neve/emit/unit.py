@@ -249,7 +249,7 @@ class MethodWriter:
             args.fixed("0")
         for t in stage.results[1:]:
             args.fixed(self.base(self.schedule.buffers[t]))
-        writer = StoreWriter(k, args.emitter, args.declarations, self.base)
+        writer = StoreWriter(k, args.emitter, args.declarations, self.base, self.unit.target.l2)
         store, fetch = [writer.store(partial) for partial in (False, True)], writer.fetch()
         choice = self._choose(k, store)
         for place, p in enumerate(bound.pointers):

@@ -2,6 +2,7 @@
  *
  * Operands: p[0] = A, p[1] = B, p[2] = the factors if GEMM_B_SCALED. Contract macros, all undefined at the end (literals, or expressions in s[] where "any" is said):
  *   KN(x), K_STORE(v, b, m, n), K_STORE_N(v, cnt, b, m, n)    vectors run along n; the entry is KN(run)
+ *   K_FETCH(b, m, n)     optional, see gemm_tile.h; the includer undefines it
  *   K_STORE_LOOP         optional: define it if the epilogue is long (see gemm_tile.h)
  *   GEMM_BATCH, GEMM_M   any
  *   GEMM_N, GEMM_K       any if B is a run-time matrix, else literal

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from neve.build.target import native
+from neve.build.target import AVX2
 from neve.emit.program import emit
 from neve.ir.graph import Method, Program, Value
 from tests.passes.support import Build
@@ -35,7 +35,7 @@ def test_rows_asked_for(name: str) -> None:
     make, wanted = CASES[name]
     b = Build()
     graph = b.build([make(b)])
-    source = emit(Program({"forward": Method(graph)}), native(), "stores", 1).source
+    source = emit(Program({"forward": Method(graph)}), AVX2, "stores", 1).source
     text = source.files["stores.c"]
     assert text.count("vprefetch") == wanted
     assert text.count("vprefetch_write(") == (wanted if name == "a large result" else 0)

@@ -72,7 +72,10 @@ def test_two_slices_that_read_the_same() -> None:
 
 def test_near_misses() -> None:
     """Another slice, a whole use, an output, an axis that is mixed, nothing to save, a source."""
-    relu = lambda b: b.op("relu", b.x(4, 6))  # noqa: E731
+
+    def relu(b: Build) -> Value:
+        return b.op("relu", b.x(4, 6))
+
     check(PASS, lambda b: [row(b, y := relu(b), 0), row(b, y, 0, start=1, stop=2)], None)
     check(PASS, lambda b: [row(b, y := relu(b), 0), b.op("neg", y)], None)
     check(PASS, lambda b: [row(b, y := relu(b), 0), y], None)
