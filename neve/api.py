@@ -20,7 +20,7 @@ from neve.runtime.trees import register_class
 if TYPE_CHECKING:
     from neve.build.toolchain import Compiler
     from neve.check.examples import Recorded
-    from neve.check.verify import Difference
+    from neve.check.prove import Original
     from neve.emit.unit import Pick
     from neve.ir.graph import Program
 
@@ -34,12 +34,16 @@ STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "referen
 class Compiled:
     """A compilation's result before it is loaded.
 
-    The artifact, the seconds of each stage, and each method's example calls with what the original gives for them.
+    The artifact, the seconds of each stage, each method's example calls with what the original gives for them, and what
+    it was compiled from and with.
     """
 
     artifact: Artifact
     seconds: dict[str, float]
     recorded: Mapping[str, Sequence[Recorded]]
+    original: Original
+    target: Target
+    compiler: Compiler
 
 
 def compile(
@@ -56,7 +60,7 @@ def compile(
     disable: Collection[str] = (),
     prepack: bool = False,
     tune: bool | float = False,
-    verify: bool = True,
+    verify: bool | str = True,
     name: str = "model",
     compiler: str | None = None,
     progress: Progress | None = None,
@@ -82,12 +86,17 @@ def compile(
         optimize_for_mobile knows. The results are the same.
     tune: measure the best kernels of every layer on this machine and keep what is found in the cache; True for 10
         seconds of it, or how many; building the candidates comes on top.
-    verify: compare with the original on the example inputs and raise VerifyError if they differ;
-        `module.artifact.measured` has what was found.
+    verify: compare with the original on the example inputs, and search for inputs on which they differ: other values,
+        masks, sizes, several calls in a row, calls that the original refuses. That takes as long as compiling did, at
+        most 10 seconds; "thorough" searches for up to 2 minutes; False compares nothing. VerifyError names the call,
+        where the difference begins, and a file with its inputs. `module.artifact.measured` has what was tried and the
+        largest error of each.
     compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
 
     Raises CaptureError (all reasons why the model cannot be captured), BuildError (no C compiler), VerifyError.
     """
+    if verify not in (True, False, "thorough"):
+        raise TypeError(f'verify: got {verify!r}, wanted True, False or "thorough"')
     reason = runs_here(parse_target(target))
     if reason:
         raise NeveError(
@@ -113,8 +122,7 @@ def compile(
     )
     module = artifacts.open_module(made.artifact, threads=threads)
     if verify:
-        _tell(progress, "verify", "comparing with the original")
-        _verify(module, made.recorded)
+        _verify(module, made, verify == "thorough", progress)
     _tell(progress, "done", "done")
     return module
 
@@ -218,6 +226,7 @@ def _compile(
     from neve.capture.export import capture, is_code, load_program
     from neve.capture.trees import CLASSES
     from neve.check.examples import record
+    from neve.check.prove import Original
     from neve.check.verify import computed_in
     from neve.emit.program import MAX_THREADS, emit
     from neve.emit.unit import best_by_analysis
@@ -250,7 +259,9 @@ def _compile(
         register_class(name_of_class, partial(_made, kind), getattr(kind, "_asdict", None))
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")
-    program, log = optimize(program, optimize_numerics=optimize_numerics, disable=disable, prepack=prepack)
+    options: dict[str, Any] = {"optimize_numerics": optimize_numerics, "disable": tuple(disable), "prepack": prepack}
+    original = Original(model, examples, program, options)
+    program, log = optimize(program, **options)
     lap("optimize")
     _tell(progress, "plan", "choosing kernels and packing weights")
     most = max(threads or 1, MAX_THREADS)
@@ -294,10 +305,12 @@ def _compile(
         {
             "calls": calls,
             "computed": {k: computed_in(m.graph) for k, m in program.methods.items()},
+            "options": {**options, "preserved_attrs": list(preserved_attrs)},
+            "methods": {k: examples[k].method or k for k in program.methods if k in examples},
             "seconds": {k: round(v, 3) for k, v in seconds.items()},
         },
     )
-    return Compiled(made, seconds, recorded)
+    return Compiled(made, seconds, recorded, original, target, chosen)
 
 
 def _made(kind: type, fields: dict[str, Any]) -> Any:
@@ -337,22 +350,21 @@ def _tell(progress: Progress | None, stage: str, text: str) -> None:
         progress(STAGES[stage], text)
 
 
-def _verify(module: Module, recorded: Mapping[str, Sequence[Recorded]]) -> None:
-    """Compare every method on its examples, each from the initial state and, where there is state, a second time, and
-    put the errors into the artifact.
-    """
-    from neve.check.verify import compare, narrowest, outcome, refuse_differences
+def _verify(module: Module, made: Compiled, thorough: bool, progress: Progress | None) -> None:
+    """Holds the module against its original and puts what was found into the artifact. VerifyError."""
+    from neve.check.prove import prove
+    from neve.check.search import SECONDS, THOROUGH_SECONDS, THOROUGH_TRIALS, TRIALS
 
-    found: list[Difference] = []
-    for key, method in module.methods.items():
-        computed = narrowest(module.artifact.extra["computed"][key])
-        for r in recorded[key]:
-            module.reset()
-            for want in r.expected:
-                found += compare(key, partial(outcome, method, r.call, method.signature), want, computed)
-    module.reset()
-    refuse_differences(found)
-    errors = module.artifact.measured
-    for d in found:
-        key = f"{d.method}/{d.output}"
-        errors[key] = max(errors.get(key, 0.0), d.error)
+    _tell(progress, "verify", "comparing with the original")
+    first, last = STAGES["verify"], STAGES["done"]
+    found = prove(
+        module,
+        made.original,
+        made.recorded,
+        made.target,
+        made.compiler,
+        THOROUGH_SECONDS if thorough else min(SECONDS, sum(made.seconds.values())),
+        THOROUGH_TRIALS if thorough else TRIALS,
+        (lambda share, what: progress(first + (last - first) * share, what)) if progress else None,
+    )
+    module.artifact.measured.update(found)

@@ -62,7 +62,14 @@ class CacheError(NeveError, OSError):
 
 
 class VerifyError(NeveError):
-    """A compiled module does not give what the original gives."""
+    """A compiled module does not give what the original gives.
+
+    inputs is the .npz file that has the inputs of the call that shows it ("" if they could not be saved), step where
+    the difference begins, as text ("" if that is not known).
+    """
+
+    inputs: str = ""
+    step: str = ""
 
 
 class PruneError(NeveError, RuntimeError):

@@ -14,10 +14,9 @@ import typer
 import neve
 from neve import artifact as artifacts
 from neve.build.target import BASES, parse_target, runs_here
-from neve.cli import calls, report
+from neve.cli import report
 from neve.cli.console import (
     EXIT_CODES,
-    REFUSED,
     UsageError,
     exit_code,
     out,
@@ -28,8 +27,8 @@ from neve.cli.console import (
 )
 from neve.cli.lint import lint_command
 from neve.cli.options import ArtifactFile, Json, Threads
+from neve.cli.proving import bisect, verify
 from neve.cli.running import bench, run_command
-from neve.errors import VerifyError
 
 app = typer.Typer(
     name="neve", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, epilog=EXIT_CODES,
@@ -119,13 +118,18 @@ def compile_(
     ] = None,
     threads: Threads = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the result with PyTorch.")] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option("--thorough", help="Look for a difference for up to 2 minutes, not as long as compiling took."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a model and write it to a .neve file.
 
     A factory is a function without arguments that returns `(model, args)` or `(model, args, kwargs)`: an nn.Module and
     example inputs. Sizes are fixed to the examples' but for those named by `--dynamic`. The result is compared with the
-    original on the examples, and refused if it differs.
+    original on the examples and on inputs that neve draws (other values, masks, sizes, several calls in a row), and
+    refused if it differs.
 
     For example:
 
@@ -137,6 +141,8 @@ def compile_(
     """
     from neve.cli.models import dynamic_shapes, load_model
 
+    if no_verify and thorough:
+        raise UsageError("--no-verify and --thorough contradict each other")
     output = output or Path(f"{_identifier(Path(model.rpartition(':')[2]).stem)}.neve")
     _known_passes(disable or [])
     with progress(f"compiling {model}", as_json) as report_progress:
@@ -156,12 +162,19 @@ def compile_(
         here = not runs_here(parse_target(target))
         if here:
             made = neve.compile(
-                loaded.model, loaded.args, loaded.kwargs, threads=threads, tune=tune, verify=not no_verify, **what
+                loaded.model,
+                loaded.args,
+                loaded.kwargs,
+                threads=threads,
+                tune=tune,
+                verify="thorough" if thorough else not no_verify,
+                **what,
             ).artifact
         elif tune:
             raise UsageError(f"--tune measures kernels on this machine, which cannot run code for {target}")
         else:
             made = neve.build_artifact(loaded.model, loaded.args, loaded.kwargs, **what)
+        made.extra["model"] = model
         made.save(output)
     if as_json:
         tell_json({"file": str(output), "verified": here and not no_verify, **report.summary(made)})
@@ -222,6 +235,9 @@ def inspect(
         bool, typer.Option("--calls", help="Print every kernel call with its line of the model's source.")
     ] = False,
     log: Annotated[bool, typer.Option("--log", help="Print what each pass did, and what it declined and why.")] = False,
+    tried: Annotated[
+        bool, typer.Option("--tried", help="Print every call on which it was compared with PyTorch, and its error.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell what a .neve file holds: signature, sizes, targets, passes, errors. Nothing of it is executed.
@@ -241,43 +257,20 @@ def inspect(
         parts |= {"calls": found.extra.get("calls", {})} if kernel_calls else {}
         tell_json(parts | ({"log": found.log} if log else {}))
         return
-    if not (graph or kernel_calls or log):
+    if not (graph or kernel_calls or log or tried):
         report.show(found, file.stat().st_size, str(file))
     if graph:
         out.print(found.graph, markup=False)
     if kernel_calls:
         report.show_calls(found)
+    if tried:
+        report.show_tried(found.measured.get("tried", []))
     if log:
         out.print("\n".join(map(str, found.log)) or "no pass changed anything", markup=False)
 
 
-@app.command()
-def verify(file: ArtifactFile, threads: Threads = None, as_json: Json = False) -> None:
-    """Run a compiled model on the examples that it carries and compare with what the original gave for them.
-
-    Shows that a file works on this machine; needs numpy alone. Exit code 1 if anything differs by more than its
-    tolerance.
-
-    For example:
-
-        neve verify model.neve
-    """
-    from neve.check.verify import tolerance
-
-    module = neve.load(file, threads=threads)
-    rows = list(_compare_examples(module))
-    if not rows:
-        raise VerifyError(f"{file} carries no examples, so there is nothing to compare with")
-    wrong = [r for r in rows if not r["error"] <= tolerance(r["dtype"], r["computed"])]
-    if as_json:
-        tell_json({"file": str(file), "right": not wrong, "outputs": rows})
-    else:
-        for r in rows:
-            mark = "[red]differs[/]" if r in wrong else "[green]right[/]"
-            what = f"{r['method']} example {r['example']}: {r['output']} ({r['dtype']})"
-            out.print(f"{mark}  {what} {r['error']:.1e} of the largest value")
-    if wrong:
-        raise typer.Exit(REFUSED)
+app.command("verify")(verify)
+app.command("bisect")(bisect)
 
 
 @app.command()
@@ -348,30 +341,6 @@ def _known_passes(names: Sequence[str]) -> None:
             near = get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UsageError(f"--disable: there is no pass {name!r}{hint}; the passes are {', '.join(known)}")
-
-
-def _compare_examples(module: Any) -> Any:
-    """Each output of each example with its error, each example from the initial state."""
-    from neve.check.verify import relative_error
-
-    for name, examples in module.artifact.examples.items():
-        method = module.methods[name]
-        computed = module.artifact.extra.get("computed", {}).get(name) or [""] * len(method.signature.outputs)
-        for i, example in enumerate(examples):
-            module.reset()
-            got = calls.call(method, example.inputs)
-            for tensor, mine, wanted, within in zip(
-                method.signature.outputs, got, example.outputs, computed, strict=True
-            ):
-                found = relative_error(calls.numbers(mine, tensor.dtype), calls.numbers(wanted, tensor.dtype))
-                yield {
-                    "method": name,
-                    "example": i,
-                    "output": tensor.name,
-                    "dtype": tensor.dtype,
-                    "error": found,
-                    "computed": within,
-                }
 
 
 def _flags(found: artifacts.Artifact) -> list[str]:

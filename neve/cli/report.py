@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -34,7 +35,8 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "kernel_calls": {method: len(sites) for method, sites in artifact.extra.get("calls", {}).items()},
         "examples": {method: len(examples) for method, examples in artifact.examples.items()},
         "rewrites": rewrites(artifact),
-        "errors": artifact.measured,
+        "errors": artifact.measured.get("errors", {}),
+        "tried": artifact.measured.get("tried", []),
         "seconds": artifact.extra.get("seconds", {}),
     }
 
@@ -75,15 +77,47 @@ def show(artifact: Artifact, file_bytes: int, path: str) -> None:
         table.add_row("  kernels", calls)
     if told["rewrites"]:
         table.add_row("  passes", ", ".join(f"{name} {count}" for name, count in told["rewrites"].items()))
-    if told["errors"]:
-        worst = max(told["errors"].items(), key=lambda item: item[1])
-        table.add_row(
-            "  error", f"{worst[1]:.1e} of the largest value at most ({worst[0]}), against PyTorch when it was compiled"
-        )
+    if told["tried"]:
+        table.add_row("  compared", _compared(told["tried"]))
     if told["seconds"]:
         total = sum(told["seconds"].values())
         parts = ", ".join(f"{stage} {duration(s)}" for stage, s in told["seconds"].items())
         table.add_row("  compiled in", f"{duration(total)}: {parts}")
+    out.print(table)
+
+
+def _compared(tried: list[dict[str, Any]]) -> str:
+    """On how many calls a module was compared with PyTorch, and what came of it."""
+    plain = [t for t in tried if not t.get("explained") and not t.get("raised") and not t.get("refused")]
+    worst = max(plain, key=lambda t: t["error"], default=None)
+    parts = [f"{sum(t['calls'] for t in tried)} calls with PyTorch when it was compiled"]
+    if worst:
+        parts.append(f"{worst['error']:.1e} of the largest value at most ({worst['method']}, {worst['what']})")
+    for key, text in OUTCOMES.items():
+        count = sum(bool(t.get(key)) for t in tried)
+        parts += [f"{count} {text}"] if count else []
+    return "; ".join(parts) + ": neve inspect --tried lists them"
+
+
+OUTCOMES = {
+    "explained": "where PyTorch's result moves as far when its inputs move by a rounding",
+    "raised": "that both refuse",
+    "refused": "of sizes that it does not take",
+}
+
+
+def show_tried(tried: Sequence[Mapping[str, Any]]) -> None:
+    """What was tried, equal trials on one line with the largest error of them."""
+    rows: dict[tuple[str, str, str], tuple[int, float]] = {}
+    for t in tried:
+        remark = next((text for key, text in OUTCOMES.items() if t.get(key)), "")
+        key = t["method"], t["what"], remark
+        calls, error = rows.get(key, (0, 0.0))
+        rows[key] = calls + t["calls"], max(error, t["error"])
+    table = Table("method", "what was tried", "calls", "error", "", box=None, header_style="bold")
+    for (method, what, remark), (calls, error) in rows.items():
+        silent = remark and remark != OUTCOMES["explained"]
+        table.add_row(method, escape(what), str(calls), "" if silent else f"{error:.1e}", remark)
     out.print(table)
 
 

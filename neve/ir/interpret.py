@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from neve.ops.base import Op
 
 Sizes = Mapping[sympy.Symbol, int]
+Watch = Callable[[Node, Sequence[np.ndarray], Sequence[np.ndarray]], None]
+"""Called with a node, the values that it got and those that it gave."""
 
 
 def interpret(
@@ -24,11 +26,13 @@ def interpret(
     inputs: Sequence[Any],
     state: MutableMapping[StateVar, np.ndarray] | None = None,
     sizes: Sizes | None = None,
+    watch: Watch | None = None,
 ) -> tuple[np.ndarray, ...]:
     """The outputs for inputs (anything np.asarray takes, of the input's dtype; a bfloat16 one as float32).
 
     state holds the current content of state variables and is updated; one that is missing starts from its initial
-    content. sizes gives values of symbols that no input's shape determines.
+    content. sizes gives values of symbols that no input's shape determines. watch is called after each node of the
+    graph itself, not of graphs inside it.
     Raises ValueError if the inputs do not fit the graph's, TypeError on a wrong dtype, AssertionError if an op's
     result is not of the type that it inferred, ModelError where the graph raises.
     """
@@ -42,6 +46,7 @@ def interpret(
         [round_to(a, v.dtype) for v, a in zip(graph.inputs, arrays, strict=True)],
         {} if state is None else state,
         bound,
+        watch,
     )
 
 
@@ -105,13 +110,20 @@ def evaluate(op: Op, inputs: Sequence[np.ndarray], dtypes: Sequence[DType]) -> t
 
 
 def _run(
-    graph: Graph, inputs: Sequence[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes
+    graph: Graph,
+    inputs: Sequence[np.ndarray],
+    state: MutableMapping[StateVar, np.ndarray],
+    sizes: Sizes,
+    watch: Watch | None = None,
 ) -> tuple[np.ndarray, ...]:
     env: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
     last = {v: n for n in graph.nodes for v in n.inputs}
     keep = set(graph.outputs)
     for node in graph.nodes:
-        outs = _step(node, [env[v] for v in node.inputs], state, sizes)
+        ins = [env[v] for v in node.inputs]
+        outs = _step(node, ins, state, sizes)
+        if watch is not None:
+            watch(node, ins, outs)
         for v, a in zip(node.outputs, outs, strict=True):
             assert a.shape == tuple(_size(d, sizes) for d in v.shape), (
                 f"%{v.name}: {v.type} = {node.op.name}: eval gave shape {a.shape}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from neve.ir.graph import Graph, Node, Program
@@ -126,12 +126,18 @@ def passes() -> Iterator[Pass | ProgramPass]:
 
 
 def optimize(
-    program: Program, optimize_numerics: bool = True, disable: Collection[str] = (), *, prepack: bool = False
+    program: Program,
+    optimize_numerics: bool = True,
+    disable: Collection[str] = (),
+    *,
+    prepack: bool = False,
+    watch: Callable[[str, Program, Log], None] | None = None,
 ) -> tuple[Program, Log]:
     """program with the pipeline applied to every method, verified after each pass, and the log of what was done and
     declined.
 
     optimize_numerics=False runs only passes that are EXACT; disable names passes to leave out; prepack adds PREPACK.
+    watch is called after each pass that changed something with its name, the program and the log so far.
     Raises ValueError for a name that is not in the pipeline, VerifyError (a defect of the pass that it names) for a
     malformed result.
     """
@@ -148,7 +154,10 @@ def optimize(
             before = program
             for p in entry.passes if isinstance(entry, Repeat) else (entry,):
                 if p.exactness in allowed and p.name not in disable:
-                    program = run.apply(p, program)
+                    new = run.apply(p, program)
+                    if watch is not None and new is not program:
+                        watch(p.name, new, run.log)
+                    program = new
             if program is before:
                 break
     return program, run.log

@@ -1,0 +1,110 @@
+"""How far a result may be off: values that are determined to the last bit, and how far a model's results move when its
+inputs and weights move by a rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from neve.check.verify import Result, relative_error
+from neve.ir.graph import Graph, Node, Value
+
+NUDGES = 3
+MARGIN = 4.0
+"""A difference is explained if it is at most so many times as large as what a rounding of inputs and weights does."""
+
+EXACT = frozenset(
+    """
+    abs add all amax amin any arange argmax argmin as_strided as_strided_scatter bitwise_and bitwise_left_shift
+    bitwise_not bitwise_or bitwise_right_shift bitwise_xor cast cat ceil clamp constant constant_pad copysign cummax
+    cummin diag_embed diagonal diagonal_scatter div embedding eq expand flip floor floor_divide fmax fmin fmod full
+    gather gcd ge gt index index_put index_select isinf isnan le leaky_relu logical_and logical_not logical_or
+    logical_xor lt masked_scatter max_pool maximum minimum mul ne neg nextafter permute read_state reciprocal
+    reflection_pad relu remainder repeat replication_pad reshape roll round searchsorted sign signbit size slice
+    slice_scatter sqrt sub tril triu trunc trunc_divide unfold where write_state
+    """.split()  # noqa: SIM905 (a list of one a line)
+)
+"""Ops whose results IEEE 754, or integer arithmetic, determines; sums of integers come in addition."""
+JUMPS = frozenset({"ceil", "floor", "floor_divide", "fmod", "remainder", "round", "sign", "trunc", "trunc_divide"})
+WHOLE = frozenset({"sum", "prod", "cumsum", "cumprod", "matmul"})
+
+
+def unmoved(graph: Graph) -> list[bool]:
+    """For each output whether no rounding excuses a difference: inputs and state determine it to the last bit, and it
+    is no float, or comes from a step that turns a rounding into another number.
+    """
+    exact, stepped = set(graph.inputs), set[Value]()
+    for node in graph.nodes:
+        if all(v in exact for v in node.inputs) and _exact(node):
+            exact.update(node.outputs)
+        if node.op.name in JUMPS or any(v in stepped or not v.dtype.is_float for v in node.inputs):
+            stepped.update(node.outputs)
+    return [v in exact and (v in stepped or not v.dtype.is_float) for v in graph.outputs]
+
+
+def _exact(node: Node) -> bool:
+    if node.op.name in WHOLE:
+        return not any(v.dtype.is_float for v in (*node.inputs, *node.outputs))
+    return node.op.name in EXACT
+
+
+def distance(got: Result, want: Result) -> list[float]:
+    """The error of each output as `relative_error`; of integers and bools the share of elements that differ. Infinite
+    throughout if only one of both raised, or their numbers differ.
+    """
+    if isinstance(got, Exception) or isinstance(want, Exception) or len(got) != len(want):
+        return [float("inf")]
+    return [_error(x, y) for x, y in zip(got, want, strict=True)]
+
+
+def _error(got: np.ndarray, want: np.ndarray) -> float:
+    if got.shape != want.shape:
+        return float("inf")
+    if want.dtype.kind == "f":
+        return relative_error(got, want)
+    return float((got != want).mean()) if want.size else 0.0
+
+
+def nudged(value: Any, g: torch.Generator) -> Any:
+    """A tensor of floats with every element moved up or down by about a unit in its last place; anything else as it
+    is.
+    """
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() == 0:
+        return value
+    signs = torch.randint(2, value.shape, generator=g).to(torch.float64) * 2 - 1
+    # three quarters of eps: less would be rounded away for values just above a power of two
+    moved = value.detach().to(torch.float64) * (1 + signs * 0.75 * torch.finfo(value.dtype).eps)
+    return moved.to(value.dtype)
+
+
+def nudged_model(model: Any, g: torch.Generator) -> Any:
+    """A copy of a model with all floating-point weights nudged; the model itself if it cannot be copied."""
+    if not isinstance(model, torch.nn.Module):
+        return model
+    with suppress(Exception):  # models that cannot be copied: inputs alone are moved
+        made = copy.deepcopy(model)
+        with torch.no_grad():
+            for t in _weights(made):
+                t.copy_(nudged(t, g))
+        return made
+    return model
+
+
+def _weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    seen: set[int] = set()
+    for t in (*model.parameters(), *model.buffers()):
+        if t.is_floating_point() and t.data_ptr() not in seen:
+            seen.add(t.data_ptr())
+            yield t.data
+
+
+def explained(errors: Sequence[float], moves: Sequence[Sequence[float]]) -> list[bool]:
+    """For each output whether its error is within MARGIN of the largest of the moves of the original."""
+    moves = [m for m in moves if len(m) == len(errors)]
+    return [e <= MARGIN * max((m[k] for m in moves), default=0.0) for k, e in enumerate(errors)]
