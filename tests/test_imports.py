@@ -61,10 +61,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 OUTSIDE = {
     "torch": (
         {"bundled_inputs", "capture", "check", "cli", "demo", "frozen", "mobile", "sparsity"},
-        {"capture", "sparsity"},
+        {"capture", "check", "sparsity"},
     ),
     "transformers": ({"demo"}, set()),
-    "sympy": ({"ir", "ops", "capture", "passes", "plan", "emit"}, {"ir", "ops", "capture", "passes", "plan", "emit"}),
+    "sympy": (
+        {"ir", "ops", "capture", "passes", "plan", "emit", "check"},
+        {"ir", "ops", "capture", "passes", "plan", "emit", "check"},
+    ),
     "rich": ({"cli"}, {"cli"}),
     "typer": ({"cli"}, {"cli"}),
 }

@@ -24,6 +24,8 @@ SHOWN = 5
 UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([^\n]*))?')
 SCRIPTED = "torchscript:"
+GENERATED = "<eval_with_key>"
+"""The file of code that torch makes of a graph, such as a branch's."""
 INTERNAL = (
     os.path.dirname(inspect.__file__) + os.sep + "inspect.py",
     os.path.dirname(torch.__file__) + os.sep,
@@ -115,7 +117,7 @@ def module(node: fx.Node, strip: str = "") -> str:
 
 def _frame(node: fx.Node) -> tuple[str, ...] | None:
     frames = [(_decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
-    theirs = [f for f in frames if not f[0].startswith(INTERNAL[-1])]
+    theirs = [f for f in frames if not f[0].startswith((INTERNAL[-1], GENERATED))]
     own = [f for f in theirs if not f[0].startswith(INTERNAL)]
     return (own or theirs)[-1] if theirs else None
 
