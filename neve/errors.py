@@ -49,6 +49,15 @@ def model_error(kind: str) -> type[ModelError]:
     return type("ModelError", (ModelError, found), {"__module__": __name__, "__str__": Exception.__str__})
 
 
+def raised(message: str, method: str = "") -> ModelError:
+    """The error that a message of a `raise` in a graph stands for, "IndexError: what was wrong" also being an
+    IndexError; method: the name of what was called.
+    """
+    kind, colon, _ = message.partition(": ")
+    error = model_error(kind) if colon else ModelError
+    return error(f"{method}: the model raised: {message}" if method else message)
+
+
 class FreezeError(NeveError, RuntimeError):
     """A model cannot be frozen as it was asked: it is in training mode, or has nothing of a name."""
 

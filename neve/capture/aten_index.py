@@ -1,15 +1,18 @@
-"""Builders of reads and writes at positions that are data."""
+"""Builders of reads and writes at positions that are data, which end the call where eager raises: out of range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import sympy
+
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import DType
-from neve.ops.index import Embedding, Gather, IndexSelect, IndexTensors
+from neve.ir.types import Dim, DType, broadcast, dim, numel
+from neve.ops.index import AnyOutside, Embedding, Gather, IndexSelect, IndexTensors
+from neve.ops.reduce import Sum
 from neve.ops.scatter import IndexPut, MaskedScatter, Scatter
 
 REDUCTIONS = {
@@ -23,6 +26,13 @@ REDUCTIONS = {
 }
 
 
+def in_range(c: Context, index: Value, size: Dim, what: str, kind: str = "IndexError", wrap: bool = False) -> None:
+    """End the call with an error of that kind unless all of index are in 0..size-1, or from -size on if wrap."""
+    low = dim(-size) if wrap else 0
+    wrong = c(AnyOutside(low, size), index)
+    c.raise_if(wrong, f"{kind}: {what}: an index is out of range: not in {low}..{dim(size - 1)}")
+
+
 @aten("embedding")
 def embedding(
     c: Context,
@@ -32,6 +42,7 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Value:
+    in_range(c, indices, weight.shape[0], "embedding")
     return c(Embedding(), weight, indices)
 
 
@@ -39,12 +50,25 @@ def embedding(
 def gather(c: Context, x: Value, axis: int, index: Value, *, sparse_grad: bool = False) -> Value:
     if index.type.numel == 0:
         return c.full(0, x.dtype, index.shape)
-    return c(Gather(c.axis(axis, len(x.shape))), x, index)
+    axis = _along(c, x, axis)
+    _along_axis(c, x, axis, index)
+    return c(Gather(axis), x, index)
 
 
 @aten("index_select")
 def index_select(c: Context, x: Value, axis: int, index: Value) -> Value:
-    return c(IndexSelect(c.axis(axis, len(x.shape))), x, index if index.shape else c.reshape(index, (1,)))
+    axis = _along(c, x, axis)
+    in_range(c, index, x.shape[axis] if x.shape else 1, "index_select")
+    return c(IndexSelect(axis), x, index if index.shape else c.reshape(index, (1,)))
+
+
+def _along_axis(c: Context, x: Value, axis: int, index: Value) -> None:
+    """The check of gather and scatter, of which eager raises a RuntimeError; of a target's class an IndexError."""
+    name, source = c.node.target.overloadpacket.__name__, str(c.node.meta.get("original_aten", ""))
+    kind = "RuntimeError"
+    if "nll_loss" in source:
+        name, kind = "nll_loss", "IndexError"
+    in_range(c, index, x.shape[axis] if x.shape else 1, name, kind)
 
 
 def _positions(c: Context, indices: Sequence[Value | None]) -> tuple[tuple[int, ...], list[Value]]:
@@ -57,9 +81,20 @@ def _positions(c: Context, indices: Sequence[Value | None]) -> tuple[tuple[int, 
     return axes, [c.cast(v, DType.int64) for v in tensors]
 
 
+def _all_in_range(c: Context, x: Value, axes: Sequence[int], tensors: Sequence[Value]) -> None:
+    """Eager does not look at the positions where nothing is read or written."""
+    name = c.node.target.overloadpacket.__name__
+    rest = [d for a, d in enumerate(x.shape) if a not in axes]
+    if name.startswith("_unsafe") or numel((*broadcast(*(v.shape for v in tensors)), *rest)) == 0:
+        return
+    for axis, v in zip(axes, tensors, strict=True):
+        in_range(c, v, x.shape[axis], name, wrap=True)
+
+
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
     axes, tensors = _positions(c, indices)
+    _all_in_range(c, x, axes, tensors)
     return c(IndexTensors(axes), x, *tensors)
 
 
@@ -78,12 +113,41 @@ def index_put(
         new = c.expand(c.cast(row, x.dtype), x.shape)
         return c("where", chosen, c("add", x, new) if accumulate else new, x)
     axes, tensors = _positions(c, indices)
+    _all_in_range(c, x, axes, tensors)
     return c(IndexPut(axes, accumulate), x, *tensors, c.cast(values, x.dtype))
+
+
+@aten("index_add", "index_copy")
+def index_add(c: Context, x: Value, axis: int, index: Value, source: Value, *, alpha: Any = 1) -> Value:
+    """Unlike index_put, which they would decompose to, these raise for negative positions."""
+    name, axis = c.node.target.overloadpacket.__name__, _along(c, x, axis)
+    shape = x.shape or (1,)
+    index = index if index.shape else c.reshape(index, (1,))
+    in_range(c, index, shape[axis], name)
+    source = c.cast(source, x.dtype) if alpha == 1 else c("mul", c.cast(source, x.dtype), c.tensor(alpha, x.dtype))
+    source = c.reshape(source, (*shape[:axis], index.type.numel, *shape[axis + 1 :]))
+    op = IndexPut((axis,), name == "index_add")
+    return c.reshape(c(op, c.reshape(x, shape), c.cast(index, DType.int64), source), x.shape)
+
+
+@aten("max_unpool2d", "max_unpool3d")
+def max_unpool(c: Context, x: Value, indices: Value, output_size: Sequence[Any], *args: Any) -> Value:
+    """Every plane has positions of its own; of several values for one place the last stays."""
+    n = len(output_size)
+    lead = x.shape[:-n]
+    planes, places = numel(lead), numel(output_size)
+    shape = (planes, numel(x.shape[-n:]))
+    in_range(c, indices, places, "max_unpool", "RuntimeError")
+    flat = c(Scatter(1), c.full(0, x.dtype, (planes, places)), c.reshape(indices, shape), c.reshape(x, shape))
+    return c.reshape(flat, (*lead, *output_size))
 
 
 def _scatter(c: Context, op: Scatter, x: Value, index: Value, source: Value) -> Value:
     """Nothing is written where there are no positions, whatever their rank and dtype."""
-    return x if index.type.numel == 0 else c(op, x, index, source)
+    if index.type.numel == 0:
+        return x
+    _along_axis(c, x, op.dim, index)
+    return c(op, x, index, source)
 
 
 def _along(c: Context, x: Value, axis: int) -> int:
@@ -117,4 +181,10 @@ def scatter_reduce(
 @aten("masked_scatter")
 def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
     shape = c.out.shape
-    return c(MaskedScatter(), c.expand(x, shape), c.expand(mask, shape), source)
+    mask, have = c.expand(mask, shape), source.type.numel
+    spare = c.symbols.range(sympy.sympify(have - numel(shape)))
+    if spare is None or spare[0] < 0:
+        used = c(Sum(tuple(range(len(shape)))), c.cast(mask, DType.int64))
+        wrong = c("lt", c.tensor(have, DType.int64), used)
+        c.raise_if(wrong, f"masked_scatter: the mask is true in more places than the {have} elements of source")
+    return c(MaskedScatter(), c.expand(x, shape), mask, source)

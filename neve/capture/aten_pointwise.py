@@ -10,6 +10,7 @@ from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.activation import Dropout
 from neve.ops.elementary import Polygamma
+from neve.ops.reduce import All
 
 UNARY = (
     "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh "
@@ -171,8 +172,17 @@ def div(c: Context, x: Any, y: Any) -> Value:
 def div_mode(c: Context, x: Any, y: Any, rounding_mode: str | None = None) -> Value:
     if rounding_mode is None:
         return div(c, x, y)
-    dtype = c.out.dtype
-    return c("floor_divide" if rounding_mode == "floor" else "trunc_divide", c.tensor(x, dtype), c.tensor(y, dtype))
+    return _whole(c, "floor_divide" if rounding_mode == "floor" else "trunc_divide", x, y)
+
+
+def _whole(c: Context, op: str, x: Any, y: Any) -> Value:
+    """A division of which eager raises a RuntimeError where integers are divided by 0."""
+    out = c.out
+    x, y = c.tensor(x, out.dtype), c.tensor(y, out.dtype)
+    if out.dtype.is_int and out.numel != 0:
+        every = c(All(tuple(range(len(y.shape)))), c("ne", y, c.full(0, out.dtype)))
+        c.raise_if(c("logical_not", every), f"{op}: an integer is divided by zero")
+    return c(op, x, y)
 
 
 @aten("floor_divide", "floor_divide.Scalar")
@@ -182,14 +192,12 @@ def floor_divide(c: Context, x: Any, y: Any) -> Value:
 
 @aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(c: Context, x: Any, y: Any) -> Value:
-    dtype = c.out.dtype
-    return c("remainder", c.tensor(x, dtype), c.tensor(y, dtype))
+    return _whole(c, "remainder", x, y)
 
 
 @aten("fmod.Tensor", "fmod.Scalar")
 def fmod(c: Context, x: Any, y: Any) -> Value:
-    dtype = c.out.dtype
-    return c("fmod", c.tensor(x, dtype), c.tensor(y, dtype))
+    return _whole(c, "fmod", x, y)
 
 
 @aten("fmax", "fmin")

@@ -11,10 +11,12 @@ import sympy
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
 
+from neve.capture import diagnose
 from neve.ir.graph import GraphBuilder, Value
 from neve.ir.types import Dim, DType, TensorType, dims
 from neve.ops.base import REGISTRY, Op
 from neve.ops.cast import Cast
+from neve.ops.control import Raise
 from neve.ops.shape import Expand, Permute, Reshape, Slice
 from neve.ops.source import Full, SizeOf
 
@@ -48,8 +50,8 @@ def dtype_of(dtype: torch.dtype) -> DType:
 class Context:
     """The state of a walk, as the builders see it; node is the one being built."""
 
-    def __init__(self, b: GraphBuilder, symbols: MethodSymbols) -> None:
-        self.b, self.symbols = b, symbols
+    def __init__(self, b: GraphBuilder, symbols: MethodSymbols, strip: str = "") -> None:
+        self.b, self.symbols, self.strip = b, symbols, strip
         self.node: Any = None
 
     def __call__(self, op: Op | str, *inputs: Value) -> Value:
@@ -58,6 +60,12 @@ class Context:
 
     def emit(self, op: Op, *inputs: Value) -> tuple[Value, ...]:
         return self.b.emit(op, *inputs)
+
+    def raise_if(self, wrong: Value, what: str) -> None:
+        """End the call where wrong (bool, 0-d) is true. what: the message, after "KIND: " if eager does not raise a
+        RuntimeError; the node's place is added.
+        """
+        self.emit(Raise(f"{what}{diagnose.at(self.node, self.strip)}"), wrong)
 
     def refuse(self, reason: str) -> Any:
         raise Refusal(reason)

@@ -47,7 +47,7 @@ class Walk:
         lost: set[str] | None = None,
     ) -> None:
         self.gm, self.b, self.symbols, self.reasons, self.strip = gm, builder, symbols, reasons, strip
-        self.c = Context(builder, symbols)
+        self.c = Context(builder, symbols, strip)
         self.env: dict[fx.Node, Any] = {}
         self.lost: set[str] = set() if lost is None else lost
 

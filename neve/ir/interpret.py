@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy
 
-from neve.errors import ModelError
+from neve.errors import raised
 from neve.ir.graph import Graph, Node, StateVar, Value
 from neve.ir.types import DType, round_to
 from neve.ir.walk import map_attributes
@@ -154,6 +154,6 @@ def _step(
         return tuple(state[op.var] for _ in node.outputs)
     if op.name == "raise":
         if not inputs or inputs[0].item():
-            raise ModelError(op.message)
+            raise raised(op.message)
         return ()
     return evaluate(bind(op, sizes), inputs, dtypes)

@@ -1,5 +1,7 @@
-"""Reads at positions that are data. Compiled code clamps positions into the axis, where eager would raise; `eval`
-raises IndexError.
+"""Reads at positions that are data, and the question whether these are in range, on which a graph raises.
+
+`eval` of a read raises IndexError; compiled code clamps positions into the axis, so that what is read before the call
+has ended is memory of its own.
 """
 
 from __future__ import annotations
@@ -47,6 +49,46 @@ def check_range(i: np.ndarray, size: int, wrap: bool = False) -> np.ndarray:
     if i.size and (i.min() < (-size if wrap else 0) or i.max() >= size):
         raise IndexError(f"index {i.min()}..{i.max()} is out of range for size {size}")
     return np.asarray(np.where(i < 0, i + size, i)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class AnyOutside(Op):
+    """x of integers → bool[]: whether an element is not in low..high-1."""
+
+    name = "any_outside"
+    low: Dim
+    high: Dim
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        check_indices(self, *types)
+        return (TensorType((), DType.bool),)
+
+    def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        (x,) = inputs
+        return (np.asarray(bool(((x < self.low) | (x >= self.high)).any())),)
+
+    def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        low, high = (FromIndex(Index.of(d), DType.int64) for d in (self.low, self.high))
+
+        def outside(_: tuple[Index, ...], at: tuple[Index, ...]) -> Expr:
+            e = cast(x(*at), DType.int64)
+            return call("logical_or", call("lt", e, low), call("ge", e, high))
+
+        return (b.reduce("any", (), DType.bool, x.shape, outside),)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for low, high in ((0, 5), (-5, 5), (0, 0), (0, 2**40)):
+            for shape in ((3, 4), (), (0,), (70,)):
+                yield Sample(cls(low, high), (data(shape, DType.int64, low=low, high=max(high - 1, low)),))
+            yield Sample(cls(low, high), (np.array([0, high]),))
+            yield Sample(cls(low, high), (np.array([low - 1, 0, 0]),))
+        for dtype in (DType.int32, DType.int16, DType.int8, DType.uint8):
+            for size in (7, 2**40):
+                yield Sample(cls(0, size), (data((3, 5), dtype, low=0, high=6),))
+                yield Sample(cls(0, size), (data((3, 5), dtype, low=5, high=7),))
+        yield Sample(cls(0, 10), (np.array([2**32 + 1, 2**63 - 1, -(2**63)]),))
 
 
 @dataclass(frozen=True)

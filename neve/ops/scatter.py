@@ -1,5 +1,5 @@
-"""Writes at positions that are data. Compiled code skips positions out of range, where eager raises; `eval` raises
-IndexError.
+"""Writes at positions that are data. `eval` raises IndexError for one out of range; compiled code, where a check before
+it ends the call, skips it.
 
 Written serially along the index: of several writes to one place the last wins.
 """

@@ -37,6 +37,7 @@ from neve.passes import (
     recognize_activations,
     recognize_attention,
     recognize_norms,
+    remove_checks,
     remove_dead_code,
     remove_dropout,
     remove_identities,
@@ -51,7 +52,7 @@ MAX_ROUNDS = 10
 class Repeat:
     """Passes run in order, again and again until a round changes nothing, at most MAX_ROUNDS times."""
 
-    passes: tuple[Pass, ...]
+    passes: tuple[Pass | ProgramPass, ...]
 
 
 PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
@@ -64,6 +65,7 @@ PIPELINE: tuple[Pass | ProgramPass | Repeat, ...] = (
             fold_ranges.PASS,
             remove_identities.PASS,
             merge_common_subexpressions.PASS,
+            remove_checks.PASS,
             index_to_view.PASS,
             linear_on_views.PASS,
             compose_views.PASS,

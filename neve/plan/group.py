@@ -51,7 +51,7 @@ def group_rows(
     for k, s in enumerate(stages):
         for t in step_reads(s):
             readers.setdefault(t, set()).add(k)
-    depends = _ancestors(stages)
+    depends = _ancestors(stages, buffers)
     taken: dict[int, int] = {}
     groups: dict[int, _Group] = {}
     for k, s in enumerate(stages):
@@ -127,14 +127,15 @@ def _seed(k: int, s: Reduce, buffers: Mapping[Tensor, Buffer]) -> _Group | None:
     return _Group(tuple(v.extent for v in rows), {k: rows}) if fastest in inner else None
 
 
-def _ancestors(stages: Sequence[Any]) -> list[int]:
+def _ancestors(stages: Sequence[Any], buffers: Mapping[Tensor, Buffer]) -> list[int]:
     """For each position a bit set of the positions it depends on, itself included.
 
-    Writes to a tensor already seen are ordered too.
+    Writes to a tensor already seen are ordered too, and writes of state after what may end the call.
     """
     last: dict[Tensor, int] = {}
     used: dict[Tensor, int] = {}
     out: list[int] = []
+    ends = 0
     for k, s in enumerate(stages):
         bits = 1 << k
         writes = step_writes(s)
@@ -143,12 +144,22 @@ def _ancestors(stages: Sequence[Any]) -> list[int]:
                 bits |= out[last[t]]
         for t in writes:
             bits |= used.get(t, 0)
+            if t in buffers and buffers[t].root.place == "state":
+                bits |= ends
         out.append(bits)
+        if _may_fail(s):
+            ends |= bits
         for t in step_reads(s):
             used[t] = used.get(t, 0) | bits
         for t in writes:
             last[t] = k
     return out
+
+
+def _may_fail(s: Any) -> bool:
+    """Whether a step, or one nested in it, is a raise of the model."""
+    blocks = (getattr(s, n, ()) for n in ("then", "orelse", "cond", "body"))
+    return hasattr(s, "message") or any(_may_fail(inner) for b in blocks for inner in b)
 
 
 def _extend(
@@ -290,7 +301,7 @@ def _assemble(
         elif seed not in done:
             done.add(seed)
             units.append((groups[seed], set(groups[seed].members)))
-    order = _topological([u[1] for u in units], _ancestors(stages))
+    order = _topological([u[1] for u in units], _ancestors(stages, buffers))
     out: list[Any] = []
     for u in order:
         s = units[u][0]

@@ -8,7 +8,7 @@ import threading
 import weakref
 
 from neve.build.source import DTYPES
-from neve.errors import ArtifactError, InputError, ModelError, NeveError
+from neve.errors import ArtifactError, InputError, NeveError, raised
 from neve.runtime.native import Bytes, NativeLibrary, address, aligned, pool
 from neve.runtime.signature import MethodSignature, Signature
 
@@ -85,7 +85,7 @@ def error(method: MethodSignature, code: int) -> NeveError:
         text = "an assert or raise in the model was reached"
         if index < len(method.raises):
             text = method.raises[index]
-        return ModelError(f"{method.name}: the model raised: {text}")
+        return raised(text, method.name)
     kind, text = ERRORS.get(code, (NeveError, f"the C function returned the unknown code {code}"))
     return kind(f"{method.name}: {text}; wanted {method}")
 

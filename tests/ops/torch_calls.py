@@ -164,6 +164,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "diagonal_scatter": lambda op, x, src: torch.diagonal_scatter(x, src, op.offset, op.dim1, op.dim2),
     "diag_embed": lambda op, x: torch.diag_embed(x, op.offset, op.dim1, op.dim2),
     "embedding": lambda op, w, i: F.embedding(i, w),
+    "any_outside": lambda op, x: ((x.long() < op.low) | (x.long() >= op.high)).any(),
     "gather": lambda op, x, i: torch.gather(x, op.dim, i),
     "index_select": lambda op, x, i: torch.index_select(x, op.dim, i),
     "index_put": put,
