@@ -240,9 +240,12 @@ _UNITS = """#ifndef NEVE_UNITS
 _CALL = """#ifdef NEVE_PROFILE
 #define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); \
 if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
+#define ALONE(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, &alone); if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
 #else
 #define CALL(i, kernel, p) do { kernel(p, s, th); neve_barrier(th); } while (0)
-#endif"""
+#define ALONE(i, kernel, p) kernel(p, s, &alone)
+#endif
+/* ALONE: each thread does all of a check of the arguments, for itself */"""
 
 
 def _magic(name: str, unit: Unit) -> int:
@@ -310,7 +313,8 @@ def _method(
             "&call->ctx->bar, call->p ? call->p->yield : 0, call->p ? call->p->host : 0};"
         ),
         "    neve_thread *const th = &thread;",
-        "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th;",
+        "    neve_thread alone = {0, 1, thread.scratch, 0, 0, 0, 0};",
+        "    (void)io; (void)w; (void)a; (void)s; (void)state; (void)th; (void)alone;",
         *lines,
         "}",
         "",

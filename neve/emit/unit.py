@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from neve.plan import work
 from neve.plan.bind import Packed, Pointer
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost
-from neve.plan.group import Member, Nest
+from neve.plan.group import Member, Nest, step_reads
 from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
 from neve.plan.stages import Reduce
@@ -147,6 +149,7 @@ class MethodWriter:
         self.arrays: dict[Tensor, int] = {}
         self.packed: dict[Step, int] = {}
         self.layers: dict[Step, str] = {}
+        self.reads = Counter(_reads(schedule.steps))
         self.scratch = self.shared = Index.of(0)
 
     def need_scratch(self, size: Index) -> None:
@@ -156,10 +159,13 @@ class MethodWriter:
     def write(self, steps: Sequence[Step], indent: str = "    ") -> list[str]:
         """C statements for the steps."""
         out: list[str] = []
+        checks = dict(self._checks(steps))
         for s in steps:
-            if _is_empty(s):
+            if _is_empty(s) or s in checks.values():
                 continue
-            if isinstance(s, Nest):
+            if isinstance(s, Nest) and s in checks:
+                out += self._check(indent, s, checks[s])
+            elif isinstance(s, Nest):
                 out.append(self._call(indent, s, *self._nest(s)))
             elif isinstance(s, Kernel):
                 out.append(self._call(indent, s, *self._kernel(s)))
@@ -189,24 +195,65 @@ class MethodWriter:
                 ]
             else:
                 assert isinstance(s, FailStep)
-                self.messages.append(s.message)
-                out += [
-                    f"{indent}if (th->tid == 0) call->code = NEVE_RAISED + {len(self.messages) - 1};",
-                    f"{indent}return;",
-                ]
+                out += self._fail(indent, s)
         return out
+
+    def _fail(self, indent: str, s: FailStep) -> list[str]:
+        self.messages.append(s.message)
+        code = f"NEVE_RAISED + {len(self.messages) - 1}"
+        return [f"{indent}if (th->tid == 0) call->code = {code};", f"{indent}return;"]
+
+    def _checks(self, steps: Sequence[Step]) -> Iterator[tuple[Nest, BranchStep]]:
+        """Nests that find out whether the arguments are refused, with the branch on that, which alone reads it.
+
+        Every thread computes such a flag for itself: that takes no barrier, and what is read does not change.
+        """
+        for a, b in pairwise(steps):
+            if not isinstance(a, Nest) or not isinstance(b, BranchStep) or b.orelse or len(b.then) != 1:
+                continue
+            buffers, made = self.schedule.buffers, {m.stage.out for m in a.members}
+            own = made - a.local == {b.pred} and buffers[b.pred].place == "arena" and self.reads[b.pred] == 1
+            given = (t in buffers and buffers[t].root.place in ("input", "constant") for t in step_reads(a) - made)
+            if isinstance(b.then[0], FailStep) and own and all(given):
+                yield a, b
+
+    def _check(self, indent: str, nest: Nest, branch: BranchStep) -> list[str]:
+        kernel, pointers, label, origin = self._nest(nest)
+        flag = self.base(self.schedule.buffers[branch.pred])
+        pointers = ["&wrong" if p == flag else p for p in pointers]
+        inner = indent + "    "
+        (fail,) = branch.then
+        assert isinstance(fail, FailStep)
+        return [
+            f"{indent}{{",
+            f"{inner}uint8_t wrong;",
+            self._call(inner, nest, kernel, pointers, label, origin, "ALONE"),
+            f"{inner}if (wrong) {{",
+            *self._fail(inner + "    ", fail),
+            f"{inner}}}",
+            f"{indent}}}",
+        ]
 
     def _flag(self, t: Tensor) -> str:
         buffer = self.schedule.buffers[t]
         return f"*(const uint8_t *)({self.base(buffer)})"
 
-    def _call(self, indent: str, step: Step, kernel: int, pointers: Sequence[str], label: str, origin: Origin) -> str:
+    def _call(
+        self,
+        indent: str,
+        step: Step,
+        kernel: int,
+        pointers: Sequence[str],
+        label: str,
+        origin: Origin,
+        how: str = "CALL",
+    ) -> str:
         flops, traffic = work.flops(step), work.traffic(step, self.packed.get(step, 0))
         layer, count = self.layers.get(step, ""), len(step.bound.choices) if isinstance(step, Kernel) else 1
         self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count))
         args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
         note = f"{label}  {origin.module}".strip().replace("*/", "")
-        return f"{indent}{{ void *const p[] = {{{args}}}; CALL({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
+        return f"{indent}{{ void *const p[] = {{{args}}}; {how}({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
 
     def base(self, buffer: Buffer) -> str:
         """C of a root buffer's start."""
@@ -403,6 +450,17 @@ def canonical(nest: Nest, buffers: Mapping[Tensor, Buffer]) -> tuple[Nest, dict[
 
 def _head() -> str:
     return "NEVE_KERNEL void @(void *const *p, const int64_t *s, neve_thread *th)\n{\n    (void)p; (void)s; (void)th;"
+
+
+def _reads(steps: Sequence[Step]) -> Iterator[Tensor]:
+    """What each step reads, nested ones included, once for each that does."""
+    for s in steps:
+        blocks = [getattr(s, n) for n in ("then", "orelse", "cond", "body") if hasattr(s, n)]
+        yield from (getattr(s, n) for n in ("pred", "test") if hasattr(s, n))
+        for b in blocks:
+            yield from _reads(b)
+        if not blocks:
+            yield from step_reads(s)
 
 
 def _is_empty(s: Step) -> bool:
