@@ -117,15 +117,17 @@ def index_put(
     return c(IndexPut(axes, accumulate), x, *tensors, c.cast(values, x.dtype))
 
 
-@aten("index_add", "index_copy")
-def index_add(c: Context, x: Value, axis: int, index: Value, source: Value, *, alpha: Any = 1) -> Value:
-    """Unlike index_put, which they would decompose to, these raise for negative positions."""
+@aten("index_add", "index_copy", "index_fill.int_Scalar", "index_fill.int_Tensor")
+def index_add(c: Context, x: Value, axis: int, index: Value, source: Any, *, alpha: Any = 1) -> Value:
+    """Unlike index_put, which they would decompose to, index_add and index_copy raise for negative positions."""
     name, axis = c.node.target.overloadpacket.__name__, _along(c, x, axis)
     shape = x.shape or (1,)
     index = index if index.shape else c.reshape(index, (1,))
-    in_range(c, index, shape[axis], name)
-    source = c.cast(source, x.dtype) if alpha == 1 else c("mul", c.cast(source, x.dtype), c.tensor(alpha, x.dtype))
-    source = c.reshape(source, (*shape[:axis], index.type.numel, *shape[axis + 1 :]))
+    in_range(c, index, shape[axis], name, wrap=name == "index_fill")
+    source = c.tensor(source, x.dtype)
+    source = source if alpha == 1 else c("mul", source, c.tensor(alpha, x.dtype))
+    if name != "index_fill":
+        source = c.reshape(source, (*shape[:axis], index.type.numel, *shape[axis + 1 :]))
     op = IndexPut((axis,), name == "index_add")
     return c.reshape(c(op, c.reshape(x, shape), c.cast(index, DType.int64), source), x.shape)
 

@@ -253,10 +253,12 @@ def indexed_shape(
 
 
 def numpy_key(x: np.ndarray, axes: tuple[int, ...], indices: Sequence[np.ndarray]) -> tuple[Any, ...]:
-    """The key for x[…]; raises IndexError out of range."""
+    """The key for x[…]; raises IndexError out of range, unless no element is meant."""
     key: list[Any] = [slice(None)] * x.ndim
+    rest = [n for a, n in enumerate(x.shape) if a not in axes]
+    nothing = 0 in (*np.broadcast_shapes(*(i.shape for i in indices)), *rest)
     for axis, i in zip(axes, indices, strict=True):
-        key[axis] = check_range(i, x.shape[axis], wrap=True)
+        key[axis] = np.zeros_like(i) if nothing else check_range(i, x.shape[axis], wrap=True)
     return tuple(key)
 
 
