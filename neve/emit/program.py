@@ -240,7 +240,8 @@ _UNITS = """#ifndef NEVE_UNITS
 _CALL = """#ifdef NEVE_PROFILE
 #define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); \
 if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
-#define ALONE(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, &alone); if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
+#define ALONE(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, &alone); \
+if (!th->tid) TICKS[i] += neve_ticks() - t; } while (0)
 #else
 #define CALL(i, kernel, p) do { kernel(p, s, th); neve_barrier(th); } while (0)
 #define ALONE(i, kernel, p) kernel(p, s, &alone)

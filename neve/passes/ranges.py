@@ -181,12 +181,12 @@ def _limits(v: Value, rw: Rewriter, sizes: Sizes, depth: int) -> Limits:
     if op.name == "where":
         return _either(parts[1:], sizes)
     if op.name in _SELECTING:
-        return _SELECTING[op.name](*parts, sizes)
+        return _SELECTING[op.name](parts[0], parts[1], sizes)
     if isinstance(op, Cumsum):
         length = n.inputs[0].shape[op.axis] if v.type.rank else 1
-        found = _product(_either([parts[0], Limits(0, 0)], sizes), Limits(0, length), sizes)
+        found = _product(parts[0], Limits(0, length), sizes)
     else:
-        found = _ARITHMETIC[op.name](*parts, sizes) if op.name in _ARITHMETIC else Limits()
+        found = _ARITHMETIC[op.name](parts[0], parts[1], sizes) if op.name in _ARITHMETIC else Limits()
     return found if _fits(found, v.dtype, sizes) else Limits()
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.export import Dim
-from torch.nn import functional as F
 
 import neve
 from neve.capture.export import capture
@@ -85,7 +85,7 @@ PROBLEMS: dict[str, Problem] = {
     "index of int32": over(lambda i: X[i], dtype=torch.int32),
     "index by a number": over(lambda i: X[:, i[1:]], 3, 4, -4, -5),
     "index, nothing read": over(lambda i: X[:, :0][i], checks=0),
-    "take": over(lambda i: X.take(i), 19, 20, -20, -21),
+    "take": over(lambda i: X.take(i + 0), 19, 20, -20, -21),
     "take_along_dim": over(lambda i: torch.take_along_dim(X, rows(i), 0), checks=0),
     "take_along_dim of all": over(lambda i: torch.take_along_dim(X, i), 19, 20, -1),
     "index_put": over(lambda i: X.index_put((i,), X[:1])),
@@ -98,7 +98,7 @@ PROBLEMS: dict[str, Problem] = {
     "scatter of a number": over(lambda i: X.scatter(1, row(i), 3.0), 3, 4, -1),
     "scatter_add": over(lambda i: X.scatter_add(0, rows(i), V)),
     "scatter_reduce": over(lambda i: X.scatter_reduce(0, rows(i), V, "amax")),
-    "cross_entropy": losses(lambda x, i: F.cross_entropy(x, i)),
+    "cross_entropy": losses(F.cross_entropy),
     "cross_entropy, weights": losses(lambda x, i: F.cross_entropy(x, i, torch.arange(4.0) + 1)),
     "cross_entropy, ignore_index": losses(lambda x, i: F.cross_entropy(x, i, ignore_index=-1, label_smoothing=0.1)),
     "nll_loss": losses(lambda x, i: F.nll_loss(x, i, reduction="none")),
@@ -115,7 +115,7 @@ PROBLEMS: dict[str, Problem] = {
     "div, trunc": divided(lambda a, b: torch.div(a, b, rounding_mode="trunc")),
     "remainder": divided(lambda a, b: a % b),
     "remainder of a number": divided(lambda a, b: 7 % b + a),
-    "fmod": divided(lambda a, b: torch.fmod(a, b), torch.int32),
+    "fmod": divided(lambda a, b: torch.fmod(a + 0, b), torch.int32),
     "division and remainder": divided(lambda a, b: a // b + a % b),
     "broadcast division": divided(lambda a, b: a[:, None] // b),
     "mixed division": divided(lambda a, b: a // b.to(torch.int8)),
@@ -147,7 +147,7 @@ PROBLEMS |= {
     "known: true division": no_check(lambda i: 1 / (i - 1)),
     "known: floats": no_check(lambda i: (i.float() - 1) // (i.float() - 1)),
     "not known: clamped to other sizes": over(lambda i: F.embedding(i.clamp(0, N), X)),
-    "not known: sums that wrap": over(lambda i: F.embedding(i.to(torch.int8).clamp(0, 127).add(1).long(), X.repeat(30, 1)), 127),
+    "not known: sums that wrap": over(lambda i: X.repeat(30, 1)[i.clamp(0, 127).to(torch.int8).add(1).long() + 0], 127),
     "not known: one bound": over(lambda i: F.embedding(i.clamp(max=N - 1), X), 7, -1),
 }  # fmt: skip
 
@@ -189,9 +189,10 @@ def outcome(f: Callable[..., Any], args: tuple[torch.Tensor, ...]) -> Any:
     """The result as an array, or the type of what was raised."""
     try:
         got = f(*args)
-    except (IndexError, RuntimeError) as error:
-        assert not isinstance(error, neve.NeveError) or isinstance(error, neve.ModelError), error
+    except neve.ModelError as error:
         return IndexError if isinstance(error, IndexError) else RuntimeError
+    except (IndexError, RuntimeError) as error:
+        return error if isinstance(error, neve.NeveError) else type(error)
     return np.asarray(got[0] if isinstance(got, tuple) else got)
 
 
@@ -254,14 +255,14 @@ def test_a_call_that_raises_leaves_state_and_threads_as_they_were(threads: int) 
             self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
         def forward(self, x: torch.Tensor, i: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-            self.seen += x.sum(0)
+            self.seen += x.sum(1)  # a reduction, in whose loop the copy to the buffer could run
             self.calls += 1
             y = self.table(i + self.calls - 1) + (self.seen / 2)
             return y * (x.sum() / (7 // n.sum()))
 
     torch.manual_seed(0)
     model = Counter().eval()
-    good = [(torch.randn(300, 64), whole(0, k % 3), whole(1, 1)) for k in range(2)]
+    good = [(torch.randn(64, 300), whole(0, k % 3), whole(1, 1)) for k in range(2)]
     module = neve.compile(model, good[0], threads=threads)
     module.reset()
     for args in good:
