@@ -70,7 +70,7 @@ def losses(f: Callable[..., Any]) -> Problem:
     return over(lambda i: f(X[:2], i), 3, 4, -1, -100, -99)
 
 
-V = torch.full((2, 4), 0.5)
+V, MANY = torch.full((2, 4), 0.5), X.repeat(30, 1)
 PROBLEMS: dict[str, Problem] = {
     "embedding": over(lambda i: F.embedding(i, X)),
     "embedding of int32": over(lambda i: F.embedding(i, X), dtype=torch.int32),
@@ -147,7 +147,7 @@ PROBLEMS |= {
     "known: true division": no_check(lambda i: 1 / (i - 1)),
     "known: floats": no_check(lambda i: (i.float() - 1) // (i.float() - 1)),
     "not known: clamped to other sizes": over(lambda i: F.embedding(i.clamp(0, N), X)),
-    "not known: sums that wrap": over(lambda i: X.repeat(30, 1)[i.clamp(0, 127).to(torch.int8).add(1).long() + 0], 127),
+    "not known: sums that wrap": over(lambda i: F.embedding(i.clamp(0, 127).to(torch.int8).add(1).long(), MANY), 127),
     "not known: one bound": over(lambda i: F.embedding(i.clamp(max=N - 1), X), 7, -1),
 }  # fmt: skip
 
