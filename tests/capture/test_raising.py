@@ -6,6 +6,7 @@ checks its graph may have after the passes: none where it is known that they can
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -333,3 +334,18 @@ def test_python_numbers_are_divided_once() -> None:
     assert raises(program) == 1
     with pytest.raises(neve.ModelError, match="division by zero"):
         interpret(program.methods["forward"].graph, (np.array([3, 4]), np.array([1, -1])))
+
+
+def test_entries_behind_the_length_of_what_has_grown_divide_nothing() -> None:
+    class Scripted(nn.Module):
+        def forward(self, x: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            out = x[:0]
+            for i in range(x.size(0)):
+                if bool(keep[i] > 0):
+                    out = torch.cat([out, x[i : i + 1]])
+            return torch.remainder(x[:1], out), torch.div(x[:1], out, rounding_mode="trunc")
+
+    x, model = whole(3, 7, 0), torch.jit.script(Scripted())
+    module = neve.compile(model, (x, whole(1, 0, 0)))
+    for keep in itertools.product((0, 1), repeat=3):
+        assert same(outcome(module, (x, whole(*keep))), outcome(model, (x, whole(*keep)))), keep

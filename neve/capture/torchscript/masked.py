@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
 
 KEEP = frozenset({"clone", "contiguous", "detach", "to", "type_as", "cpu"})
+DIVIDING = frozenset({"div", "divide", "floor_divide", "floordiv", "remainder", "fmod", "__rfloordiv__", "__rmod__"})
 ASK = frozenset({"dim", "ndimension", "ndim", "dtype", "device", "is_floating_point", "is_complex", "element_size",
                  "requires_grad", "is_cuda", "layout"})  # fmt: skip
 
@@ -77,6 +78,8 @@ def _elementwise(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any])
                 f"{name} of {describe(first)} and {describe(t)}: whether their sizes fit depends on the inputs",
                 needs_of(*args),
             )
+    if name.rstrip("_") in DIVIDING and len(args) > 1 and isinstance(args[1], Grown):
+        args = [args[0], replace(args[1], buffer=filled(m, args[1], 1)), *args[2:]]  # unused entries may be 0
     made = _plainly(m, name, args, kwargs)
     return Grown(made, made.meta.dim() + axis, first.length)
 
