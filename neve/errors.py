@@ -35,7 +35,9 @@ class InputError(NeveError, ValueError):
 
 
 class ModelError(NeveError, RuntimeError):
-    """The model's own code raised: an assert or a raise that was reached with these inputs."""
+    """The model raised with these inputs: an assert or a raise was reached, an index is out of range, an integer is
+    divided by zero. Also the built-in error that eager raises (`IndexError`).
+    """
 
 
 @cache
