@@ -37,7 +37,7 @@ THREADS = HEADER.with_name("threads.c")
 FLAGS = (
     "-std=gnu11",
     "-O3",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",  # eager rounds once an op; what may be fused says so (vfma)
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffreestanding",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from neve.emit.expressions import C_TYPES, NotVector, Scope, Value, literal
 from neve.emit.rows import Rows
 from neve.ir.index import Index, Var
-from neve.ir.loops import Expr
+from neve.ir.loops import Call, Expr
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost, hint
@@ -145,16 +145,14 @@ class Reductions(Rows):
                 part = body.child(lane)
                 part.add(f"const int64_t {lane.name} = {pos} + {u * self.lanes};")
                 e.vec, e.partial = lane, None
-                x = e.as_vector(e.value(expr.subs({last: Index.of(lane)}), part))
-                part.add(f"{n} = {kind.vector.format(n, x)};")
+                part.add(f"{n} = {self._next(s.kind, n, expr.subs({last: Index.of(lane)}), part)};")
                 body.close("", part)
             start.close(f"for (; {pos} + {step} <= {end}; {pos} += {step})", body)
         lane = Var(f"{last.name}v", last.extent)
         body = start.child(lane)
         body.add(f"const int64_t {lane.name} = {pos};")
         e.vec, e.partial = lane, None
-        x = e.as_vector(e.value(expr.subs({last: Index.of(lane)}), body))
-        body.add(f"{names[0]} = {kind.vector.format(names[0], x)};")
+        body.add(f"{names[0]} = {self._next(s.kind, names[0], expr.subs({last: Index.of(lane)}), body)};")
         if last.extent.const is None or last.extent.const % step >= self.lanes or unroll == 1:
             start.close(f"for (; {pos} + {self.lanes} <= {end}; {pos} += {self.lanes})", body)
         if last.extent.const is None or last.extent.const % self.lanes:
@@ -176,6 +174,14 @@ class Reductions(Rows):
         out = e.name()
         row.add(f"const float {out} = {kind.lanes.format(total)};")
         return Value(out, "s", DType.float32)
+
+    def _next(self, kind: str, total: str, expr: Expr, scope: Scope) -> str:
+        """total (a vector) and one more vector of terms, in C; products are added without being rounded."""
+        e = self.e
+        if kind == "sum" and isinstance(expr, Call) and expr.fn == "mul":
+            a, b = (e.as_vector(e.value(x, scope)) for x in expr.args)
+            return f"vfma({a}, {b}, {total})"
+        return REDUCTIONS[kind].vector.format(total, e.as_vector(e.value(expr, scope)))
 
     def _scalar_reduce(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr) -> Value:
         e, dtype = self.e, expr.dtype
@@ -273,8 +279,7 @@ class Reductions(Rows):
             inner = nxt
         for lane, n in zip(lanes, names, strict=True):
             e.vec, e.partial = lane, partial
-            x = e.as_vector(e.value(s.expr.subs({v: Index.of(lane)}), inner))
-            inner.add(f"{n} = {kind.vector.format(n, x)};")
+            inner.add(f"{n} = {self._next(s.kind, n, s.expr.subs({v: Index.of(lane)}), inner)};")
         for outer, r, body in reversed(chain):
             outer.close(f"for (int64_t {r.name} = 0; {r.name} < {e.index(r.extent, outer)}; {r.name}++)", body)
         for lane, n in zip(lanes, names, strict=True):

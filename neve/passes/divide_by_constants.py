@@ -1,7 +1,8 @@
 """x / c = x · (1/c) for a constant c whose reciprocal is a normal number.
 
 Division is ten times slower than multiplication in vector units. Exactness: ROUNDING (at most 1.5 ulp instead of
-0.5); where every c is a power of two nothing changes, and `divide_by_powers_of_two` does it EXACTly.
+0.5); where every c is a power of two nothing changes, and `divide_by_powers_of_two` does it EXACTly. Declined before
+a step, which would give another integer at multiples of c.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ def _reciprocal(node: Node, rw: Rewriter, exact: bool) -> Value | None:
     tiny = np.finfo(dtype.numpy).tiny
     if array.size == 0 or not (np.isfinite(inverse) & (abs(inverse) >= tiny) & np.isfinite(array)).all():
         return None
-    if exact and not (np.frexp(array)[0] == np.copysign(0.5, array)).all():
-        return None
+    if not (np.frexp(array)[0] == np.copysign(0.5, array)).all():
+        if exact:
+            return None
+        if rw.before_step(node.output):
+            return rw.miss("the quotient decides a step")
     return rw.emit(
         Mul(),
         x,

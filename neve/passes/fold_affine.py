@@ -2,7 +2,8 @@
 
 op(x, w, b) + c = op(x, w, b + c); − c likewise; c − op(x, w, b) = op(x, −w, c − b); · c = op(x, w·c, b·c); / c =
 op(x, w/c, b/c). c is a number, or constant and varying along the output channels alone (aligned as broadcasting
-aligns it), and leaves the shape as it is. Declined if op's result has another use.
+aligns it), and leaves the shape as it is. Declined if op's result has another use, and before a step: op on integers
+is exact, its products with c are not.
 Exactness: ROUNDING (computed in float64, rounded once).
 """
 
@@ -32,6 +33,8 @@ def fold(node: Node, rw: Rewriter) -> Value | None:
             continue
         if rw.uses(x) > 1:
             return rw.miss(f"{inner.op.name} output is shared")
+        if rw.before_step(node.output) and name != "neg":
+            return rw.miss("the result decides a step")
         return rescaled(inner, *factors, rw)
     return None
 

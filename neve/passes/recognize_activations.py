@@ -4,7 +4,7 @@
 ½·x·(1 + erf(x/√2)) = gelu(x); ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) = gelu_tanh(x);
 clamp(x + 3, 0, 6)/6 = hardsigmoid(x); x·clamp(x + 3, 0, 6)/6 = x·hardsigmoid(x) = hardswish(x).
 Numbers in any order and place within the product; they must agree with the formula's to 2e-6.
-Exactness: ROUNDING. The parts must have no other use.
+Exactness: ROUNDING. The parts must have no other use. Declined before a step.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def activation(node: Node, rw: Rewriter) -> Value | None:
             break
     if found is None:
         return None
+    if rw.before_step(node.output):
+        return rw.miss("the product decides a step")
     op, x = found
     return rw.emit(op, x) if x.shape == node.output.shape else None
 

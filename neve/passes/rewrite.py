@@ -8,6 +8,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from neve.ir.verify import same_type
 from neve.ir.walk import has_effect, map_subgraphs
 from neve.ops.base import Op
 from neve.ops.source import Constant, Full
+from neve.passes.steps import before_steps
 
 NOWHERE = Origin()
 
@@ -95,14 +97,14 @@ Rule = Callable[[Node, "Rewriter"], "Value | tuple[Value, ...] | None"]
 """Looks at a node; returns what replaces its outputs, or None to leave it."""
 
 
-def rewrite(graph: Graph, log: Log, *rules: Rule) -> Graph:
+def rewrite(graph: Graph, log: Log, *rules: Rule, inner: bool = False) -> Graph:
     """graph, and the graphs in it, with every node offered once to the rules in order; the same object if nothing
     changed.
 
     What the rewrites leave without a use is gone. Rules see nodes whose inputs are rewritten already, so chains
-    collapse in one go.
+    collapse in one go. inner: graph is inside another one.
     """
-    return Rewriter(graph, log).run(rules)
+    return Rewriter(graph, log, inner).run(rules)
 
 
 def rules_pass(name: str, exactness: Exactness, *rules: Rule, repeat: int = 1) -> Pass:
@@ -122,8 +124,8 @@ def rules_pass(name: str, exactness: Exactness, *rules: Rule, repeat: int = 1) -
 class Rewriter:
     """One sweep over a graph. Rules ask it about values and emit nodes through it."""
 
-    def __init__(self, graph: Graph, log: Log) -> None:
-        self.graph, self.log = graph, log
+    def __init__(self, graph: Graph, log: Log, inner: bool = False) -> None:
+        self.graph, self.log, self.inner = graph, log, inner
         self.nodes: list[Node] = []
         self.node: Node | None = None
         self._producer: dict[Value, Node] = {}
@@ -158,6 +160,14 @@ class Rewriter:
 
     def is_output(self, v: Value) -> bool:
         return any(self._replaced.get(o, o) is v for o in self.graph.outputs)
+
+    def before_step(self, v: Value) -> bool:
+        """Whether v, a value of the graph before this sweep, must keep eager's rounding (`neve.passes.steps`)."""
+        return v in self._before_steps
+
+    @cached_property
+    def _before_steps(self) -> frozenset[Value]:
+        return before_steps(self.graph, self.inner)
 
     def array(self, v: Value, limit: int = 1 << 22) -> np.ndarray | None:
         """v's content if it is a constant or a static fill of at most limit elements, else None."""
@@ -251,7 +261,7 @@ class Rewriter:
 
     def _current(self, node: Node, rules: tuple[Rule, ...]) -> Node:
         inputs = tuple(self._replaced.get(v, v) for v in node.inputs)
-        op = map_subgraphs(node.op, lambda g: rewrite(g, self.log, *rules))
+        op = map_subgraphs(node.op, lambda g: rewrite(g, self.log, *rules, inner=True))
         if op is node.op and all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
             return node
         return Node(op, inputs, node.outputs, node.origin)

@@ -33,7 +33,7 @@ KERNELS = Path(__file__).resolve().parents[2] / "neve" / "kernels"
 FLAGS = (
     "-std=gnu11",
     "-O3",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",
     "-fno-math-errno",
     "-ffreestanding",
     "-fPIC",
