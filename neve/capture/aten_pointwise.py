@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from neve.capture.aten import aten
 from neve.capture.context import INT_TO_FLOAT, Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import DType
+from neve.ir.types import DType, round_to
 from neve.ops.activation import Dropout
 from neve.ops.elementary import Polygamma
 from neve.ops.reduce import All
@@ -20,11 +22,12 @@ UNARY = (
 )
 SAME = "neg abs sign sgn:sign"
 ROUNDING = "floor ceil trunc"
-BINARY = "mul.Tensor maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
+BINARY = "maximum minimum bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor gcd"
 FLOAT_BINARY = (
     "atan2 hypot copysign.Tensor copysign.Scalar nextafter "
     "xlogy.Tensor special_xlog1py:xlog1py special_zeta:zeta logaddexp logaddexp2"
 )
+HALVES = (DType.float16, DType.bfloat16)
 COMPARISONS = "eq ne lt le gt ge"
 
 
@@ -156,33 +159,70 @@ def _scaled(c: Context, y: Any, alpha: Any, dtype: DType) -> Value:
     return v if alpha == 1 else c("mul", v, c.tensor(alpha, dtype))
 
 
-@aten("mul.Scalar")
-def mul_scalar(c: Context, x: Value, y: Any) -> Value:
-    dtype = c.out.dtype
-    return c("mul", c.tensor(x, dtype), c.tensor(y, dtype))
+@aten("mul.Tensor", "mul.Scalar")
+def mul(c: Context, x: Any, y: Any) -> Value:
+    return _by_number(c, "mul", y, x) if _is_number(x) else _by_number(c, "mul", x, y)
 
 
 @aten("div.Tensor", "div.Scalar")
 def div(c: Context, x: Any, y: Any) -> Value:
+    return _by_number(c, "div", x, y)
+
+
+def _by_number(c: Context, function: str, x: Any, y: Any) -> Value:
+    """function(x, y) of the products and quotients, which round a number or 0-d y to float32 for an x of a half type,
+    not to that type (sums and remainders do).
+    """
     dtype = c.out.dtype
-    return c("div", c.tensor(x, dtype), c.tensor(y, dtype))
+    if dtype not in HALVES or not _is_number(y) or _is_number(x):
+        return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
+    if isinstance(y, (int, float)) and round_to(np.float64(y), dtype) == y:
+        return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
+    wide = (c.cast(c.tensor(v, t), DType.float32) for v, t in ((x, dtype), (y, DType.float32)))
+    return c.cast(c(function, *wide), dtype)
+
+
+def _is_number(x: Any) -> bool:
+    return not isinstance(x, Value) or not x.shape
 
 
 @aten("div.Tensor_mode", "div.Scalar_mode")
 def div_mode(c: Context, x: Any, y: Any, rounding_mode: str | None = None) -> Value:
     if rounding_mode is None:
         return div(c, x, y)
-    return _whole(c, "floor_divide" if rounding_mode == "floor" else "trunc_divide", x, y)
+    if c.out.dtype in HALVES and not _is_number(y):
+        pair = (c.tensor(v, c.out.dtype) for v in (x, y))
+        return _floor_of_halves(c, *pair) if rounding_mode == "floor" else c("trunc", c("div", *pair))
+    op = "floor_divide" if rounding_mode == "floor" else "trunc_divide"
+    return _by_number(c, op, x, _no_zero(c, op, y))
 
 
-def _whole(c: Context, op: str, x: Any, y: Any) -> Value:
-    """A division of which eager raises a RuntimeError where integers are divided by 0."""
+def _floor_of_halves(c: Context, x: Value, y: Value) -> Value:
+    """c10::div_floor_floating of a half type, which rounds to that type after each step."""
+
+    def zero() -> Value:
+        return c.full(0, x.dtype)
+
+    m = c("fmod", x, y)
+    q = c("div", c("sub", x, m), y)
+    apart = c("logical_and", c("ne", m, zero()), c("ne", c("lt", y, zero()), c("lt", m, zero())))
+    q = c("where", apart, c("sub", q, c.full(1, x.dtype)), q)
+    f = c("floor", q)
+    f = c("where", c("gt", c("sub", q, f), c.full(0.5, x.dtype)), c("add", f, c.full(1, x.dtype)), f)
+    plain = c("div", x, y)
+    f = c("where", c("eq", q, zero()), c("copysign", c.expand(zero(), plain.shape), plain), f)
+    return c("where", c("eq", y, zero()), plain, f)
+
+
+def _no_zero(c: Context, op: str, y: Any) -> Any:
+    """A divisor, of which eager raises a RuntimeError where integers are divided by 0."""
     out = c.out
-    x, y = c.tensor(x, out.dtype), c.tensor(y, out.dtype)
-    if out.dtype.is_int and out.numel != 0:
-        every = c(All(tuple(range(len(y.shape)))), c("ne", y, c.full(0, out.dtype)))
-        c.raise_if(c("logical_not", every), f"{op}: an integer is divided by zero")
-    return c(op, x, y)
+    if not out.dtype.is_int or out.numel == 0:
+        return y
+    y = c.tensor(y, out.dtype)
+    every = c(All(tuple(range(len(y.shape)))), c("ne", y, c.full(0, out.dtype)))
+    c.raise_if(c("logical_not", every), f"{op}: an integer is divided by zero")
+    return y
 
 
 @aten("floor_divide", "floor_divide.Scalar")
@@ -192,12 +232,14 @@ def floor_divide(c: Context, x: Any, y: Any) -> Value:
 
 @aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(c: Context, x: Any, y: Any) -> Value:
-    return _whole(c, "remainder", x, y)
+    dtype = c.out.dtype
+    return c("remainder", c.tensor(x, dtype), c.tensor(_no_zero(c, "remainder", y), dtype))
 
 
 @aten("fmod.Tensor", "fmod.Scalar")
 def fmod(c: Context, x: Any, y: Any) -> Value:
-    return _whole(c, "fmod", x, y)
+    dtype = c.out.dtype
+    return c("fmod", c.tensor(x, dtype), c.tensor(_no_zero(c, "fmod", y), dtype))
 
 
 @aten("fmax", "fmin")
@@ -257,9 +299,10 @@ def round_decimals(c: Context, x: Value, decimals: int = 0) -> Value:
         raise Refusal("round of integers to decimals is not supported")
     if decimals == 0:
         return c("round", x)
-    ten = c.full(10.0 ** abs(decimals), x.dtype)
+    wide = DType.float32 if x.dtype in HALVES else x.dtype
+    ten = c.full(10.0 ** abs(decimals), wide)
     first, last = ("mul", "div") if decimals > 0 else ("div", "mul")
-    return c(last, c("round", c(first, x, ten)), ten)
+    return c.cast(c(last, c("round", c(first, c.cast(x, wide), ten)), ten), x.dtype)
 
 
 @aten("where.self")

@@ -6,7 +6,7 @@ It is a vector of float32 or a scalar.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from neve.emit.functions import FUNCTIONS
 from neve.ir.index import Atom, Data, Div, Index, Sym, Var, lane_stride, show
@@ -30,6 +30,7 @@ C_TYPES = {
 """The C type of a value; halves are computed as float."""
 STORED = C_TYPES | {DType.float16: "uint16_t", DType.bfloat16: "uint16_t"}
 """The C type of an element in memory."""
+HALVES = (DType.float16, DType.bfloat16)
 UNSIGNED = {
     DType.int64: "uint64_t",
     DType.int32: "uint32_t",
@@ -84,11 +85,15 @@ class Scope:
 
 @dataclass(frozen=True)
 class Value:
-    """C text of a computed value; kind is "v" (vector), "m" (vector mask) or "s" (scalar)."""
+    """C text of a computed value; kind is "v" (vector), "m" (vector mask) or "s" (scalar).
+
+    exact is the float32 value that a value of a half type was rounded from: a store rounds it itself.
+    """
 
     text: str
     kind: str
     dtype: DType
+    exact: str | None = None
 
 
 class Emitter:
@@ -228,7 +233,8 @@ class Emitter:
             if dtype is DType.bool and a.kind == "v":
                 return self._temp(scope, f"({a.text} != vset(0.0f))", "m", dtype)
             raise NotVector
-        return self._temp(scope, cast_text(a.text, a.dtype, dtype), "s", dtype)
+        value = self._temp(scope, cast_text(a.text, a.dtype, dtype), "s", dtype)
+        return replace(value, exact=a.text) if dtype in HALVES and a.dtype is DType.float32 else value
 
     def _guard(self, e: Guard, scope: Scope) -> Value:
         if self.vec is not None and any(self.vec in i.vars or self.vec in n.vars for i, n in e.conditions):
@@ -393,7 +399,7 @@ def load_text(at: str, dtype: DType) -> str:
 
 def store_text(at: str, v: Value, dtype: DType) -> str:
     """C that writes one value as an element."""
-    text = v.text
+    text = v.exact or v.text
     if dtype is DType.float16:
         text = f"sf_to_h({text})"
     elif dtype is DType.bfloat16:

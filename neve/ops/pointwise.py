@@ -11,10 +11,33 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neve.ir.loops import Builder, Expr, Tensor, call
+from neve.ir.index import Index
+from neve.ir.loops import Builder, Expr, Tensor, call, cast
 from neve.ir.types import DType, TensorType, broadcast
+from neve.ops import checks
 from neve.ops.base import Op, Sample, broadcast_axis
 from neve.ops.samples import pointwise_samples
+
+REPRESENTABLE = frozenset(
+    [
+        "maximum",
+        "minimum",
+        "fmax",
+        "fmin",
+        "abs",
+        "neg",
+        "sign",
+        "floor",
+        "ceil",
+        "trunc",
+        "round",
+        "copysign",
+        "where",
+        "relu",
+        "clamp",
+    ]
+)
+"""Ops whose results on values of a type are values of that type: there is nothing to round."""
 
 
 def kind(dtype: DType) -> str:
@@ -64,8 +87,17 @@ class Pointwise(Op):
         return call(self.name, *args, dtype=DType.bool if self.predicate else args[-1].dtype)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Half types are computed in float32 and rounded once an op, as in eager."""
         (out,) = self.infer(*(x.type for x in inputs))
-        return (b.compute(out.shape, out.dtype, lambda *i: self.scalar(*(x.broadcast(i) for x in inputs))),)
+
+        def element(*i: Index) -> Expr:
+            args = [x.broadcast(i) for x in inputs]
+            if self.name in REPRESENTABLE:
+                return self.scalar(*args)
+            result = self.scalar(*(cast(a, checks.wide(a.dtype)) for a in args))
+            return result if result.dtype is out.dtype else cast(result, out.dtype)
+
+        return (b.compute(out.shape, out.dtype, element),)
 
     def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:
         rank = max(t.rank for t in types)
