@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 
+from neve.capture import float_sizes
 from neve.ir.types import Dim, Range, dim, symbol
 
 FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
@@ -157,7 +158,10 @@ class MethodSymbols:
             return sympy.Rational(float(e))
         if not e.args:
             return e
-        name, args = type(e).__name__, [self._convert(a) for a in e.args]
+        name = type(e).__name__
+        if name == "RoundToInt" or (name in float_sizes.ROUNDED and float_sizes.inexact(e)):
+            return self._rounded(e)
+        args = [self._convert(a) for a in e.args]
         if name in FLOOR_DIVISIONS:
             return sympy.floor(sympy.expand(args[0]) / args[1])
         if name in REMAINDERS:
@@ -179,6 +183,22 @@ class MethodSymbols:
         if isinstance(e, (sympy.Add, sympy.Mul, sympy.floor, sympy.Mod)):
             return e.func(*args)
         raise UnsupportedSize(f"the size expression {e} ({name})")
+
+    def _rounded(self, e: Any) -> sympy.Expr:
+        """A size that torch computes in doubles, of one symbol, as a floor division."""
+        symbols = list(e.free_symbols)
+        form = None
+        if len(symbols) == 1:
+            n = self._symbol(symbols[0])
+            form = float_sizes.whole(e, symbols[0], self._owner.ranges.get(n, Range()))
+        if form is None:
+            raise UnsupportedSize(
+                f"the size {e} is computed in floating point, and no whole-number formula gives it for every size in "
+                "the declared range: declare a smaller range (torch.export.Dim with max), or compute it in integers, "
+                "such as n * 7 // 10"
+            )
+        p, r, q = form
+        return sympy.floor((p * n + r) / sympy.Integer(q))
 
     def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
         """max or min where the ranges decide which."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from neve.emit.functions import FUNCTIONS
 from neve.ir.index import Atom, Data, Div, Index, Sym, Var, lane_stride, show
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
-from neve.ir.types import DType
+from neve.ir.types import DType, round_to
 from neve.plan.buffers import Buffer
 from neve.plan.stages import index_loads, loads
 
@@ -338,15 +340,13 @@ def literal(value: float | bool, dtype: DType) -> str:
     """A C literal of dtype's value type."""
     if dtype.is_float:
         double = dtype is DType.float64
-        x = float(value)
+        x = float(round_to(np.float64(value), dtype)) if dtype in HALVES else float(value)
         if x != x:
             return '__builtin_nan("")' if double else '__builtin_nanf("")'
         if x in (float("inf"), float("-inf")):
             return ("-" if x < 0 else "") + ("__builtin_inf()" if double else "__builtin_inff()")
         if double:
             return f"({x!r})" if x < 0 or str(x)[0] == "-" else repr(x)
-        import numpy as np
-
         text = repr(float(np.float32(x)))
         return (
             literal(float(np.float32(x)), DType.float32)
