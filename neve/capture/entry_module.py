@@ -16,6 +16,8 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from neve.capture.surroundings import Answers, as_in_eager
+
 PREFIX = "model."
 """What stands before the name of every tensor and module of the model."""
 
@@ -23,10 +25,11 @@ PREFIX = "model."
 class EntryModule(nn.Module):
     """A module whose forward is a model's method, with that method's signature.
 
-    reasons gets what cannot be captured; torch.export restores what a call does to attributes, so it is none.
+    reasons gets what cannot be captured; torch.export restores what a call does to attributes, so it is none. answers
+    is what the method hears when it asks whether it is traced.
     """
 
-    def __init__(self, model: nn.Module, name: str, reasons: dict[str, None]) -> None:
+    def __init__(self, model: nn.Module, name: str, reasons: dict[str, None], answers: Answers) -> None:
         super().__init__()
         self.model = model
         method = method_of(model, name)
@@ -34,7 +37,8 @@ class EntryModule(nn.Module):
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
             given = contents_of(args, kwargs)
-            result = method(*args, **kwargs)
+            with as_in_eager(answers):
+                result = method(*args, **kwargs)
             reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
             return _settled(model, before, result, reasons)
 

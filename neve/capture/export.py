@@ -16,6 +16,7 @@ from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
 from neve.capture import diagnose, guards, prints, trees
+from neve.capture.aliases import LIFTED, one_for_two, separate
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
@@ -27,6 +28,7 @@ from neve.capture.held import Attributes, Held, as_tree, key_of, leaves, located
 from neve.capture.preserved import Preserved
 from neve.capture.recurrent_op import VaryingSteps
 from neve.capture.slots import SharedMemory, replaced
+from neve.capture.surroundings import Answers
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
@@ -38,7 +40,6 @@ from neve.ops.control import WriteState
 MUTATIONS = frozenset(
     {OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)}
 )
-LIFTED = frozenset({InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR})
 
 
 @dataclass
@@ -123,7 +124,10 @@ def is_scripted(model: Any) -> bool:
 def wanted_methods(
     args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any, methods: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
-    """Name → {"args", "kwargs", "dynamic_shapes", "method"}; forward is among them unless only others were given."""
+    """Name → {"args", "kwargs", "dynamic_shapes", "method"}; forward is among them unless only others were given.
+
+    Each tensor among the arguments is one of its own.
+    """
     wanted: dict[str, Any] = (
         {}
         if args is None and methods
@@ -134,6 +138,8 @@ def wanted_methods(
     )
     for name, spec in (methods or {}).items():
         wanted[name] = dict(spec) if isinstance(spec, Mapping) else {"args": tuple(spec)}
+    for spec in wanted.values():
+        spec |= {key: separate(spec[key]) for key in ("args", "kwargs") if spec.get(key)}
     return wanted
 
 
@@ -192,6 +198,9 @@ def load_program(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, An
             f"a {type(model).__name__} is no model: pass an nn.Module, a ScriptModule, an ExportedProgram, or the "
             "path of a .pt2 file or a TorchScript archive"
         )
+    reasons = one_for_two(model)
+    if reasons:
+        raise CaptureError(reasons)
     given, named = (tuple(args), dict(kwargs or {})) if args is not None else model.example_inputs or ((), {})
     return Exported("forward", model, given, named, example=(given, named))
 
@@ -252,10 +261,26 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
 
 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
+    """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
+    ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
+    not.
+    """
     if method_of(model, name) is None:
         raise CaptureError(f"the model has no method {name!r}")
+    answers = Answers()
+    try:
+        return _export_answered(model, name, args, kwargs, dynamic, answers)
+    except CaptureError:
+        if not answers.asked:
+            raise
+    return _export_answered(model, name, args, kwargs, dynamic, Answers(as_traced=True))
+
+
+def _export_answered(
+    model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any, answers: Answers
+) -> Exported:
     reasons: dict[str, None] = {}
-    root = EntryModule(model, name, reasons)
+    root = EntryModule(model, name, reasons, answers)
     names = list(inspect.signature(root.forward).parameters)
     example = (args, kwargs)
     dynamic = for_export(root.forward, args, dynamic)

@@ -24,6 +24,7 @@ from neve.capture.scripting.inline import inline_lambdas
 from neve.capture.scripting.observe import Observations, Seen
 from neve.capture.scripting.statements import Simplifier
 from neve.capture.scripting.unroll import BUILTINS, NOTHING, Unroller, bound, rename, value_of
+from neve.capture.surroundings import false_in_eager
 
 N = TypeVar("N", bound=ast.AST)
 INT64 = range(-(2**63), 2**63)
@@ -314,6 +315,8 @@ class _Rewriter(ast.NodeTransformer):
                 node.args[1] = self._folded(node.args[1])
         self.generic_visit(node)
         function = self._outside(node.func)
+        if any(function is f for f in false_in_eager()):
+            return _at(node, ast.Constant(False))
         if function is torch.Tensor and isinstance(node.func, ast.Attribute) and isinstance(node.args[0], ast.List):
             dtype = literal(torch.get_default_dtype(), self.torch_name)
             node.func.attr, node.keywords = "tensor", [ast.keyword("dtype", dtype)] if dtype else []

@@ -14,6 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
+from neve.capture.aliases import separate
 from neve.capture.dynamic import by_argument, for_export, widen
 from neve.capture.export import Exported, build
 from neve.capture.torchscript.archive import Archive
@@ -71,7 +72,7 @@ def interpreted(
     """The recordings of the wanted methods, and their example calls with no dynamic size of 1."""
     entries = []
     for name, spec in wanted.items():
-        args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
+        args, kwargs = separate((tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})))
         entries.append(Entry(name, args, kwargs, spec.get("dynamic_shapes"), spec.get("method") or name))
     return interpret(archive, entries, preserved_attrs, sizes), entries
 
