@@ -8,8 +8,8 @@ from neve.emit.expressions import Emitter, NotVector, Scope
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr
 from neve.plan.fuse import hint
-from neve.plan.group import Nest
 from neve.plan.stages import loads
+from neve.plan.steps import Nest
 
 
 class Rows:

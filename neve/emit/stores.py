@@ -13,8 +13,8 @@ from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost, hint
-from neve.plan.schedule import Kernel
 from neve.plan.stages import index_loads, loads
+from neve.plan.steps import Kernel
 
 LONG_EPILOGUE = 12
 """From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""

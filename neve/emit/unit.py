@@ -25,10 +25,10 @@ from neve.plan import work
 from neve.plan.bind import Packed, Pointer
 from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost
-from neve.plan.group import Member, Nest, step_reads
 from neve.plan.memory import Arena, rounded
-from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
+from neve.plan.schedule import Schedule
 from neve.plan.stages import Reduce
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, Step
 from neve.plan.templates.choice import Choice
 
 KERNELS = Path(__file__).parent.parent / "kernels"
@@ -213,7 +213,7 @@ class MethodWriter:
                 continue
             buffers, made = self.schedule.buffers, {m.stage.out for m in a.members}
             own = made - a.local == {b.pred} and buffers[b.pred].place == "arena" and self.reads[b.pred] == 1
-            given = (t in buffers and buffers[t].root.place in ("input", "constant") for t in step_reads(a) - made)
+            given = (t in buffers and buffers[t].root.place in ("input", "constant") for t in set(a.reads) - made)
             if isinstance(b.then[0], FailStep) and own and all(given):
                 yield a, b
 
@@ -453,14 +453,12 @@ def _head() -> str:
 
 
 def _reads(steps: Sequence[Step]) -> Iterator[Tensor]:
-    """What each step reads, nested ones included, once for each that does."""
+    """What each step reads, once for each that does: of those with steps inside, these and what they ask for."""
     for s in steps:
-        blocks = [getattr(s, n) for n in ("then", "orelse", "cond", "body") if hasattr(s, n)]
-        yield from (getattr(s, n) for n in ("pred", "test") if hasattr(s, n))
-        for b in blocks:
+        within = {t for b in s.blocks for t in _reads(b)}
+        yield from (t for t in s.reads if t not in within)
+        for b in s.blocks:
             yield from _reads(b)
-        if not blocks:
-            yield from step_reads(s)
 
 
 def _is_empty(s: Step) -> bool:

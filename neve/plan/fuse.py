@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from neve.ir.index import Index, Substitution, Sym, Var, invert
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
+from neve.plan.order import Order
 from neve.plan.prologue import scale_weights
 from neve.plan.stages import (
     Block,
@@ -202,18 +203,25 @@ def _epilogues(
 ) -> list[Stage]:
     readers: Counter[Tensor] = Counter(t for s in (*stages, *views.values()) for t in s.reads)
     position = {s: k for k, s in enumerate(stages)}
+    order = Order(stages, lambda t: (t, *views[t].reads) if t in views else (t,), mutable)
+    units = {s: [k] for k, s in enumerate(stages)}
     template: dict[Tensor, Template] = {s.results[0]: s for s in stages if isinstance(s, Template)}
-    result: dict[Stage, Stage | None] = {}
+    result: dict[Stage, Stage] = {}
     for s in stages:
         if not isinstance(s, Compute) or any(x.tensor in mutable for x in loads(s.expr)):
             continue
         candidates = [t for t in s.reads if t in template and readers[t] == 1 and t not in required]
         for t in sorted(candidates, key=lambda t: -position[template[t]]):
             fused = _merge(template[t], s)
-            if fused is not None and not any(x in mutable for x in template[t].reads):
-                result[template[t]], result[s] = None, fused
+            both = [position[template[t]], position[s]]
+            still = not any(x in mutable for x in template[t].reads)
+            if fused is not None and still and order.mergeable(both):
+                result[s] = fused
+                units[s] += units.pop(template[t])
+                order.merge(both)
                 break
-    return [m for s in stages if (m := result.get(s, s)) is not None]
+    left = list(units)
+    return [result.get(left[u], left[u]) for u in order.sort(list(units.values()))]
 
 
 def _merge(t: Template, c: Compute) -> Template | None:

@@ -6,95 +6,62 @@ It runs row after row, while the row is in cache.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from neve.build.target import Target
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.plan.buffers import Buffer, row_major
 from neve.plan.fuse import hint
-from neve.plan.stages import Compute, Reduce, Scan, Stage, loads
+from neve.plan.order import Order, Overlaps, sharing
+from neve.plan.stages import Compute, Reduce, Scan, loads
+from neve.plan.steps import Member, Nest, Step
 
 RowStage = Compute | Reduce
 ROW_BYTES = 128 * 1024
 
 
-@dataclass(eq=False)
-class Member:
-    """A stage of a nest with the loops it runs inside a row.
-
-    `rows` are its own variables that stand for the nest's, in their order.
-    """
-
-    stage: Compute | Reduce | Scan
-    rows: tuple[Var, ...]
-
-
-@dataclass(eq=False)
-class Nest:
-    """Stages that share their outer loops (rows, by extent).
-
-    local tensors live in the row's scratch; scalars of a row in variables.
-    """
-
-    extents: tuple[Index, ...]
-    members: list[Member]
-    local: set[Tensor] = field(default_factory=set)
-
-
 def group_rows(
-    stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: set[Tensor], target: Target
-) -> list[Any]:
-    """Stages with Compute, Reduce and Scan turned into Nests; everything else passes through."""
+    stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: set[Tensor], state: Sequence[Tensor]
+) -> list[Step]:
+    """Stages with Compute, Reduce and Scan turned into Nests; everything else passes through.
+
+    required tensors must have memory at the end; state keeps its values between calls.
+    """
     readers: dict[Tensor, set[int]] = {}
     for k, s in enumerate(stages):
-        for t in step_reads(s):
+        for t in s.reads:
             readers.setdefault(t, set()).add(k)
-    depends = _ancestors(stages, buffers)
-    taken: dict[int, int] = {}
+    overlaps = sharing(buffers)
+    context = _Context(stages, buffers, overlaps, Order(stages, overlaps, state), {})
     groups: dict[int, _Group] = {}
     for k, s in enumerate(stages):
-        if isinstance(s, Reduce) and k not in taken and (g := _seed(k, s, buffers)) is not None:
-            _extend(g, stages, taken, readers, depends, buffers)
+        if isinstance(s, Reduce) and k not in context.taken and (g := _seed(k, s, buffers)) is not None:
+            _extend(g, context)
             if len(g.members) > 1:
                 groups[k] = g
-                taken.update(dict.fromkeys(g.members, k))
-    return _assemble(stages, groups, taken, readers, buffers, required)
+                context.taken.update(dict.fromkeys(g.members, k))
+                context.order.merge(g.members)
+    return _assemble(context, groups, readers, required)
 
 
-def step_reads(s: Any) -> set[Tensor]:
-    """Tensors that a stage or step reads, nested steps included."""
-    if isinstance(s, Stage):
-        return s.reads
-    if hasattr(s, "stage"):
-        extra = {p.buffer.tensor for p in s.bound.pointers if hasattr(p, "buffer")} if hasattr(s, "bound") else set()
-        reads: set[Tensor] = s.stage.reads
-        return reads | extra
-    if isinstance(s, Nest):
-        return {t for m in s.members for t in m.stage.reads}
-    found: set[Tensor] = {getattr(s, n) for n in ("pred", "test") if hasattr(s, n)}
-    for n in ("then", "orelse", "cond", "body"):
-        for inner in getattr(s, n, ()):
-            found |= step_reads(inner)
-    return found
+@dataclass(eq=False)
+class _Context:
+    """The stages of a block, what is known of them, and which group has taken which."""
 
+    stages: Sequence[Any]
+    buffers: dict[Tensor, Buffer]
+    overlaps: Overlaps
+    order: Order
+    taken: dict[int, int]
 
-def step_writes(s: Any) -> set[Tensor]:
-    """Tensors that a stage or step writes, nested steps included."""
-    if isinstance(s, Compute):
-        return {s.out}
-    if isinstance(s, Stage):
-        return set(s.outputs)
-    if hasattr(s, "stage"):
-        return set(s.stage.outputs)
-    if isinstance(s, Nest):
-        return {m.stage.out for m in s.members}
-    found: set[Tensor] = set()
-    for n in ("then", "orelse", "cond", "body"):
-        for inner in getattr(s, n, ()):
-            found |= step_writes(inner)
-    return found
+    def apart(self, a: int, b: int) -> bool:
+        """Whether the stages' rows can be mixed: their memory meets in nothing but what one defines for the other."""
+        first, second = self.stages[a], self.stages[b]
+        met = {x for t in (first.out, second.out) for x in self.overlaps(t)}
+        if second.out in self.overlaps(first.out):
+            return False
+        return not any(t in met and t is not m.out for s, m in ((first, second), (second, first)) for t in s.reads)
 
 
 @dataclass(eq=False)
@@ -127,80 +94,29 @@ def _seed(k: int, s: Reduce, buffers: Mapping[Tensor, Buffer]) -> _Group | None:
     return _Group(tuple(v.extent for v in rows), {k: rows}) if fastest in inner else None
 
 
-def _ancestors(stages: Sequence[Any], buffers: Mapping[Tensor, Buffer]) -> list[int]:
-    """For each position a bit set of the positions it depends on, itself included.
-
-    Writes to a tensor already seen are ordered too, and writes of state after what may end the call.
-    """
-    last: dict[Tensor, int] = {}
-    used: dict[Tensor, int] = {}
-    out: list[int] = []
-    ends = 0
-    for k, s in enumerate(stages):
-        bits = 1 << k
-        writes = step_writes(s)
-        for t in step_reads(s) | writes:
-            if t in last:
-                bits |= out[last[t]]
-        for t in writes:
-            bits |= used.get(t, 0)
-            if t in buffers and buffers[t].root.place == "state":
-                bits |= ends
-        out.append(bits)
-        if _may_fail(s):
-            ends |= bits
-        for t in step_reads(s):
-            used[t] = used.get(t, 0) | bits
-        for t in writes:
-            last[t] = k
-    return out
-
-
-def _may_fail(s: Any) -> bool:
-    """Whether a step, or one nested in it, is a raise of the model."""
-    blocks = (getattr(s, n, ()) for n in ("then", "orelse", "cond", "body"))
-    return hasattr(s, "message") or any(_may_fail(inner) for b in blocks for inner in b)
-
-
-def _extend(
-    g: _Group,
-    stages: Sequence[Any],
-    taken: Mapping[int, int],
-    readers: Mapping[Tensor, set[int]],
-    depends: list[int],
-    buffers: Mapping[Tensor, Buffer],
-) -> None:
+def _extend(g: _Group, c: _Context) -> None:
     """Add to g every later loop nest on the same rows that needs nothing which in turn needs g from outside."""
     (first,) = g.members
-    for k in range(first + 1, len(stages)):
-        s = stages[k]
+    for k in range(first + 1, len(c.stages)):
+        s = c.stages[k]
         if (
-            k in taken
+            k in c.taken
             or not isinstance(s, (Compute, Reduce))
             or (isinstance(s, Reduce) and s.kind in ("argmax", "argmin"))
         ):
             continue
-        own = {stages[m].out: m for m in g.members}
-        if not (s.reads & set(own)) or not _independent(s, k, g, stages, depends):
+        own = {c.stages[m].out: m for m in g.members}
+        if not any(t in own for t in s.reads) or not _joins(k, g, c):
             continue
-        rows = _rows_of(s, g, stages, own)
+        rows = _rows_of(s, g, c.stages, own)
         if rows is not None:
             g.members[k] = rows
-    _prepend(g, first, stages, taken, readers, depends)
+    _prepend(g, first, c)
 
 
-def _independent(s: RowStage, k: int, g: _Group, stages: Sequence[Any], depends: list[int]) -> bool:
-    """Whether no dependency path leads from the group through the outside into s."""
-    members = sum(1 << m for m in g.members)
-    outside = depends[k] & ~members & ~(1 << k)
-    p = 0
-    while outside:
-        low = (outside & -outside).bit_length() - 1
-        if depends[low] & members:
-            return False
-        outside &= outside - 1
-        p += 1
-    return True
+def _joins(k: int, g: _Group, c: _Context) -> bool:
+    """Whether order and memory allow the stage in the group."""
+    return c.order.mergeable([k, *g.members]) and all(c.apart(k, m) for m in g.members)
 
 
 def _rows_of(s: RowStage, g: _Group, stages: Sequence[Any], own: Mapping[Tensor, int]) -> tuple[Var, ...] | None:
@@ -244,21 +160,14 @@ def _sole(i: Index) -> Var | None:
     return a if isinstance(a, Var) and i == Index.of(a) else None
 
 
-def _prepend(
-    g: _Group,
-    first: int,
-    stages: Sequence[Any],
-    taken: Mapping[int, int],
-    readers: Mapping[Tensor, set[int]],
-    depends: list[int],
-) -> None:
+def _prepend(g: _Group, first: int, c: _Context) -> None:
     """Let the loop nest that makes the reduction's operand join in front, if it walks the same rows."""
-    s = stages[first]
-    for x in loads(s.expr):
+    stages = c.stages
+    for x in loads(stages[first].expr):
         p = next(
             (k for k in range(first - 1, -1, -1) if isinstance(stages[k], Compute) and stages[k].out is x.tensor), None
         )
-        if p is None or p in taken or p in g.members:
+        if p is None or p in c.taken or p in g.members:
             continue
         producer = stages[p]
         match = {
@@ -269,74 +178,33 @@ def _prepend(
         rows = tuple(match.get(v) for v in g.members[first])
         if len(match) != sum(v.extent.const != 1 for v in producer.vars) or None in rows:
             continue
-        between = [
-            k
-            for k in range(p + 1, len(stages))
-            if k not in g.members and depends[k] >> p & 1 and any(depends[m] >> k & 1 for m in g.members)
-        ]
-        if not between and all(
-            _independent(stages[m], m, _Group((), {p: (), **g.members}), stages, depends) for m in g.members
-        ):
+        if _joins(p, g, c):
             g.members[p] = tuple(v for v in rows if v is not None)
             return
 
 
 def _assemble(
-    stages: Sequence[Any],
-    groups: Mapping[int, _Group],
-    taken: Mapping[int, int],
-    readers: Mapping[Tensor, set[int]],
-    buffers: dict[Tensor, Buffer],
-    required: set[Tensor],
-) -> list[Any]:
+    c: _Context, groups: Mapping[int, _Group], readers: Mapping[Tensor, set[int]], required: set[Tensor]
+) -> list[Step]:
     """Each group at the place where all it needs is done and before anything that needs it."""
-    from neve.plan.stages import Concat
-
-    units: list[tuple[Any, set[int]]] = []
+    units: list[tuple[Any, list[int]]] = []
     done: set[int] = set()
-    for k, s in enumerate(stages):
-        seed = taken.get(k)
+    for k, s in enumerate(c.stages):
+        seed = c.taken.get(k)
         if seed is None:
-            units.append((s, {k}))
+            units.append((s, [k]))
         elif seed not in done:
             done.add(seed)
-            units.append((groups[seed], set(groups[seed].members)))
-    order = _topological([u[1] for u in units], _ancestors(stages, buffers))
-    out: list[Any] = []
-    for u in order:
+            units.append((groups[seed], list(groups[seed].members)))
+    out: list[Step] = []
+    for u in c.order.sort([members for _, members in units]):
         s = units[u][0]
         if isinstance(s, _Group):
-            out.append(_nest(s, stages, readers, buffers, required))
+            out.append(_nest(s, c.stages, readers, c.buffers, required))
         elif isinstance(s, (Compute, Reduce, Scan)):
             out.append(Nest((), [Member(s, ())]))
-        elif not isinstance(s, Concat):
+        else:
             out.append(s)
-    return out
-
-
-def _topological(units: list[set[int]], depends: list[int]) -> list[int]:
-    """Units in an order that respects the stages' dependencies and otherwise keeps theirs."""
-    where = {k: u for u, members in enumerate(units) for k in members}
-    needs: list[set[int]] = []
-    for u, members in enumerate(units):
-        bits = 0
-        for k in members:
-            bits |= depends[k]
-        wanted = set()
-        while bits:
-            low = (bits & -bits).bit_length() - 1
-            bits &= bits - 1
-            if low in where and where[low] != u:
-                wanted.add(where[low])
-        needs.append(wanted)
-    out: list[int] = []
-    placed: set[int] = set()
-    pending = list(range(len(units)))
-    while pending:
-        u = next(u for u in pending if needs[u] <= placed)
-        pending.remove(u)
-        placed.add(u)
-        out.append(u)
     return out
 
 
@@ -361,7 +229,7 @@ def _nest(
             continue
         inner = [v for v in s.vars if v not in m.rows]
         extents = [v.extent.const for v in inner]
-        size = s.dtype_bytes if hasattr(s, "dtype_bytes") else s.out.dtype.size
+        size = s.out.dtype.size
         for e in extents:
             size = size * e if e is not None else ROW_BYTES + 1
         if size > ROW_BYTES:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Tensor
+from neve.plan.bind import Pointer
 from neve.plan.buffers import Buffer
-from neve.plan.group import Nest, step_reads, step_writes
 from neve.plan.stages import Compute, loads
+from neve.plan.steps import BranchStep, Kernel, LoopStep, Nest, Step
 
 LINE = 64
 
@@ -42,10 +42,10 @@ def rounded(n: Index) -> Index:
     return (n + (LINE - 1)) // Index.of(LINE) * LINE
 
 
-def lifetimes(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer]) -> list[Interval]:
+def lifetimes(steps: Iterable[Step], buffers: Mapping[Tensor, Buffer]) -> list[Interval]:
     """The arena buffers that steps touch, by position in the order of execution."""
     spans: dict[Buffer, tuple[int, int]] = {}
-    places: dict[int, Any] = {}
+    places: dict[int, Step] = {}
     _walk(steps, buffers, spans, places, 0)
     chains: dict[Buffer, list[Buffer]] = {}
     for b, (first, _) in spans.items():
@@ -64,7 +64,7 @@ def lifetimes(steps: Iterable[Any], buffers: Mapping[Tensor, Buffer]) -> list[In
 
 
 def _inherits(
-    step: Any, buffers: Mapping[Tensor, Buffer], spans: Mapping[Buffer, tuple[int, int]], made: Buffer, at: int
+    step: Step, buffers: Mapping[Tensor, Buffer], spans: Mapping[Buffer, tuple[int, int]], made: Buffer, at: int
 ) -> Buffer | None:
     """The buffer whose memory `made`, first written by this step, may take over; None if there is none."""
     found = _elementwise(step)
@@ -79,9 +79,8 @@ def _inherits(
         return b.address([i.subs(first) for i in index])
 
     target, taken, own = address(made, index), set(), None
-    if hasattr(step, "bound"):
-        taken = {p.buffer.root for p in step.bound.pointers if hasattr(p, "buffer")}
-        taken |= {buffers[t].root for t in step.stage.inputs if t in buffers}
+    if isinstance(step, Kernel):
+        taken = {p.buffer.root for p in step.bound.pointers if isinstance(p, Pointer)}
         own = step.stage.results[0]
     fits: dict[Buffer, bool] = {}
     for x in loads(expr):
@@ -98,45 +97,41 @@ def _inherits(
     return None
 
 
-def _elementwise(step: Any) -> tuple[Tensor, tuple[Var, ...], tuple[Index, ...], Expr] | None:
+def _elementwise(step: Step) -> tuple[Tensor, tuple[Var, ...], tuple[Index, ...], Expr] | None:
     """(out, vars, index, expr) of a step that does out[index] = expr, once for each element."""
     if isinstance(step, Nest):
         stage = step.members[0].stage
         if len(step.members) == 1 and isinstance(stage, Compute) and stage.out not in step.local:
             return stage.out, stage.vars, tuple(map(Index.of, stage.vars)), stage.expr
-    elif hasattr(step, "bound") and step.stage.epilogue is not None:
+    elif isinstance(step, Kernel) and step.stage.epilogue is not None:
         e = step.stage.epilogue
         return e.out, e.vars, e.index, e.expr
     return None
 
 
 def _walk(
-    steps: Iterable[Any],
+    steps: Iterable[Step],
     buffers: Mapping[Tensor, Buffer],
     spans: dict[Buffer, tuple[int, int]],
-    places: dict[int, Any],
+    places: dict[int, Step],
     at: int,
 ) -> int:
     for s in steps:
+        if isinstance(s, BranchStep):
+            _touch(buffers.get(s.pred), spans, at)
+        elif not isinstance(s, LoopStep):
+            places[at] = s
+            for t in (*s.reads, *s.writes):
+                _touch(buffers.get(t), spans, at)
         start = at
-        blocks = [getattr(s, n) for n in ("then", "orelse", "cond", "body") if hasattr(s, n)]
-        if blocks:
-            for name in ("pred", "test"):
-                if hasattr(s, name) and name == "pred":
-                    _touch(buffers.get(s.pred), spans, at)
-            for b in blocks:
-                at = _walk(b, buffers, spans, places, at + 1)
-            if hasattr(s, "test"):
-                _touch(buffers.get(s.test), spans, at)
-                # what the loop finds on entry it must find in every round
-                for b, (first, last) in list(spans.items()):
-                    if first < start <= last:
-                        spans[b] = first, at
-            at += 1
-            continue
-        places[at] = s
-        for t in step_reads(s) | step_writes(s):
-            _touch(buffers.get(t), spans, at)
+        for b in s.blocks:
+            at = _walk(b, buffers, spans, places, at + 1)
+        if isinstance(s, LoopStep):
+            _touch(buffers.get(s.test), spans, at)
+            # what the loop finds on entry it must find in every iteration
+            for buffer, (first, last) in list(spans.items()):
+                if first < start <= last:
+                    spans[buffer] = first, at
         at += 1
     return at
 

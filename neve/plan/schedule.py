@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from neve.build.target import Target
-from neve.ir.graph import ConstTensor, Origin, StateVar
+from neve.ir.graph import ConstTensor, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Load, Tensor
-from neve.plan.bind import Bound, bind
+from neve.plan.bind import bind
 from neve.plan.buffers import Access, Buffer, strides_in_order
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
-from neve.plan.group import Nest, group_rows
+from neve.plan.group import group_rows
 from neve.plan.lowering import Lowered
 from neve.plan.stages import (
     Block,
@@ -32,52 +32,7 @@ from neve.plan.stages import (
     index_loads,
     loads,
 )
-
-
-@dataclass(eq=False)
-class Kernel:
-    """A template instance: the stage, and how it may run."""
-
-    stage: Template
-    bound: Bound
-
-
-@dataclass(eq=False)
-class ExternCall:
-    """A call of a C kernel on contiguous operands."""
-
-    stage: Extern
-
-
-@dataclass(eq=False)
-class BranchStep:
-    """Either the steps `then` or the steps `orelse`, as the bool pred says."""
-
-    pred: Tensor
-    then: list[Step]
-    orelse: list[Step]
-    origin: Origin = Origin()
-
-
-@dataclass(eq=False)
-class LoopStep:
-    """cond, then body if the bool test that cond computes holds, again and again until it does not."""
-
-    cond: list[Step]
-    test: Tensor
-    body: list[Step]
-    origin: Origin = Origin()
-
-
-@dataclass(eq=False)
-class FailStep:
-    """A raise in the model: leaves the call with an error code that stands for message."""
-
-    message: str
-    origin: Origin = Origin()
-
-
-Step = Nest | Kernel | ExternCall | BranchStep | LoopStep | FailStep
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Step
 
 
 @dataclass(eq=False)
@@ -198,7 +153,7 @@ class _Scheduler:
         for key in set(self.copies) - known:
             del self.copies[key]
         # what Moves write is read outside the block: it must not become a row's scratch
-        return group_rows(stages, self.buffers, set(block.outputs) | mutable, self.target)
+        return group_rows(stages, self.buffers, {*block.outputs, *mutable}, tuple(self.lowered.states))
 
     def _stage(self, s: Stage, mutable: frozenset[Tensor]) -> None:
         if isinstance(s, (Compute, Reduce)):
@@ -230,6 +185,8 @@ class _Scheduler:
             for source, t in zip(s.initial, s.carried, strict=True):
                 self._allocate(t, None)
                 self._stage(Move(source, t, s.origin, s.label), mutable)
+            for t in (*s.cond.writes, *s.body.writes):
+                self._forget(t)  # no copy from before the loop holds in its later iterations
             cond, body = self._block(s.cond, mutable), self._block(s.body, mutable)
             (test,) = s.cond.outputs
             self.stages.append(LoopStep(cond, test, body, s.origin))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from neve.ir.graph import Origin
@@ -20,9 +20,19 @@ class Stage:
     label: str
 
     @property
-    def reads(self) -> set[Tensor]:
-        """Tensors whose elements the stage needs."""
+    def reads(self) -> tuple[Tensor, ...]:
+        """Tensors whose elements the stage needs, each once, in the order of the text."""
         raise NotImplementedError
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        """Tensors that it gives values: what it defines, and what Moves write, those of its blocks included."""
+        return self.outputs
+
+    @property
+    def fails(self) -> bool:
+        """Whether it may leave the call, or a stage in its blocks may."""
+        return False
 
 
 @dataclass(eq=False)
@@ -40,8 +50,8 @@ class Compute(Stage):
         return (self.out,)
 
     @property
-    def reads(self) -> set[Tensor]:
-        return {x.tensor for x in loads(self.expr)}
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique(x.tensor for x in loads(self.expr))
 
 
 @dataclass(eq=False)
@@ -61,8 +71,8 @@ class Reduce(Stage):
         return (self.out,)
 
     @property
-    def reads(self) -> set[Tensor]:
-        return {x.tensor for x in loads(self.expr)}
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique(x.tensor for x in loads(self.expr))
 
 
 @dataclass(eq=False)
@@ -82,8 +92,8 @@ class Scan(Stage):
         return (self.out,)
 
     @property
-    def reads(self) -> set[Tensor]:
-        return {x.tensor for x in loads(self.expr)}
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique(x.tensor for x in loads(self.expr))
 
 
 @dataclass(eq=False)
@@ -106,9 +116,10 @@ class Template(Stage):
         return (self.epilogue.out, *self.results[1:]) if self.epilogue else self.results
 
     @property
-    def reads(self) -> set[Tensor]:
-        extra = {x.tensor for x in loads(self.epilogue.expr)} - {self.results[0]} if self.epilogue else set()
-        return set(self.inputs) | extra | ({self.factor} if self.factor else set())
+    def reads(self) -> tuple[Tensor, ...]:
+        extra = [x.tensor for x in loads(self.epilogue.expr)] if self.epilogue else []
+        factor = [self.factor] if self.factor else []
+        return unique([*self.inputs, *(t for t in extra if t is not self.results[0]), *factor])
 
 
 @dataclass(eq=False)
@@ -138,8 +149,8 @@ class Extern(Stage):
         return self.results
 
     @property
-    def reads(self) -> set[Tensor]:
-        return set(self.inputs)
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique(self.inputs)
 
 
 @dataclass(eq=False)
@@ -158,8 +169,16 @@ class Branch(Stage):
         return self.results
 
     @property
-    def reads(self) -> set[Tensor]:
-        return {self.pred} | self.then.free | self.orelse.free
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique([self.pred, *self.then.free, *self.orelse.free])
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        return unique([*self.results, *self.then.writes, *self.orelse.writes])
+
+    @property
+    def fails(self) -> bool:
+        return self.then.fails or self.orelse.fails
 
 
 @dataclass(eq=False)
@@ -178,8 +197,17 @@ class Loop(Stage):
         return self.carried
 
     @property
-    def reads(self) -> set[Tensor]:
-        return set(self.initial) | (self.cond.free | self.body.free) - set(self.carried)
+    def reads(self) -> tuple[Tensor, ...]:
+        free = [t for t in (*self.cond.free, *self.body.free) if t not in self.carried]
+        return unique([*self.initial, *free])
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        return unique([*self.carried, *self.cond.writes, *self.body.writes])
+
+    @property
+    def fails(self) -> bool:
+        return self.cond.fails or self.body.fails
 
 
 @dataclass(eq=False)
@@ -196,8 +224,12 @@ class Move(Stage):
         return ()
 
     @property
-    def reads(self) -> set[Tensor]:
-        return {self.source}
+    def reads(self) -> tuple[Tensor, ...]:
+        return (self.source,)
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        return (self.target,)
 
 
 @dataclass(eq=False)
@@ -215,8 +247,8 @@ class Concat(Stage):
         return (self.out,)
 
     @property
-    def reads(self) -> set[Tensor]:
-        return set(self.parts)
+    def reads(self) -> tuple[Tensor, ...]:
+        return unique(self.parts)
 
 
 @dataclass(eq=False)
@@ -229,8 +261,12 @@ class Fail(Stage):
     label: str = "raise"
 
     @property
-    def reads(self) -> set[Tensor]:
-        return set()
+    def reads(self) -> tuple[Tensor, ...]:
+        return ()
+
+    @property
+    def fails(self) -> bool:
+        return True
 
 
 @dataclass(eq=False)
@@ -241,10 +277,26 @@ class Block:
     outputs: tuple[Tensor, ...]
 
     @property
-    def free(self) -> set[Tensor]:
+    def free(self) -> tuple[Tensor, ...]:
         """Tensors read but not defined inside."""
         inside = {t for s in self.stages for t in s.outputs}
-        return ({t for s in self.stages for t in s.reads} | set(self.outputs)) - inside
+        read = (t for s in self.stages for t in s.reads)
+        return unique(t for t in (*read, *self.outputs) if t not in inside)
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        """Tensors that the stages give values."""
+        return unique(t for s in self.stages for t in s.writes)
+
+    @property
+    def fails(self) -> bool:
+        """Whether a stage inside may leave the call."""
+        return any(s.fails for s in self.stages)
+
+
+def unique(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Each tensor once, in the order of its first mention: never a set, whose order differs between processes."""
+    return tuple(dict.fromkeys(tensors))
 
 
 def loads(e: Expr) -> Iterator[Load]:

@@ -7,9 +7,8 @@ from typing import Any
 
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
-from neve.plan.group import Nest
-from neve.plan.schedule import ExternCall, Kernel
 from neve.plan.stages import Reduce, Template, loads
+from neve.plan.steps import ExternCall, Kernel, Nest
 
 Text = int | str
 """A number, or an expression in the symbols' names as `neve.runtime.expressions` reads them."""

@@ -17,10 +17,10 @@ from neve.ir.loops import Call, Load, Tensor
 from neve.ir.types import DType, TensorType, symbol
 from neve.passes.pipeline import optimize
 from neve.plan.buffers import Buffer, row_major
-from neve.plan.group import Member, Nest
 from neve.plan.memory import LINE, Arena, Interval, assign, lifetimes
-from neve.plan.schedule import BranchStep, LoopStep, Schedule, Step
+from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute
+from neve.plan.steps import BranchStep, LoopStep, Member, Nest, Step
 from tests.plan.programs import PROGRAMS, Sizes, planned
 from tests.plan.trace import PATHS, Memory, events, live_bytes, memories, until_raise
 

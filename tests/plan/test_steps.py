@@ -12,8 +12,7 @@ import pytest
 from neve.emit.unit import MethodWriter
 from neve.ir.loops import Tensor
 from neve.plan.buffers import Buffer
-from neve.plan.group import Nest
-from neve.plan.schedule import BranchStep, FailStep, LoopStep, Step
+from neve.plan.steps import BranchStep, FailStep, LoopStep, Nest, Step
 from tests.plan.programs import PROGRAMS, Plan, Sizes, planned
 from tests.plan.trace import LINE, PATHS, Event, Left, event, events, memories
 

@@ -17,9 +17,9 @@ from neve.ir.index import Index
 from neve.ir.loops import Load, Tensor
 from neve.plan.bind import Pointer
 from neve.plan.buffers import Buffer
-from neve.plan.group import Nest
-from neve.plan.schedule import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Schedule, Step
+from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Nest, Step
 from tests.plan.programs import Plan
 
 LINE = 64
