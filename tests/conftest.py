@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from neve.plan.method import CHECK
+
+# every plan that any test makes is checked, in processes that tests start too
+os.environ[CHECK] = "1"
 
 # the machine may be busy with other tests: no deadlines, and the same examples in every run
 settings.register_profile("neve", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -25,9 +25,8 @@ from neve.ir import walk
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym
 from neve.ir.types import Dim, Range
-from neve.plan.lowering import Lowering
-from neve.plan.memory import Arena, assign, lifetimes
-from neve.plan.schedule import schedule
+from neve.plan.memory import Arena
+from neve.plan.method import plan
 
 MAX_THREADS = 8
 HEADER_BYTES = 192
@@ -58,10 +57,9 @@ def emit(
     for key, method in program.methods.items():
         if progress:
             progress(f"planning {key}")
-        plan = schedule(Lowering().method(method.graph), target, unit.size)
-        arena = assign(lifetimes(plan.steps, plan.buffers))
-        writer = MethodWriter(unit, plan, arena, pick)
-        written[key] = (method, writer, writer.write(plan.steps), arena)
+        made = plan(method.graph, target, unit.size, ranges)
+        writer = MethodWriter(unit, made.schedule, made.arena, pick)
+        written[key] = (method, writer, writer.write(made.schedule.steps), made.arena)
     needs = {
         k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges))
         for k, (_, w, _, a) in written.items()

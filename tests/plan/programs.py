@@ -14,9 +14,9 @@ from neve.emit.unit import Unit
 from neve.ir.graph import Graph, Method, Program, StateVar, Value
 from neve.ir.types import DType, Range, TensorType, symbol
 from neve.passes.pipeline import optimize
-from neve.plan.lowering import Lowering
-from neve.plan.memory import Arena, assign, lifetimes
-from neve.plan.schedule import Schedule, schedule
+from neve.plan.memory import Arena
+from neve.plan.method import plan
+from neve.plan.schedule import Schedule
 from tests.passes.support import Build, boolean, f16, f32, i64, make
 
 s0, s1 = symbol("s0"), symbol("s1")
@@ -40,8 +40,8 @@ def plans(program: Program, name: str, sizes: Sequence[Sizes]) -> list[Plan]:
     unit = Unit(native(), [str(s) for s in program.symbols])
     out = []
     for key, method in new.methods.items():
-        plan = schedule(Lowering().method(method.graph), unit.target, unit.size)
-        out.append(Plan(f"{name}.{key}", unit, plan, assign(lifetimes(plan.steps, plan.buffers)), tuple(sizes)))
+        made = plan(method.graph, unit.target, unit.size, {str(s): r for s, r in program.symbols.items()})
+        out.append(Plan(f"{name}.{key}", unit, made.schedule, made.arena, tuple(sizes)))
     return out
 
 
