@@ -491,7 +491,7 @@ def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
 def header_closure(names: set[str]) -> dict[str, str]:
     """kernels/NAME → text for the headers and all that they include."""
     out: dict[str, str] = {}
-    todo = list(names)
+    todo = sorted(names, reverse=True)
     while todo:
         n = todo.pop()
         if f"kernels/{n}" in out:

@@ -62,7 +62,8 @@ Substitution = Mapping[Any, IndexLike]
 
 
 def _order(a: Atom) -> str:
-    return f"{type(a).__name__} {a}" if not isinstance(a, Data) else f"Data {id(a.expr)}"
+    """A text to sort by: the same in every process."""
+    return f"{type(a).__name__} {a}" if not isinstance(a, Data) else f"Data {a.expr!r}"
 
 
 class Index:

@@ -60,19 +60,19 @@ def _along(node: Node, cut: Cut) -> tuple[int | None, ...] | None:
     return node.op.along(cut.axis, *(v.type for v in node.inputs)) if len(node.outputs) == 1 else None
 
 
-def _wanted(graph: Graph) -> dict[Value, frozenset[Cut]]:
-    """The cuts of each value outside of which nothing of it is read."""
-    wanted: dict[Value, frozenset[Cut]] = {v: frozenset() for v in graph.outputs}
+def _wanted(graph: Graph) -> dict[Value, tuple[Cut, ...]]:
+    """The cuts of each value outside of which nothing of it is read, the last in the graph first."""
+    wanted: dict[Value, tuple[Cut, ...]] = dict.fromkeys(graph.outputs, ())
     for node in reversed(graph.nodes):
-        needs: list[set[Cut]] = [set() for _ in node.inputs]
+        needs: list[dict[Cut, None]] = [{} for _ in node.inputs]
         for cut in wanted.get(node.outputs[0], ()) if node.outputs else ():
             for need, axis in zip(needs, _along(node, cut) or (None,) * len(needs), strict=True):
                 if axis is not None:
-                    need.add(cut.on(axis))
+                    need[cut.on(axis)] = None
         if isinstance(node.op, Slice) and _narrows(node):
-            needs[0].add(_cut_of(node.op))
+            needs[0][_cut_of(node.op)] = None
         for v, need in zip(node.inputs, needs, strict=True):
-            wanted[v] = wanted.get(v, frozenset(need)) & need
+            wanted[v] = tuple(cut for cut in wanted.get(v, tuple(need)) if cut in need)
     return wanted
 
 
