@@ -56,12 +56,12 @@ class _Context:
     taken: dict[int, int]
 
     def apart(self, a: int, b: int) -> bool:
-        """Whether the stages' rows can be mixed: their memory meets in nothing but what one defines for the other."""
-        first, second = self.stages[a], self.stages[b]
-        met = {x for t in (first.out, second.out) for x in self.overlaps(t)}
-        if second.out in self.overlaps(first.out):
+        """Whether the stages' rows can be mixed: their memory meets only in what the first defines for the second."""
+        first, second = self.stages[min(a, b)], self.stages[max(a, b)]
+        made, remade = set(self.overlaps(first.out)), set(self.overlaps(second.out))
+        if second.out in made or any(t in remade for t in first.reads):
             return False
-        return not any(t in met and t is not m.out for s, m in ((first, second), (second, first)) for t in s.reads)
+        return not any(t in made and t is not first.out for t in second.reads)
 
 
 @dataclass(eq=False)

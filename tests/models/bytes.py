@@ -58,4 +58,4 @@ if __name__ == "__main__":
         for _ in range(2):
             out[model].append(files(model))
             gc.collect()
-    print(json.dumps(out))
+    sys.stdout.write(json.dumps(out))

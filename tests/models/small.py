@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -51,11 +52,11 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(nn.Linear(channels, time), nn.SiLU(), nn.Linear(time, time))
         self.first = nn.Conv2d(3, channels, 3, padding=1)
         widths = [channels, channels, 2 * channels]
-        self.down = nn.ModuleList(Residual(a, b, time) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(Residual(a, b, time) for a, b in pairwise(widths))
         self.smaller = nn.ModuleList(nn.Conv2d(c, c, 3, stride=2, padding=1) for c in widths[1:])
         self.middle = nn.ModuleList([Residual(widths[-1], widths[-1], time), Residual(widths[-1], widths[-1], time)])
         self.attention = Attention(widths[-1])
-        self.up = nn.ModuleList(Residual(2 * b, a, time) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(Residual(2 * b, a, time) for a, b in pairwise(widths))
         self.last = nn.Sequential(nn.GroupNorm(4, channels), nn.SiLU(), nn.Conv2d(channels, 3, 3, padding=1))
 
     def forward(self, x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
