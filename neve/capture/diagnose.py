@@ -172,6 +172,8 @@ def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
 
     scripted: parts of the model are ScriptModules.
     """
+    if isinstance(error, CaptureError):
+        return type(error)([r + user_line(error) for r in error.reasons])
     text = str(error)
     kind: type[CaptureError] = NotTraceable if scripted else CaptureError
     for wanted, explain in _EXPLANATIONS:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, guards, prints, trees
+from neve.capture import diagnose, fast_paths, guards, prints, trees
 from neve.capture.aliases import LIFTED, one_for_two, separate
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
@@ -288,7 +288,7 @@ def _export_answered(
     steps = VaryingSteps() if dynamic else nullcontext()
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
-            with diagnose.frames_of(name), prints.silent():
+            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager():
                 program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
