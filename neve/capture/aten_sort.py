@@ -16,12 +16,12 @@ from neve.ops.sort import Kthvalue, Median, Mode, Searchsorted, Sort, TopK
 def sort(
     c: Context, x: Value, axis: int = -1, descending: bool = False, *, stable: bool | None = None, **kwargs: Any
 ) -> tuple[Value, ...]:
-    return c.emit(Sort(c.axis(kwargs.get("dim", axis), len(x.shape)), descending), x)
+    return c.emit(Sort(c.axis(kwargs.get("dim", axis), len(x.shape)), descending, bool(stable)), x)
 
 
 @aten("topk")
 def topk(c: Context, x: Value, k: Any, axis: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Value, ...]:
-    return c.emit(TopK(k, c.axis(axis, len(x.shape)), largest), x)
+    return c.emit(TopK(k, c.axis(axis, len(x.shape)), largest, sorted), x)
 
 
 @aten("kthvalue")

@@ -20,6 +20,7 @@ from neve.capture.aliases import LIFTED, one_for_two, separate
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
+from neve.capture.context import Number
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import for_export, named_symbols, widen
@@ -452,12 +453,13 @@ def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tre
     if isinstance(arg, ConstantArgument):
         return _constant(arg.value)
     kind = None
-    if isinstance(arg, SymIntArgument):
+    if isinstance(arg, SymIntArgument) and not isinstance(value, Number):
         value, kind = value if isinstance(value, Value) else size_value(walk.c, value), "int"
+    if isinstance(value, Number):
+        value, kind = walk.c.tensor(value, value.value.dtype), value.kind.__name__
     if not isinstance(value, Value):
         try:
-            kind = {int: "int", float: "float", bool: "bool"}.get(getattr(value, "kind", object))
-            value = value.value if kind else size_value(walk.c, value)
+            value = size_value(walk.c, value)
         except (UnsupportedSize, ValueError) as error:
             walk.reasons.append(f"an output: {error}")
             return _constant(None)

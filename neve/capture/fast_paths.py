@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neve.errors import CaptureError
-from neve.internals import replaced
+from neve.internals import replaced, require
 
 F: Any = functional  # the helpers of its masks have no types
 _encoder: Any = nn.TransformerEncoder.forward
@@ -31,13 +31,15 @@ NO_ROWS = "every row of every sequence is padded: torch makes no nested tensor o
 
 def as_in_eager() -> AbstractContextManager[None]:
     """torch's modules computing what they compute in eager without gradients, in ops that can be exported."""
-    modules = "torch.nn.modules."
-    return replaced(
-        (f"{modules}transformer.TransformerEncoder.forward", encoder),
-        (f"{modules}transformer.TransformerEncoderLayer.forward", encoder_layer),
-        (f"{modules}activation.MultiheadAttention.forward", attention),
-        (f"{modules}transformer._detect_is_causal_mask", _told_causal),
+    changes = (
+        ("torch.nn.TransformerEncoder.forward", encoder),
+        ("torch.nn.TransformerEncoderLayer.forward", encoder_layer),
+        ("torch.nn.MultiheadAttention.forward", attention),
+        ("torch.nn.modules.transformer._detect_is_causal_mask", _told_causal),
     )
+    helpers = "torch.nn.functional._canonical_mask", "torch.nn.functional._none_or_dtype"
+    require("torch's attention modules", *helpers, *(name for name, _ in changes), error=CaptureError)
+    return replaced(*changes)
 
 
 @functools.wraps(_encoder)
@@ -148,7 +150,7 @@ def _nested(self: Any, padding: Tensor) -> tuple[Tensor, Tensor]:
         padded = hidden & aligned
     else:
         aligned, padded = torch.ones((), dtype=torch.bool, device=padding.device), last
-    torch._assert_async((aligned & padded.all()).logical_not(), NO_ROWS)
+    torch.ops.aten._assert_async.msg((aligned & padded.all()).logical_not(), NO_ROWS)
     infinite = torch.zeros_like(padding).masked_fill(padded, float("-inf"))
     return torch.where(aligned, infinite, padding), padded.unsqueeze(-1)
 

@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch import fx
 
-from neve.capture import diagnose, guards
+from neve.capture import diagnose, guards, number_arithmetic
 from neve.capture.aten import table
 from neve.capture.context import Context, Number, Refusal, dtype_of
 from neve.capture.symbols import MethodSymbols, UnsupportedSize
@@ -21,6 +21,7 @@ from neve.ops.control import If, While
 from neve.ops.source import SizeOf
 
 UNBACKED = re.compile(r"(u|zuf|zf)\d")
+KINDS: dict[type, type] = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 ASSERTING = frozenset(
     {
@@ -109,6 +110,10 @@ class Walk:
         target, val = node.target, node.meta.get("val")
         if target in table():
             return table()[target](self.c, *self.arg(list(node.args)), **self.arg(node.kwargs))
+        if number_arithmetic.known(target) and isinstance(val, SYMBOLIC):
+            args = self.arg(list(node.args))
+            if any(isinstance(a, Number) for a in args):
+                return number_arithmetic.arithmetic(self.c, target, args, KINDS[type(val)])
         if isinstance(val, SYMBOLIC) or (
             isinstance(val, (int, float, bool)) and not isinstance(target, torch._ops.OpOverload)
         ):

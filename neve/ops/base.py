@@ -66,6 +66,12 @@ class Op:
         """The op for that many elements along an axis for which `along` gives axes."""
         return self
 
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        """For each output whether, on these inputs, torch promises more than one result, as of equal elements whose
+        order it leaves open. `eval` and `lower` give one of them, the same one. () if all is settled.
+        """
+        return ()
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         """Test problems: every attribute, rank, dtype, edge (size 0 and 1, NaN, Inf) that behaves differently."""

@@ -1,5 +1,11 @@
 """Sorting, selection and search along an axis. NaN counts as larger than everything, as in torch. Positions are
 int64.
+
+Of equal elements the order here is always that of the input. torch promises it for sort and argsort with stable=True;
+there, and in median (the first place), it is also what torch gives. In sort without stable, topk and kthvalue torch's
+order follows from its algorithm and the processor, and it documents none: the positions of equal elements may be others
+in eager (`Op.open`), as may be the order of topk's values with sorted=False. The first maximum of argmax and max, the
+last of cummax: `reduce.py`, `scan.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +32,15 @@ def order_of(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
         return np.argsort(x, axis, kind="stable")
     reverse = np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
     return np.asarray(x.shape[axis] - 1 - reverse)
+
+
+def tied(x: np.ndarray, axis: int, count: int | None = None, descending: bool = False) -> bool:
+    """Whether any of the first `count` (default: all) in the order along axis is equal to another element there."""
+    if not x.shape:
+        return False
+    ordered = np.moveaxis(np.take_along_axis(x, order_of(x, axis, descending), axis), axis, 0)
+    equal = (ordered[1:] == ordered[:-1]) | ((ordered[1:] != ordered[1:]) & (ordered[:-1] != ordered[:-1]))
+    return bool(equal[:count].any())
 
 
 def rows_last(b: Builder, x: Tensor, axis: int) -> Tensor:
@@ -97,11 +112,12 @@ class _Ordering(Op):
 
 @dataclass(frozen=True)
 class Sort(_Ordering):
-    """x sorted along axis, stably, and where each element was."""
+    """x sorted along axis, stably, and where each element was; stable: whether that is asked for."""
 
     name = "sort"
     axis: int
     descending: bool = False
+    stable: bool = True
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
@@ -109,6 +125,9 @@ class Sort(_Ordering):
             return (x, np.zeros((), np.int64))
         order = order_of(x, self.axis, self.descending).astype(np.int64)
         return (np.take_along_axis(x, order, self.axis), order)
+
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        return (False, not self.stable and tied(inputs[0], self.axis))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -124,12 +143,16 @@ class Sort(_Ordering):
 
 @dataclass(frozen=True)
 class TopK(_Ordering):
-    """The k largest (or smallest) along axis, best first, and where they were; equal elements in their order."""
+    """The k largest (or smallest) along axis, best first, and where they were; equal elements in their order.
+
+    ordered: whether "best first" is asked for (torch's `sorted`).
+    """
 
     name = "topk"
     k: Dim
     axis: int
     largest: bool = True
+    ordered: bool = True
 
     @property
     def descending(self) -> bool:  # type: ignore[override]
@@ -148,6 +171,13 @@ class TopK(_Ordering):
         order = order_of(x, self.axis, self.largest).astype(np.int64).take(range(self.k), self.axis)
         return (np.take_along_axis(x, order, self.axis), order)
 
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        (x,) = inputs
+        if not self.ordered and x.shape and self.k != 1:
+            return (True, True)
+        count = self.k if isinstance(self.k, int) else None
+        return (False, tied(x, self.axis, count, self.largest))
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for i, (shape, axis, k) in enumerate(
@@ -161,7 +191,7 @@ class TopK(_Ordering):
 
 @dataclass(frozen=True)
 class Kthvalue(Op):
-    """The k-th smallest (k from 1) along axis, and where it is."""
+    """The k-th smallest (k from 1) along axis, and where it is: of equal ones the k-th in their stable order."""
 
     name = "kthvalue"
     k: int
@@ -179,6 +209,9 @@ class Kthvalue(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(pick_row(t, self.axis, self.k - 1, self.keepdim) for t in Sort(self.axis).eval(*inputs))
+
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        return (False, tied(inputs[0], self.axis))
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 import neve
 from neve.capture.export import capture
-from neve.errors import CaptureError, InputError
+from neve.errors import CaptureError, InputError, ModelError
 from tests.interpreted import Interpreted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -299,3 +300,44 @@ def test_weights_that_no_method_writes_are_used_where_they_lie() -> None:
 def test_a_str_for_the_names_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="list of names"):
         neve.compile(Model(), (X,), preserved_attrs="sub")  # type: ignore[arg-type]
+
+
+class Numbers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.n, self.f, self.b = 4, -2.5, True
+        self.several, self.named = (1, 2.5, False), {"a": 1, "b": [0.5]}
+
+    def forward(self, x: torch.Tensor) -> Any:
+        n, f = self.n, self.f
+        sums = (n + 1, n - f, 2 * n, n * f, -n, -f, abs(f), n**2, n / 4, n + x.shape[0])
+        divided = (n // 3, n % 3, -n // 3, -n % 3, f // 2, f % 2, 10 // n, 10 / f)
+        tests = n > 3, f == n, n <= f, n != 4
+        whole = round(f), math.floor(f), math.ceil(f)
+        return x * n, n, f, self.b, self.several, self.named, sums, divided, tests, whole
+
+    @torch.jit.export
+    def number(self, x: torch.Tensor) -> int:
+        return self.n
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_numbers_are_returned_with_their_types(script: bool) -> None:
+    model = Numbers().eval()
+    if script:
+        model.several = (1, 2.5, False)
+        model.named = {"a": 1, "b": 2}
+    source: Any = torch.jit.script(model) if script else model
+    names = ["n", "f", "b", "several", "named"]
+    module = Interpreted(capture(source, (X,), methods={"number": (X,)}, preserved_attrs=names))
+    for n, f, b in ((4, -2.5, True), (7, 3.0, False), (-5, 0.75, True)):
+        for changed in (model, source):
+            changed.n, changed.f, changed.b = n, f, b
+        module.attributes["n"], module.attributes["f"], module.attributes["b"] = n, f, b
+        want, got = source(X), module(X)
+        torch.testing.assert_close(got[0], want[0])
+        assert repr(got[1:]) == repr(want[1:])
+        assert module.call("number", X) == n
+    module.attributes["n"] = 0
+    with pytest.raises(ModelError, match="division by zero"):
+        module(X)
