@@ -200,6 +200,7 @@ def _c_file(
         ]
     out += [
         "#if NEVE_UNIT == 0",
+        _MISPLACED,
         _CALL,
         f"struct {name} {{ uint64_t magic; const char *weights; char pad[48]; struct neve_barrier_state bar; }};",
         (
@@ -234,6 +235,8 @@ _UNITS = """#ifndef NEVE_UNITS
 #define NEVE_KERNEL static
 #endif"""
 
+
+_MISPLACED = "#define NEVE_MISPLACED(p, n) (!(p) || ((uintptr_t)(p) & ((n) - 1)))"
 
 _CALL = """#ifdef NEVE_PROFILE
 #define CALL(i, kernel, p) do { uint64_t t = neve_ticks(); kernel(p, s, th); neve_barrier(th); \
@@ -278,7 +281,8 @@ def _method(
         slot = f"in{k}" if k < n else f"out{k - n}"
         if v.type.numel != 0:
             empty = "" if v.type.is_static else f" && ({unit.size(_numel(v.shape))}) != 0".replace("s[", "call.s[")
-            checks.append(f"    if (!io->{slot}{empty}) return NEVE_BAD_POINTER;")
+            test = f"NEVE_MISPLACED(io->{slot}, {v.dtype.size})"
+            checks.append(f"    if ({test}{empty}) return NEVE_BAD_POINTER;")
     for k, given in enumerate(method.sizes):
         if given is not None:
             checks.append(f"    if (*(const int64_t *)io->in{k} != io->{given}) return NEVE_BAD_SIZE;")
@@ -288,7 +292,7 @@ def _method(
         need = str(unit.size(work)).replace("s[", "call.s[")
         checks += [
             f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
-            f"    if (!io->workspace && {need} != 0) return NEVE_BAD_POINTER;",
+            f"    if (NEVE_MISPLACED(io->workspace, 64) && {need} != 0) return NEVE_BAD_POINTER;",
         ]
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
@@ -319,8 +323,9 @@ def _method(
         "",
         f"int {symbol}({name} *ctx, const {symbol}_io *io, const neve_parallel *p)",
         "{",
-        f"    if (!ctx || ctx->magic != {magic}) return NEVE_NOT_READY;",
-        "    if (!io) return NEVE_BAD_POINTER;",
+        "    if (NEVE_MISPLACED(ctx, 64)) return ctx ? NEVE_BAD_POINTER : NEVE_NOT_READY;",
+        f"    if (ctx->magic != {magic}) return NEVE_NOT_READY;",
+        "    if (NEVE_MISPLACED(io, sizeof(void *))) return NEVE_BAD_POINTER;",
         "    neve_call call = {ctx, io, p, {0}, 0, NEVE_OK};",
         f"   {fill}" if fill else "",
         *checks,
@@ -355,7 +360,8 @@ def _state(name: str, layout: _Layout, magic: str) -> list[str]:
             f"void *{name}_state({name} *ctx, int index)",
             "{",
             f"    static const int64_t places[] = {{{places}}};",
-            f"    if (!ctx || ctx->magic != {magic} || index < 0 || index >= {len(layout.states)}) return 0;",
+            f"    if (NEVE_MISPLACED(ctx, 64) || ctx->magic != {magic}) return 0;",
+            f"    if (index < 0 || index >= {len(layout.states)}) return 0;",
             "    return (char *)ctx + places[index];",
             "}",
             "",
@@ -376,18 +382,16 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
         "",
         f"void {name}_reset({name} *ctx)",
         "{",
-        f"    if (!ctx || ctx->magic != {magic}) return;",
+        f"    if (NEVE_MISPLACED(ctx, 64) || ctx->magic != {magic}) return;",
         *copies,
         "}",
         "",
         *_state(name, layout, magic),
         f"int {name}_init({name} *ctx, const void *weights, size_t size)",
         "{",
-        "    if (!ctx || ((uintptr_t)ctx & 63)) return NEVE_BAD_POINTER;",
-        (
-            f"    if (size != {unit.weights.size} || (size && (!weights || ((uintptr_t)weights & 63)))) "
-            "return NEVE_BAD_WEIGHTS;"
-        ),
+        "    if (NEVE_MISPLACED(ctx, 64)) return NEVE_BAD_POINTER;",
+        f"    if (size != {unit.weights.size}) return NEVE_BAD_WEIGHTS;",
+        *(_identified(unit.weights.identity) if unit.weights.size else ()),
         f"    ctx->magic = {magic};",
         "    ctx->weights = weights;",
         "    ctx->bar = (struct neve_barrier_state){0};",
@@ -406,6 +410,16 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
         '    default: return "the model raised an error";',
         "    }",
         "}",
+    ]
+
+
+def _identified(identity: int) -> list[str]:
+    """The weights are told from others by the hash that they begin with."""
+    return [
+        "    if (NEVE_MISPLACED(weights, 64)) return NEVE_BAD_POINTER;",
+        "    uint64_t identity;",
+        "    memcpy(&identity, weights, 8);",
+        f"    if (identity != UINT64_C(0x{identity:016x})) return NEVE_BAD_WEIGHTS;",
     ]
 
 

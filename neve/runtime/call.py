@@ -10,11 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from neve.errors import NeveError
 from neve.runtime.context import Context, error
 from neve.runtime.native import address
 from neve.runtime.signature import MethodSignature
 from neve.runtime.sizes import Sizes, Solver
-from neve.runtime.tensors import NUMPY, allocate, is_torch, overwrite, prepare, refuse_shared, torch_dtype, torch_module
+from neve.runtime.tensors import (
+    NUMPY,
+    allocate,
+    is_torch,
+    misaligned,
+    overwrite,
+    prepare,
+    refuse_shared,
+    torch_dtype,
+    torch_module,
+)
 from neve.runtime.trees import builder, flatten
 
 _PLANS = 256  # input shapes remembered per method
@@ -144,7 +155,12 @@ def fast_path(entry: Entry) -> Callable[..., Any]:
         if plan is None:
             return slow(args, kwargs)
         outputs = [new() for new in plan.new]
-        run(plan, [x.data_ptr() for x in args], [y.data_ptr() for y in outputs])
+        try:
+            run(plan, [x.data_ptr() for x in args], [y.data_ptr() for y in outputs])
+        except NeveError:
+            if any(map(misaligned, args)):
+                return slow(args, kwargs)
+            raise
         return build(outputs)
 
     if count != 1 or method.out_tree != {"leaf": 0} or len(method.outputs) != 1 or method.workspace != 0:
@@ -168,6 +184,8 @@ def fast_path(entry: Entry) -> Callable[..., Any]:
             io[1] = y.data_ptr() or plan_at
             code = function(at, plan_at, context.parallel)
         if code:
+            if misaligned(x):
+                return slow(args, kwargs)
             raise error(method, code)
         return y
 

@@ -9,7 +9,9 @@
  *     void       *NAME_state(NAME *ctx, int index);    a state tensor in place; only models that have state have this
  *     const char *NAME_strerror(int code);
  *
- * Weights: 64-byte aligned, only read, must outlive the context, may be shared by any number of contexts and threads.
+ * Weights: 64-byte aligned, only read, must outlive the context, may be shared by any number of contexts and threads. The
+ * file begins with a hash of all of it, which the code knows: NAME_init returns NEVE_BAD_WEIGHTS for the weights of another
+ * model or target, of whatever size. It does not read the rest, so it does not notice damage behind these 8 bytes.
  * Contexts are independent of each other; calls on one context must not overlap in time.
  * Functions return NEVE_OK or an error code; a call that is refused has written nothing.
  *
@@ -56,7 +58,7 @@ typedef struct neve_parallel {
 enum {
     NEVE_OK = 0,
     NEVE_BAD_SIZE = 1,    /* a symbolic size is out of its range, or the sizes contradict each other */
-    NEVE_BAD_POINTER = 2, /* a pointer is NULL or not aligned */
+    NEVE_BAD_POINTER = 2, /* a pointer (context, weights, io, tensor, workspace) is NULL or not aligned */
     NEVE_BAD_WEIGHTS = 3, /* the weights are not those that this code was generated for */
     NEVE_NOT_READY = 4,   /* the context was not initialised */
     NEVE_RAISED = 16      /* the model raised; NEVE_RAISED + i: the i-th of the messages in the header */

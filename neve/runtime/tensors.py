@@ -61,7 +61,13 @@ def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...
     if value.device.type != "cpu":
         raise _misfit(value, wanted, method, f"it is on {value.device}: move it with .cpu()")
     dense = value.detach().resolve_neg().contiguous()
+    dense = dense.clone() if misaligned(dense) else dense
     return dense.data_ptr(), tuple(value.shape), dense
+
+
+def misaligned(tensor: Any) -> bool:
+    """Whether a torch tensor begins at an address that its elements may not have, as one of torch.frombuffer may."""
+    return bool(tensor.data_ptr() % tensor.element_size())
 
 
 def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:
