@@ -155,14 +155,14 @@ class BaseSparsifier(abc.ABC):
                 + (", …" if len(known) > 20 else "")
             )
         mask = group.get("mask")
-        wanted = self._ones(tensor).shape
+        wanted = self._ones(tensor, group["module"]).shape
         if isinstance(mask, Tensor) and mask.shape != wanted:
             raise AssertionError(
                 f"the mask of {group['tensor_fqn']!r} has the shape {list(mask.shape)}, wanted {list(wanted)}"
             )
 
-    def _ones(self, tensor: Tensor) -> Tensor:
-        """A mask that keeps all of a tensor."""
+    def _ones(self, tensor: Tensor, module: nn.Module) -> Tensor:
+        """A mask that keeps all of a module's tensor."""
         return torch.ones_like(tensor.detach())
 
     def _prepare_group(self, group: Group) -> None:
@@ -170,7 +170,8 @@ class BaseSparsifier(abc.ABC):
         mask, applied = self._enter(group)
         given = group.get("mask")
         if mask is None:
-            mask = self._ones(getattr(group["module"], group["tensor_name"])) if given is None else given
+            module = group["module"]
+            mask = self._ones(getattr(module, group["tensor_name"]), module) if given is None else given
         elif given is not None:
             set_mask(mask, given.clone())
         self.state[group["tensor_fqn"]] = {"mask": mask}

@@ -276,3 +276,64 @@ def test_shrunk_models_train_save_and_copy() -> None:
     twin = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
     twin.load_state_dict(model.state_dict())
     assert torch.equal(copy.deepcopy(model)(FLAT), twin(FLAT))
+
+
+CONVOLUTIONS = {
+    n: (getattr(nn, f"Conv{n}d"), getattr(nn, f"ConvTranspose{n}d"), getattr(nn, f"BatchNorm{n}d")) for n in (1, 2, 3)
+}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("n", CONVOLUTIONS)
+def test_x5_transposed_convolutions(n: int, bias: bool) -> None:
+    """Output channels of a transposed convolution are dim 1 of its weight, its input channels dim 0."""
+    conv, transposed, norm = CONVOLUTIONS[n]
+    x, kernel = torch.randn(2, 4, *[5] * n), (3,) * n
+    up = {"stride": 2, "padding": 1, "output_padding": 1, "bias": bias}
+    model, told = prune(nn.Sequential(transposed(4, 6, 3, **up), nn.ReLU(), conv(6, 2, 3)), x, ["0.weight"])
+    assert shapes(model, "0", "2") == [(4, 3, *kernel), (2, 3, *kernel)] and not told
+    model, told = prune(nn.Sequential(conv(4, 6, 3), nn.ReLU(), transposed(6, 2, 3, **up)), x, ["0.weight"])
+    assert shapes(model, "0", "2") == [(3, 4, *kernel), (3, 2, *kernel)] and not told
+    model, told = prune(nn.Sequential(transposed(4, 6, 3, **up), norm(6), conv(6, 2, 2)), x, ["0.weight"])
+    assert shapes(model, "0", "2") == [(4, 3, *kernel), (2, 3, *[2] * n)] and not told
+    flat = nn.Sequential(transposed(4, 6, 2, bias=bias), nn.Flatten(), nn.Linear(6 * 6**n, 3))
+    model, told = prune(flat, x, ["0.weight"])
+    assert shapes(model, "0", "2") == [(4, 3, *[2] * n), (3, 3 * 6**n)] and not told
+
+
+@pytest.mark.parametrize("n", CONVOLUTIONS)
+def test_x5_transposed_convolutions_that_cannot_shrink_whole(n: int) -> None:
+    """Groups; depthwise ones, whose channels go where their input's do; constants that a stride spreads unevenly."""
+    conv, transposed, norm = CONVOLUTIONS[n]
+    x, kernel = torch.randn(2, 4, *[5] * n), (3,) * n
+    model, told = prune(nn.Sequential(transposed(4, 6, 3, groups=2), nn.ReLU(), conv(6, 2, 3)), x, ["0.weight"])
+    assert shapes(model, "0") == [(4, 3, *kernel)] and "in groups" in told[0]
+    deep = nn.Sequential(conv(4, 6, 3), transposed(6, 12, 3, groups=6, stride=2), nn.Tanh(), conv(12, 2, 3))
+    deep[1].bias.data.uniform_(0.5, 1)
+    model, told = prune(deep, x, ["0.weight"])
+    assert shapes(model, "0", "1", "3") == [(3, 4, *kernel), (3, 2, *kernel), (2, 6, *kernel)] and not told
+    for prune_bias in (False, True):
+        spread = nn.Sequential(conv(4, 6, 3), norm(6), transposed(6, 2, 3, stride=2))
+        model, told = prune(spread, x, ["0.weight"], prune_bias=prune_bias)
+        assert shapes(model, "0", "2") == [(6, 4, *kernel), (6, 2, *kernel)]
+        assert "reads a constant other than zero, which it pads, spreads" in told[0]
+    kept = nn.Sequential(transposed(4, 6, 3), nn.ReLU(), conv(6, 2, 2))
+    kept[0].bias.data.uniform_(0.5, 1)
+    model, told = prune(kept, x, ["0.weight"], prune_bias=False)
+    assert shapes(model, "0", "2") == [(4, 3, *kernel), (2, 3, *[2] * n)] and not told
+
+
+@pytest.mark.parametrize("kind", ["Max", "Avg", "AdaptiveAvg", "AdaptiveMax"])
+@pytest.mark.parametrize("n", CONVOLUTIONS)
+def test_x5_pools_of_all_ranks(n: int, kind: str) -> None:
+    conv, _, norm = CONVOLUTIONS[n]
+    pools = [getattr(nn, f"{kind}Pool{n}d")(2)] + ([nn.AvgPool1d(2, padding=1)] if (n, kind) == (1, "Avg") else [])
+    for pool in pools:
+        model = nn.Sequential(conv(4, 6, 2), norm(6), pool, conv(6, 2, 1))
+        model, told = prune(model, torch.randn(2, 4, *[5] * n), ["0.weight"])
+        assert shapes(model, "0")[0][0] == (6 if getattr(pool, "padding", 0) == (1,) else 3), told
+
+
+def test_x5_what_is_not_followed_is_named() -> None:
+    _, told = prune(Net(lambda m, x: m.b(m.a(x)[0]), a=nn.GRU(6, 4), b=nn.Linear(4, 2)), STEPS, ["a.weight_ih_l0"])
+    assert told == ["pruned rows that stay, as zeros: 6 of 'a.weight_ih_l0' (what a GRU gives is not followed)"]

@@ -61,7 +61,7 @@ class Channels:
             if c != c:
                 self.pin([i], f"{reader} reads it")
             elif c != 0 and not foldable:
-                self.pin([i], f"{reader} reads a constant other than zero, which it pads or has no bias for")
+                self.pin([i], f"{reader} reads a constant other than zero, which it pads, spreads or has no bias for")
 
     def pinned(self, i: int) -> str | None:
         """Why a channel stays; None if it can go. What nothing reads stays, as nothing is known of it."""

@@ -89,6 +89,8 @@ class Plan:
 
     def stuck(self) -> list[str]:
         """For every weight with pruned rows that stay: which, and why."""
+        from neve.sparsity.structured.layers import PRODUCERS
+
         found = []
         for (module, name), rows in self.masks.items():
             if isinstance(module, nn.LSTM):
@@ -98,8 +100,13 @@ class Plan:
             where = ".".join(filter(None, (module_to_fqn(self.model, module), name)))
             pruned = (~rows.mask).nonzero().flatten().tolist()
             if ids is None:
+                kind = type_before_parametrizations(module)
+                known = kind in PRODUCERS
+                uncalled = (
+                    "the model does not call the layer" if known else f"what a {kind.__name__} gives is not followed"
+                )
                 if pruned:
-                    found.append(f"{len(pruned)} of {where!r} (the model does not call the layer)")
+                    found.append(f"{len(pruned)} of {where!r} ({uncalled})")
                 continue
             reasons = [why for i in pruned if (why := self.channels.pinned(ids[i % len(ids)]))]
             if reasons:

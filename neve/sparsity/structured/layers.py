@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from neve.sparsity.modules import parametrizations
 from neve.sparsity.structured.channels import Flow
 from neve.sparsity.structured.flow import Blocked, Recurrent, Use, Walk
-from neve.sparsity.structured.masks import FakeStructuredSparsity
+from neve.sparsity.structured.masks import TRANSPOSED, FakeStructuredSparsity, rows_first
 
 _NAN = float("nan")
 
@@ -72,7 +72,8 @@ def _use(walk: Walk, node: fx.Node, layer: Any, ins: Flow, rows: int) -> Use:
         differs = ~torch.eq(use.ins.const, ins.const)
         channels.pin([i for i, d in zip(ins.ids, differs.tolist(), strict=True) if d], f"{walk.where(node)} runs twice")
     if not depthwise:
-        channels.read(ins, walk.where(node), not (walk.plan.exact and padded(layer)))
+        varies = isinstance(layer, TRANSPOSED) or (walk.plan.exact and padded(layer))
+        channels.read(ins, walk.where(node), not varies)
     return use
 
 
@@ -84,7 +85,7 @@ def padded(layer: Any) -> bool:
 
 def _row_constants(walk: Walk, layer: Any, use: Use) -> Tensor:
     """What the rows of a layer give: a pruned one its bias, or 0; others vary."""
-    const = torch.full_like(layer.weight.detach().flatten(1)[:, 0], _NAN)
+    const = torch.full_like(rows_first(layer, layer.weight.detach()).flatten(1)[:, 0], _NAN)
     rows = walk.plan.masks.get((layer, "weight"))
     if rows is not None:
         bias = torch.zeros_like(const) if layer.bias is None or rows.prune_bias else layer.bias.detach()
@@ -93,12 +94,14 @@ def _row_constants(walk: Walk, layer: Any, use: Use) -> Tensor:
 
 
 def _depthwise_constants(layer: Any, const: Tensor, exact: bool) -> Tensor:
-    """What a depthwise convolution makes of constant channels."""
+    """What a depthwise convolution makes of constant channels. What a transposed one makes of them depends on how many
+    of its steps meet at a place, unless they are zero.
+    """
     times = layer.out_channels // layer.in_channels
     const = const.to(layer.weight).repeat_interleave(times)
-    if exact and padded(layer):
+    if isinstance(layer, TRANSPOSED) or (exact and padded(layer)):
         const = torch.where(const == 0, const, torch.full_like(const, _NAN))
-    out: Tensor = const * layer.weight.detach().flatten(1).sum(1)
+    out: Tensor = const * rows_first(layer, layer.weight.detach()).flatten(1).sum(1)
     return out if layer.bias is None else out + layer.bias.detach()
 
 
@@ -223,6 +226,7 @@ MODULES: Mapping[type[nn.Module], Rule] = {
     nn.Conv1d: convolution,
     nn.Conv2d: convolution,
     nn.Conv3d: convolution,
+    **dict.fromkeys(TRANSPOSED, convolution),
     nn.LSTM: lstm,
     nn.BatchNorm1d: batch_norm,
     nn.BatchNorm2d: batch_norm,
@@ -230,4 +234,4 @@ MODULES: Mapping[type[nn.Module], Rule] = {
     nn.LayerNorm: layer_norm,
     nn.PReLU: prelu,
 }
-PRODUCERS = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LSTM})
+PRODUCERS = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.LSTM})

@@ -97,10 +97,12 @@ def pool(walk: Walk, node: fx.Node) -> Flow:
         kwargs = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
     if kwargs.get("return_indices"):
         raise Blocked("returns indices")
-    average = node.target is functional.avg_pool2d or (
-        node.op == "call_module" and isinstance(walk.module(node), nn.AvgPool2d)
+    average = node.target in _AVERAGES or (
+        node.op == "call_module" and isinstance(walk.module(node), (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d))
     )
-    if average and (kwargs.get("padding", 0) not in (0, (0, 0), [0, 0]) or kwargs.get("divisor_override")):
+    padding = kwargs.get("padding", 0)
+    padded = any(n != 0 for n in (padding if isinstance(padding, (tuple, list)) else (padding,)))
+    if average and (padded or kwargs.get("divisor_override")):
         return flow.with_const(torch.where(flow.const == 0, 0.0, float("nan")).to(flow.const))
     return flow
 
@@ -235,6 +237,9 @@ _ACTIVATIONS = [
 ]
 _DROPOUTS = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
 
+_POOLS = ("max", "avg", "adaptive_avg", "adaptive_max")
+_AVERAGES = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
+
 MODULES: Mapping[type[nn.Module], Rule] = {
     **dict.fromkeys(
         (nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU), elementwise
@@ -245,7 +250,9 @@ MODULES: Mapping[type[nn.Module], Rule] = {
         (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
         identity,
     ),
-    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), pool),
+    **{
+        getattr(nn, f"{kind}Pool{n}d"): pool for kind in ("Max", "Avg", "AdaptiveAvg", "AdaptiveMax") for n in (1, 2, 3)
+    },
     nn.Flatten: flatten,
 }
 FUNCTIONS: Mapping[Any, Rule] = {
@@ -254,16 +261,8 @@ FUNCTIONS: Mapping[Any, Rule] = {
     **{getattr(functional, name): identity for name in _DROPOUTS},
     **dict.fromkeys((operator.add, operator.sub, operator.mul, torch.add, torch.sub, torch.mul), binary),
     **dict.fromkeys((operator.iadd, operator.isub, operator.imul, operator.truediv), binary),
-    **dict.fromkeys(
-        (
-            functional.max_pool2d,
-            functional.avg_pool2d,
-            functional.adaptive_avg_pool2d,
-            functional.adaptive_max_pool2d,
-            torch.max_pool2d,
-        ),
-        pool,
-    ),
+    **{getattr(functional, f"{kind}_pool{n}d"): pool for kind in _POOLS for n in (1, 2, 3)},
+    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), pool),
     torch.flatten: flatten,
     torch.mean: mean,
     torch.cat: cat,

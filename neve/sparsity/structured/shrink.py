@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neve.sparsity.structured.flow import Plan, Recurrent, Use
+from neve.sparsity.structured.masks import TRANSPOSED
 
 
 @torch.no_grad()
@@ -52,9 +53,12 @@ def _add_bias(module: nn.Module, name: str, extra: Tensor) -> None:
 
 def _shrink_layer(plan: Plan, layer: Any, use: Use) -> None:
     rows, columns = plan.channels.kept(use.outs), plan.channels.kept(use.ins.ids)
+    transposed = isinstance(layer, TRANSPOSED)  # which has constants other than zero in no column that goes
     if use.depthwise:
-        _cut(layer, "weight", rows)
+        _cut(layer, "weight", columns if transposed else rows)
         layer.groups = int(columns.sum())
+    elif transposed:
+        _cut(layer, "weight", columns, rows)
     else:
         if not columns.all():
             _add_bias(layer, "bias", _folded(layer.weight, use.ins.const, columns))

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from neve.sparsity.modules import module_to_fqn
 from neve.sparsity.sparsifier import BaseSparsifier, Group
 from neve.sparsity.structured.flow import Plan, Rows, follow
-from neve.sparsity.structured.masks import FakeStructuredSparsity, attach_rows, squash_rows
+from neve.sparsity.structured.masks import FakeStructuredSparsity, attach_rows, rows_first, squash_rows
 from neve.sparsity.structured.shrink import shrink
 
 
 class BaseStructuredSparsifier(BaseSparsifier):
-    """Subclasses implement update_mask, which writes False into the mask (bool, [rows]) of a weight.
+    """Subclasses implement update_mask, which writes False into the mask (bool, [rows]) of a weight. Rows are what a
+    layer gives: output features, output channels (of a transposed convolution too), gates of units.
 
     The configuration's prune_bias (by default True) tells whether a pruned row's bias is pruned with it. If not, the
     row gives its bias, and prune carries that into the layers that read it.
@@ -44,8 +45,9 @@ class BaseStructuredSparsifier(BaseSparsifier):
             return [n for n in module._flat_weights_names if n.startswith(("weight_ih", "weight_hh"))]
         return ("weight",)
 
-    def _ones(self, tensor: Tensor) -> Tensor:
-        return torch.ones(tensor.shape[0], dtype=torch.bool, device=tensor.device)
+    def _ones(self, tensor: Tensor, module: nn.Module) -> Tensor:
+        rows = rows_first(module, tensor).shape[0]
+        return torch.ones(rows, dtype=torch.bool, device=tensor.device)
 
     def _attach(self, group: Group, mask: Tensor) -> None:
         cls = group.get("parametrization", self.parametrization)
@@ -55,7 +57,9 @@ class BaseStructuredSparsifier(BaseSparsifier):
         squash_rows(group["module"], group["tensor_name"])
 
     def rows(self, module: nn.Module, tensor_name: str) -> Tensor:
-        """The masked weight of a layer whose rows can be chosen one by one. Raises ValueError for another."""
+        """The masked weight of a layer whose rows can be chosen one by one, with these along dim 0 (a transposed
+        convolution's own has them in dim 1). Raises ValueError for another.
+        """
         weight: Tensor = getattr(module, tensor_name)
         if isinstance(module, nn.LSTM):
             raise ValueError(
@@ -66,7 +70,7 @@ class BaseStructuredSparsifier(BaseSparsifier):
                 "Structured pruning can only be applied to a 2+dim weight tensor! "
                 f"{tensor_name!r} has the shape {list(weight.shape)}"
             )
-        return weight
+        return rows_first(module, weight)
 
     def prune(self, example_inputs: tuple[Any, ...] | None = None, *, exact: bool = True) -> nn.Module:
         """Remove pruned rows from their layers and what they fed from the layers behind, in place; returns the model.
@@ -77,8 +81,8 @@ class BaseStructuredSparsifier(BaseSparsifier):
         over what is left (a UserWarning says so). All masks of this pruner are squashed.
 
         A row that cannot be removed stays, as zeros: if its channel meets one that is not pruned in a sum, is read by
-        an operation that is not known, or is not zero at the input of a zero-padded convolution. A UserWarning tells
-        where. One row of a layer always stays.
+        an operation that is not known, belongs to a convolution in groups that is not depthwise, or is not zero at the
+        input of a zero-padded or transposed convolution. A UserWarning tells where. One row of a layer always stays.
 
         exact: with False rows may go that are not zero at a zero-padded convolution, as they often are not behind a
         batch norm. Their constants go into its bias, and only what it gives next to borders differs from the masked
