@@ -68,7 +68,9 @@ def compile(
     """A PyTorch model as a module of compiled C that needs no torch.
 
     model: nn.Module or ScriptModule (compiled in evaluation mode; it is not changed), ExportedProgram, or the path of
-        a .pt2 file or a TorchScript archive (.pt, .ptl), which may be one that optimize_for_mobile wrote.
+        a .pt2 file or a TorchScript archive (.pt, .ptl), which may be one that optimize_for_mobile wrote. A model in
+        training mode is compiled as after eval(). One that is in evaluation mode is compiled as it is: a submodule of
+        it that is in training mode computes what it does in eager (batch statistics, which update its running ones).
     args, kwargs: example inputs of forward (default: all that are bundled with the model, for every method that has
         some); sizes are fixed to theirs but for `dynamic_shapes` (as of torch.export).
     methods: further entry points, all on the same weights and state: name → tuple of example arguments, or a list of

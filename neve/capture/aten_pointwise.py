@@ -324,9 +324,7 @@ def identity(c: Context, x: Value, memory_format: Any = None) -> Value:
 @aten("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def dropout(c: Context, x: Value, p: float, train: bool) -> Value:
     if train and p > 0:
-        raise Refusal(
-            "dropout in training mode is random: use self.training for its flag (capture is in evaluation mode)"
-        )
+        raise Refusal("dropout in training mode is random: call eval() on the model, or use self.training for its flag")
     return c(Dropout(float(p)), x)
 
 

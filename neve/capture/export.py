@@ -311,8 +311,10 @@ def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.exp
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """The model with every training flag off; the flags are restored afterwards."""
-    flags = {m: m.training for m in model.modules()}
+    """The model in evaluation mode, flags restored afterwards. One that is in evaluation mode itself stays as it is:
+    submodules in training mode compute what they compute in training.
+    """
+    flags = {m: m.training for m in model.modules()} if model.training else {}
     try:
         for m in flags:
             m.training = False

@@ -81,8 +81,11 @@ def modules_in_training(model: Any) -> Iterator[Finding]:
         if any(True for _ in module.children()) or mode_matters(module):
             yield Finding(
                 "train-mode",
-                f"{type(module).__name__} is in training mode, and neve compiles evaluation mode",
-                "call eval() on the model, so that PyTorch computes what the compiled module does",
+                f"{type(module).__name__} is in training mode"
+                + (", and neve compiles evaluation mode" if model.training else " though the model is not"),
+                "call eval() on the model, so that PyTorch computes what the compiled module does"
+                if model.training
+                else "it is compiled as in training (batch statistics, random numbers): call eval() on the model",
                 path,
             )
 

@@ -22,6 +22,7 @@ def freeze(
     example_inputs: Examples = None,
 ) -> FrozenModule:
     """A snapshot of a model in evaluation mode whose attributes are constants, but for what its methods write.
+    Submodules that are in training mode compute what they compute in training: batch statistics, for one.
 
     mod: nn.Module, ScriptModule, ExportedProgram, a FrozenModule, or the path of a .pt2, .pt or .ptl file.
     preserved_attrs: names of methods (forward always is one), attributes and submodules to keep, dotted paths included:
@@ -44,7 +45,7 @@ def freeze(
 def optimize_for_inference(
     mod: Any, other_methods: Sequence[str] | None = None, *, example_inputs: Examples = None
 ) -> FrozenModule:
-    """The model frozen, whatever its mode, with all optimizations for forward and other_methods.
+    """The model in evaluation mode (as of `neve.compile`) frozen, with all optimizations for forward and other_methods.
 
     A FrozenModule is optimized in place and returned; a model is not changed (torch sets its mode). Arguments and
     errors as of `freeze`.
@@ -98,8 +99,8 @@ def frozen(
 
 
 def in_evaluation(origin: Snapshot) -> Snapshot:
-    """The snapshot with all of its modules in evaluation mode."""
-    if isinstance(origin, ModuleSnapshot):
+    """The snapshot in evaluation mode: with all of its modules, unless the model itself is in that mode already."""
+    if isinstance(origin, ModuleSnapshot) and origin.model.training:
         origin.model.eval()
     return origin
 
@@ -164,16 +165,10 @@ def names_of(names: Any, what: str) -> list[str]:
 
 
 def _refuse_training(origin: Snapshot) -> None:
-    found = origin.training()
-    if "" in found:
+    if origin.training():
         raise FreezeError(
             "Freezing is currently only implemented for modules in eval mode. Please call .eval() on your module before"
             " freezing."
-        )
-    if found:
-        raise FreezeError(
-            f"{', '.join(found)} is in training mode though the model is not, so what it computes would be that of "
-            "training (random, or from the statistics of each batch): call .eval() on the model"
         )
 
 

@@ -46,9 +46,9 @@ class Snapshot(ABC):
     def replaced(self, values: Mapping[str, Any]) -> Snapshot:
         """A copy in which attributes have other values."""
 
-    def training(self) -> list[str]:
-        """The paths of submodules ("" is the root) in training mode that may compute something else in it."""
-        return []
+    def training(self) -> bool:
+        """Whether the model itself is in training mode."""
+        return False
 
     def has(self, path: str) -> bool:
         try:
@@ -165,10 +165,8 @@ class ModuleSnapshot(Snapshot):
             assign(model, path, value)
         return ModuleSnapshot(model)
 
-    def training(self) -> list[str]:
-        from neve.check.lint_capture import mode_matters
-
-        return [path for path, m in self.model.named_modules() if m.training and (not path or mode_matters(m))]
+    def training(self) -> bool:
+        return bool(self.model.training)
 
 
 class ScriptSnapshot(Snapshot):
@@ -228,19 +226,8 @@ class ScriptSnapshot(Snapshot):
                 assign(model, path, value)
         return ScriptSnapshot(saved(model))
 
-    def training(self) -> list[str]:
-        return list(self._training(self._root, ""))
-
-    def _training(self, obj: Any, path: str) -> Iterator[str]:
-        from neve.capture.torchscript.pickles import Obj
-
-        torch_class = obj.cls.startswith("__torch__.torch.nn.modules.")
-        always = any(part in obj.cls for part in (".dropout.", ".batchnorm.", ".instancenorm.", "RReLU", ".rnn."))
-        if obj.attrs.get("training") is True and (not path or always or not torch_class):
-            yield path
-        for name, value in obj.attrs.items():
-            if isinstance(value, Obj):
-                yield from self._training(value, f"{path}.{name}".lstrip("."))
+    def training(self) -> bool:
+        return self._root.attrs.get("training") is True
 
 
 class ProgramSnapshot(Snapshot):

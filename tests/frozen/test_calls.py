@@ -71,9 +71,6 @@ def test_names_and_modes_that_are_refused() -> None:
     model = Outer()
     with pytest.raises(RuntimeError, match="in eval mode"):
         neve.freeze(model)
-    model.eval().inner.train()
-    with pytest.raises(RuntimeError, match="inner is in training mode"):
-        neve.freeze(model)
     model.eval()
     for name in ("nope", "", "inner.nope", "inner.linear.weight.nope"):
         with pytest.raises(RuntimeError, match=f"^Unknown name: {name}$"):

@@ -105,7 +105,7 @@ def eager(model: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
             scripted, _ = interpreted(archive_of(model), {name: {"args": args, "kwargs": kwargs}})
             root = scripted.replay(name)
             return lambda *args, **kwargs: root.run(*_tensors(root.recording.leaves, args, kwargs))
-    for m in loaded.modules():
+    for m in loaded.modules() if getattr(loaded, "training", False) else ():
         if hasattr(m, "training"):
             m.training = False
     # loaded(…) runs hooks

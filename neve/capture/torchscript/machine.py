@@ -301,7 +301,7 @@ class Machine:
 
     def object_attribute(self, obj: Obj, name: str) -> Any:
         if name == "training" and self.sources.cls(obj.cls).kind == "Module":
-            return False
+            return self.root.attrs.get("training") is not True and obj.attrs.get("training") is True
         if name in obj.attrs:
             self.reads.setdefault((id(obj), name), self.tape.place)
             value = obj.attrs[name]
