@@ -104,13 +104,16 @@ def training_ops(view: View) -> Iterator[Finding]:
     """Operators whose arguments say training although the model was captured in evaluation mode."""
     from neve.capture import diagnose
 
+    known = [f.module for f in modules_in_training(view.model)]
     for e in view.exported:
         for node in _nodes(e.program.graph_module):
             if _trains(node):
                 origin = diagnose.origin(node, e.strip)
+                on = any(origin.module == k or origin.module.startswith(f"{k}.") for k in known if k)
+                mode = ", as its module is in training mode" if on else ", whatever the model's mode"
                 yield Finding(
                     "train-mode",
-                    f"{diagnose.op_name(node.target)} is called for training, whatever the model's mode",
+                    f"{diagnose.op_name(node.target)} is called for training{mode}",
                     "pass training=self.training, or use the module (nn.Dropout, nn.BatchNorm2d): eval() turns it off",
                     origin.module,
                     origin.source,

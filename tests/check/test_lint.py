@@ -162,8 +162,9 @@ def test_modules_left_in_training() -> None:
     model = Clean().eval()
     model.drop.train()
     model.layers[1].train()  # an Identity: it does not matter
-    (found,) = only(lint(model, (X,)), "train-mode")
-    assert found.module == "drop" and model.drop.training
+    found, op = only(lint(model, (X,)), "train-mode")
+    assert found.module == op.module == "drop" and model.drop.training
+    assert "though the model is not" in str(found) and "as its module is in training mode" in str(op)
     (found,) = only(lint(Clean(), (X,)), "train-mode")
     assert found.module == ""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VIEWS = (ATEN.view.default, ATEN.expand.default, ATEN.reshape.default, ATEN.unsqueeze.default)
 NEITHER = (
     "an attention mask holds numbers other than 0 and -inf: torch adds them to the scores with gradients, and takes "
-    "them all for masked without: compile the nn.Module itself, not its script"
+    "them all for masked without: make it one of 0 and -inf, or of bools"
 )
 NESTED = (
     "nn.TransformerEncoder makes a nested tensor of src_key_padding_mask, which is not supported: "
