@@ -21,19 +21,19 @@ from neve.capture.hidden import is_users
 from neve.internals import missing
 
 READ = {
-    "torch.compiler.is_compiling": "_is_compiling_flag",
-    "torch._utils.is_compiling": "_is_compiling_flag",
-    "torch._dynamo.external_utils.is_compiling": "_is_compiling_flag",
-    "torch.compiler.is_exporting": "_is_exporting_flag",
+    "torch.compiler.is_compiling": ("torch.compiler", "_is_compiling_flag"),
+    "torch._utils.is_compiling": ("torch.compiler", "_is_compiling_flag"),
+    "torch._dynamo.external_utils.is_compiling": ("torch.compiler", "_is_compiling_flag"),
+    "torch.compiler.is_exporting": ("torch.compiler", "_is_exporting_flag"),
+    "torch.fx._symbolic_trace.is_fx_tracing": ("torch.fx._symbolic_trace", "_is_fx_tracing_flag"),
 }
-"""The functions whose answer torch.export changes, with the flag of torch.compiler that each reads."""
+"""The functions whose answer torch.export changes, with the variable of torch that each reads."""
 FALSE_IN_EAGER = (
     *READ,
     "torch.compiler.is_dynamo_compiling",
     "torch.jit.is_scripting",
     "torch.jit.is_tracing",
     "torch.onnx.is_in_onnx_export",
-    "torch.fx._symbolic_trace.is_fx_tracing",
 )
 """What asks whether code is traced or compiled, and hears no in eager."""
 _PACKAGES = "-packages"
@@ -67,15 +67,15 @@ def as_in_eager(answers: Answers) -> Iterator[None]:
         for name in () if _now else (name for name in READ if not missing(name)):
             function: Any = pkgutil.resolve_name(name)
             stack.callback(setattr, function, "__code__", function.__code__)
-            function.__code__ = _code(READ[name])
+            function.__code__ = _code(*READ[name])
         _now.append(answers)
         stack.callback(_now.pop)
         yield
 
 
-def answer(flag: str) -> bool:
-    """For code that `_code` makes: what its caller hears who asks for a flag of torch.compiler."""
-    said = bool(getattr(importlib.import_module("torch.compiler"), flag))
+def answer(module: str, flag: str) -> bool:
+    """For code that `_code` makes: what its caller hears who asks for a flag of torch."""
+    said = bool(getattr(importlib.import_module(module), flag))
     return _now[-1].of(sys._getframe(2).f_code.co_filename, said) if _now else said
 
 
@@ -84,8 +84,8 @@ def false_in_eager() -> list[Any]:
     return [pkgutil.resolve_name(name) for name in FALSE_IN_EAGER if not missing(name)]
 
 
-def _code(flag: str) -> CodeType:
+def _code(module: str, flag: str) -> CodeType:
     """Code for a function of torch, so without names of this module."""
-    made: Any = eval(f"lambda: __import__({__name__!r}, fromlist=['answer']).answer({flag!r})")
+    made: Any = eval(f"lambda: __import__({__name__!r}, fromlist=['answer']).answer({module!r}, {flag!r})")
     code: CodeType = made.__code__
     return code
