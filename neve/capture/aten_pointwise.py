@@ -176,7 +176,7 @@ def _by_number(c: Context, function: str, x: Any, y: Any) -> Value:
     dtype = c.out.dtype
     if dtype not in HALVES or not _is_number(y) or _is_number(x):
         return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
-    if isinstance(y, (int, float)) and float(round_to(np.float64(y), dtype)) == y:
+    if isinstance(y, (int, float)) and float(round_to(np.asarray(y, np.float64), dtype)) == y:
         return c(function, c.tensor(x, dtype), c.tensor(y, dtype))
     wide = (c.cast(c.tensor(v, t), DType.float32) for v, t in ((x, dtype), (y, DType.float32)))
     return c.cast(c(function, *wide), dtype)

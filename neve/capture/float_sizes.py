@@ -39,7 +39,7 @@ def inexact(e: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def whole(e: Any, n: sympy.Symbol, range: Range) -> tuple[int, int, int] | None:
-    """(p, r, q) with e = floor((p·n + r) / q) for every n in the range; None if there are none. e rounds to an integer."""
+    """(p, r, q) with e = floor((p·n + r) / q) for every n in the range; None if there are none."""
     last = LARGEST if range.max is None else min(range.max, LARGEST)
     if last < range.min or (range.max is not None and range.max > LARGEST):
         return None
@@ -83,9 +83,9 @@ def _evaluate(e: Any, n: sympy.Symbol, at: np.ndarray) -> np.ndarray | None:
     if name in ROUNDED:
         return np.asarray(ROUNDED[name](known[0]))
     if name in _DIVISIONS:
-        return known[0] / known[1]
+        return np.asarray(known[0] / known[1])
     if name == "FloorDiv":
-        return np.floor_divide(known[0], known[1])
+        return np.asarray(np.floor_divide(known[0], known[1]))
     if name in ("Add", "Mul") and len(known) == 2:
-        return known[0] + known[1] if name == "Add" else known[0] * known[1]
+        return np.asarray(known[0] + known[1] if name == "Add" else known[0] * known[1])
     return None

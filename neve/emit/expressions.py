@@ -340,7 +340,7 @@ def literal(value: float | bool, dtype: DType) -> str:
     """A C literal of dtype's value type."""
     if dtype.is_float:
         double = dtype is DType.float64
-        x = float(round_to(np.float64(value), dtype)) if dtype in HALVES else float(value)
+        x = float(round_to(np.asarray(value, np.float64), dtype)) if dtype in HALVES else float(value)
         if x != x:
             return '__builtin_nan("")' if double else '__builtin_nanf("")'
         if x in (float("inf"), float("-inf")):
