@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "emit": {"trees", "errors", "ir", "ops", "build", "plan"},
     "sparsity": {"errors"},
     "check": {
+        "trees",
         "errors",
         "ir",
         "ops",

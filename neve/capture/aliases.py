@@ -65,7 +65,9 @@ def one_for_two(program: torch.export.ExportedProgram) -> list[str]:
     for i, a in enumerate(inputs):
         for b in inputs[:i]:
             if a.is_same(b) and a.used != b.used:
-                reasons.append(f"it was exported with one tensor for {b.name} and {a.name}, and reads one of them alone")
+                reasons.append(
+                    f"it was exported with one tensor for {b.name} and {a.name}, and reads one of them alone"
+                )
             elif a.overlaps(b) and written & {a.name, b.name}:
                 reasons.append(f"it was exported with {b.name} and {a.name} in one memory, and writes into it")
         for own in held:

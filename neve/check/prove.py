@@ -33,8 +33,8 @@ from neve.check.search import (
     Tried,
     result_of,
 )
-from neve.check.subjects import Subject, subjects
-from neve.check.verify import Result, flat_arrays, outcome, tolerance
+from neve.check.subjects import Subject, numeric, subjects
+from neve.check.verify import Result, outcome, tolerance
 from neve.errors import VerifyError
 from neve.ir.graph import Program
 from neve.runtime.loader import Module
@@ -167,7 +167,7 @@ def first_step(
     """Where a difference begins: capture, a pass or a kernel."""
     s = found.subject
     graph = s.method.graph
-    calls = [[_numeric(x, v) for x, v in zip(flat, graph.inputs, strict=True)] for flat in found.inputs]
+    calls = [s.arrays(flat) for flat in found.inputs]
     limits = [tolerance(v.dtype.value, s.computed) for v in graph.outputs]
     failure = Failure(original.program, s.name, calls, _wanted(found), limits, original.options)
     step = locate(failure, target, compiler, report)
@@ -176,12 +176,6 @@ def first_step(
         if module:
             return Step(step.stage, step.what, f"{step.node}, first in the module {module}", error=step.error)
     return step
-
-
-def _numeric(x: Any, v: Any) -> np.ndarray:
-    """A flat input as the interpreter takes it."""
-    array = next(flat_arrays(x)) if isinstance(x, torch.Tensor) else np.asarray(x)
-    return array.astype(v.dtype.numpy, copy=False)
 
 
 def _wanted(found: Counterexample) -> list[np.ndarray] | None:
@@ -197,7 +191,7 @@ def _wanted(found: Counterexample) -> list[np.ndarray] | None:
         return None
     parts = outputs_of(s.signature.out_tree, result)
     parts |= {k: x for (_, k), x in zip(s.signature.writes, written, strict=True)}
-    return [_numeric(parts[k], v) for k, v in enumerate(s.method.graph.outputs)]
+    return [numeric(parts[k], v.dtype) for k, v in enumerate(s.method.graph.outputs)]
 
 
 def save_inputs(found: Counterexample, path: Path | None = None) -> str:

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 
 from neve.capture.examples import Call, Examples
 from neve.check import condition
 from neve.check.domains import Domain, domains
-from neve.check.verify import narrowest, original
-from neve.ir.graph import Method, Program
-from neve.ir.types import Range
+from neve.check.verify import flat_arrays, narrowest, original
+from neve.errors import ModelError
+from neve.ir.graph import Method, Node, Program, StateVar
+from neve.ir.interpret import bind, bind_sizes, interpret
+from neve.ir.types import DType, Range
+from neve.ops.base import Op
 from neve.runtime.loader import Module
 from neve.runtime.signature import MethodSignature
 from neve.runtime.sizes import Solver
 from neve.runtime.trees import builder, flatten
+from neve.trees import parts
+
+
+def numeric(x: Any, dtype: DType) -> np.ndarray:
+    """A tensor or number as the interpreter takes it."""
+    array = next(flat_arrays(x)) if isinstance(x, torch.Tensor) else np.asarray(x)
+    return array.astype(dtype.numpy, copy=False)
+
 
 Sizes = dict[sympy.Symbol, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A method to search: as it was captured, as it is called, the original, and what its inputs may be."""
+    """A method to search: as it was captured, as it is called, the original, and what its inputs may be.
+
+    order: for each tensor and number of a result the graph's output that it is; exact: whether no rounding excuses a
+    difference of it (see `condition.unmoved`).
+    """
 
     name: str
     method: Method
@@ -38,6 +55,30 @@ class Subject:
     ranges: Mapping[sympy.Symbol, Range]
     computed: str
     exact: Sequence[bool]
+    order: Sequence[int | None]
+
+    def arrays(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+        """Flat inputs as the interpreter takes them."""
+        return [numeric(x, v.dtype) for x, v in zip(inputs, self.method.graph.inputs, strict=True)]
+
+    def chosen(self, calls: Sequence[Sequence[Any]]) -> list[np.ndarray | None] | None:
+        """What the captured graph gives in the last of these calls, by tensors of the result (None for other leaves), if
+        torch leaves open what some step gives, such as the order of ties; else None.
+        """
+        found: list[bool] = []
+        outs: Sequence[np.ndarray] = ()
+
+        def watch(node: Node, ins: Sequence[np.ndarray], _: Any) -> None:
+            found.extend(bind(node.op, sizes).open(*ins) if type(node.op).open is not Op.open else ())
+
+        graph, state = self.method.graph, dict[StateVar, np.ndarray]()
+        for flat in calls:
+            inputs = self.arrays(flat)
+            given = self.method.given_sizes(inputs)
+            sizes = bind_sizes(graph.inputs, [a.shape for a in inputs], given)
+            with suppress(ModelError, LookupError, ArithmeticError):
+                outs = interpret(graph, inputs, state, given, watch)
+        return [None if k is None else outs[k] for k in self.order] if any(found) and outs else None
 
     def call(self, inputs: Sequence[Any]) -> Call:
         """The call with these flat inputs."""
@@ -58,6 +99,7 @@ def subjects(
         own = examples[name].method or name
         solved = Solver(signature).solve([tuple(getattr(x, "shape", ())) for x in flat], flat).symbols
         sizes = dict(zip((s.name for s in signature.symbols), solved, strict=True))
+        exact, order = condition.unmoved(method.graph), list(_by_result(signature.out_tree))
         symbols = {s: r for s, r in program.symbols.items() if str(s) in sizes}
         made.append(
             Subject(
@@ -70,10 +112,22 @@ def subjects(
                 {s: sizes[str(s)] for s in symbols},
                 symbols,
                 narrowest(module.artifact.extra.get("computed", {}).get(name, ())),
-                condition.unmoved(method.graph),
+                [k is not None and exact[k] for k in order],
+                order,
             )
         )
     return made
+
+
+def _by_result(tree: Mapping[str, Any]) -> Iterator[int | None]:
+    """For each tensor and number of a result, in order, the graph's output that it is, if it is one as a whole."""
+    if "leaf" in tree:
+        yield tree["leaf"]
+    elif "narrow" in tree or "entries" in tree or isinstance(tree.get("const"), (bool, int, float)):
+        yield None
+    else:
+        for part in parts(tree):
+            yield from _by_result(part)
 
 
 def _starter(model: Any, name: str, stateful: bool) -> Callable[[Call], Callable[..., Any]]:
