@@ -62,6 +62,7 @@ def one_for_two(program: torch.export.ExportedProgram) -> list[str]:
     inputs, held = list(_inputs(program)), list(_held(program))
     written = {s.target for s in program.graph_signature.output_specs if s.kind.name == "USER_INPUT_MUTATION"}
     reasons = []
+    alone = "and reads one of them alone"
     for i, a in enumerate(inputs):
         for b in inputs[:i]:
             if a.is_same(b) and a.used != b.used:
@@ -70,9 +71,11 @@ def one_for_two(program: torch.export.ExportedProgram) -> list[str]:
                 )
             elif a.overlaps(b) and written & {a.name, b.name}:
                 reasons.append(f"it was exported with {b.name} and {a.name} in one memory, and writes into it")
-        for own in held:
-            if a.used != own.used and (a.is_same(own) or a.is_copy(own)):
-                reasons.append(f"it was exported with its own {own.name} for {a.name}, and reads one of them alone")
+        reasons += [
+            f"it was exported with its own {own.name} for {a.name}, {alone}"
+            for own in held
+            if a.used != own.used and (a.is_same(own) or a.is_copy(own))
+        ]
     return [reason + FIX for reason in reasons]
 
 

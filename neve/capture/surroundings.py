@@ -1,4 +1,4 @@
-"""What a model asks of its surroundings, answered during capture as in eager: is this traced, compiled, exported?
+"""What a model asks of its surroundings (is this traced, compiled, exported) is answered during capture as in eager.
 
 torch.export raises its flags while it runs a model's code, and code may have bound the functions that read them before
 (`from torch.compiler import is_compiling`). So these functions get other code for a while, which answers by who asks:
