@@ -189,7 +189,8 @@ class SaysOtherwise(nn.Module):
     """What torch.jit compiles is not what Python does."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.jit.is_scripting():
+        ask = torch.jit.is_scripting  # under a name of its own it is not answered as in Python
+        if ask():
             return x
         if x.sum() > 0:
             return x * 2
