@@ -43,6 +43,11 @@ class Svd(nn.Module):
 def unsupported():
     return Svd(), (torch.randn(3, 3),)
 
+def other():
+    model, args = net()
+    model[0].bias.data += 1
+    return model, args
+
 def raises():
     raise ValueError("no weights here")
 
@@ -172,6 +177,28 @@ def test_verify_finds_wrong_results(net: Path, tmp_path: Path, capsys: pytest.Ca
     loaded.examples.clear()
     loaded.save(tmp_path / "none.neve")
     assert "no examples" in refused(capsys, 1, "verify", tmp_path / "none.neve")
+
+
+def test_a_search_finds_no_difference(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["verify", "--thorough", "--seconds", 5], ["inspect", "--tried"]):
+        done = told(capsys, *command, net)
+        tried = {t["what"] for t in done["tried"]}
+        assert {"the example", "values redrawn", "sizes batch=1", "sizes batch=64", "floats: boundaries"} <= tried
+        assert all(t["error"] < 1e-5 for t in done["tried"])
+        assert run([*map(str, command), str(net)]) == 0
+        assert "values redrawn" in capsys.readouterr().out
+    assert told(capsys, "bisect", "--seconds", 1, net) == {"file": str(net), "differs": "", "begins": "", "inputs": ""}
+
+
+def test_a_file_of_another_model_differs(net: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = ["--model", f"{folder}/cli_models.py:other"]
+    assert "was made of another one" in refused(capsys, 1, "verify", "--thorough", *other, net)
+    assert run(["bisect", *other, str(net), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "was made of another one" in found["begins"]
+    assert run(["bisect", *other, str(net), "--input", found["inputs"]]) == 1
+    assert "the given inputs: output 0" in capsys.readouterr().out
+    assert "--thorough" in refused(capsys, 2, "verify", *other, net)
 
 
 def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.CaptureFixture[str]) -> None:

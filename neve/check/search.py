@@ -37,7 +37,7 @@ CALLS = 3
 """Calls in a row where there is state."""
 PRIMES = (7, 13, 5, 17, 3, 31, 11, 61)
 GROWTH = 1.5
-"""Time is taken to grow with this power of the inputs' elements, until it is measured."""
+"""Time is taken to grow with this power of the inputs' elements, from the nearest number of them that was measured."""
 LARGEST = 1 << 24
 """Elements of all inputs together that a trial has at most."""
 
@@ -131,7 +131,7 @@ class Search:
     ) -> None:
         self.module, self.seconds, self.trials, self.progress = module, seconds, trials, progress
         self.start = time.perf_counter()
-        self.spent: dict[str, tuple[float, int]] = {}
+        self.spent: dict[str, dict[int, float]] = {}
 
     @property
     def left(self) -> float:
@@ -200,15 +200,17 @@ class Search:
 
     def affordable(self, s: Subject, sizes: Sizes) -> bool:
         """Whether a trial of these sizes is likely to take less than half of what is left."""
-        elements, usual = _elements(s, sizes), max(_elements(s, s.example), 1)
-        seconds = self.spent.get(s.name, (0.0, 1))[0] * max(elements / usual, 1e-3) ** GROWTH
+        elements, usual = _elements(s, sizes), _elements(s, s.example)
+        seconds = 0.0
+        if known := self.spent.get(s.name):
+            nearest = min(known, key=lambda n: abs(n - elements))
+            seconds = known[nearest] * max(elements / max(nearest, 1), 1.0) ** GROWTH
         return elements <= max(LARGEST, usual) and seconds <= max(self.left, 0.0) / 2
 
     # --- a trial ------------------------------------------------------------------------------------------------------
 
     def one(self, s: Subject, trial: Trial, n: int) -> Tried | None:
         g = torch.Generator().manual_seed(SEED + n)
-        clock = time.perf_counter()
         calls = CALLS if self.module.signature.state else 1
         inputs: list[list[Any]] = []
         for _ in range(calls):
@@ -220,10 +222,7 @@ class Search:
                     return None
                 flat[index] = wrong
             inputs.append(flat)
-        done = self.compare(s, trial, inputs)
-        if dict(trial.sizes) == s.example:
-            self.spent.setdefault(s.name, (time.perf_counter() - clock, calls))
-        return done
+        return self.compare(s, trial, inputs)
 
     def calls(self, s: Subject, trial: Trial, calls: Sequence[Call], known: Sequence[Result] = ()) -> Tried:
         """Calls in a row, of which the original's results may be known."""
@@ -240,6 +239,7 @@ class Search:
         module, worst = self.module, [0.0]
         module.reset()
         run = s.start(s.call(inputs[0])) if not known else None
+        clock = time.perf_counter()
         for n, flat in enumerate(inputs, 1):
             want = result_of(run, s, flat) if run is not None else known[n - 1]
             if isinstance(want, MemoryError):
@@ -256,6 +256,9 @@ class Search:
             worst = [max(pair) for pair in zip(worst, errors, strict=True)] if n > 1 else errors
             if any(bad):
                 return Tried(s.name, trial.what, n, worst, explained=True)
+        if run is not None:
+            known_times, elements = self.spent.setdefault(s.name, {}), _elements(s, trial.sizes or s.example)
+            known_times[elements] = min(time.perf_counter() - clock, known_times.get(elements, math.inf))
         return Tried(s.name, trial.what, len(inputs), worst)
 
     def excused(
@@ -324,7 +327,7 @@ def _any(r: Range, example: int, g: torch.Generator) -> int:
     return _pick((_pick(told, g), int(torch.randint(r.min, told[3] + 1, (), generator=g))), g)  # type: ignore[no-any-return]
 
 
-def _elements(s: Subject, sizes: Sizes) -> int:
+def _elements(s: Subject, sizes: Mapping[sympy.Symbol, int]) -> int:
     return sum(math.prod(d if isinstance(d, int) else int(d.subs(sizes)) for d in domain.shape) for domain in s.domains)
 
 

@@ -17,6 +17,11 @@ from neve.cli.options import ArtifactFile, Json, MethodName, Threads
 from neve.cli.report import show_tried
 from neve.errors import VerifyError
 
+OTHER = (
+    "not in compiling this model, which gives what it should: the file was made of another one (other weights?), "
+    "with other options, or by another neve"
+)
+
 ModelSpec = Annotated[
     str | None,
     typer.Option(
@@ -119,12 +124,19 @@ def bisect(
         )
     saved = save_inputs(found) if found and given is None else str(given or "")
     if as_json:
-        tell_json({"file": str(file), "differs": str(found or ""), "begins": str(step or ""), "inputs": saved})
+        tell_json(
+            {
+                "file": str(file),
+                "differs": str(found or ""),
+                "begins": str(step or OTHER) if found else "",
+                "inputs": saved,
+            }
+        )
     elif found is None:
         out.print(f"{file}: no difference was found" + ("" if given is None else f" for {given}"), markup=False)
     else:
         out.print(f"differs: {found}", markup=False)
-        out.print(f"begins:  {step or 'not found: every form of the graph gives what the model gives'}", markup=False)
+        out.print(f"begins:  {step or OTHER}", markup=False)
         out.print(f"inputs:  {saved}", markup=False)
     if found:
         raise typer.Exit(REFUSED)
@@ -137,7 +149,8 @@ def _search(file: Path, model: str | None, seconds: float, threads: int | None, 
         made = _recaptured(file, model, threads)
         tried, found = search(made.module, made.original, seconds, report)
         if found:
-            raise explain(found, made.original, made.target, made.compiler, report)
+            error = explain(found, made.original, made.target, made.compiler, report)
+            raise error if error.step else VerifyError(f"{file} differs from its model ({found}); that begins {OTHER}")
     rows = [t.json() for t in tried]
     if as_json:
         tell_json({"file": str(file), "right": True, "tried": rows})
