@@ -129,7 +129,7 @@ NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_paral
         guards=[{"expr": "Mod(s0, 5) != 4", "message": "the number of rows must not leave 4 when divided by 5"}],
         workspace="8*s0",
         raises=["never", "seven rows are refused"],
-        in_tree={"args": [{"leaf": 0}], "kwargs": {"scale": {"leaf": 1}}},
+        in_tree={"args": [{"leaf": 0}], "kwargs": {"scale": {"leaf": 1}}, "positional": ["scale"]},
     )
     forward["inputs"][1]["scalar"] = "float"
     return _source(name, header, body, np.zeros(0, np.uint8), {"forward": forward}, 8, [])

@@ -61,7 +61,7 @@ def main() -> None:
     for name in args.names or LAYERS:
         layer, inputs = LAYERS[name]
         artifact = neve.compile(layer.eval(), inputs, threads=1).artifact
-        for line in profile(artifact, inputs, calls=200).lines:
+        for line in profile(artifact, inputs, {}, calls=200).lines:
             unit = "GFLOP/s" if line.limit == "compute" else "GB/s"
             print(
                 f"{name:14} {line.seconds * 1e6:9.1f} us {line.rate / 1e9:7.1f} {unit:7} "

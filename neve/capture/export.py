@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,16 @@ MUTATIONS = frozenset(
 
 @dataclass
 class Exported:
-    """One method after torch.export: strip is what the wrapper put before every name."""
+    """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
+    name.
+    """
 
     name: str
     program: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     names: Sequence[str] = ()
+    keyword_only: Collection[str] = ()
     dynamic: Any = None
     strip: str = ""
     example: tuple[Any, Mapping[str, Any]] | None = None
@@ -296,7 +300,8 @@ def _export_answered(
             raise diagnose.export_error(error, scripted) from error
     if writes or reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
-    return Exported(name, program, args, kwargs, names, dynamic, PREFIX, example)
+    only = [p.name for p in inspect.signature(root.forward).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example)
 
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -483,7 +488,10 @@ def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
     tree = trees.tree_of(e.program.call_spec.in_spec, iter(leaves))
     args, kwargs = tree["tuple"]
     args = args["tuple"] if "tuple" in args else args["list"]
-    return {"args": args, "kwargs": kwargs["dict"], "names": list(e.names)[: len(args)]}
+    kwargs = kwargs["dict"]
+    # the parameters that follow those given by position, as far as each of them was given by its name
+    after = takewhile(lambda name: name in kwargs and name not in e.keyword_only, list(e.names)[len(args) :])
+    return {"args": args, "kwargs": kwargs, "names": list(e.names)[: len(args)], "positional": list(after)}
 
 
 def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:

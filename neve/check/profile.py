@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,12 +71,14 @@ class Clocked:
             raise ArtifactError(f"{source.name} was made by an older neve, without clocks in its C: compile it again")
         self.per_tick = self._calibrate()
 
-    def call(self, method: str, sites: int, inputs: Sequence[Any]) -> tuple[float, list[float]]:
+    def call(
+        self, method: str, sites: int, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[float, list[float]]:
         """Run a method that has so many kernel calls: seconds of the whole, as measured in C, and of each."""
         symbol = f"{self.source.signature['methods'][method]['symbol']}_ticks"
         table = (ctypes.c_uint64 * (sites + 1)).in_dll(self._library, symbol)
         ctypes.memset(table, 0, ctypes.sizeof(table))
-        self.module.methods[method](*inputs)
+        self.module.methods[method](*args, **kwargs)
         *each, total = (ticks * self.per_tick for ticks in table)
         return total, each
 
@@ -91,7 +93,8 @@ class Clocked:
 
 def profile(
     artifact: Artifact,
-    inputs: Sequence[Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
     *,
     method: str = "forward",
     threads: int = 1,
@@ -106,11 +109,11 @@ def profile(
     sites = artifact.extra["calls"][method]
     clocked = Clocked(source, choose_target(artifact), threads, compiler)
     for _ in range(3):
-        clocked.call(method, len(sites), inputs)
-    total, row = min((clocked.call(method, len(sites), inputs) for _ in range(calls)), key=lambda found: found[0])
+        clocked.call(method, len(sites), args, kwargs)
+    total, row = min((clocked.call(method, len(sites), args, kwargs) for _ in range(calls)), key=lambda found: found[0])
     call = clocked.module.methods[method]
     peak = measure(threads)
-    work = _work(sites, call, inputs)
+    work = _work(sites, call, args, kwargs)
     return Profile(
         total,
         [_line(k, s, *work[k], row[k], total, peak) for k, s in enumerate(sites)],
@@ -118,10 +121,12 @@ def profile(
     )
 
 
-def _work(sites: Sequence[dict[str, Any]], call: Any, inputs: Sequence[Any]) -> list[tuple[int, int]]:
+def _work(
+    sites: Sequence[dict[str, Any]], call: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[tuple[int, int]]:
     """Each call's operations and bytes for these inputs."""
     signature = call.signature
-    leaves = flatten(signature, tuple(inputs), {})
+    leaves = flatten(signature, tuple(args), dict(kwargs))
     names = [s.name for s in signature.symbols]
     values = Solver(signature).solve(tuple(tuple(getattr(x, "shape", ())) for x in leaves), leaves).symbols
     totals = compile_sizes([t for s in sites for t in (s.get("flops", 0), s.get("bytes", 0))], names)(*values)

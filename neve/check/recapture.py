@@ -21,7 +21,7 @@ from neve.runtime.expressions import linear
 from neve.runtime.loader import Module
 from neve.runtime.signature import MethodSignature
 from neve.runtime.tensors import torch_dtype
-from neve.runtime.trees import builder
+from neve.runtime.trees import arguments, builder
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,7 @@ def _examples(artifact: Artifact, signature: MethodSignature) -> Examples:
 def call_of(signature: MethodSignature, inputs: Any) -> Call:
     """The call with these flat inputs, numpy arrays in their memory form, as torch tensors and Python numbers."""
     flat = [_value(a, t) for a, t in zip(inputs, signature.inputs, strict=True)]
-    args = tuple(builder(tree)(flat) for tree in signature.args)
-    return Call(args, {k: builder(tree)(flat) for k, tree in signature.kwargs.items()})
+    return Call(*arguments(signature, flat))
 
 
 def _value(array: np.ndarray, tensor: Any) -> Any:

@@ -24,7 +24,7 @@ from neve.ops.base import Op
 from neve.runtime.loader import Module
 from neve.runtime.signature import MethodSignature
 from neve.runtime.sizes import Solver
-from neve.runtime.trees import builder, flatten
+from neve.runtime.trees import arguments, flatten
 from neve.trees import parts
 
 
@@ -62,8 +62,8 @@ class Subject:
         return [numeric(x, v.dtype) for x, v in zip(inputs, self.method.graph.inputs, strict=True)]
 
     def chosen(self, calls: Sequence[Sequence[Any]]) -> list[np.ndarray | None] | None:
-        """What the captured graph gives in the last of these calls, by tensors of the result (None for other leaves), if
-        torch leaves open what some step gives, such as the order of ties; else None.
+        """What the captured graph gives in the last of these calls, by tensors of the result (None for other leaves),
+        if torch leaves open what some step gives, such as the order of ties; else None.
         """
         found: list[bool] = []
         outs: Sequence[np.ndarray] = ()
@@ -82,8 +82,7 @@ class Subject:
 
     def call(self, inputs: Sequence[Any]) -> Call:
         """The call with these flat inputs."""
-        args = tuple(builder(tree)(inputs) for tree in self.signature.args)
-        return Call(args, {k: builder(tree)(inputs) for k, tree in self.signature.kwargs.items()})
+        return Call(*arguments(self.signature, inputs))
 
 
 def subjects(

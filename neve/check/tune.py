@@ -87,8 +87,8 @@ def _measure(variants: Sequence[tuple[Any, Clocked]], inputs: Inputs, seconds: f
         for (made, clocked), found in zip(variants, times, strict=True):
             for method in inputs:
                 sites = made.calls[method]
-                args = arguments(clocked.module.methods[method].signature, inputs[method])
-                for k, spent in enumerate(clocked.call(method, len(sites), args)[1]):
+                args, kwargs = arguments(clocked.module.methods[method].signature, inputs[method])
+                for k, spent in enumerate(clocked.call(method, len(sites), args, kwargs)[1]):
                     found.setdefault((method, k), []).append(spent)
         rounds += 1
     totals: dict[str, dict[int, float]] = {}

@@ -88,7 +88,8 @@ def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
     """The flat outputs for flat inputs, arguments that are written in place among them."""
     signature = method.signature
     inputs = [a.copy() for a in inputs] if signature.writes else inputs
-    outputs = outputs_of(signature.out_tree, method(*arguments(signature, inputs)))
+    args, kwargs = arguments(signature, inputs)
+    outputs = outputs_of(signature.out_tree, method(*args, **kwargs))
     outputs |= {k: inputs[i] for i, k in signature.writes}
     return [np.asarray(outputs[k]) for k in range(len(signature.outputs))]
 

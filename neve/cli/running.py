@@ -165,7 +165,8 @@ def _profile(module: Any, method: Any, given: list[calls.Array], threads: int) -
     from neve.runtime.trees import arguments
 
     name = method.signature.name
-    return profile(module.artifact, arguments(method.signature, given), method=name, threads=threads)
+    args, kwargs = arguments(method.signature, given)
+    return profile(module.artifact, args, kwargs, method=name, threads=threads)
 
 
 def _statistics(values: calls.Array) -> dict[str, float]:

@@ -6,8 +6,9 @@
  "threads": for how many threads a call has scratch memory (optional, 8)}
 METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
-          "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "writes": [[input, output]] (optional: outputs that a
-          call copies into inputs, which the model writes in place)}, "out_tree": TREE, "raises": [message] (optional)}
+          "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "positional": [name] (optional: those of kwargs that may
+          follow args by position), "writes": [[input, output]] (optional: outputs that a call copies into inputs, which
+          the model writes in place)}, "out_tree": TREE, "raises": [message] (optional)}
 TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
           "symbol": the size that an int scalar gives (optional)}
 SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
@@ -75,7 +76,7 @@ class State:
 
 @dataclass(frozen=True)
 class MethodSignature:
-    """One entry point."""
+    """One entry point. positional: the keyword arguments that may follow args by position, in their order."""
 
     name: str
     symbol: str
@@ -89,6 +90,7 @@ class MethodSignature:
     out_tree: Tree
     raises: tuple[str, ...]
     writes: tuple[tuple[int, int], ...] = ()
+    positional: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
@@ -151,6 +153,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         tuple(tree.items("args")), dict(tree.mapping("kwargs")), read.mapping("out_tree"),
         tuple(str(m) for m in read.data.get("raises", ())),
         tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
+        _positional(tree),
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
@@ -159,6 +162,13 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         raise ArtifactError(f"{read.where}: out_tree has a leaf beyond its {len(outputs)} outputs")
     compile_sizes([*(d for t in (*inputs, *outputs) for d in t.shape), *(g for g, _ in guards), made.workspace], names)
     return made
+
+
+def _positional(tree: _Reader) -> tuple[str, ...]:
+    names, kwargs = tree.items("positional") if "positional" in tree.data else [], tree.mapping("kwargs")
+    if len(set(map(str, names))) != len(names) or any(name not in kwargs for name in names):
+        raise ArtifactError(f"{tree.where}: wanted names of keyword arguments as 'positional', got {str(names)[:60]}")
+    return tuple(names)
 
 
 def _write(pair: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where: str) -> tuple[int, int]:

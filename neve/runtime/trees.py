@@ -175,15 +175,17 @@ def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, An
     places: dict[str | int, Tree] = dict(enumerate(method.args))
     places.update(method.kwargs)
     names = {method.inputs[t["leaf"]].name: i for i, t in enumerate(method.args) if "leaf" in t}
-    by_keyword = list(method.kwargs)
     given: dict[str | int, Any] = {}
     for i, value in enumerate(args):
         if i < len(method.args):
             given[i] = value
-        elif i - len(method.args) < len(by_keyword):
-            given[by_keyword[i - len(method.args)]] = value
+        elif i - len(method.args) < len(method.positional):
+            given[method.positional[i - len(method.args)]] = value
         else:
-            raise InputError(f"{method.name} takes {len(places)} arguments, got {len(args)}; wanted {method}")
+            most = len(method.args) + len(method.positional)
+            named = [k for k in method.kwargs if k not in method.positional]
+            rest = f" by position, and by name {', '.join(named)}" if named else ""
+            raise InputError(f"{method.name} takes {most} arguments{rest}, got {len(args)}; wanted {method}")
     for key, value in kwargs.items():
         place = key if key in method.kwargs else names.get(key)
         if place is None:
@@ -250,6 +252,7 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def arguments(method: MethodSignature, inputs: Sequence[Any]) -> list[Any]:
-    """The arguments of a call with these flat inputs, by position, those by keyword after the others."""
-    return [builder(tree)(inputs) for tree in (*method.args, *method.kwargs.values())]
+def arguments(method: MethodSignature, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with these flat inputs, by position and by keyword."""
+    args = tuple(builder(tree)(inputs) for tree in method.args)
+    return args, {name: builder(tree)(inputs) for name, tree in method.kwargs.items()}

@@ -160,7 +160,7 @@ def _export(scripted: Scripted, entry: Entry) -> Exported:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as error:
             raise diagnose.export_error(error) from error
-    return Exported(entry.name, program, args, kwargs, names, dynamic, "model.", (args, kwargs))
+    return Exported(entry.name, program, args, kwargs, names, dynamic=dynamic, strip="model.", example=(args, kwargs))
 
 
 def _with_sizes(
