@@ -47,6 +47,7 @@ def table() -> dict[Any, Builder]:
         aten_nn,
         aten_pointwise,
         aten_pool,
+        aten_random,
         aten_recurrent,
         aten_reduce,
         aten_shape,

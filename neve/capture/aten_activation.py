@@ -7,6 +7,7 @@ from typing import Any
 
 from neve.capture.aten import aten
 from neve.capture.aten_pointwise import unary
+from neve.capture.aten_random import random_rrelu
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import DType
@@ -88,9 +89,7 @@ def rrelu(
     c: Context, x: Value, noise: Value, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, g: Any = None
 ) -> tuple[Value, Value]:
     if training:
-        raise Refusal(
-            "rrelu in training mode is random: use self.training for its flag (capture is in evaluation mode)"
-        )
+        return random_rrelu(c, x, noise, float(lower), float(upper), g)
     return c(LeakyRelu((float(lower) + float(upper)) / 2), x), noise
 
 

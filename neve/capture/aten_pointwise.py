@@ -10,7 +10,6 @@ from neve.capture.aten import aten
 from neve.capture.context import INT_TO_FLOAT, Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import DType, round_to
-from neve.ops.activation import Dropout
 from neve.ops.elementary import Polygamma
 from neve.ops.reduce import All
 
@@ -319,13 +318,6 @@ def masked_fill(c: Context, x: Value, mask: Value, value: Any) -> Value:
 @aten("clone", "alias", "detach", "lift_fresh_copy", "lift_fresh", "contiguous")
 def identity(c: Context, x: Value, memory_format: Any = None) -> Value:
     return x
-
-
-@aten("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-def dropout(c: Context, x: Value, p: float, train: bool) -> Value:
-    if train and p > 0:
-        raise Refusal("dropout in training mode is random: call eval() on the model, or use self.training for its flag")
-    return c(Dropout(float(p)), x)
 
 
 @aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device")

@@ -83,7 +83,7 @@ def capture(
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
     try:
-        with prints.told():
+        with prints.told(), torch.random.fork_rng(devices=[]):
             return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
         if preserved_attrs and any("depends on" in r for r in error.reasons):

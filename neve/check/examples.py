@@ -11,7 +11,7 @@ import numpy as np
 
 from neve.artifact import Example
 from neve.capture.examples import Call, Examples
-from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original, relative_error, tolerance
+from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original, relative_error, seeded, tolerance
 from neve.emit.unit import to_bytes
 from neve.errors import InputError, VerifyError
 from neve.ir.graph import Method, Program
@@ -57,10 +57,12 @@ def _recorded(model: Any, examples: Examples, method: Method, signature: MethodS
             warnings.warn(f"example {i} of {signature.name} is left out: {error}", stacklevel=2)
             continue
         run = original(model, examples.method or signature.name, call, stateful)
-        found = attempt(run, call, signature)
-        kept = None if isinstance(found, Exception) else Example(inputs, _in_memory_form(found, method))
-        expected = [flat_copies(found)]
-        again = flat_copies(attempt(run, call, signature))
+        with seeded():
+            found = attempt(run, call, signature)
+            kept = None if isinstance(found, Exception) else Example(inputs, _in_memory_form(found, method))
+            expected = [flat_copies(found)]
+        with seeded():
+            again = flat_copies(attempt(run, call, signature))
         if stateful:
             expected.append(again)
         else:

@@ -24,7 +24,6 @@ from neve.check.examples import Recorded
 from neve.check.modules import first_module
 from neve.check.search import (
     EXAMPLE,
-    SEED,
     THOROUGH_TRIALS,
     Counterexample,
     Differs,
@@ -37,6 +36,7 @@ from neve.check.subjects import Subject, numeric, subjects
 from neve.check.verify import Result, outcome, tolerance
 from neve.errors import VerifyError
 from neve.ir.graph import Program
+from neve.ops.random import DEFAULT_SEED
 from neve.runtime.loader import Module
 from neve.runtime.trees import outputs_of
 
@@ -184,7 +184,7 @@ def _wanted(found: Counterexample) -> list[np.ndarray] | None:
     run = s.start(s.call(found.inputs[0]))
     for flat in found.inputs[:-1]:
         result_of(run, s, flat)
-    torch.manual_seed(SEED)
+    torch.manual_seed(DEFAULT_SEED)
     try:
         result, *written = outcome(run, s.call(found.inputs[-1]), s.signature)
     except Exception:  # anything that a model may raise

@@ -26,6 +26,7 @@ from neve.check.subjects import Sizes, Subject
 from neve.check.verify import Result, attempt, dtype_names, flat_copies, tolerance
 from neve.errors import InputError, NeveError
 from neve.ir.types import Range
+from neve.ops.random import DEFAULT_SEED
 from neve.runtime.loader import Module
 from neve.runtime.trees import flatten
 
@@ -292,7 +293,7 @@ MASKS = ("all true", "all false", "prefixes")
 
 def result_of(run: Callable[..., Any], s: Subject, flat: Sequence[Any]) -> Result:
     """What a call gives or raises, with random numbers of one seed, and without what it prints."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(DEFAULT_SEED)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         return flat_copies(attempt(run, s.call(flat), s.signature))
 

@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neve.errors import ModelError, VerifyError
+from neve.ops.random import DEFAULT_SEED
 from neve.runtime.signature import MethodSignature
 from neve.runtime.trees import flatten
 
@@ -121,6 +122,19 @@ def original(model: Any, method: str, call: Call, stateful: bool) -> Callable[..
             return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """torch's random numbers from its default seed on; those of the caller go on afterwards as if nothing had been."""
+    import torch
+
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(DEFAULT_SEED)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def outcome(run: Callable[..., Any], call: Call, method: MethodSignature) -> list[Any]:

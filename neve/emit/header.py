@@ -10,10 +10,11 @@ from neve.emit.unit import MethodWriter
 from neve.ir.graph import Method, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym, show
 from neve.ir.types import Range
+from neve.ops.random import DEFAULT_SEED, GENERATOR
 from neve.plan.memory import Arena
 from neve.trees import parts
 
-RESERVED = frozenset({"context_size", "init", "reset", "state", "strerror", "clock"})
+RESERVED = frozenset({"context_size", "init", "reset", "seed", "state", "strerror", "clock"})
 """What the functions of every program are called."""
 
 
@@ -83,6 +84,13 @@ def header(
         ]
         out += [f"/* NEVE_RAISED + {k}: {m.replace('*/', '')} */" for k, m in enumerate(writer.messages)]
         out.append("")
+    if GENERATOR in states:
+        out += [
+            "/* Random numbers are those of torch on a CPU after torch.manual_seed(seed); NAME_init seeds with torch's own"
+            f" default, {DEFAULT_SEED}, and NAME_reset too. */".replace("NAME", name),
+            f"NEVE_API void {name}_seed({name} *ctx, uint64_t seed);",
+            "",
+        ]
     out += _state(name, states, attributes) if states else []
     out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
     return "\n".join(out)

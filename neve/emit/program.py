@@ -25,6 +25,7 @@ from neve.ir import walk
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym
 from neve.ir.types import Dim, Range
+from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
 from neve.plan.memory import Arena
 from neve.plan.method import plan
 
@@ -213,6 +214,7 @@ def _c_file(
     for key, (method, writer, lines, _) in written.items():
         out += _method(name, key, method, writer, lines, layout, unit, ranges, magic)
     out += _life(name, layout, magic, unit)
+    out += _seed(name, layout, magic)
     out += [
         "#ifdef NEVE_PROFILE",
         f"NEVE_API uint64_t {name}_clock(void);",
@@ -369,6 +371,29 @@ def _state(name: str, layout: _Layout, magic: str) -> list[str]:
         if layout.states
         else []
     )
+
+
+def _seed(name: str, layout: _Layout, magic: str) -> list[str]:
+    """The function that seeds the random numbers, if there are any."""
+    if GENERATOR not in layout.states:
+        return []
+    return [
+        f"void {name}_seed({name} *ctx, uint64_t seed)",
+        "{",
+        f"    if (!ctx || ctx->magic != {magic}) return;",
+        f"    char *const state = (char *)ctx + {layout.states[GENERATOR]};",
+        "    const int32_t fresh[2] = {1, 1};",
+        "    uint64_t word = seed & 0xffffffffu;",
+        f"    memset(state, 0, {STATE_BYTES});",
+        "    memcpy(state, &seed, 8);",
+        "    memcpy(state + 8, fresh, 8);",
+        f"    for (uint64_t i = 0; i < {WORDS}; i++) {{",
+        "        memcpy(state + 24 + 8 * i, &word, 8);",
+        "        word = (1812433253u * (word ^ word >> 30) + i + 1) & 0xffffffffu;",
+        "    }",
+        "}",
+        "",
+    ]
 
 
 def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:

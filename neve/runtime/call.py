@@ -120,7 +120,7 @@ class Entry:
                 io[i] = pointer or plan.at
             if plan.sizes.workspace:
                 io[len(io) - 2] = context.workspace(plan.sizes.workspace)
-            code = self.function(context.at, plan.at, context.parallel)
+            code = context.call(self.function, plan.at)
         if code:
             raise error(self.method, code)
 
@@ -144,6 +144,7 @@ def fast_path(entry: Entry) -> Callable[..., Any]:
     )  # fmt: skip
     tensor, count = torch.Tensor, len(method.inputs)
     dtypes = tuple(torch_dtype(torch, t.dtype) for t in method.inputs)
+    draws = entry.context.generator is not None
 
     def many(*args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != count:
@@ -163,7 +164,7 @@ def fast_path(entry: Entry) -> Callable[..., Any]:
             raise
         return build(outputs)
 
-    if count != 1 or method.out_tree != {"leaf": 0} or len(method.outputs) != 1 or method.workspace != 0:
+    if count != 1 or method.out_tree != {"leaf": 0} or len(method.outputs) != 1 or method.workspace != 0 or draws:
         return many
     (dtype,), context, lock, function, find = dtypes, entry.context, entry.context.lock, entry.function, plans.get
     at = context.at

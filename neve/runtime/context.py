@@ -6,12 +6,17 @@ import ctypes
 import os
 import threading
 import weakref
+from collections.abc import Callable
 
 from neve.build.source import DTYPES
 from neve.errors import ArtifactError, InputError, NeveError, raised
 from neve.runtime.native import Bytes, NativeLibrary, address, aligned, pool
 from neve.runtime.signature import MethodSignature, Signature
+from neve.runtime.tensors import torch_module
 
+GENERATOR = "torch.default_generator"
+"""The state of this name has the form of `torch.get_rng_state()`; it is initially seeded with DEFAULT_SEED, as torch's."""
+DEFAULT_SEED = 67280421310721
 RAISED = 16
 ERRORS: dict[int, tuple[type[NeveError], str]] = {
     1: (InputError, "the sizes are out of range or contradict each other"),
@@ -44,6 +49,8 @@ class Context:
             kind, text = ERRORS.get(code, (NeveError, f"initialisation returned the code {code}"))
             raise kind(f"{name}: {text}")
         self._spare = aligned(0, "")
+        self.generator = self.state(GENERATOR) if GENERATOR in signature.state else None
+        self.own_numbers = False
         self.use_threads(threads)
         _contexts.add(self)
 
@@ -62,6 +69,31 @@ class Context:
         """All state back to its initial content."""
         with self.lock:
             self.library.reset(self.at)
+            self.own_numbers = False
+
+    def seed(self, seed: int) -> None:
+        """Seeds the random numbers, which from here on are the context's own; NeveError if it draws none."""
+        if self.generator is None or self.library.seed is None:
+            raise NeveError(f"{self.signature.name} draws no random numbers, so there is nothing to seed")
+        if type(seed) is not int or not -(2**63) <= seed < 2**64:
+            raise InputError(f"manual_seed: got {seed!r}, wanted an int of 64 bits")
+        with self.lock:
+            self.library.seed(self.at, seed % 2**64)
+            self.own_numbers = True
+
+    def call(self, function: Callable[..., int], plan: int) -> int:
+        """Calls a method's C function; the lock is held. Random numbers are those of torch's generator, if this process
+        has imported torch and the context was not seeded, and that goes on as if eager code had drawn them.
+        """
+        torch = None if self.generator is None or self.own_numbers else torch_module()
+        if torch is None:
+            return function(self.at, plan, self.parallel)
+        shared = torch.default_generator
+        self.generator[:] = shared.get_state().numpy()
+        try:
+            return function(self.at, plan, self.parallel)
+        finally:
+            shared.set_state(torch.from_numpy(self.generator))
 
     def workspace(self, size: int) -> int:
         """The address of a workspace of at least this many bytes, the same one for all calls."""

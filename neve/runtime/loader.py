@@ -119,8 +119,18 @@ class Module:
         return tuple(builder(tree)(examples[0].inputs) for tree in method.args) if examples else ()
 
     def reset(self) -> None:
-        """All state back to its initial content."""
+        """All state back to its initial content; random numbers are torch's again, after `manual_seed`."""
         self._context.reset()
+
+    def manual_seed(self, seed: int) -> None:
+        """Seeds the random numbers: calls draw what the model draws after `torch.manual_seed(seed)`, from a stream of
+        the module's own, which no other code moves on, until `reset()`.
+
+        Without it they come from torch's default generator, which a call moves on as the model would, so that
+        `torch.manual_seed(5); module(x)` is `torch.manual_seed(5); model(x)`; in a process without torch from a stream
+        of the module's own that starts at torch's default seed. NeveError if the module draws none.
+        """
+        self._context.seed(seed)
 
     def clone(self) -> Module:
         """Another module on the same weights and code, with a state of its own that starts at its initial content."""

@@ -40,6 +40,9 @@ class NativeLibrary:
             self.context_size = self._function(f"{name}_context_size", ctypes.c_size_t)
             self.init = self._function(f"{name}_init", ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
             self.reset = self._function(f"{name}_reset", None, ctypes.c_void_p)
+            self.seed = None
+            if hasattr(self._dll, f"{name}_seed"):
+                self.seed = self._function(f"{name}_seed", None, ctypes.c_void_p, ctypes.c_uint64)
         except (OSError, AttributeError) as error:
             raise ArtifactError(f"the library {path} cannot be used: {error}") from error
         self.path = path
