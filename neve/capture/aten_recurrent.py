@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from neve.capture.aten import TABLE, aten
+from neve.capture.aten_random import dropped
 from neve.capture.context import Context, Refusal
 from neve.capture.recurrent_op import RECURRENT
 from neve.ir.graph import Value
@@ -63,8 +64,6 @@ def _stack(
     batch_first: bool,
 ) -> tuple[Value, ...]:
     """Layers and directions: (y, last states…), the states stacked as torch does (layer · directions + direction)."""
-    if dropout and train and layers > 1:
-        raise Refusal("dropout between recurrent layers in training mode is random")
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
     y = c.permute(x, (1, 0, 2)) if batch_first else x
     last: list[tuple[Value, ...]] = []
@@ -79,6 +78,8 @@ def _stack(
             outs.append(out)
             last.append(tuple(ends))
         y = outs[0] if directions == 1 else c(Cat(2), *outs)
+        if dropout and train and layer < layers - 1:
+            y = dropped(c, y, c.contiguous(y), float(dropout))
     stacked = tuple(_together(c, [ends[i] for ends in last]) for i in range(len(states)))
     return (c.permute(y, (1, 0, 2)) if batch_first else y, *stacked)
 

@@ -125,6 +125,12 @@ class Context:
         """The common dtype of tensors and numbers by torch's promotion rules."""
         return dtype_of(elementwise_dtypes(*(_stand_in(a) for a in args), type_promotion_kind=kind)[1])
 
+    def contiguous(self, v: Value) -> Any:
+        """A fake tensor of v's type, contiguous, on the fake mode of the node's results."""
+        val = self.node.meta["val"]
+        first = val[0] if isinstance(val, (tuple, list)) else val
+        return first.new_empty(tuple(int(d) for d in v.shape), dtype=getattr(torch, v.dtype.value))
+
     # Views in common use.
 
     def reshape(self, v: Value, shape: Sequence[Any]) -> Value:

@@ -23,6 +23,7 @@ from neve.capture.attributes import watch_attributes
 from neve.capture.constants import Constants, to_numpy
 from neve.capture.context import Number
 from neve.capture.data_attribute import DataAsDetached
+from neve.capture.draws import kept_draws
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import for_export, named_symbols, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
@@ -293,7 +294,7 @@ def _export_answered(
     steps = VaryingSteps() if dynamic else nullcontext()
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
-            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager():
+            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws():
                 program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
@@ -333,8 +334,9 @@ def _decompose(program: Any) -> Any:
     with (
         diagnose.quiet(),
         torch.no_grad(),
+        kept_draws(),
         visible_dropout(program.graph_module) as kept,
-        few_composites(kept, updating(program.graph_module)) as decompositions,
+        few_composites(kept, updating(program.graph_module) | dropping(program.graph_module)) as decompositions,
     ):
         try:
             return program.run_decompositions(decompositions)
@@ -347,6 +349,14 @@ def updating(root: torch.fx.GraphModule) -> set[Any]:
     op = torch.ops.aten.instance_norm.default
     graphs = [m.graph for m in root.modules() if isinstance(m, torch.fx.GraphModule)]
     return {op for g in graphs for n in g.nodes if n.target is op and n.args[5] and n.args[3] is not None}
+
+
+def dropping(root: torch.fx.GraphModule) -> set[Any]:
+    """Attention, if some of it has dropout: torch's own decomposition says where in it numbers are drawn."""
+    op = torch.ops.aten.scaled_dot_product_attention.default
+    graphs = [m.graph for m in root.modules() if isinstance(m, torch.fx.GraphModule)]
+    nodes = [n for g in graphs for n in g.nodes if n.target is op]
+    return {op for n in nodes if (n.args[4] if len(n.args) > 4 else n.kwargs.get("dropout_p", 0.0))}
 
 
 def _tensor(program: Any, target: str) -> torch.Tensor:
