@@ -19,7 +19,7 @@ from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.activation import Dropout
 from neve.ops.control import Raise, ReadState, WriteState
-from neve.ops.random import GENERATOR, Draw
+from neve.ops.random import ANY_INTEGERS, GENERATOR, Draw
 
 PASSED_IN = "draw outside of the model and pass the numbers as an argument"
 
@@ -28,9 +28,7 @@ def draw(c: Context, kind: str, dtype: DType, fake: Any, operand: Value | None =
     """Values for a tensor that lies in memory as the fake one does; operand has its shape."""
     order = memory_order(fake)
     shape = c.type_of(fake).shape
-    if kind == "normal" and order != tuple(range(len(shape))):
-        kind = "serial_normal"
-    elif kind == "normal" and not _contiguous(fake):
+    if (kind == "normal" and order != tuple(range(len(shape)))) or (kind == "normal" and not _contiguous(fake)):
         kind = "serial_normal"
     inputs = () if operand is None else (c.permute(operand, order),)
     values = advance(c, Draw(kind, tuple(shape[a] for a in order), dtype, **numbers), *inputs)
@@ -242,16 +240,11 @@ def _integers(c: Context, low: Any, high: Any, dtype: DType, fake: Any) -> Value
     return draw(c, "integers", dtype, fake, low=low, span=high - low)
 
 
-_DIGITS = {DType.float64: 53, DType.float32: 24, DType.float16: 11, DType.bfloat16: 8}
-_LARGEST = {DType.int64: 63, DType.int32: 31, DType.int16: 15, DType.int8: 7, DType.uint8: 8, DType.bool: 1}
-
-
 @aten("random", "random.from", "random.to")
 def random(c: Context, x: Value, *args: Any, generator: Any = None) -> Value:
     _own(generator)
     if not args:
-        span = 2 ** _DIGITS[x.dtype] + 1 if x.dtype.is_float else 2 ** _LARGEST[x.dtype]
-        bits = 64 if x.dtype in (DType.float64, DType.int64) else 32
+        bits, span = ANY_INTEGERS[x.dtype]
         return draw(c, "any_integers", x.dtype, _given(c), low=bits, span=span)
     low, high = (0, args[0]) if len(args) == 1 else args
     if high is None:

@@ -132,31 +132,31 @@ class Draw(Op):
         radius = np.sqrt(-2 * np.log(1 - raw[:, :8]))
         angle = (raw.dtype.type(2 * np.pi) * raw[:, 8:]).astype(raw.dtype)
         unit = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], 1)
-        return unit * raw.dtype.type(self.b) + raw.dtype.type(self.a)
+        return np.asarray(unit * raw.dtype.type(self.b) + raw.dtype.type(self.a))
 
     def _serial_normal(self, words: _Words, n: int) -> np.ndarray:
         return np.array([words.normal() for _ in range(n)]) * self.b + self.a
 
     def _log_normal(self, words: _Words, n: int) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.exp(self._serial_normal(words, n))
+            return np.asarray(np.exp(self._serial_normal(words, n)))
 
     def _exponential(self, words: _Words, n: int) -> np.ndarray:
-        return -1.0 / self.a * np.log1p(-words.real(n, np.float64))
+        return np.asarray(-1.0 / self.a * np.log1p(-words.real(n, np.float64)))
 
     def _cauchy(self, words: _Words, n: int) -> np.ndarray:
-        return self.a + self.b * np.tan(np.pi * (words.real(n, np.float64) - 0.5))
+        return np.asarray(self.a + self.b * np.tan(np.pi * (words.real(n, np.float64) - 0.5)))
 
     def _geometric(self, words: _Words, n: int) -> np.ndarray:
         with np.errstate(divide="ignore"):
-            return np.ceil(np.log(words.real(n, np.float64)) / np.log1p(-self.a))
+            return np.asarray(np.ceil(np.log(words.real(n, np.float64)) / np.log1p(-self.a)))
 
     def _bernoulli(self, words: _Words, n: int) -> np.ndarray:
-        return words.real(n, np.float64) < self.a
+        return np.asarray(words.real(n, np.float64) < self.a)
 
     def _bernoulli_of(self, words: _Words, n: int, p: np.ndarray) -> np.ndarray:
         real = np.float64 if p.dtype == np.float64 else np.float32
-        return words.real(n, real) < p.reshape(-1)
+        return np.asarray(words.real(n, real) < p.reshape(-1))
 
     def _integers(self, words: _Words, n: int) -> np.ndarray:
         wide = self.span == 0 or self.span >= 2**28
@@ -178,7 +178,7 @@ class Draw(Op):
 
     def _multinomial(self, words: _Words, n: int, p: np.ndarray) -> np.ndarray:
         out = np.zeros(self.shape, np.int64)
-        real = np.float64 if p.dtype == np.float64 else np.float32
+        real: Any = np.float64 if p.dtype == np.float64 else np.float32
         for i, row in enumerate(p):
             sums = np.zeros(len(row), real)
             total = real(0)
@@ -224,7 +224,9 @@ class Draw(Op):
         outs = (TensorType(dims((n,)), wide), STATE)
         values, state = b.extern("random.h", macros, (inputs[0], *operands), outs, scratch=room)
         if self.kind == "uniform" and self.dtype in (DType.float16, DType.bfloat16):
-            low, high = (const(float(round_to(np.asarray(x, np.float32), self.dtype)), self.dtype) for x in (self.a, self.b))
+            low, high = (
+                const(float(round_to(np.asarray(x, np.float32), self.dtype)), self.dtype) for x in (self.a, self.b)
+            )
             rounded = _converted(b, values, self.dtype)
             values = b.compute((n,), self.dtype, lambda i: where(call("eq", rounded(i), high), low, rounded(i)))
         return (reshaped(b, _converted(b, values, self.dtype), self.shape), state)
@@ -244,20 +246,34 @@ class Draw(Op):
             yield Sample(cls(kind, (20,), f64, a, b), (_used(0),))
         for dtype in (DType.int64, DType.int32, DType.uint8, DType.bool, f32, DType.float16):
             yield Sample(cls("integers", (30,), dtype, low=0, span=2), (_used(3),))
-            yield Sample(cls("any_integers", (30,), dtype, low=32, span=2), (_used(3),))
+            bits, span = ANY_INTEGERS[dtype]
+            yield Sample(cls("any_integers", (30,), dtype, low=bits, span=span), (_used(3),))
             yield Sample(cls("bernoulli", (30,), dtype, 0.5), (_used(3),))
         yield Sample(cls("integers", (30,), DType.int64, low=-(2**62), span=2**63), (_used(3),))
         yield Sample(cls("integers", (30,), DType.int64, low=-(2**63), span=0), (_used(3),))
-        yield Sample(cls("any_integers", (30,), DType.int64, low=64, span=2**63), (_used(3),))
         for n in (1, 2, 33):
             yield Sample(cls("permutation", (n,), DType.int64), (_used(3),))
-        for real in (np.float32, np.float64):
+        reals: tuple[Any, ...] = (np.float32, np.float64)
+        for real in reals:
             p = np.random.default_rng(3).uniform(0, 1, (3, 9)).astype(real)
             yield Sample(cls("bernoulli_of", (3, 9), f32), (_used(3), p))
             yield Sample(cls("multinomial", (3, 11), DType.int64), (_used(3), p))
             yield Sample(cls("rrelu", (3, 9), f64 if real is np.float64 else f32, 0.1, 0.4), (_used(3), p - real(0.5)))
 
 
+ANY_INTEGERS = {
+    DType.float64: (64, 2**53 + 1),
+    DType.float32: (32, 2**24 + 1),
+    DType.float16: (32, 2**11 + 1),
+    DType.bfloat16: (32, 2**8 + 1),
+    DType.int64: (64, 2**63),
+    DType.int32: (32, 2**31),
+    DType.int16: (32, 2**15),
+    DType.int8: (32, 2**7),
+    DType.uint8: (32, 2**8),
+    DType.bool: (32, 2),
+}
+"""Bits and span of `any_integers`, of which random_() draws, by dtype."""
 _C = {DType.float32: "float", DType.float64: "double", DType.int64: "int64_t"}
 
 

@@ -86,7 +86,7 @@ class Context:
         has imported torch and the context was not seeded, and that goes on as if eager code had drawn them.
         """
         torch = None if self.generator is None or self.own_numbers else torch_module()
-        if torch is None:
+        if torch is None or self.generator is None:
             return function(self.at, plan, self.parallel)
         shared = torch.default_generator
         self.generator[:] = shared.get_state().numpy()

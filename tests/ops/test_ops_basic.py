@@ -40,6 +40,7 @@ FAMILIES = (
     "overwrite",
     "pad",
     "pointwise",
+    "random",
     "reduce",
     "scan",
     "scatter",

@@ -50,6 +50,31 @@ def scatter(op: Any, x: torch.Tensor, index: torch.Tensor, src: torch.Tensor) ->
     return torch.scatter_reduce(x, op.dim, index, src, op.reduce, include_self=op.include_self)
 
 
+def draw(op: Any, state: torch.Tensor, *operand: torch.Tensor) -> Any:
+    """The values and the generator's state afterwards."""
+    g = torch.Generator()
+    g.set_state(state)
+    x = torch.empty(op.shape, dtype=torch_type(op.dtype))
+    gap = torch.empty((*op.shape, 2), dtype=x.dtype)[..., 0]
+    made: dict[str, Callable[[], torch.Tensor]] = {
+        "uniform": lambda: x.uniform_(op.a, op.b, generator=g),
+        "normal": lambda: x.normal_(op.a, op.b, generator=g),
+        "serial_normal": lambda: gap.normal_(op.a, op.b, generator=g),
+        "log_normal": lambda: x.log_normal_(op.a, op.b, generator=g),
+        "exponential": lambda: x.exponential_(op.a, generator=g),
+        "cauchy": lambda: x.cauchy_(op.a, op.b, generator=g),
+        "geometric": lambda: x.geometric_(op.a, generator=g),
+        "bernoulli": lambda: x.bernoulli_(op.a, generator=g),
+        "bernoulli_of": lambda: x.bernoulli_(operand[0], generator=g),
+        "integers": lambda: x.random_(op.low, op.low + op.span if op.span else None, generator=g),
+        "any_integers": lambda: x.random_(generator=g),
+        "permutation": lambda: torch.randperm(op.shape[0], generator=g),
+        "multinomial": lambda: torch.multinomial(operand[0], op.shape[1], True, generator=g),
+        "rrelu": lambda: torch.ops.aten.rrelu_with_noise(operand[0], x, op.a, op.b, True, g) * 0 + x,
+    }
+    return made[op.kind](), g.get_state()
+
+
 def over(name: str) -> Callable[..., torch.Tensor]:
     """A reduction; none of the axes, which torch takes for all, is said by an axis of size 1."""
 
@@ -89,6 +114,7 @@ def aranged(op: Any) -> Any:
 
 F = torch.nn.functional
 TORCH: dict[str, Callable[..., Any]] = {
+    "draw": draw,
     "floor_divide": lambda op, x, y: torch.div(x, y, rounding_mode="floor"),
     "trunc_divide": lambda op, x, y: torch.div(x, y, rounding_mode="trunc"),
     "bitwise_left_shift": lambda op, x, y: torch.bitwise_left_shift(x, y),
