@@ -86,8 +86,8 @@ def header(
         out.append("")
     if GENERATOR in states:
         out += [
-            "/* Random numbers are those of torch on a CPU after torch.manual_seed(seed); NAME_init seeds with torch's own"
-            f" default, {DEFAULT_SEED}, and NAME_reset too. */".replace("NAME", name),
+            "/* Random numbers are those of torch on a CPU after torch.manual_seed(seed).",
+            f" * {name}_init and {name}_reset seed with torch's default, {DEFAULT_SEED}. */",
             f"NEVE_API void {name}_seed({name} *ctx, uint64_t seed);",
             "",
         ]

@@ -121,10 +121,11 @@ NEVE_FN void KN(pairs)(T *x, int64_t blocks)
 }
 #endif
 
-NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n, int64_t columns, char *room)
+NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n, int64_t columns, int64_t samples, char *room)
 {
     (void)operand;
     (void)columns;
+    (void)samples;
     (void)room;
 #if KIND == 0
     const T low = (T)(A), high = (T)(B);
@@ -156,11 +157,7 @@ NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n
         out[i] = (T)((sizeof(P) == 8 ? (P)KN(real)(g) : (P)KN(real32)(g)) < ((const P *)operand)[i]);
 #elif KIND == 9
     for (int64_t i = 0; i < n; i++) {
-#if SPAN == 0
-        uint64_t x = KN(word64)(g);
-#else
         uint64_t x = (SPAN >= UINT64_C(1) << 28 ? KN(word64)(g) : KN(word)(g)) % SPAN;
-#endif
         out[i] = (T)(int64_t)(x + LOW);
     }
 #elif KIND == 10
@@ -177,7 +174,7 @@ NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n
     }
 #elif KIND == 12
     P *sums = (P *)room;
-    for (int64_t row = 0; row < n / (SAMPLES); row++) {
+    for (int64_t row = 0; row < n / samples; row++) {
         const P *weights = (const P *)operand + row * columns;
         P total = 0;
         for (int64_t j = 0; j < columns; j++)
@@ -185,7 +182,7 @@ NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n
         for (int64_t j = 0; j < columns; j++)
             sums[j] /= total;
         sums[columns - 1] = 1;
-        for (int64_t i = 0; i < (SAMPLES); i++) {
+        for (int64_t i = 0; i < samples; i++) {
             double x = KN(real)(g);
             int64_t from = 0, to = columns;
             while (from < to) {
@@ -195,7 +192,7 @@ NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n
                 else
                     to = middle;
             }
-            out[row * (SAMPLES) + i] = (T)from;
+            out[row * samples + i] = (T)from;
         }
     }
 #elif KIND == 13
@@ -232,7 +229,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
             if (n % 16)
                 KN(reals)(&g, last, 16);
         } else {
-            KN(draw)(&g, operand, out, n, columns, th->scratch + 2816);
+            KN(draw)(&g, operand, out, n, columns, SAMPLES, th->scratch + 2816);
         }
         if (g.drawn) {
             left = (int32_t)(625 - g.used);

@@ -1,4 +1,4 @@
-"""Random numbers as torch's CPU generator gives them: words of a Mersenne twister, and how each distribution takes them.
+"""Random numbers as torch's CPU generator gives them: words of a Mersenne twister, and how distributions take them.
 
 An op here has no effect: it takes the generator's state and gives the advanced one. Capture reads it from `GENERATOR`
 and writes it back, so draws keep their order, are never merged, and happen even if their values are not used.
@@ -65,12 +65,12 @@ GENERATOR = StateVar("torch.default_generator", seeded(DEFAULT_SEED), DType.uint
 
 @dataclass(frozen=True)
 class Draw(Op):
-    """state, for some an operand → values, the advanced state; by kind:
+    """state, for some an operand → values, the advanced state.
 
-    uniform: in [a, b), 24 random bits (53 of float64). normal: mean a, deviation b, by pairs within blocks of 16, and as
+    uniform: in [a, b), 24 random bits (53 of float64). normal: mean a, deviation b, by pairs within blocks of 16, as
     serial_normal below 16 elements. serial_normal, log_normal: by pairs, one after the other. exponential: of rate a.
     cauchy: median a, scale b. geometric: of probability a. bernoulli: 1 with probability a; bernoulli_of: with those of
-    the operand. integers: low + word modulo span (0: the word itself), a word having 64 bits from a span of 2**28 on;
+    the operand. integers: low + word modulo span, a word having 64 bits from a span of 2**28 on;
     any_integers: words of `low` bits modulo span. permutation: of 0 … n - 1. multinomial: places in the rows
     of an operand (rows, n) of weights, with replacement. rrelu: for an element <= 0 of the operand uniform in [a, b), 1
     for others, which draw nothing.
@@ -159,11 +159,8 @@ class Draw(Op):
         return np.asarray(words.real(n, real) < p.reshape(-1))
 
     def _integers(self, words: _Words, n: int) -> np.ndarray:
-        wide = self.span == 0 or self.span >= 2**28
-        found = words.wide(n) if wide else words.take(n).astype(np.uint64)
-        if self.span:
-            found = found % np.uint64(self.span)
-        return (found + np.uint64(self.low & (2**64 - 1))).astype(np.int64)
+        found = words.wide(n) if self.span >= 2**28 else words.take(n).astype(np.uint64)
+        return (found % np.uint64(self.span) + np.uint64(self.low & (2**64 - 1))).astype(np.int64)
 
     def _any_integers(self, words: _Words, n: int) -> np.ndarray:
         found = words.wide(n) if self.low == 64 else words.take(n).astype(np.uint64)
@@ -250,7 +247,6 @@ class Draw(Op):
             yield Sample(cls("any_integers", (30,), dtype, low=bits, span=span), (_used(3),))
             yield Sample(cls("bernoulli", (30,), dtype, 0.5), (_used(3),))
         yield Sample(cls("integers", (30,), DType.int64, low=-(2**62), span=2**63), (_used(3),))
-        yield Sample(cls("integers", (30,), DType.int64, low=-(2**63), span=0), (_used(3),))
         for n in (1, 2, 33):
             yield Sample(cls("permutation", (n,), DType.int64), (_used(3),))
         reals: tuple[Any, ...] = (np.float32, np.float64)

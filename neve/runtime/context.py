@@ -15,7 +15,7 @@ from neve.runtime.signature import MethodSignature, Signature
 from neve.runtime.tensors import torch_module
 
 GENERATOR = "torch.default_generator"
-"""The state of this name has the form of `torch.get_rng_state()`; it is initially seeded with DEFAULT_SEED, as torch's."""
+"""The state of this name has the form of `torch.get_rng_state()`; first it is seeded with DEFAULT_SEED."""
 DEFAULT_SEED = 67280421310721
 RAISED = 16
 ERRORS: dict[int, tuple[type[NeveError], str]] = {

@@ -124,7 +124,7 @@ class NumpyBuilder:
         defines = "".join(
             f"#define {k} {v if isinstance(v, str) else f's[{sizes.index(k)}]'}\n" for k, v in macros.items()
         )
-        kernel = load(f'#include "rt.h"\n#define KN(x) k1_##x\n{defines}#include "{header}"\n', "gcc", "k1_run")
+        kernel = load(f'#include "math.h"\n#define KN(x) k1_##x\n{defines}#include "{header}"\n', "gcc", "k1_run")
         operands = [np.ascontiguousarray(self.arrays[x]) for x in inputs]
         runs = []
         for threads in (1, 2):

@@ -52,6 +52,7 @@ FAMILIES = (
 NAMES = sorted(n for n, cls in REGISTRY.items() if cls.__module__.removeprefix("neve.ops.") in FAMILIES)
 ROUNDING = {DType.float64: 2.0**-52, DType.float32: 2.0**-23, DType.float16: 2.0**-10, DType.bfloat16: 2.0**-7}
 ULPS = {
+    "draw": 16,
     "sum": 32,
     "mean": 32,
     "var": 64,
@@ -77,6 +78,7 @@ ULPS = {
 }
 """Roundings allowed; 4 where nothing is said."""
 ABSOLUTE = {
+    "draw": 8,
     "sum": 32,
     "cumsum": 32,
     "var": 16,

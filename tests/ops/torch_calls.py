@@ -66,7 +66,7 @@ def draw(op: Any, state: torch.Tensor, *operand: torch.Tensor) -> Any:
         "geometric": lambda: x.geometric_(op.a, generator=g),
         "bernoulli": lambda: x.bernoulli_(op.a, generator=g),
         "bernoulli_of": lambda: x.bernoulli_(operand[0], generator=g),
-        "integers": lambda: x.random_(op.low, op.low + op.span if op.span else None, generator=g),
+        "integers": lambda: x.random_(op.low, op.low + op.span, generator=g),
         "any_integers": lambda: x.random_(generator=g),
         "permutation": lambda: torch.randperm(op.shape[0], generator=g),
         "multinomial": lambda: torch.multinomial(operand[0], op.shape[1], True, generator=g),
