@@ -23,6 +23,7 @@ from neve.ir.interpret import Watch, bind, bind_sizes, evaluate, interpret
 from neve.ir.types import DType
 from neve.ir.walk import states, subgraphs
 from neve.ops.control import If, While
+from neve.ops.random import DEFAULT_SEED, GENERATOR
 from neve.passes.pipeline import optimize
 from neve.passes.rewrite import Log
 from neve.runtime.loader import open_library
@@ -83,6 +84,7 @@ class Failure:
         method, state = program.methods[self.method], dict[StateVar, np.ndarray]()
         found: Arrays | None = None
         for n, inputs in enumerate(self.calls, 1):
+            state.pop(GENERATOR, None)  # it is seeded before each call of the original as well
             last = watch if n == len(self.calls) else None
             try:
                 found = interpret(method.graph, inputs, state, method.given_sizes(inputs), last)
@@ -105,6 +107,7 @@ def locate(failure: Failure, target: Target, compiler: Compiler, report: Report 
     method, state = program.methods[failure.method], dict[StateVar, np.ndarray]()
     walk = _Walk(program, target, compiler, report)
     for n, inputs in enumerate(failure.calls, 1):
+        state.pop(GENERATOR, None)
         nth = f", call {n}" if len(failure.calls) > 1 else ""
         report(f"comparing the compiled code with the interpreter, node by node{nth}")
         sizes = bind_sizes(method.graph.inputs, [a.shape for a in inputs], method.given_sizes(inputs))
@@ -250,6 +253,8 @@ class _Walk:
         source = emit(program, self.target, "probe").source
         library = build(source, self.target, compiler=self.compiler)
         module = open_library(library.path, source.signature, source.weights, 1)
+        if GENERATOR.name in module.state:
+            module.manual_seed(DEFAULT_SEED)  # so that it draws from its state, not from torch's
         for s, array in state.items():
             if s.name in module.state:
                 module.state[s.name] = memory_form(array, s.dtype)

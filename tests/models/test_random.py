@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ from neve.check.verify import relative_error, tolerance
 from neve.ops.random import DEFAULT_SEED
 
 X = torch.linspace(-2, 2, 120).reshape(3, 40)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
 
 
 class Function(nn.Module):
@@ -59,6 +65,7 @@ def unused_last(x: torch.Tensor) -> torch.Tensor:
 
 CASES: dict[str, Callable[..., Any]] = {
     "latent": lambda x: x + torch.randn_like(x) * (0.5 * x).exp(),
+    "noise": lambda x: x * 0.5 + torch.randn_like(x),
     "filled": lambda x: (
         torch.rand(3, 5), torch.randn(7), torch.randint(-3, 9, (4,)), torch.randint_like(x, 3, 7), torch.randperm(9),
         torch.empty(5).uniform_(-1, 1), torch.empty(9).exponential_(2.0), torch.empty(9).cauchy_(),
@@ -87,7 +94,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "while_drawing": while_drawing,
     "unused_last": unused_last,
 }  # fmt: skip
-DTYPES = {"latent": (torch.float64, torch.float16, torch.bfloat16), "dropout": (torch.float64,)}
+DTYPES = {"noise": (torch.float64, torch.float16, torch.bfloat16), "dropout": (torch.float64,)}
 
 
 def close(got: Any, want: Any) -> None:
@@ -192,7 +199,7 @@ def test_without_torch_the_stream_is_that_of_the_default_seed(tmp_path: Path) ->
 
 
 def test_what_eager_raises_is_raised() -> None:
-    _, module = compiled(lambda x: torch.distributions.Normal(0.0, x).sample(), X.abs() + 1)
+    _, module = compiled(lambda x: torch.distributions.Normal(0.0, x, validate_args=True).sample(), X.abs() + 1)
     with pytest.raises(neve.ModelError, match="outside of its constraint"):
         module(-X.abs() - 1)
     _, module = compiled(lambda x: torch.multinomial(x, 1), X.abs() + 1)
