@@ -10,7 +10,7 @@ from neve.capture.aten_pointwise import unary
 from neve.capture.aten_random import random_rrelu
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import DType
+from neve.ir.types import DType, limits
 from neve.ops.activation import Clamp, Elu, Hardsigmoid, Hardswish, LeakyRelu, Prelu, Relu, Softplus
 
 unary("silu mish log_sigmoid:logsigmoid", to_float=False)
@@ -36,7 +36,14 @@ def clamp(c: Context, x: Value, min: Any = None, max: Any = None) -> Value:
 
 
 def _bound(value: Any, dtype: DType) -> Any:
-    return None if value is None else float(value) if dtype.is_float else int(value)
+    """Of unsigned integers, a negative bound wraps; what does not fit otherwise eager refuses."""
+    if value is None or dtype.is_float:
+        return None if value is None else float(value)
+    least, most = limits(dtype)
+    bound = int(value)
+    if not (least or -most) <= bound <= most:
+        raise Refusal(f"clamp: {bound} cannot be converted to {dtype} without overflow")
+    return bound + most + 1 if bound < least else bound
 
 
 @aten("clamp_min", "clamp_min.Tensor")

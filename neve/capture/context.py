@@ -13,7 +13,7 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dty
 
 from neve.capture import diagnose
 from neve.ir.graph import GraphBuilder, Value
-from neve.ir.types import Dim, DType, TensorType, dims
+from neve.ir.types import Dim, DType, TensorType, dims, limits
 from neve.ops.base import REGISTRY, Op
 from neve.ops.cast import Cast
 from neve.ops.control import Raise
@@ -100,7 +100,12 @@ class Context:
         return v if v.dtype is dtype else self(Cast(dtype), v)
 
     def full(self, value: float | bool, dtype: DType, shape: Sequence[Dim] = ()) -> Value:
-        value = bool(value) if dtype is DType.bool else int(value) if dtype.is_int else float(value)
+        """One number in a shape; what an integer type cannot hold wraps, as in eager."""
+        if dtype.is_int:
+            least, most = limits(dtype)
+            value = (int(value) - least) % (most - least + 1) + least
+        else:
+            value = bool(value) if dtype is DType.bool else float(value)
         return self(Full(tuple(shape), value, dtype))
 
     def tensor(self, x: Any, dtype: DType) -> Value:

@@ -54,6 +54,12 @@ class DType(enum.Enum):
         return self.value
 
 
+def limits(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest value of an integer type."""
+    info = np.iinfo(dtype.numpy)
+    return int(info.min), int(info.max)
+
+
 _SIZE = {
     "float64": 8,
     "float32": 4,

@@ -10,7 +10,7 @@ import numpy as np
 from neve.ir.graph import ConstTensor
 from neve.ir.index import Index
 from neve.ir.loops import Builder, FromIndex, Tensor, call, cast, const
-from neve.ir.types import Dim, DType, TensorType, dims, round_to
+from neve.ir.types import Dim, DType, TensorType, dims, limits, round_to
 from neve.ops.base import Op, Sample
 from neve.ops.samples import data
 
@@ -54,6 +54,10 @@ class Full(Op):
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         _no_inputs(self, types)
+        if self.dtype.is_int:
+            least, most = limits(self.dtype)
+            if not least <= self.value <= most:
+                raise ValueError(f"full: {self.value} is no value of {self.dtype} ({least} to {most})")
         return (TensorType(dims(self.shape), self.dtype),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
