@@ -10,6 +10,7 @@ from neve.capture.aten_random import dropped
 from neve.capture.context import Context, Refusal
 from neve.capture.recurrent_op import RECURRENT
 from neve.ir.graph import Value
+from neve.ir.types import DType
 from neve.ops.pad import Cat
 from neve.ops.recurrent import Gru, Lstm, Recurrent, Rnn
 
@@ -66,6 +67,8 @@ def _stack(
     """Layers and directions: (y, last states…), the states stacked as torch does (layer · directions + direction)."""
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
     y = c.permute(x, (1, 0, 2)) if batch_first else x
+    if x.dtype is not DType.float32 and not isinstance(y.shape[0], int):
+        raise Refusal(f"recurrent layers in {x.dtype} want a fixed number of steps: only in float32 may it be dynamic")
     last: list[tuple[Value, ...]] = []
     for layer in range(layers):
         outs = []

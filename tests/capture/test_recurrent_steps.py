@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 import neve
 from neve.capture.export import capture
+from neve.errors import CaptureError
 from neve.ir.interpret import interpret
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -64,3 +65,13 @@ def test_compiled() -> None:
         x = torch.randn(t, 2, 3)
         for g, w in zip(pytree.tree_leaves(module(x)), pytree.tree_leaves(layer(x)), strict=True):
             torch.testing.assert_close(g, w, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_steps_that_vary_are_refused_but_in_float32(dtype: torch.dtype, batch_first: bool) -> None:
+    layer, x = nn.GRU(3, 4, batch_first=batch_first).to(dtype).eval(), torch.ones(5, 5, 3, dtype=dtype)
+    steps = {"input": {1 if batch_first else 0: T}}
+    with pytest.raises(CaptureError, match="fixed number of steps"):
+        capture(layer, (x,), dynamic_shapes=steps)
+    capture(layer, (x,), dynamic_shapes={"input": {0 if batch_first else 1: B}})
