@@ -58,6 +58,7 @@ class Symbols:
 
     def __init__(self) -> None:
         self.ranges: dict[sympy.Symbol, Range] = {}
+        self._declared: dict[sympy.Symbol, Range] = {}
         self._anonymous = 0
 
     def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> MethodSymbols:
@@ -71,10 +72,16 @@ class Symbols:
                 self._anonymous += 1
             wanted = f"s{self._anonymous}"
         name, i = wanted, 1
-        while self.ranges.get(symbol(name), range) != range:
+        while self._declared.get(symbol(name), range) != range:
             name, i = f"{wanted}_{i}", i + 1
-        self.ranges[symbol(name)] = range
+        self._declared[symbol(name)] = range
+        self.ranges.setdefault(symbol(name), range)
         return symbol(name)
+
+    def limit(self, s: sympy.Symbol, last: int) -> None:
+        """Give a symbol without an upper bound this one."""
+        if self.ranges[s].max is None:
+            self.ranges[s] = Range(self.ranges[s].min, last)
 
 
 class MethodSymbols:
@@ -159,7 +166,7 @@ class MethodSymbols:
         if not e.args:
             return e
         name = type(e).__name__
-        if name == "RoundToInt" or (name in float_sizes.ROUNDED and float_sizes.inexact(e)):
+        if name in float_sizes.ROUNDED and not float_sizes.exact(e):
             return self._rounded(e)
         args = [self._convert(a) for a in e.args]
         if name in FLOOR_DIVISIONS:
@@ -197,8 +204,24 @@ class MethodSymbols:
                 "the declared range: declare a smaller range (torch.export.Dim with max), or compute it in integers, "
                 "such as n * 7 // 10"
             )
-        p, r, q = form
-        return sympy.floor((p * n + r) / sympy.Integer(q))
+        self._owner.limit(n, float_sizes.LARGEST)
+        return form.subs(symbols[0], n)
+
+    def check(self, node: Any) -> None:
+        """Raises UnsupportedSize if torch simplified the doubles that an integer of the graph comes from, and so gives
+        another integer than Python.
+        """
+        symbols = [self._symbol(s) for s in node.meta["val"].node.expr.free_symbols]
+        n = symbols[0] if len(symbols) == 1 else None
+        torchs = next(iter(node.meta["val"].node.expr.free_symbols)) if n is not None else None
+        at = float_sizes.folded(node, torchs, Range() if n is None else self._owner.ranges[n])
+        if at is not None:
+            where = f", which is another integer where the size is {at}" if at >= 0 else ""
+            raise UnsupportedSize(
+                f"a size is computed in floating point in several steps, which torch simplifies to "
+                f"{node.meta['val'].node.expr}{where}: multiply by one constant, or compute it in integers, such as "
+                "n * 7 // 10"
+            )
 
     def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
         """max or min where the ranges decide which."""

@@ -117,6 +117,8 @@ class Walk:
         if isinstance(val, SYMBOLIC) or (
             isinstance(val, (int, float, bool)) and not isinstance(target, torch._ops.OpOverload)
         ):
+            if isinstance(val, torch.SymInt):
+                self.symbols.check(node)
             return self._size(val)
         if getattr(target, "__name__", "") == "getitem":
             source, index = self.arg(node.args[0]), node.args[1]
