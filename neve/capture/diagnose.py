@@ -236,10 +236,6 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
         lambda t: f"{t}, which torch.export cannot follow: write into it (with torch.no_grad(): x.copy_(…))",
     ),
     (
-        r"^SyntaxError: .*",
-        lambda t: "x.random_(from, to) cannot be exported: use torch.randint(from, to, x.shape, dtype=x.dtype)",
-    ),
-    (
         UNTRACED.pattern,
         lambda t: (
             "the model makes a tensor in a way that torch.export cannot follow (x.data, memory from numpy, or other "

@@ -1,31 +1,36 @@
 """What torch.export and its decompositions would lose of a model that draws random numbers: draws whose values nobody
-uses, which move the generator on all the same, and the checks of torch.distributions.
+uses, which move the generator on all the same, the checks of torch.distributions, and seeds that the model sets.
 """
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import fx
 
+from neve.errors import CaptureError
 from neve.internals import missing, replaced
 
 IMPURE, TRUE = "torch.fx.node.Node.is_impure", "torch._is_all_true"
+NAMED = "torch.fx.graph._is_from_torch"
+SEEDING = ("torch.manual_seed", "torch.random.manual_seed", "torch.seed", "torch.random.seed")
 INVALID = "a parameter or value of a torch.distributions distribution is outside of its constraint"
 
 
 @contextmanager
 def kept_draws() -> Iterator[None]:
     """While torch removes dead code: not those that draw. And torch.distributions checks its parameters at run time,
-    where it would branch on them: an assertion on a tensor is captured, a branch that raises is not.
+    where it would branch on them: an assertion on a tensor is captured, a branch that raises is not. CaptureError where
+    the model seeds.
     """
-    if missing(IMPURE, TRUE):
+    if missing(IMPURE, TRUE, NAMED):
         yield
         return
-    pure, all_true = fx.Node.is_impure, torch._is_all_true
+    pure, all_true, from_torch = fx.Node.is_impure, torch._is_all_true, torch.fx.graph._is_from_torch
 
     def is_impure(node: fx.Node, *args: Any, **kwargs: Any) -> bool:
         return draws(node) or pure(node, *args, **kwargs)
@@ -36,8 +41,34 @@ def kept_draws() -> Iterator[None]:
         torch._assert_async(valid.all(), INVALID)
         return True
 
-    with replaced((IMPURE, is_impure), (TRUE, is_all_true)):
+    def has_name(obj: Any) -> bool:
+        # torch writes torch.ops.aten.random.from into Python code, which is no Python
+        return not (isinstance(obj, torch._ops.OpOverload) and keyword.iskeyword(obj._overloadname)) and from_torch(obj)
+
+    seeding = [(name, refuse_seed) for name in SEEDING]
+    with replaced((IMPURE, is_impure), (TRUE, is_all_true), (NAMED, has_name), *seeding):
         yield
+
+
+def drop_unused_draws(root: fx.GraphModule) -> None:
+    """Remove draws whose values nobody uses, as torch.jit does before it runs a graph; those in place have a use."""
+
+    def needed(node: fx.Node) -> bool:
+        in_place = isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+        return node.is_impure() and (in_place or not draws(node))
+
+    for module in root.modules():
+        if isinstance(module, fx.GraphModule):
+            module.graph.eliminate_dead_code(needed)
+            module.recompile()
+
+
+def refuse_seed(*args: Any) -> NoReturn:
+    """In place of torch.manual_seed while a model is traced."""
+    raise CaptureError(
+        "the model seeds torch's generator (torch.manual_seed), which would be lost: seed before the call, or keep numbers "
+        "that are always the same in a buffer"
+    )
 
 
 def draws(node: fx.Node) -> bool:

@@ -438,8 +438,11 @@ def _placeholders(
         elif spec.kind in LIFTED or spec.kind is InputKind.TOKEN:
             values[spec.arg.name] = None
         else:
+            own = isinstance(e.program.constants.get(spec.target or ""), torch.Generator)
+            what = "a torch.Generator of its own: leave generator= out, and seed the compiled module (manual_seed)"
+            name = getattr(spec.arg, "name", spec)
             walk.reasons.append(
-                f"the input {getattr(spec.arg, 'name', spec)!r} ({spec.kind.name.lower()}) is not supported"
+                f"the model has {what}" if own else f"the input {name!r} ({spec.kind.name.lower()}) is not supported"
             )
             leaves.append(_constant(None))
             values[spec.arg.name] = None

@@ -71,10 +71,15 @@ class Context:
             self.library.reset(self.at)
             self.own_numbers = False
 
-    def seed(self, seed: int) -> None:
-        """Seeds the random numbers, which from here on are the context's own; NeveError if it draws none."""
+    def seed(self, seed: int | None) -> None:
+        """Seeds the random numbers, which from here on are the context's own; None: they are torch's again, if there is
+        torch. NeveError if it draws none.
+        """
         if self.generator is None or self.library.seed is None:
             raise NeveError(f"{self.signature.name} draws no random numbers, so there is nothing to seed")
+        if seed is None:
+            self.own_numbers = False
+            return
         if type(seed) is not int or not -(2**63) <= seed < 2**64:
             raise InputError(f"manual_seed: got {seed!r}, wanted an int of 64 bits")
         with self.lock:

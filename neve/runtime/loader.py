@@ -122,9 +122,9 @@ class Module:
         """All state back to its initial content; random numbers are torch's again, after `manual_seed`."""
         self._context.reset()
 
-    def manual_seed(self, seed: int) -> None:
+    def manual_seed(self, seed: int | None) -> None:
         """Seeds the random numbers: calls draw what the model draws after `torch.manual_seed(seed)`, from a stream of
-        the module's own, which no other code moves on, until `reset()`.
+        the module's own, which no other code moves on, until `manual_seed(None)` or `reset()`.
 
         Without it they come from torch's default generator, which a call moves on as the model would, so that
         `torch.manual_seed(5); module(x)` is `torch.manual_seed(5); model(x)`; in a process without torch from a stream

@@ -28,6 +28,7 @@ from neve.capture.torchscript.values import KINDS
 from neve.errors import CaptureError
 from neve.internals import replaced, require
 from neve.ir.graph import Program
+from neve.ops.random import DEFAULT_SEED
 
 ROUNDS = 2
 TOLERANCE = 1e-4
@@ -108,8 +109,9 @@ def _results(model: nn.Module, calls: Sequence[Call], found: Observations) -> li
 def _call(model: nn.Module, call: Call) -> Any:
     name, args, kwargs = pytree.tree_map(_cloned, call)
     try:
+        torch.manual_seed(DEFAULT_SEED)
         result = method_of(model, name)(*args, **kwargs)
-        return pytree.tree_map(_cloned, (result, args, kwargs))
+        return pytree.tree_map(_cloned, (result, args, kwargs, torch.get_rng_state()))
     except Exception as error:
         raise CaptureError(
             f"{name} raises in Python with the example inputs, {type(error).__name__}: "

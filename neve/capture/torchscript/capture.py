@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
 from neve.capture.aliases import separate
+from neve.capture.draws import drop_unused_draws, kept_draws
 from neve.capture.dynamic import by_argument, for_export, widen
 from neve.capture.export import Exported, build
 from neve.capture.torchscript.archive import Archive
@@ -27,6 +28,7 @@ from neve.capture.torchscript.values import KINDS, Num, Var
 from neve.capture.trees import Tree
 from neve.errors import CaptureError
 from neve.ir.graph import Method, Program
+from neve.ops.random import DEFAULT_SEED
 
 ALL = "get_all_bundled_inputs"
 
@@ -46,20 +48,28 @@ def program_of(
     archive: Archive,
     wanted: Mapping[str, Mapping[str, Any]],
     preserved_attrs: Sequence[str] = (),
-    check: Callable[[Scripted], None] = lambda _: None,
+    check: Callable[[Scripted], None] | None = None,
 ) -> Program:
-    """The Program of an archive. check may refuse what the interpreter recorded."""
+    """The Program of an archive. check, if the archive is that of a model in Python, may refuse what the interpreter
+    recorded.
+    """
     scripted, entries = interpreted(archive, wanted, preserved_attrs)
-    check(scripted)
+    if check is not None:
+        check(scripted)
     try:
-        program = build([_export(scripted, e) for e in entries], scripted.attributes, hidden=scripted.hidden)
+        program = build(
+            [_export(scripted, e, check is not None) for e in entries], scripted.attributes, hidden=scripted.hidden
+        )
     except CaptureError:
         if not any(scripted.settled.sizes.values()):
             raise
         # what holds for some values of a size only is right for the example's, and other values are refused
         scripted, entries = interpreted(archive, wanted, preserved_attrs, sizes=False)
-        check(scripted)
-        program = build([_export(scripted, e) for e in entries], scripted.attributes, hidden=scripted.hidden)
+        if check is not None:
+            check(scripted)
+        program = build(
+            [_export(scripted, e, check is not None) for e in entries], scripted.attributes, hidden=scripted.hidden
+        )
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
@@ -124,13 +134,14 @@ def exported(
     scripted, (entry,) = interpreted(archive_of(model), wanted)
     program = _export(scripted, entry).program
     example_args, example_kwargs = pytree.tree_map(_cloned, program.example_inputs)
-    ((result, _, _),) = run_recorded(scripted, [(method, example_args, example_kwargs)])
+    with torch.random.fork_rng(devices=[]):
+        ((result, *_),) = run_recorded(scripted, [(method, example_args, example_kwargs)])
     return program, result
 
 
 def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...], Mapping[str, Any]]]) -> Iterator[Any]:
-    """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state; and what
-    the arguments, which are not copied, are then.
+    """What the recordings give for calls, (method, args, kwargs), one after the other from the initial state; what
+    the arguments, which are not copied, are then; and the state of torch's generator, seeded alike before each call.
     """
     state = {path: tensor.clone() for path, tensor in scripted.state()}
     try:
@@ -138,7 +149,8 @@ def run_recorded(scripted: Scripted, calls: Sequence[tuple[str, tuple[Any, ...],
             root = scripted.replay(name)
             with torch.no_grad():
                 args, kwargs = _tensors(root.recording.leaves, args, dict(kwargs))
-                yield root.run(args, kwargs), args, kwargs
+                torch.manual_seed(DEFAULT_SEED)
+                yield root.run(args, kwargs), args, kwargs, torch.get_rng_state()
     finally:
         for path, tensor in state.items():
             scripted.weights.tensor(path).copy_(tensor)
@@ -148,16 +160,19 @@ def _cloned(x: Any) -> Any:
     return x.clone() if isinstance(x, torch.Tensor) else x
 
 
-def _export(scripted: Scripted, entry: Entry) -> Exported:
+def _export(scripted: Scripted, entry: Entry, unused_draws: bool = False) -> Exported:
+    """unused_draws: whether random numbers that nobody uses are drawn, as in Python; torch.jit does not draw them."""
     root = scripted.replay(entry.name)
     names = root.recording.parameters
     args, kwargs = _tensors(root.recording.leaves, entry.args, entry.kwargs)
     dynamic = for_export(root.forward, args, entry.dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     wide_args, wide_kwargs, dynamic = _with_sizes(root.recording.leaves, names, wide_args, wide_kwargs, dynamic)
-    with torch.no_grad(), diagnose.quiet():
+    with torch.no_grad(), diagnose.quiet(), kept_draws():
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+            if not unused_draws:
+                drop_unused_draws(program.graph_module)
         except Exception as error:
             raise diagnose.export_error(error) from error
     return Exported(entry.name, program, args, kwargs, names, dynamic=dynamic, strip="model.", example=(args, kwargs))

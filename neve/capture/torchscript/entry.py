@@ -91,7 +91,10 @@ def saved(model: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(model, buffer)
+        try:
+            torch.jit.save(model, buffer)
+        except RuntimeError as error:
+            raise CaptureError(f"torch.jit.save refuses the model: {str(error).splitlines()[0]}") from error
     return buffer.getvalue()
 
 
