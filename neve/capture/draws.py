@@ -66,8 +66,8 @@ def drop_unused_draws(root: fx.GraphModule) -> None:
 def refuse_seed(*args: Any) -> NoReturn:
     """In place of torch.manual_seed while a model is traced."""
     raise CaptureError(
-        "the model seeds torch's generator (torch.manual_seed), which would be lost: seed before the call, or keep numbers "
-        "that are always the same in a buffer"
+        "the model seeds torch's generator (torch.manual_seed), which would be lost: seed before the call, or keep "
+        "numbers that are always the same in a buffer"
     )
 
 

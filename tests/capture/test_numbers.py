@@ -20,7 +20,7 @@ OPS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "floor_divide": lambda x, n: x // n,
     "trunc_divide": lambda x, n: torch.div(x, n, rounding_mode="trunc"),
     "remainder": lambda x, n: x % n,
-    "fmod": lambda x, n: torch.fmod(x, n),
+    "fmod": torch.fmod,
     "gt": lambda x, n: x > n,
     "le": lambda x, n: x <= n,
     "eq": lambda x, n: x == n,

@@ -53,9 +53,14 @@ def program_of(
     """The Program of an archive. check, if the archive is that of a model in Python, may refuse what the interpreter
     recorded.
     """
+
+    def built(scripted: Scripted, entries: Sequence[Entry]) -> Program:
+        if check is not None:
+            check(scripted)
+        exported = [_export(scripted, e, unused_draws=check is not None) for e in entries]
+        return build(exported, scripted.attributes, hidden=scripted.hidden)
+
     scripted, entries = interpreted(archive, wanted, preserved_attrs)
-    if check is not None:
-        check(scripted)
     try:
         program = build(
             [_export(scripted, e, check is not None) for e in entries], scripted.attributes, hidden=scripted.hidden
