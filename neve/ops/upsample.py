@@ -20,13 +20,17 @@ from neve.ops.checks import check, check_float, exact, less, number, wide
 from neve.ops.samples import FLOATS, data, sample
 
 Scales = tuple[float | None, ...]
+SMALL = 128
+"""The greatest sum of two output sizes for which ATen looks at whether sizes stay or double (its vectorized kernel)."""
 
 
 @dataclass(frozen=True)
 class UpsampleNearest(Op):
     """out[o] = x[min(⌊o·s⌋, size − 1)], with exact ⌊(o + ½)·s⌋; s = 1 / scale, or size / output without a scale.
 
-    Positions are computed in float32 (float64 for a float64 x), as in ATen.
+    Positions are computed in float32 (float64 for a float64 x), as in ATen. Without exact, over two axes of a
+    small output (at most 128 in sum), ATen copies an axis that keeps its size, and repeats each cell of one that
+    doubles, whatever the scale is; if x is channels last in memory, for other outputs too, which is not promised.
     output: one dim a spatial axis; scales: () or one a spatial axis, as ATen's scale arguments.
     """
 
@@ -40,8 +44,12 @@ class UpsampleNearest(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
+        real = np.float64 if x.dtype == np.float64 else np.float32
+        small = not self.exact and len(self.output) == 2 and sum(self.output) <= SMALL
         for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
-            x = x.take(nearest(size, out, scale, self.exact, np.float64 if x.dtype == np.float64 else np.float32), axis)
+            times = out // size if small and out in (size, 2 * size) else None
+            cells = np.arange(out) // times if times else nearest(size, out, scale, self.exact, real)
+            x = x.take(cells, axis)
         return (x,)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -57,13 +65,24 @@ class UpsampleNearest(Op):
 
     def source(self, o: Index, size: Dim, out: Dim, scale: float | None, dtype: DType) -> Index:
         acc = DType.float64 if dtype is DType.float64 else DType.float32
-        whole = whole_source(o, size, out, scale, self.exact, acc)
-        if whole is not None:
-            return whole
+        odd = not self.exact and len(self.output) == 2 and scale is not None and scale not in (1.0, 2.0)
+        if not odd or (isinstance(size, int) and isinstance(out, int) and out not in (size, 2 * size)):
+            whole = whole_source(o, size, out, scale, self.exact, acc)
+            if whole is not None:
+                return whole
         place = call("mul", plus_half(o, acc) if self.exact else FromIndex(o, acc), step(size, out, scale, acc))
-        return as_index(
-            call("minimum", cast(call("floor", place), DType.int64), number(Index.of(size) - 1, DType.int64)), size
-        )
+        last = number(Index.of(size) - 1, DType.int64)
+        cell = call("minimum", cast(call("floor", place), DType.int64), last)
+        return as_index(self._repeated(o, size, out, cell) if odd else cell, size)
+
+    def _repeated(self, o: Index, size: Dim, out: Dim, cell: Expr) -> Expr:
+        """The cell, but o or o // 2 where a small output is as large or twice as large as x along this axis."""
+        total = sum((Index.of(d) for d in self.output), Index.of(0))
+        small = call("le", number(total, DType.int64), const(SMALL, DType.int64))
+        for times in (1, 2):
+            hit = call("eq", number(out, DType.int64), number(Index.of(size) * times, DType.int64))
+            cell = call("where", call("logical_and", small, hit), FromIndex(o // times, DType.int64), cell)
+        return cell
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -128,11 +147,16 @@ class UpsampleLinear(Op):
         if same(size, out):
             return (lambda o: o), (lambda o: o), (lambda o: const(0.0, acc))
         last = number(Index.of(size) - 1, DType.int64)
-        place = b.compute(
-            (out,),
-            acc,
-            lambda o: call("maximum", place_of(o, size, out, scale, self.align_corners, acc), const(0.0, acc)),
-        )
+
+        def position(o: Index) -> Expr:
+            there = call("maximum", place_of(o, size, out, scale, self.align_corners, acc), const(0.0, acc))
+            if not scale or self.align_corners or (Index.of(size) - out).const is not None:
+                return there
+            # sizes that turn out equal at run time: ATen then copies along the axis, whatever the scale is
+            kept = call("eq", number(size, DType.int64), number(out, DType.int64))
+            return call("where", kept, FromIndex(o, acc), there)
+
+        place = b.compute((out,), acc, position)
         low = b.compute(
             (out,), DType.int64, lambda o: call("minimum", cast(call("floor", place(o)), DType.int64), last)
         )
@@ -375,4 +399,11 @@ RESIZES: list[Resize] = [
     ((2, 3, 7), (14,), ()),
     ((1, 2, 13), (29,), (2.3,)),
     ((1, 2, 3, 4, 2), (6, 5, 2), ()),
+    ((1, 2, 4, 6), (4, 12), (1.15, 2.1)),
+    ((1, 1, 4, 60), (4, 126), (1.15, 2.1)),
+    ((1, 1, 4, 6), (4, 126), (1.15, 21.0)),
+    ((1, 1, 4), (4,), (1.15,)),
+    ((1, 1, 4, 6, 5), (4, 12, 11), (1.15, 2.1, 2.3)),
+    ((1, 1, 4, 6, 30), (4, 12, 240), (1.15, 2.1, 8.0)),
+    ((1, 1, 4, 6, 31), (4, 12, 241), (1.15, 2.1, 7.8)),
 ]
