@@ -118,6 +118,8 @@ def _pieces(slope: Fraction, at: np.ndarray, k: np.ndarray, most: int) -> list[t
     """
     p, q = slope.numerator, slope.denominator
     low, high = k * q - p * at, (k + 1) * q - p * at - 1
+    if most == 1 and low.max() > high.min():
+        return None
     found: list[tuple[int, int]] = []
     i = 0
     while i < len(at):

@@ -37,12 +37,16 @@ WHOLE = frozenset({"sum", "prod", "cumsum", "cumprod", "matmul"})
 
 def unmoved(graph: Graph) -> list[bool]:
     """For each output whether no rounding excuses a difference: inputs and state determine it to the last bit, and it
-    is no float, or comes from a step that turns a rounding into another number.
+    is no float, or comes from a step that turns a rounding into another number. A sum with a product may be one of
+    ATen's fused ones (add with alpha, addcmul, lerp), which it rounds once or twice by the processor.
     """
-    exact, stepped = set(graph.inputs), set[Value]()
+    exact, stepped, products = set(graph.inputs), set[Value](), set[Value]()
     for node in graph.nodes:
-        if all(v in exact for v in node.inputs) and _exact(node):
+        fused = node.op.name in ("add", "sub") and any(v in products for v in node.inputs)
+        if all(v in exact for v in node.inputs) and _exact(node) and not fused:
             exact.update(node.outputs)
+        if node.op.name == "mul" and node.outputs[0].dtype.is_float:
+            products.update(node.outputs)
         if node.op.name in JUMPS or any(v in stepped or not v.dtype.is_float for v in node.inputs):
             stepped.update(node.outputs)
     return [v in exact and (v in stepped or not v.dtype.is_float) for v in graph.outputs]

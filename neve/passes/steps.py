@@ -3,7 +3,9 @@
 A step is an op that jumps: floor, a comparison, a cast to integers, argmax. What lies before it, back to the nearest
 op whose own rounding is not specified (a sum of products, an approximated function), is arithmetic that eager rounds
 once an op; x · (1/c) for x / c there is another integer at multiples of c. Rules of a ROUNDING pass that rewrite such
-arithmetic ask `Rewriter.before_step`. Values in graphs inside a graph, and what state keeps, count as read by a step.
+arithmetic ask `Rewriter.before_step`. Not promised before a step is what eager itself rounds by the processor: where
+ATen has AVX2 it fuses product and sum in add and sub with alpha, addcmul and lerp, elsewhere it does not; here they are
+two roundings. Values in graphs inside a graph, and what state keeps, count as read by a step.
 """
 
 from __future__ import annotations
@@ -127,6 +129,7 @@ UNSPECIFIED = frozenset(
         "i1e",
         "sinc",
         "pow",
+        "rsqrt",
         "atan2",
         "hypot",
         "xlogy",
