@@ -129,7 +129,6 @@ UNSPECIFIED = frozenset(
         "i1e",
         "sinc",
         "pow",
-        "rsqrt",
         "atan2",
         "hypot",
         "xlogy",

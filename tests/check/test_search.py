@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+import neve
 from neve.api import _compile
 from neve.artifact import open_module
 from neve.build.target import native
@@ -199,3 +200,17 @@ def test_random_numbers_of_the_caller_are_left_alone() -> None:
     run(model, (X,), model)
     assert torch.equal(torch.get_rng_state(), after)
     torch.set_rng_state(state)
+
+
+class Fused(torch.nn.Module):
+    """What ATen rounds once or twice, by the processor, on values around steps."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z = torch.add(x, y, alpha=0.1)
+        return torch.floor(z), z > 0.3, torch.floor(torch.sqrt(x.abs()) * 10)
+
+
+def test_a_sum_that_aten_fuses_is_not_determined() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(-20, 20, (4000,), generator=g) for _ in range(2))
+    neve.compile(Fused(), (x / 10, y.float()))
