@@ -54,27 +54,25 @@ def program_of(
     recorded.
     """
 
-    def built(scripted: Scripted, entries: Sequence[Entry]) -> Program:
+    def recorded(sizes: bool) -> tuple[Scripted, list[Entry]]:
+        scripted, entries = interpreted(archive, wanted, preserved_attrs, sizes)
         if check is not None:
             check(scripted)
+        return scripted, entries
+
+    def built(scripted: Scripted, entries: Sequence[Entry]) -> Program:
         exported = [_export(scripted, e, unused_draws=check is not None) for e in entries]
         return build(exported, scripted.attributes, hidden=scripted.hidden)
 
-    scripted, entries = interpreted(archive, wanted, preserved_attrs)
+    scripted, entries = recorded(sizes=True)
     try:
-        program = build(
-            [_export(scripted, e, check is not None) for e in entries], scripted.attributes, hidden=scripted.hidden
-        )
+        program = built(scripted, entries)
     except CaptureError:
         if not any(scripted.settled.sizes.values()):
             raise
         # what holds for some values of a size only is right for the example's, and other values are refused
-        scripted, entries = interpreted(archive, wanted, preserved_attrs, sizes=False)
-        if check is not None:
-            check(scripted)
-        program = build(
-            [_export(scripted, e, check is not None) for e in entries], scripted.attributes, hidden=scripted.hidden
-        )
+        scripted, entries = recorded(sizes=False)
+        program = built(scripted, entries)
     return replace(program, methods={k: _typed(m, scripted, k) for k, m in program.methods.items()})
 
 
