@@ -22,6 +22,7 @@ CELLS = 5000
 DYNAMIC = (4, 7)
 """The sizes of a dynamic dim in the two worlds that a program grows in; the first is that of the example."""
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
+NUMBER = re.compile(r"\bself\.(?:l|sh?|sc)(\d+) =|register_buffer\(\"sh?(\d+)")
 NAME = re.compile(r"\bv\d+\b")
 
 
@@ -223,7 +224,8 @@ class Grower:
 
     def layer(self, made: str) -> str:
         """self.NAME of a layer that __init__ makes."""
-        name = f"l{sum(len(s.init) for s in (*self.kept, *self.statements)) + len(self.pending)}"
+        made_before = [line for s in (*self.kept, *self.statements) for line in s.init]
+        name = f"l{max([int(k) for line in (*made_before, *self.pending) for k in map(max, NUMBER.findall(line))], default=-1) + 1}"
         self.pending.append(f"self.{name} = {made}")
         return f"self.{name}"
 

@@ -200,7 +200,9 @@ def parameter(g: Grower) -> str:
 @step(1.5)
 def again(g: Grower) -> str:
     """A layer of this method or an earlier one once more, on other values."""
-    found = [line.split(" = ")[0] for s in (*g.kept, *g.statements) for line in s.init if " = nn." in line]
+    found = [line for s in (*g.kept, *g.statements) for line in s.init if " = nn." in line]
     if not found:
         raise Unfit
-    return f"{g.new()} = {g.r.choice(found)}({g.floating(1)})"
+    line = g.r.choice(found)
+    g.pending.append(line)
+    return f"{g.new()} = {line.split(' = ')[0]}({g.floating(1)})"

@@ -460,7 +460,8 @@ def buffer(g: Grower, x: str, fill: str = "zeros") -> str:
         raise Unfit
     name = g.layer("None").removeprefix("self.l")
     made = f"torch.{fill}({', '.join(map(str, shape)) or '()'}, dtype={g.value(x).dtype})"
-    g.pending[-1] = g.r.choice((f'self.register_buffer("s{name}", {made})', f"self.s{name} = {made}"))
+    held = f'self.register_buffer("s{name}", {made})'
+    g.pending[-1] = g.r.choice((held, held, held, f"self.s{name} = {made}"))
     return f"self.s{name}"
 
 
