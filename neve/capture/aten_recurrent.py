@@ -68,7 +68,10 @@ def _stack(
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
     y = c.permute(x, (1, 0, 2)) if batch_first else x
     if x.dtype is not DType.float32 and not isinstance(y.shape[0], int):
-        raise Refusal(f"recurrent layers in {x.dtype} want a fixed number of steps: only in float32 may it be dynamic")
+        raise Refusal(
+            f"a recurrent layer over a dynamic number of steps is supported in float32 alone, got {x.dtype}: compute it "
+            "in float32 (layer.float(), x.float()), or leave that dim out of dynamic_shapes"
+        )
     last: list[tuple[Value, ...]] = []
     for layer in range(layers):
         outs = []

@@ -88,6 +88,35 @@ def nudged(value: Any, g: torch.Generator) -> Any:
     return moved.to(value.dtype)
 
 
+def in_double(value: Any) -> Any:
+    """A tensor of floats in double precision; anything else as it is."""
+    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.detach().to(torch.float64) if floats else value
+
+
+def double_model(model: Any) -> Any:
+    """A copy of a model in double precision; the model itself if it cannot be copied."""
+    if isinstance(model, torch.nn.Module):
+        with suppress(Exception):  # models that cannot be copied: inputs alone are in double
+            return copy.deepcopy(model).double()
+    return model
+
+
+def out_of_range(got: Result, want: Result, wide: Result) -> Result:
+    """got, with want's elements where these are Inf or NaN but those of wide, the same in double precision, are
+    finite: the original has left the range of its type on the way (a square that overflows), so nothing is determined.
+    """
+    if any(isinstance(r, Exception) for r in (got, want, wide)) or not len(got) == len(want) == len(wide):  # type: ignore[arg-type]
+        return got
+    return [_within(*parts) for parts in zip(got, want, wide, strict=True)]  # type: ignore[arg-type]
+
+
+def _within(got: np.ndarray, want: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    if want.dtype.kind != "f" or not got.shape == want.shape == wide.shape:
+        return got
+    return np.where(~np.isfinite(want) & np.isfinite(wide), want, got)
+
+
 def nudged_model(model: Any, g: torch.Generator) -> Any:
     """A copy of a model with all floating-point weights nudged; the model itself if it cannot be copied."""
     if not isinstance(model, torch.nn.Module):

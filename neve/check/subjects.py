@@ -50,6 +50,7 @@ class Subject:
     signature: MethodSignature
     start: Callable[[Call], Callable[..., Any]]
     nudge: Callable[[Call, torch.Generator], Callable[..., Any]]
+    double: Callable[[Call], Callable[..., Any]]
     domains: Sequence[Domain]
     example: Sizes
     ranges: Mapping[sympy.Symbol, Range]
@@ -107,6 +108,7 @@ def subjects(
                 signature,
                 _starter(model, own, stateful),
                 _nudger(model, own, stateful),
+                _doubler(model, own, stateful),
                 domains(method, flat),
                 {s: sizes[str(s)] for s in symbols},
                 symbols,
@@ -148,6 +150,11 @@ def _starter(model: Any, name: str, stateful: bool) -> Callable[[Call], Callable
 def _nudger(model: Any, name: str, stateful: bool) -> Callable[[Call, torch.Generator], Callable[..., Any]]:
     """The original with its weights off by a rounding, in its initial state."""
     return lambda call, g: original(condition.nudged_model(model, g), name, call, stateful)
+
+
+def _doubler(model: Any, name: str, stateful: bool) -> Callable[[Call], Callable[..., Any]]:
+    """The original in double precision, in its initial state."""
+    return lambda call: original(condition.double_model(model), name, call, stateful)
 
 
 def _shallow(model: Any) -> Any:

@@ -132,7 +132,11 @@ def not_negative(d: Dim, sizes: Sizes) -> bool:
 
 
 def limits(v: Value, rw: Rewriter, sizes: Sizes, depth: int = DEPTH) -> Limits:
-    """The least and greatest element of integers that v can have, as far as they are known."""
+    """The least and greatest element of integers or bools that v can have, as far as they are known; of floats nothing
+    is.
+    """
+    if v.dtype.is_float:
+        return Limits()
     found = _limits(v, rw, sizes, depth) if v.dtype.is_int and depth else Limits()
     least, greatest = type_range(v.dtype)
     if v.dtype.size == 8 or (found.low is not None and found.high is not None):

@@ -168,6 +168,42 @@ def test_an_ill_conditioned_model_is_no_difference() -> None:
     assert any(t.explained for t in tried)
 
 
+class Rest(nn.Module):
+    """What tanh leaves of small numbers: their cube, by a difference of nearly equal numbers."""
+
+    def __init__(self, other: bool) -> None:
+        super().__init__()
+        self.other = other
+
+    def forward(self, x: Tensor) -> Tensor:
+        e = torch.expm1(2 * x)
+        return x - (e / (e + 2) if self.other else torch.tanh(x))
+
+
+def test_what_cancels_within_the_model_is_no_difference() -> None:
+    tried, found = run(Rest(False), (torch.randn(4, 8),), Rest(True))
+    assert found is None, str(found)
+    assert any(t.explained for t in tried)
+
+
+class Length(nn.Module):
+    """Its squares overflow unless the scale is taken out of them."""
+
+    def __init__(self, scale: float, off: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.off = scale, off
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = (x * self.scale).square().sum(-1, keepdim=True).sqrt() / self.scale
+        return length + self.off * (x > 1.5)
+
+
+@pytest.mark.parametrize("off", [0.0, 1.0])
+def test_what_overflows_on_the_way_is_undetermined_and_no_more(off: float) -> None:
+    tried, found = run(Length(1.0), (torch.randn(4, 8),), Length(1e18, off))
+    assert (found is not None) == bool(off)
+
+
 class Bins(nn.Module):
     scale: float = 0.3
 
