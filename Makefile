@@ -36,9 +36,10 @@ test: $(READY) ## the tests (some 20 minutes on two processors)
 quick: $(READY) ## the tests of what changes most, in two minutes
 	$(PYTEST) $(PARALLEL) -q tests/ir tests/passes tests/capture tests/build tests/runtime tests/test_imports.py tests/test_cli.py
 
-sweep: $(READY) ## torch's operator samples and transformers' architectures: what is right, refused, wrong; an hour
+sweep: $(READY) ## torch's operator samples, transformers' architectures, random modules: what is right, refused, wrong; two hours
 	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled
 	$(TESTENV) $(PY) -m tests.conformance.sweep_transformers --backend compiled
+	$(TESTENV) $(PY) -m tests.fuzz --programs 3000 --seed 100000 --jobs 2
 	$(PYTEST) -m slow tests || test $$? -eq 5 # 5: no test is marked slow
 
 bench: $(READY) ## latency of kernels on this machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from neve.ir.index import Index, Substitution, Sym, Var, invert
@@ -215,13 +216,26 @@ def _epilogues(
             fused = _merge(template[t], s)
             both = [position[template[t]], position[s]]
             still = not any(x in mutable for x in template[t].reads)
-            if fused is not None and still and order.mergeable(both):
+            ends = _based(s.reads, views) & set(template[t].results[1:])  # written when the kernel has run
+            if fused is not None and still and not ends and order.mergeable(both):
                 result[s] = fused
                 units[s] += units.pop(template[t])
                 order.merge(both)
                 break
     left = list(units)
     return [result.get(left[u], left[u]) for u in order.sort(list(units.values()))]
+
+
+def _based(tensors: Iterable[Tensor], views: dict[Tensor, Compute]) -> set[Tensor]:
+    """The tensors, and what they are views of."""
+    found: set[Tensor] = set()
+    todo = list(tensors)
+    while todo:
+        t = todo.pop()
+        if t not in found:
+            found.add(t)
+            todo += views[t].reads if t in views else ()
+    return found
 
 
 def _merge(t: Template, c: Compute) -> Template | None:

@@ -196,7 +196,9 @@ class Grower:
         return self.pick(lambda t: t.is_floating_point() and least <= t.dim() <= most, exact)
 
     def integer(self, least: int = 0) -> str:
-        return self.pick(lambda t: t.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) and t.dim() >= least)
+        return self.pick(
+            lambda t: t.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) and t.dim() >= least
+        )
 
     def mask(self) -> str:
         return self.pick(lambda t: t.dtype is torch.bool)
@@ -357,10 +359,7 @@ def generate(seed: int) -> Program:
         for _ in range(r.randint(4, 14)):
             grower.step(steps, weights)
         leaves = grower.leaves()[-4:] or grower.order[-1:]
-        body = Body(
-            name, tuple(grower.arguments), tuple(grower.statements), tuple(leaves), r.choice(FORMS)
-        ).pruned()
+        body = Body(name, tuple(grower.arguments), tuple(grower.statements), tuple(leaves), r.choice(FORMS)).pruned()
         bodies.append(body)
         kept += body.statements
     return Program(seed, tuple(bodies), r.choice((1, 2, 3)))
-

@@ -57,16 +57,31 @@ def norm(g: Grower) -> str:
     n, d, r = g.value(x).dim(), to(g, x), g.r
     if r.random() < 0.4:
         last = g.static(x, -1)
-        return called(g, r.choice((f"nn.LayerNorm({last}{d})", f"nn.RMSNorm({last}{d})",
-                                   f"nn.LayerNorm({last}, elementwise_affine=False{d})")), x)
+        return called(
+            g,
+            r.choice(
+                (
+                    f"nn.LayerNorm({last}{d})",
+                    f"nn.RMSNorm({last}{d})",
+                    f"nn.LayerNorm({last}, elementwise_affine=False{d})",
+                )
+            ),
+            x,
+        )
     c = g.static(x, 1)
     groups = r.choice([k for k in range(1, c + 1) if c % k == 0])
     rank = {2: 1, 3: 1, 4: 2}[n]
-    forms = [f"nn.BatchNorm{rank}d({c}{d})", f"nn.BatchNorm{rank}d({c}, affine=False{d})",
-             f"nn.GroupNorm({groups}, {c}{d})"]
+    forms = [
+        f"nn.BatchNorm{rank}d({c}{d})",
+        f"nn.BatchNorm{rank}d({c}, affine=False{d})",
+        f"nn.GroupNorm({groups}, {c}{d})",
+    ]
     if n > 2:
-        forms += [f"nn.InstanceNorm{rank}d({c}, affine=True{d})", f"nn.InstanceNorm{rank}d({c}{d})",
-                  f"nn.InstanceNorm{rank}d({c}, track_running_stats=True{d})"]
+        forms += [
+            f"nn.InstanceNorm{rank}d({c}, affine=True{d})",
+            f"nn.InstanceNorm{rank}d({c}{d})",
+            f"nn.InstanceNorm{rank}d({c}, track_running_stats=True{d})",
+        ]
     return called(g, r.choice(forms), x)
 
 
@@ -74,18 +89,40 @@ def norm(g: Grower) -> str:
 def pool(g: Grower) -> str:
     x = g.floating(3, 4)
     d = g.value(x).dim() - 2
-    forms = (f"nn.MaxPool{d}d(2)", f"nn.AvgPool{d}d(2, ceil_mode=True)", f"nn.AdaptiveAvgPool{d}d(2)",
-             f"nn.MaxPool{d}d(3, stride=1, padding=1)", f"nn.AvgPool{d}d(3, 1, 1)", f"nn.AdaptiveMaxPool{d}d(1)",
-             f"nn.MaxPool{d}d(2, dilation=2, ceil_mode=True)")
+    forms = (
+        f"nn.MaxPool{d}d(2)",
+        f"nn.AvgPool{d}d(2, ceil_mode=True)",
+        f"nn.AdaptiveAvgPool{d}d(2)",
+        f"nn.MaxPool{d}d(3, stride=1, padding=1)",
+        f"nn.AvgPool{d}d(3, 1, 1)",
+        f"nn.AdaptiveMaxPool{d}d(1)",
+        f"nn.MaxPool{d}d(2, dilation=2, ceil_mode=True)",
+    )
     return called(g, g.r.choice(forms), x)
 
 
 @step(2)
 def activation(g: Grower) -> str:
     x = g.floating(2)
-    forms = ["nn.ReLU()", "nn.ReLU(inplace=True)", "nn.GELU()", 'nn.GELU("tanh")', "nn.SiLU()", "nn.Hardswish()", "nn.Softmax(-1)",
-             "nn.Tanh()", "nn.Sigmoid()", "nn.ELU(0.7)", f"nn.PReLU({to(g, x)[2:]})", "nn.Dropout(0.3)", "nn.Flatten()",
-             "nn.Identity()", "nn.Threshold(0.1, 0.2)", "nn.Softplus(2)", "nn.GLU(-1)"]
+    forms = [
+        "nn.ReLU()",
+        "nn.ReLU(inplace=True)",
+        "nn.GELU()",
+        'nn.GELU("tanh")',
+        "nn.SiLU()",
+        "nn.Hardswish()",
+        "nn.Softmax(-1)",
+        "nn.Tanh()",
+        "nn.Sigmoid()",
+        "nn.ELU(0.7)",
+        f"nn.PReLU({to(g, x)[2:]})",
+        "nn.Dropout(0.3)",
+        "nn.Flatten()",
+        "nn.Identity()",
+        "nn.Threshold(0.1, 0.2)",
+        "nn.Softplus(2)",
+        "nn.GLU(-1)",
+    ]
     made = g.r.choice(forms)
     if "inplace" in made and x in {a.name for a in g.arguments}:
         raise Unfit

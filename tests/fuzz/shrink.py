@@ -87,5 +87,3 @@ def replaced(b: Body, k: int, name: str) -> Iterator[Body]:
     for other in before[-4:]:
         s = Statement(f"{name} = {other}")
         yield replace(b, statements=(*b.statements[:k], s, *b.statements[k + 1 :]))
-
-

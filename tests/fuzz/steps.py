@@ -49,8 +49,11 @@ def begin(g: Grower, dtype: str) -> None:
     if r.random() < 0.35:
         other = shape[: r.randint(1, 2)]
         most = r.choice((2, 5, 9, 200))
-        g.argument(f"torch.randint({r.choice((0, 0, -most))}, {most}, ({text(other)},))"
-                   f"{r.choice(('', '', '.int()', '.to(torch.uint8)', '.to(torch.int8)'))}", dynamic(other))
+        g.argument(
+            f"torch.randint({r.choice((0, 0, -most))}, {most}, ({text(other)},))"
+            f"{r.choice(('', '', '.int()', '.to(torch.uint8)', '.to(torch.int8)'))}",
+            dynamic(other),
+        )
     if r.random() < 0.3:
         other = shape[: r.choice((1, 2, len(shape)))]
         g.argument(f"torch.rand({text(other)}) > 0.4", dynamic(other))
@@ -114,8 +117,18 @@ def extremum(g: Grower) -> str:
 def with_number(g: Grower) -> str:
     x = g.floating()
     c = number(g)
-    forms = (f"{x} * {c}", f"{x} + {c}", f"{x} / {c}", f"{c} - {x}", f"{c} * {x} + 1", f"torch.rsub({x}, {c})",
-             f"torch.add({x}, {x}, alpha={c})", f"{x} ** 2", f"{x}.pow(3)", f"{x}.lerp({x} * 2, 0.3)")
+    forms = (
+        f"{x} * {c}",
+        f"{x} + {c}",
+        f"{x} / {c}",
+        f"{c} - {x}",
+        f"{c} * {x} + 1",
+        f"torch.rsub({x}, {c})",
+        f"torch.add({x}, {x}, alpha={c})",
+        f"{x} ** 2",
+        f"{x}.pow(3)",
+        f"{x}.lerp({x} * 2, 0.3)",
+    )
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -138,9 +151,14 @@ def jump(g: Grower) -> str:
 @step(1)
 def float_mod(g: Grower) -> str:
     x = g.floating(exact=True)
-    form = g.r.choice((f"torch.remainder({x}, {g.r.choice(('0.7', '2', '-3', '1.5'))})", f"torch.fmod({x}, 0.7)",
-                       f"{x} // {g.r.choice(('0.3', '2', '-1.5'))}",
-                       f'torch.div({x}, {g.r.choice(("0.7", "3"))}, rounding_mode="{g.r.choice(("floor", "trunc"))}")'))
+    form = g.r.choice(
+        (
+            f"torch.remainder({x}, {g.r.choice(('0.7', '2', '-3', '1.5'))})",
+            f"torch.fmod({x}, 0.7)",
+            f"{x} // {g.r.choice(('0.3', '2', '-1.5'))}",
+            f'torch.div({x}, {g.r.choice(("0.7", "3"))}, rounding_mode="{g.r.choice(("floor", "trunc"))}")',
+        )
+    )
     return f"{g.new()} = {form}"
 
 
@@ -174,8 +192,19 @@ def compare(g: Grower) -> str:
 def logic(g: Grower) -> str:
     m = g.mask()
     k = g.pick(lambda t: t.dtype is torch.bool and t.shape == g.value(m).shape)
-    forms = (f"~{m}", f"{m} & {k}", f"{m} | {k}", f"{m} ^ {k}", f"{m}.logical_not()", f"{m}.any(-1)", f"{m}.all(0)",
-             f"{m}.sum(-1)", f"{m}.float()", f"{m}.cumsum(-1)", f"{m}.any()")
+    forms = (
+        f"~{m}",
+        f"{m} & {k}",
+        f"{m} | {k}",
+        f"{m} ^ {k}",
+        f"{m}.logical_not()",
+        f"{m}.any(-1)",
+        f"{m}.all(0)",
+        f"{m}.sum(-1)",
+        f"{m}.float()",
+        f"{m}.cumsum(-1)",
+        f"{m}.any()",
+    )
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -197,12 +226,40 @@ def whole(g: Grower) -> str:
     x = g.integer()
     c = g.r.choice(("2", "3", "7", "-3", "5"))
     y = g.like(x)
-    forms = (f"{x} // {c}", f"{x} % {c}", f"{x} << 1", f"{x} >> 1", f"{x} & {c}", f"{x} | 4", f"{x} ^ {y}", f"~{x}",
-             f"{x} * {c}", f"{x} + {y}", f"{x} * {y}", f"{x} - {y}", f"-{x}", f"{x}.abs()", f"{x}.clamp(0, 5)",
-             f"{x} / {c}", f"{x} * 0.5", f"{x}.float()", f"torch.maximum({x}, {y})", f"{x} // ({y}.abs() + 1)",
-             f'torch.div({x}, {c}, rounding_mode="trunc")', f"torch.fmod({x}, {c})", f"{x} ** 2", f"{x}.sum(-1)",
-             f"{x}.cumsum(0)", f"{x}.amax(-1)", f"{x}.sign()", f"torch.bitwise_and({x}, {y})", f"{x} % ({y} | 1)",
-             f"{x}.prod(0)", f"{x}.min()", f"1 - {x}")
+    forms = (
+        f"{x} // {c}",
+        f"{x} % {c}",
+        f"{x} << 1",
+        f"{x} >> 1",
+        f"{x} & {c}",
+        f"{x} | 4",
+        f"{x} ^ {y}",
+        f"~{x}",
+        f"{x} * {c}",
+        f"{x} + {y}",
+        f"{x} * {y}",
+        f"{x} - {y}",
+        f"-{x}",
+        f"{x}.abs()",
+        f"{x}.clamp(0, 5)",
+        f"{x} / {c}",
+        f"{x} * 0.5",
+        f"{x}.float()",
+        f"torch.maximum({x}, {y})",
+        f"{x} // ({y}.abs() + 1)",
+        f'torch.div({x}, {c}, rounding_mode="trunc")',
+        f"torch.fmod({x}, {c})",
+        f"{x} ** 2",
+        f"{x}.sum(-1)",
+        f"{x}.cumsum(0)",
+        f"{x}.amax(-1)",
+        f"{x}.sign()",
+        f"torch.bitwise_and({x}, {y})",
+        f"{x} % ({y} | 1)",
+        f"{x}.prod(0)",
+        f"{x}.min()",
+        f"1 - {x}",
+    )
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -219,9 +276,18 @@ def fresh(g: Grower) -> str:
     k = g.axis(x)
     t = g.r.choice(("torch.float32", "torch.int64", f"{x}.dtype"))
     n = f"{x}.shape[{k}]"
-    forms = (f"torch.arange({n}, dtype={t})", f"torch.ones({n}, 2, dtype={t})", f"torch.zeros_like({x})",
-             f"torch.full(({n},), 3, dtype={t})", f"torch.arange({n}) + 1", f"torch.linspace(0, 1, {n})",
-             f"torch.eye({n})", f"torch.ones_like({x})", f"{x}.new_zeros({n}, 3)", f"torch.tensor({n})")
+    forms = (
+        f"torch.arange({n}, dtype={t})",
+        f"torch.ones({n}, 2, dtype={t})",
+        f"torch.zeros_like({x})",
+        f"torch.full(({n},), 3, dtype={t})",
+        f"torch.arange({n}) + 1",
+        f"torch.linspace(0, 1, {n})",
+        f"torch.eye({n})",
+        f"torch.ones_like({x})",
+        f"{x}.new_zeros({n}, 3)",
+        f"torch.tensor({n})",
+    )
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -234,15 +300,30 @@ def view(g: Grower) -> str:
     n, k = g.value(x).dim(), g.axis(x)
     j = g.axis(x)
     order = g.r.sample(range(n), n)
-    forms = [f"{x}.transpose({k}, {j})", f"{x}.permute({', '.join(map(str, order))})", f"{x}.unsqueeze({k})",
-             f"{x}.flatten({min(k % n, j % n)}, {max(k % n, j % n)})", f"{x}.flip({k})", f"{x}.roll(1, {k})",
-             f"{x}.select({k}, {g.r.choice((0, -1))})", f"{x}.narrow({k}, 0, 1)", f"{x}.squeeze()",
-             f"{x}[..., {g.r.choice(('0', '1:', ':-1', '::2', '-2:', 'None'))}]",
-             f"{x}[{g.r.choice(('0', '1:', ':-1', '::2', '-1', 'None', ':, 0', ':, 1:'))}]", f"{x}.reshape(-1)",
-             f"{x}.unsqueeze(0).expand(3, *{x}.shape)", f"{x}.repeat({', '.join(['1'] * (n - 1) + ['2'])})",
-             f"{x}.repeat_interleave(2, {k})", f"{x}.movedim({k}, {j})", f"{x}.contiguous()", f"{x}.clone()",
-             f"{x}.reshape({x}.shape[0], -1)", f"{x}.T" if n == 2 else f"{x}.mT" if n > 2 else x + ".view(-1, 1)",
-             f"{x}.tile(2)", f"{x}.view({x}.shape[0], -1)"]
+    forms = [
+        f"{x}.transpose({k}, {j})",
+        f"{x}.permute({', '.join(map(str, order))})",
+        f"{x}.unsqueeze({k})",
+        f"{x}.flatten({min(k % n, j % n)}, {max(k % n, j % n)})",
+        f"{x}.flip({k})",
+        f"{x}.roll(1, {k})",
+        f"{x}.select({k}, {g.r.choice((0, -1))})",
+        f"{x}.narrow({k}, 0, 1)",
+        f"{x}.squeeze()",
+        f"{x}[..., {g.r.choice(('0', '1:', ':-1', '::2', '-2:', 'None'))}]",
+        f"{x}[{g.r.choice(('0', '1:', ':-1', '::2', '-1', 'None', ':, 0', ':, 1:'))}]",
+        f"{x}.reshape(-1)",
+        f"{x}.unsqueeze(0).expand(3, *{x}.shape)",
+        f"{x}.repeat({', '.join(['1'] * (n - 1) + ['2'])})",
+        f"{x}.repeat_interleave(2, {k})",
+        f"{x}.movedim({k}, {j})",
+        f"{x}.contiguous()",
+        f"{x}.clone()",
+        f"{x}.reshape({x}.shape[0], -1)",
+        f"{x}.T" if n == 2 else f"{x}.mT" if n > 2 else x + ".view(-1, 1)",
+        f"{x}.tile(2)",
+        f"{x}.view({x}.shape[0], -1)",
+    ]
     if n >= 2:
         forms += [f"{x}.diagonal(0, {k}, {j})", f"torch.tril({x})", f"torch.triu({x}, 1)", f"torch.rot90({x})"]
     size = g.shape(x)[k]
@@ -261,7 +342,11 @@ def join(g: Grower) -> str:
     z = g.r.choice((x, y))
     if g.value(y).shape == v.shape and g.r.random() < 0.4:
         return f"{g.new()} = torch.stack([{x}, {y}], {k})"
-    return f"{g.new()} = torch.cat([{x}, {y}, {z}], {k})" if g.r.random() < 0.3 else f"{g.new()} = torch.cat(({x}, {y}), {k})"
+    return (
+        f"{g.new()} = torch.cat([{x}, {y}, {z}], {k})"
+        if g.r.random() < 0.3
+        else f"{g.new()} = torch.cat(({x}, {y}), {k})"
+    )
 
 
 @step(1.5, exact=True)
@@ -297,9 +382,17 @@ def reduction(g: Grower) -> str:
     k = g.axis(x)
     keep = g.r.choice(("", ", keepdim=True"))
     forms = [f"{x}.{f}({k}{keep})" for f in ("sum", "mean", "amax", "amin", "logsumexp", "norm", "prod")]
-    forms += [f"{x}.mean()", f"{x}.sum((0, -1)) if {x}.dim() > 1 else {x}.sum()", f"{x}.max({k}{keep}).values",
-              f"{x}.norm()", f"torch.linalg.vector_norm({x}, dim={k}{keep})", f"{x}.amax()",
-              f"{x}.var({k}, unbiased=False{keep})", f"{x}.std({k}, correction=0{keep})", f"{x}.abs().max()"]
+    forms += [
+        f"{x}.mean()",
+        f"{x}.sum((0, -1)) if {x}.dim() > 1 else {x}.sum()",
+        f"{x}.max({k}{keep}).values",
+        f"{x}.norm()",
+        f"torch.linalg.vector_norm({x}, dim={k}{keep})",
+        f"{x}.amax()",
+        f"{x}.var({k}, unbiased=False{keep})",
+        f"{x}.std({k}, correction=0{keep})",
+        f"{x}.abs().max()",
+    ]
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -307,9 +400,18 @@ def reduction(g: Grower) -> str:
 def along(g: Grower) -> str:
     x = g.floating(1)
     k = g.axis(x)
-    forms = (f"{x}.softmax({k})", f"{x}.log_softmax({k})", f"{x}.cumsum({k})", f"F.normalize({x}, dim={k})",
-             f"({x} * 0.5).cumprod({k})", f"torch.diff({x}, dim={k})", f"{x}.softmax({k})",
-             f"torch.logcumsumexp({x}, {k})", f"F.softmin({x}, {k})", f"F.glu({x}, {k})")
+    forms = (
+        f"{x}.softmax({k})",
+        f"{x}.log_softmax({k})",
+        f"{x}.cumsum({k})",
+        f"F.normalize({x}, dim={k})",
+        f"({x} * 0.5).cumprod({k})",
+        f"torch.diff({x}, dim={k})",
+        f"{x}.softmax({k})",
+        f"torch.logcumsumexp({x}, {k})",
+        f"F.softmin({x}, {k})",
+        f"F.glu({x}, {k})",
+    )
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -318,11 +420,19 @@ def order(g: Grower) -> str:
     x = g.floating(1, exact=True)
     k = g.axis(x)
     a, b = g.new(), g.new()
-    forms = (f"{a}, _ = {x}.sort({k})", f"{a}, {b} = {x}.sort({k}, stable=True, descending=True)",
-             f"{a}, _ = {x}.topk(1, {k})", f"{a} = {x}.argmax({k})", f"{a} = {x}.argmin({k}, keepdim=True)",
-             f"{a}, {b} = {x}.max({k})", f"{a}, {b} = {x}.cummax({k})", f"{a} = {x}.argsort({k}, stable=True)",
-             f"{a} = torch.kthvalue({x}, 1, {k}).values", f"{a} = torch.median({x}, {k}).values",
-             f"{a}, {b} = {x}.min({k}, keepdim=True)")
+    forms = (
+        f"{a}, _ = {x}.sort({k})",
+        f"{a}, {b} = {x}.sort({k}, stable=True, descending=True)",
+        f"{a}, _ = {x}.topk(1, {k})",
+        f"{a} = {x}.argmax({k})",
+        f"{a} = {x}.argmin({k}, keepdim=True)",
+        f"{a}, {b} = {x}.max({k})",
+        f"{a}, {b} = {x}.cummax({k})",
+        f"{a} = {x}.argsort({k}, stable=True)",
+        f"{a} = torch.kthvalue({x}, 1, {k}).values",
+        f"{a} = torch.median({x}, {k}).values",
+        f"{a}, {b} = {x}.min({k}, keepdim=True)",
+    )
     return g.r.choice(forms)
 
 
@@ -338,8 +448,11 @@ def lookup(g: Grower) -> str:
         forms += [f"{x}[{safe}]"] * 2
     if rank == n:
         forms += [f"{x}.gather({k}, {safe})", f"torch.take_along_dim({x}, {safe}, {k})"] * 2
-        forms += [f"{x}.scatter({k}, {safe}, 1.5)", f"{x}.scatter_add({k}, {safe}, torch.ones_like({i}, dtype={x}.dtype))",
-                  f'{x}.scatter_reduce({k}, {safe}, torch.ones_like({i}, dtype={x}.dtype), "amax")']
+        forms += [
+            f"{x}.scatter({k}, {safe}, 1.5)",
+            f"{x}.scatter_add({k}, {safe}, torch.ones_like({i}, dtype={x}.dtype))",
+            f'{x}.scatter_reduce({k}, {safe}, torch.ones_like({i}, dtype={x}.dtype), "amax")',
+        ]
     if rank == 1:
         forms += [f"{x}.index_fill({k}, {safe}, 0.5)"]
     return f"{g.new()} = {g.r.choice(forms)}"
@@ -364,11 +477,17 @@ def product(g: Grower) -> str:
     if v.shape[-1] == w.shape[-1] and w.dim() > 1 and g.r.random() < 0.7:
         forms = [f"{x} @ {y}.transpose(-1, -2)"]
         if v.dim() == w.dim() == 3:
-            forms += [f'torch.einsum("bik,bjk->bij", {x}, {y})', f"torch.bmm({x}, {y}.mT)",
-                      f"F.scaled_dot_product_attention({x}, {y}, {y})"]
+            forms += [
+                f'torch.einsum("bik,bjk->bij", {x}, {y})',
+                f"torch.bmm({x}, {y}.mT)",
+                f"F.scaled_dot_product_attention({x}, {y}, {y})",
+            ]
         if v.dim() == w.dim() == 4:
-            forms += [f'torch.einsum("bhik,bhjk->bhij", {x}, {y})', f"F.scaled_dot_product_attention({x}, {y}, {y})",
-                      f"F.scaled_dot_product_attention({x}, {x}, {x}, is_causal=True)"]
+            forms += [
+                f'torch.einsum("bhik,bhjk->bhij", {x}, {y})',
+                f"F.scaled_dot_product_attention({x}, {y}, {y})",
+                f"F.scaled_dot_product_attention({x}, {x}, {x}, is_causal=True)",
+            ]
         if v.dim() == w.dim() == 2:
             forms += [f"F.linear({x}, {y})", f'torch.einsum("ik,jk->ij", {x}, {y})', f"torch.cdist({x}, {y})"]
         return f"{n} = {g.r.choice(forms)}"
@@ -383,16 +502,31 @@ def image(g: Grower) -> str:
     n = g.value(x).dim()
     if n == 4:
         forms = [f'F.interpolate({x}, scale_factor=2, mode="{m}")' for m in ("nearest", "bilinear", "bicubic")]
-        forms += [f'F.interpolate({x}, size=({g.r.randint(1, 7)}, {g.r.randint(1, 7)}), mode="bilinear", align_corners=True)',
-                  f"F.unfold({x}, 2)", f"F.pixel_shuffle({x}, 2)", f"F.avg_pool2d({x}, 2)", f"F.pixel_unshuffle({x}, 2)",
-                  f"F.max_pool2d({x}, 3, 2, 1)", f"F.adaptive_avg_pool2d({x}, {g.r.choice((1, 2, 3))})",
-                  f'F.interpolate({x}, scale_factor={g.r.choice(("0.5", "1.7", "0.6"))}, mode="nearest")',
-                  f"F.adaptive_max_pool2d({x}, 1)", f"F.lp_pool2d({x}.abs() + 0.5, 2, 2)", f"F.channel_shuffle({x}, 2)",
-                  f"F.avg_pool2d({x}, 3, 1, 1, count_include_pad=False)", f"F.local_response_norm({x}, 2)"]
+        forms += [
+            f'F.interpolate({x}, size=({g.r.randint(1, 7)}, {g.r.randint(1, 7)}), mode="bilinear", align_corners=True)',
+            f"F.unfold({x}, 2)",
+            f"F.pixel_shuffle({x}, 2)",
+            f"F.avg_pool2d({x}, 2)",
+            f"F.pixel_unshuffle({x}, 2)",
+            f"F.max_pool2d({x}, 3, 2, 1)",
+            f"F.adaptive_avg_pool2d({x}, {g.r.choice((1, 2, 3))})",
+            f'F.interpolate({x}, scale_factor={g.r.choice(("0.5", "1.7", "0.6"))}, mode="nearest")',
+            f"F.adaptive_max_pool2d({x}, 1)",
+            f"F.lp_pool2d({x}.abs() + 0.5, 2, 2)",
+            f"F.channel_shuffle({x}, 2)",
+            f"F.avg_pool2d({x}, 3, 1, 1, count_include_pad=False)",
+            f"F.local_response_norm({x}, 2)",
+        ]
     else:
-        forms = [f"F.avg_pool1d({x}, 2)", f"F.max_pool1d({x}, 2, 1)", f"F.adaptive_avg_pool1d({x}, 2)",
-                 f'F.interpolate({x}, scale_factor=2, mode="linear")', f"{x}.unfold(-1, 2, 1)",
-                 f'F.interpolate({x}, size={g.r.randint(1, 9)}, mode="nearest")', f"{x}.unfold(1, 2, 2)"]
+        forms = [
+            f"F.avg_pool1d({x}, 2)",
+            f"F.max_pool1d({x}, 2, 1)",
+            f"F.adaptive_avg_pool1d({x}, 2)",
+            f'F.interpolate({x}, scale_factor=2, mode="linear")',
+            f"{x}.unfold(-1, 2, 1)",
+            f'F.interpolate({x}, size={g.r.randint(1, 9)}, mode="nearest")',
+            f"{x}.unfold(1, 2, 2)",
+        ]
     return f"{g.new()} = {g.r.choice(forms)}"
 
 
@@ -421,9 +555,20 @@ def write(g: Grower) -> str:
     region = eval(f"v{part}", {"v": v})
     same = [n for n in g.order if _fits(g.value(n).shape, region.shape) and g.value(n).dtype == v.dtype]
     z = g.r.choice([number, *same[-3:]])
-    forms = [f"{x}.add_({y})", f"{x}.mul_({y})", f"{x}{part} = {z}", f"{x}{part} += {z}", f"{x}{part}.mul_({number})",
-             f"{x}{part} = {x}{part} * {number}", f"{x}.sub_({y})", f"{x}{part}.fill_({number})", f"{x}{part} = {z}",
-             f"{x} *= {number}", f"{x}.clamp_(-1, 1)", f"{x}.copy_({y})" if y != number else f"{x}.zero_()"]
+    forms = [
+        f"{x}.add_({y})",
+        f"{x}.mul_({y})",
+        f"{x}{part} = {z}",
+        f"{x}{part} += {z}",
+        f"{x}{part}.mul_({number})",
+        f"{x}{part} = {x}{part} * {number}",
+        f"{x}.sub_({y})",
+        f"{x}{part}.fill_({number})",
+        f"{x}{part} = {z}",
+        f"{x} *= {number}",
+        f"{x}.clamp_(-1, 1)",
+        f"{x}.copy_({y})" if y != number else f"{x}.zero_()",
+    ]
     if v.is_floating_point():
         forms += [f"{x}.relu_()", f"{x}{part}.sigmoid_()", f"{x}.tanh_()"]
     masks = [n for n in g.order if g.value(n).dtype is torch.bool and _fits(g.value(n).shape, v.shape)]
@@ -442,8 +587,12 @@ def indexed_write(g: Grower) -> str:
         raise Unfit
     i = g.pick(lambda t: t.dtype is torch.int64 and t.dim() == 1)
     safe = f"{i} % {x}.shape[0]"
-    forms = (f"{x}[{safe}] = 0.5", f"{x}.index_add_(0, {safe}, {x}[{safe}])", f"{x}.index_fill_(0, {safe}, -1)",
-             f"{x}.index_put_(({safe},), torch.tensor(0.5, dtype={x}.dtype), accumulate=True)")
+    forms = (
+        f"{x}[{safe}] = 0.5",
+        f"{x}.index_add_(0, {safe}, {x}[{safe}])",
+        f"{x}.index_fill_(0, {safe}, -1)",
+        f"{x}.index_put_(({safe},), torch.tensor(0.5, dtype={x}.dtype), accumulate=True)",
+    )
     return g.r.choice(forms)
 
 
@@ -469,9 +618,16 @@ def buffer(g: Grower, x: str, fill: str = "zeros") -> str:
 def kept(g: Grower) -> str:
     x = g.floating()
     s, v = buffer(g, x, g.r.choice(("zeros", "ones"))), g.new()
-    forms = (f"{v} = {s} * 0.5 + {x}\n{s} = {v}", f"{s} = {s} * 0.5 + {x}\n{v} = {s} * 2", f"{s}.mul_(0.5).add_({x})\n{v} = {s} + 1",
-             f"{v} = {s} + {x}\n{s}.copy_({x})", f"{v} = {s}.clone()\n{s}.copy_({x} * 0.5)", f"{v} = {s}\n{s} = {x}",
-             f"{s} = 0.9 * {s} + 0.1 * {x}\n{v} = {x} - {s}", f"{v} = torch.maximum({s}, {x})\n{s} = {v} * 0.5")
+    forms = (
+        f"{v} = {s} * 0.5 + {x}\n{s} = {v}",
+        f"{s} = {s} * 0.5 + {x}\n{v} = {s} * 2",
+        f"{s}.mul_(0.5).add_({x})\n{v} = {s} + 1",
+        f"{v} = {s} + {x}\n{s}.copy_({x})",
+        f"{v} = {s}.clone()\n{s}.copy_({x} * 0.5)",
+        f"{v} = {s}\n{s} = {x}",
+        f"{s} = 0.9 * {s} + 0.1 * {x}\n{v} = {x} - {s}",
+        f"{v} = torch.maximum({s}, {x})\n{s} = {v} * 0.5",
+    )
     return g.r.choice(forms)
 
 
@@ -482,10 +638,12 @@ def window(g: Grower) -> str:
     s, v = buffer(g, x), g.new()
     k = g.axis(x)
     n = g.static(x, k)
-    forms = (f"{v} = torch.cat(({s}, {x}), {k})\n{s} = {v}.narrow({k}, {n}, {n})",
-             f"{s} = torch.cat(({s}.narrow({k}, 1, {n - 1}), {x}.narrow({k}, 0, 1)), {k})\n{v} = {s} * 2",
-             f"{s}.copy_({s}.roll(-1, {k}))\n{s}[..., -1] = {x}[..., 0]\n{v} = {s} + {x}",
-             f"{s}[0] = {x}[0]\n{v} = {s} + {x}")
+    forms = (
+        f"{v} = torch.cat(({s}, {x}), {k})\n{s} = {v}.narrow({k}, {n}, {n})",
+        f"{s} = torch.cat(({s}.narrow({k}, 1, {n - 1}), {x}.narrow({k}, 0, 1)), {k})\n{v} = {s} * 2",
+        f"{s}.copy_({s}.roll(-1, {k}))\n{s}[..., -1] = {x}[..., 0]\n{v} = {s} + {x}",
+        f"{s}[0] = {x}[0]\n{v} = {s} + {x}",
+    )
     return g.r.choice(forms)
 
 
@@ -496,7 +654,9 @@ def counter(g: Grower) -> str:
     v = g.new()
     g.pending[-1] = f"self.s{name} = {g.r.choice(('0', '1', 'torch.tensor(0)', 'torch.tensor(1.0)'))}"
     s = f"self.s{name}"
-    return g.r.choice((f"{s} = {s} + 1\n{v} = {x} * {s}", f"{v} = {x} + {s}\n{s} += 1", f"{s} = ({s} + 1) % 3\n{v} = {x} - {s}"))
+    return g.r.choice(
+        (f"{s} = {s} + 1\n{v} = {x} * {s}", f"{v} = {x} + {s}\n{s} += 1", f"{s} = ({s} + 1) % 3\n{v} = {x} - {s}")
+    )
 
 
 # --- control flow -----------------------------------------------------------------------------------------------------
@@ -515,5 +675,9 @@ def branch(g: Grower) -> str:
 def loop(g: Grower) -> str:
     x = g.floating()
     v = g.new()
-    return g.r.choice((f"{v} = {x}\nwhile {v}.abs().max() > 1:\n    {v} = {v} * 0.5",
-                       f"{v} = {x}\nfor i in range(3):\n    {v} = {v} + {x} * i"))
+    return g.r.choice(
+        (
+            f"{v} = {x}\nwhile {v}.abs().max() > 1:\n    {v} = {v} * 0.5",
+            f"{v} = {x}\nfor i in range(3):\n    {v} = {v} + {x} * i",
+        )
+    )

@@ -15,7 +15,7 @@ from neve.ir.graph import Graph, GraphBuilder, Method, Program, Value
 from neve.ir.interpret import interpret
 from neve.ir.types import DType, Range, TensorType, symbol
 from neve.ops.control import If
-from neve.passes.ranges import limits, not_negative, type_range
+from neve.passes.ranges import Limits, limits, not_negative, type_range
 from neve.passes.remove_checks import PASS
 from neve.passes.rewrite import Log, Rewriter
 from tests.passes.support import Build, boolean, f32, i32, i64, make, ops
@@ -170,3 +170,11 @@ def test_limits_hold() -> None:
                 assert found.high is None or int(a.max()) <= found.high, (seed, v.name, found, a, str(graph))
                 known += v.dtype is i64 and found.low is not None
     assert known > 3000
+
+
+def test_nothing_is_known_of_floats() -> None:
+    b = Build()
+    x = b.x(3, dtype=DType.float16)
+    y = b.op("where", b.x(3, dtype=boolean), x, x)
+    rw = Rewriter(b.build([y]), Log())
+    assert all(limits(v, rw, {}) == Limits() for v in (x, y))

@@ -313,3 +313,23 @@ def test_an_epilogue_that_delays_the_last_state_is_found(monkeypatch: pytest.Mon
     monkeypatch.setattr(Order, "sort", lambda self, units: range(len(units)))
     with pytest.raises(PlanError, match="not yet written"):
         plan_all(program)
+
+
+class WithLast(nn.Module):
+    """Every step with the last state, which is there when all steps are done: no epilogue of theirs."""
+
+    def __init__(self, layer: nn.Module, view: bool) -> None:
+        super().__init__()
+        self.layer, self.view = layer, view
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, h = self.layer(x)
+        last = h[0] if isinstance(h, tuple) else h
+        return y + (last[0].flip(0)[None].flip(1) if self.view else last[-1] * 2)
+
+
+@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_an_epilogue_reads_no_other_result_of_its_kernel(kind: type[nn.RNNBase], layers: int, view: bool) -> None:
+    plan_all(capture(WithLast(kind(6, 4, layers), view).eval(), (torch.randn(5, 2, 6),)))
