@@ -69,8 +69,8 @@ def _stack(
     y = c.permute(x, (1, 0, 2)) if batch_first else x
     if x.dtype is not DType.float32 and not isinstance(y.shape[0], int):
         raise Refusal(
-            f"a recurrent layer over a dynamic number of steps is supported in float32 alone, got {x.dtype}: compute it "
-            "in float32 (layer.float(), x.float()), or leave that dim out of dynamic_shapes"
+            f"a recurrent layer over a dynamic number of steps is supported in float32 alone, got {x.dtype}: compute "
+            "it in float32 (layer.float(), x.float()), or leave that dim out of dynamic_shapes"
         )
     last: list[tuple[Value, ...]] = []
     for layer in range(layers):

@@ -204,9 +204,9 @@ def recurrent(g: Grower) -> str:
     name = layer.removeprefix("self.l")
     state = f"torch.zeros({', '.join(map(str, [layers * (1 + two), *batch, hidden]))}, dtype={g.value(x).dtype})"
     if kind == "LSTM":
-        g.pending += [f"self.sh{name} = {state}", f"self.sc{name} = {state}"]
+        g.pending += [f'self.register_buffer("{s}{name}", {state})' for s in ("sh", "sc")]
         return f"{out}, (self.sh{name}, self.sc{name}) = {layer}({x}, (self.sh{name}, self.sc{name}))"
-    g.pending.append(r.choice((f'self.register_buffer("sh{name}", {state})', f"self.sh{name} = {state}")))
+    g.pending.append(f'self.register_buffer("sh{name}", {state})' if r.random() < 0.8 else f"self.sh{name} = {state}")
     if "register" in g.pending[-1] and r.random() < 0.5:
         return f"{out}, {h} = {layer}({x}, self.sh{name})\nself.sh{name}.copy_({h})"
     return f"{out}, self.sh{name} = {layer}({x}, self.sh{name})"

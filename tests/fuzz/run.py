@@ -1,4 +1,6 @@
-"""One program compiled and held against eager. As a module: a worker that answers seeds with outcomes, one JSON a line."""
+"""One program compiled and held against eager. As a module: a worker that answers seeds with outcomes, a JSON line
+each.
+"""
 
 from __future__ import annotations
 

@@ -81,9 +81,8 @@ def without(b: Body, start: int, stop: int) -> Body:
 def replaced(b: Body, k: int, name: str) -> Iterator[Body]:
     """A statement replaced by each value that comes before it."""
     before = [a.name for a in b.arguments] + [n for s in b.statements[:k] for n in sorted(s.defines)]
-    if len(b.statements[k].defines) > 1 or b.statements[k].text.startswith(f"{name} = v"):
-        if b.statements[k].text.partition(" = ")[2].strip() in before:
-            return
+    if b.statements[k].text.partition(" = ")[2].strip() in before:
+        return
     for other in before[-4:]:
         s = Statement(f"{name} = {other}")
         yield replace(b, statements=(*b.statements[:k], s, *b.statements[k + 1 :]))

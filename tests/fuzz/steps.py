@@ -65,9 +65,9 @@ def number(g: Grower) -> str:
 
 # --- pointwise --------------------------------------------------------------------------------------------------------
 
-ACTIVATIONS = """F.relu F.gelu F.silu F.elu F.selu F.celu F.hardswish F.hardsigmoid F.mish F.softplus F.leaky_relu F.relu6
-F.logsigmoid F.softsign F.tanhshrink F.hardtanh F.softshrink F.hardshrink torch.tanh torch.sigmoid torch.sin torch.cos
-torch.erf torch.atan torch.exp torch.expm1 torch.square torch.sinh torch.asinh""".split()  # noqa: SIM905
+ACTIVATIONS = """F.relu F.gelu F.silu F.elu F.selu F.celu F.hardswish F.hardsigmoid F.mish F.softplus F.leaky_relu
+F.relu6 F.logsigmoid F.softsign F.tanhshrink F.hardtanh F.softshrink F.hardshrink torch.tanh torch.sigmoid
+torch.sin torch.cos torch.erf torch.atan torch.exp torch.expm1 torch.square torch.sinh torch.asinh""".split()  # noqa: SIM905
 SAME_BITS = "F.relu torch.neg torch.abs F.hardtanh F.relu6 torch.sign".split()  # noqa: SIM905
 JUMPS = "floor ceil trunc round frac sign".split()  # noqa: SIM905
 
@@ -665,7 +665,6 @@ def counter(g: Grower) -> str:
 @step(2, table=FLOW)
 def branch(g: Grower) -> str:
     x = g.floating(exact=True)
-    y = g.like(x)
     v = g.new()
     test = g.r.choice((f"{x}.sum() > 0", f"bool(({x} > 0).any())", f"{x}.max() > 1", f"{x}.mean() < 0"))
     return f"if {test}:\n    {v} = {x} * 2\nelse:\n    {v} = {g.r.choice((f'{x} - 1', f'torch.tanh({x})'))}"
