@@ -51,11 +51,14 @@ def model_error(kind: str) -> type[ModelError]:
     return type("ModelError", (ModelError, found), {"__module__": __name__, "__str__": Exception.__str__})
 
 
-def raised(message: str, method: str = "") -> ModelError:
+def raised(message: str, method: str = "") -> ModelError | InputError:
     """The error that a message of a `raise` in a graph stands for, "IndexError: what was wrong" also being an
-    IndexError; method: the name of what was called.
+    IndexError, and "InputError: …" what compiled code does not take though the model does; method: the name of what was
+    called.
     """
-    kind, colon, _ = message.partition(": ")
+    kind, colon, text = message.partition(": ")
+    if kind == InputError.__name__:
+        return InputError(f"{method}: {text}" if method else text)
     error = model_error(kind) if colon else ModelError
     return error(f"{method}: the model raised: {message}" if method else message)
 

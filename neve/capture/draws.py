@@ -16,6 +16,7 @@ from neve.errors import CaptureError
 from neve.internals import missing, replaced
 
 IMPURE, TRUE = "torch.fx.node.Node.is_impure", "torch._is_all_true"
+CHECKED = "torch._assert_async", "torch._subclasses.FakeTensor", "torch._subclasses.functional_tensor.FunctionalTensor"
 NAMED = "torch.fx.graph._is_from_torch"
 SEEDING = ("torch.manual_seed", "torch.random.manual_seed", "torch.seed", "torch.random.seed")
 INVALID = "a parameter or value of a torch.distributions distribution is outside of its constraint"
@@ -27,7 +28,7 @@ def kept_draws() -> Iterator[None]:
     where it would branch on them: an assertion on a tensor is captured, a branch that raises is not. CaptureError where
     the model seeds.
     """
-    if missing(IMPURE, TRUE, NAMED):
+    if missing(IMPURE, TRUE, NAMED, *CHECKED):
         yield
         return
     pure, all_true, from_torch = fx.Node.is_impure, torch._is_all_true, torch.fx.graph._is_from_torch

@@ -17,7 +17,7 @@ from neve.build.target import Target
 from neve.build.toolchain import Compiler, build
 from neve.check.verify import relative_error, tolerance
 from neve.emit.program import emit
-from neve.errors import ArtifactError, ModelError
+from neve.errors import ArtifactError, InputError, ModelError
 from neve.ir.graph import Graph, Method, Node, Origin, Program, StateVar, Value
 from neve.ir.interpret import Watch, bind, bind_sizes, evaluate, interpret
 from neve.ir.types import DType
@@ -31,7 +31,7 @@ from neve.runtime.tensors import NUMPY
 
 Arrays = Sequence[np.ndarray]
 Report = Callable[[str], None]
-RAISED = (ModelError, LookupError, ArithmeticError)
+RAISED = (ModelError, InputError, LookupError, ArithmeticError)
 """What the interpreter raises where the model does."""
 ITERATIONS = 1000
 """Iterations of a loop that are looked at one by one."""

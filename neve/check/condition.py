@@ -77,15 +77,15 @@ def _error(got: np.ndarray, want: np.ndarray) -> float:
 
 
 def nudged(value: Any, g: torch.Generator) -> Any:
-    """A tensor of floats with every element moved up or down by about a unit in its last place; anything else as it
-    is.
+    """A tensor of floats with every element moved up or down by about a unit in its last place, of zeros alone by that
+    of 1; anything else as it is.
     """
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() == 0:
         return value
     signs = torch.randint(2, value.shape, generator=g).to(torch.float64) * 2 - 1
     # three quarters of eps: less would be rounded away for values just above a power of two
-    moved = value.detach().to(torch.float64) * (1 + signs * 0.75 * torch.finfo(value.dtype).eps)
-    return moved.to(value.dtype)
+    steps, wide = signs * 0.75 * torch.finfo(value.dtype).eps, value.detach().to(torch.float64)
+    return (wide * (1 + steps) if value.any() else steps).to(value.dtype)
 
 
 def in_double(value: Any) -> Any:

@@ -16,7 +16,7 @@ from neve.capture.examples import Call, Examples
 from neve.check import condition
 from neve.check.domains import Domain, domains
 from neve.check.verify import flat_arrays, narrowest, original
-from neve.errors import ModelError
+from neve.errors import InputError, ModelError
 from neve.ir.graph import Method, Node, Program, StateVar
 from neve.ir.interpret import bind, bind_sizes, interpret
 from neve.ir.types import DType, Range
@@ -77,7 +77,7 @@ class Subject:
             inputs = self.arrays(flat)
             given = self.method.given_sizes(inputs)
             sizes = bind_sizes(graph.inputs, [a.shape for a in inputs], given)
-            with suppress(ModelError, LookupError, ArithmeticError):
+            with suppress(ModelError, InputError, LookupError, ArithmeticError):
                 outs = interpret(graph, inputs, state, given, watch)
         return [None if k is None else outs[k] for k in self.order] if any(found) and outs else None
 

@@ -67,7 +67,5 @@ CASES = [
         form="trace",
         train=True,
         entries=MOBILE,
-        refused="random",
-        why="the trace has recorded dropout in training mode, which eval() does not undo",
     ),
 ]

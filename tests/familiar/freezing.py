@@ -275,8 +275,6 @@ CASES = [
         "random",
         RandomConstant,
         calls(X),
-        refused="random",
-        why="it is random in eager as well, and neve has no random numbers",
     ),
     Case("F21", "prints", Prints, calls(X), form="script"),
     Case("F22", "conversions", Converts, calls(X)),

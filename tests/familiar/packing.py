@@ -292,8 +292,6 @@ DROPOUT = [
         "always_random",
         RandomDropout,
         calls(ROWS),
-        refused="random",
-        why="it is random in eager as well, and neve has no random numbers",
     ),
     Case("D3", "flag_given_false", DropoutByFlag, calls((ROWS, False)), form="script"),
     Case(
@@ -302,8 +300,6 @@ DROPOUT = [
         DropoutByFlag,
         calls((ROWS, True)),
         form="script",
-        refused="random",
-        why="it is random in eager as well, and neve has no random numbers",
     ),
     Case("D4", "in_branches_and_loops", DropoutInBranches, calls(ROWS.abs(), -ROWS.abs()), form="script"),
 ]

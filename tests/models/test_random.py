@@ -214,13 +214,27 @@ def test_a_model_that_draws_nothing_has_nothing_to_seed() -> None:
         module.manual_seed(1)
 
 
+def seeds(x: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(3)
+    return torch.rand_like(x)
+
+
 @pytest.mark.parametrize(
     ("f", "why"),
     [
         (lambda x: torch.poisson(x.abs()), "poisson numbers are not reproduced"),
-        (lambda x: x.new_empty(4).random_(0, 9), "use torch.randint"),
+        (seeds, "the model seeds torch's generator"),
     ],
 )
 def test_refused(f: Callable[..., Any], why: str) -> None:
     with pytest.raises(neve.CaptureError, match=why):
         neve.compile(Function(f).eval(), (X,))
+
+
+def test_an_overload_whose_name_is_a_word_of_python() -> None:
+    model, module = compiled(lambda x: x.new_empty(4).random_(0, 9), X)
+    results = []
+    for f in (model, module):
+        torch.manual_seed(5)
+        results.append(f(X))
+    assert torch.equal(*results)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from neve.capture.hidden import is_users
 from neve.capture.scripting.arguments import name_arguments
 from neve.capture.scripting.constants import MAX_ITEMS, codes, is_plain, plain_attribute, written
 from neve.capture.scripting.inline import inline_lambdas
@@ -140,6 +141,7 @@ class _Rewriter(ast.NodeTransformer):
         self.local = {*code.co_varnames, *code.co_cellvars}
         cells = zip(code.co_freevars, getattr(fn, "__closure__", None) or (), strict=False)
         self.outer = {**fn.__globals__, **{name: cell.cell_contents for name, cell in cells if _filled(cell)}}
+        self.theirs = is_users(code.co_filename)  # torch's own modules are written for torch.jit
         self.usual = not (BUILTINS & {*self.local, *self.outer})
         self.torch_name = next((k for k, v in self.outer.items() if v is torch and k not in self.local), None)
         names = code.co_varnames[: code.co_argcount]
@@ -315,7 +317,7 @@ class _Rewriter(ast.NodeTransformer):
                 node.args[1] = self._folded(node.args[1])
         self.generic_visit(node)
         function = self._outside(node.func)
-        if any(function is f for f in false_in_eager()):
+        if self.theirs and any(function is f for f in false_in_eager()):
             return _at(node, ast.Constant(False))
         if function is torch.Tensor and isinstance(node.func, ast.Attribute) and isinstance(node.args[0], ast.List):
             dtype = literal(torch.get_default_dtype(), self.torch_name)
