@@ -64,4 +64,4 @@ def test_row(place: int, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
 def test_blocks(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks()[1:]:
         exec(compile(block, "docs/migrating.md", "exec"), names)
-    assert "random" in capsys.readouterr().out
+    assert "poisson" in capsys.readouterr().out

@@ -71,8 +71,8 @@ def pad(m: Machine, x: Packed, sizes: Any, batch_first: bool, value: float, tota
         _check(
             m,
             m.tape.call(ATEN.ne.Tensor, wanted, steps),
-            "InputError: the longest sequence is shorter than the padded ones, so that pad_packed_sequence would give a "
-            "tensor of another size: cut the padding to the longest sequence, or pass total_length",
+            "InputError: the longest sequence is shorter than the padded ones, so that pad_packed_sequence would give "
+            "a tensor of another size: cut the padding to the longest sequence, or pass total_length",
         )
     else:
         _check(
