@@ -76,16 +76,29 @@ def _error(got: np.ndarray, want: np.ndarray) -> float:
     return float((got != want).mean()) if want.size else 0.0
 
 
+def beside(errors: list[float], want: Result, usual: Sequence[float]) -> list[float]:
+    """Errors relative to the largest value that an output usually has, where that is larger than what it has now: of
+    inputs that are zero, norms give what rounding left of a difference, divided by next to nothing.
+    """
+    if isinstance(want, Exception) or not len(errors) == len(want) == len(usual):
+        return errors
+    found = []
+    for e, a, scale in zip(errors, want, usual, strict=True):
+        now = float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if a.dtype.kind == "f" else 0.0
+        found.append(e * (now or 1.0) / scale if a.dtype.kind == "f" and scale > now else e)
+    return found
+
+
 def nudged(value: Any, g: torch.Generator) -> Any:
-    """A tensor of floats with every element moved up or down by about a unit in its last place, of zeros alone by that
-    of 1; anything else as it is.
+    """A tensor of floats with every element moved up or down by about a unit in its last place; anything else as it
+    is.
     """
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() == 0:
         return value
     signs = torch.randint(2, value.shape, generator=g).to(torch.float64) * 2 - 1
     # three quarters of eps: less would be rounded away for values just above a power of two
-    steps, wide = signs * 0.75 * torch.finfo(value.dtype).eps, value.detach().to(torch.float64)
-    return (wide * (1 + steps) if value.any() else steps).to(value.dtype)
+    moved = value.detach().to(torch.float64) * (1 + signs * 0.75 * torch.finfo(value.dtype).eps)
+    return moved.to(value.dtype)
 
 
 def in_double(value: Any) -> Any:

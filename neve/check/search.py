@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 
@@ -133,6 +134,7 @@ class Search:
         self.module, self.seconds, self.trials, self.progress = module, seconds, trials, progress
         self.start = time.perf_counter()
         self.spent: dict[str, dict[int, float]] = {}
+        self.usual: dict[str, list[float]] = {}
 
     @property
     def left(self) -> float:
@@ -251,6 +253,10 @@ class Search:
             if isinstance(got, InputError) and not isinstance(want, Exception):
                 return Tried(s.name, trial.what, n, worst, refused=True)
             errors = condition.distance(got, want)
+            if trial == EXAMPLE and not isinstance(want, Exception):
+                self.usual.setdefault(s.name, [largest(a) for a in want])
+            if trial.kind.floats == "zeros":
+                errors = condition.beside(errors, want, self.usual.get(s.name, ()))
             bad = too_large(s, errors, want)
             wide = self.wide(s, inputs[:n]) if any(bad) else []
             if any(map(math.isinf, errors)):
@@ -331,6 +337,11 @@ def _as_chosen(s: Subject, inputs: Sequence[Sequence[Any]], got: Result) -> bool
     pairs = [(x, y) for x, y in zip(got, chosen, strict=False) if y is not None]
     errors = condition.distance([x for x, _ in pairs], [y for _, y in pairs])
     return not any(too_large(s, errors, [y for _, y in pairs]))
+
+
+def largest(a: np.ndarray) -> float:
+    """The largest finite magnitude in an array of floats, 0 of others."""
+    return float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if a.dtype.kind == "f" else 0.0
 
 
 def too_large(s: Subject, errors: Sequence[float], want: Result) -> list[bool]:
