@@ -15,6 +15,8 @@ import torch
 
 from neve.capture.aten import aten
 from neve.capture.context import Context, Number, Refusal
+from neve.capture.draws import NEEDED
+from neve.internals import missing
 from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.activation import Dropout
@@ -36,7 +38,11 @@ def draw(c: Context, kind: str, dtype: DType, fake: Any, operand: Value | None =
 
 
 def advance(c: Context, op: Draw, *inputs: Value) -> Value:
-    """The values of a draw; the generator goes on."""
+    """The values of a draw; the generator goes on. Refused where torch may have dropped a draw before it."""
+    if lost := missing(*NEEDED):
+        raise Refusal(
+            f"torch {torch.__version__} lacks {', '.join(lost)}, without which draws may be lost: {PASSED_IN}"
+        )
     values, state = c.emit(op, c(ReadState(GENERATOR)), *inputs)
     c.emit(WriteState(GENERATOR), state)
     return values

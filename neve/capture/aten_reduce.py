@@ -52,6 +52,8 @@ def all_(c: Context, x: Value, axes: Axes = None, keepdim: bool = False) -> Valu
 
 def _reduce(c: Context, kind: Any, x: Value, axes: Axes, keepdim: bool) -> Value:
     over = c.axes(axes, len(x.shape))
+    if kind in (reduce.Amax, reduce.Amin):
+        c.raise_if_empty(x, over, "the greatest or least element")
     return c(kind(over, keepdim), x) if x.shape else c(kind((), False), x)
 
 
@@ -81,6 +83,7 @@ def argmin(c: Context, x: Value, axis: int | None = None, keepdim: bool = False)
 def _position(c: Context, kind: Any, x: Value, axis: int | None, keepdim: bool) -> Value:
     if not x.shape:
         return c.full(0, DType.int64)
+    c.raise_if_empty(x, c.axes(axis, len(x.shape)), "the place of the greatest or least element")
     return c(kind(None if axis is None else axis % len(x.shape), keepdim), x)
 
 
@@ -121,8 +124,10 @@ def var_mean(c: Context, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, Va
 def vector_norm(
     c: Context, x: Value, ord: Any = 2, axes: Axes = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Value:
-    x = c.cast(x, c.out.dtype)
-    return c(reduce.VectorNorm(c.axes(axes, len(x.shape)), keepdim if x.shape else False, float(ord)), x)
+    x, over = c.cast(x, c.out.dtype), c.axes(axes, len(x.shape))
+    if ord < 0 or ord == float("inf"):
+        c.raise_if_empty(x, over, f"the norm of order {ord}")
+    return c(reduce.VectorNorm(over, keepdim if x.shape else False, float(ord)), x)
 
 
 @aten("logsumexp")

@@ -229,15 +229,22 @@ def _pairs(x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return ((0, 0),) * (len(x.shape) - n) + tuple((pads[2 * i], pads[2 * i + 1]) for i in reversed(range(n)))
 
 
+def _wrapping(c: Context, x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Those of a padding with x's own elements."""
+    pairs = _pairs(x, pads)
+    c.raise_if_empty(x, [a for a, p in enumerate(pairs) if max(p) > 0], "padding with elements")
+    return pairs
+
+
 @aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflection_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
-    return c(ReflectionPad(_pairs(x, pads)), x)
+    return c(ReflectionPad(_wrapping(c, x, pads)), x)
 
 
 @aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
     """Negative pads cut off, but never the edge that is repeated."""
-    pairs = _pairs(x, pads)
+    pairs = _wrapping(c, x, pads)
     for axis, (before, after) in enumerate(pairs):
         if before < 0 or after < 0:
             size = x.shape[axis]
@@ -250,7 +257,7 @@ def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
 
 @aten("_pad_circular")
 def circular_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
-    return c(CircularPad(_pairs(x, pads)), x)
+    return c(CircularPad(_wrapping(c, x, pads)), x)
 
 
 @aten("tril")

@@ -67,6 +67,16 @@ class Context:
         """
         self.emit(Raise(f"{what}{diagnose.at(self.node, self.strip)}"), wrong)
 
+    def raise_if_empty(self, x: Value, axes: Sequence[int], what: str) -> None:
+        """End the call where one of these axes of x has the size 0, if the declared sizes allow it."""
+        for size in dict.fromkeys(x.shape[a] for a in axes):
+            if isinstance(size, int):
+                if size == 0:
+                    raise Refusal(f"{what} of an axis of size 0, on which eager raises")
+            elif (self.symbols.range(size) or (0, 0))[0] <= 0:
+                empty = self("eq", self(SizeOf(size)), self.full(0, DType.int64))
+                self.raise_if(empty, f"{what} of an axis of size 0")
+
     def refuse(self, reason: str) -> Any:
         raise Refusal(reason)
 

@@ -18,6 +18,7 @@ from neve.internals import missing, replaced
 IMPURE, TRUE = "torch.fx.node.Node.is_impure", "torch._is_all_true"
 CHECKED = "torch._assert_async", "torch._subclasses.FakeTensor", "torch._subclasses.functional_tensor.FunctionalTensor"
 NAMED = "torch.fx.graph._is_from_torch"
+NEEDED = (IMPURE, TRUE, NAMED, *CHECKED)  # of torch, so that no draw is lost
 SEEDING = ("torch.manual_seed", "torch.random.manual_seed", "torch.seed", "torch.random.seed")
 INVALID = "a parameter or value of a torch.distributions distribution is outside of its constraint"
 
@@ -26,10 +27,12 @@ INVALID = "a parameter or value of a torch.distributions distribution is outside
 def kept_draws() -> Iterator[None]:
     """While torch removes dead code: not those that draw. And torch.distributions checks its parameters at run time,
     where it would branch on them: an assertion on a tensor is captured, a branch that raises is not. CaptureError where
-    the model seeds.
+    the model seeds. With a torch that lacks NEEDED nothing is kept: the builders of draws refuse.
     """
-    if missing(IMPURE, TRUE, NAMED, *CHECKED):
-        yield
+    seeding = [(name, refuse_seed) for name in SEEDING]
+    if missing(*NEEDED):
+        with replaced(*seeding):
+            yield
         return
     pure, all_true, from_torch = fx.Node.is_impure, torch._is_all_true, torch.fx.graph._is_from_torch
 
@@ -46,7 +49,6 @@ def kept_draws() -> Iterator[None]:
         # torch writes torch.ops.aten.random.from into Python code, which is no Python
         return not (isinstance(obj, torch._ops.OpOverload) and keyword.iskeyword(obj._overloadname)) and from_torch(obj)
 
-    seeding = [(name, refuse_seed) for name in SEEDING]
     with replaced((IMPURE, is_impure), (TRUE, is_all_true), (NAMED, has_name), *seeding):
         yield
 

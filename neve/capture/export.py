@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, fast_paths, guards, prints, trees
+from neve.capture import diagnose, fast_paths, guards, prints, questions, trees
 from neve.capture.aliases import LIFTED, one_for_two, separate
 from neve.capture.aten import few_composites
 from neve.capture.attributes import watch_attributes
@@ -61,6 +61,7 @@ class Exported:
     strip: str = ""
     example: tuple[Any, Mapping[str, Any]] | None = None
     mutated: dict[str, str] = field(default_factory=dict)
+    asked: Sequence[questions.Question] = ()
 
 
 def capture(
@@ -291,10 +292,10 @@ def _export_answered(
     example = (args, kwargs)
     dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    steps = VaryingSteps() if dynamic else nullcontext()
+    steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
-            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws():
+            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
                 program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
@@ -302,7 +303,7 @@ def _export_answered(
     if writes or reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
     only = [p.name for p in inspect.signature(root.forward).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example)
+    return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example, asked=tuple(asked))
 
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -371,6 +372,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
     placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
+    reasons.extend(questions.unanswered(e.asked, walk.c))
     results = walk.run(placeholders)
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []

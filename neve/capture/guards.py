@@ -40,6 +40,9 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
         return bool(relation)
     if isinstance(relation, sympy.And):
         return _all([holds(a, symbols) for a in relation.args])
+    if isinstance(relation, sympy.Or):
+        known = _all([_not(holds(a, symbols)) for a in relation.args])
+        return _not(known)
     if isinstance(relation, sympy.Not):
         relation = sympy.Not(relation.args[0])
     if not isinstance(relation, sympy.core.relational.Relational):
@@ -90,12 +93,25 @@ def _check(relation: Any, symbols: MethodSymbols) -> str | None:
     if known or (known is None and not isinstance(relation, sympy.Eq)):
         return None
     left, right = (symbols.rational(side) for side in getattr(relation, "args", (relation, 0))[:2])
-    text = relation.func(left, right, evaluate=False)
-    return f"the model is right only where {text}: declare the sizes so (torch.export.Dim with min and max, or 2 * Dim)"
+    only = written(relation.func(left, right, evaluate=False))
+    return f"the model is right only where {only}: declare the sizes so (torch.export.Dim with min and max, or 2 * Dim)"
+
+
+def written(relation: Any) -> str:
+    """A relation as Python code."""
+    joint = {sympy.And: " and ", sympy.Or: " or "}.get(type(relation))
+    if joint:
+        return joint.join(written(a) for a in relation.args)
+    sign = {sympy.Eq: "==", sympy.Ne: "!="}.get(type(relation))
+    return f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation)
 
 
 def _all(parts: list[bool | None]) -> bool | None:
     return False if False in parts else None if None in parts else True
+
+
+def _not(known: bool | None) -> bool | None:
+    return None if known is None else not known
 
 
 def _shape_env(program: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import sympy
@@ -276,16 +277,21 @@ def identifier(name: str) -> str:
 
 
 def points(symbols: Iterable[sympy.Symbol], ranges: Mapping[sympy.Symbol, Range]) -> list[dict[sympy.Symbol, int]]:
-    """A few assignments of sizes within the ranges, for checks of what algebra cannot decide."""
-    found = []
-    for k in (0, 1, 2, 5, 11, 30, 97):
-        at = {}
-        for j, s in enumerate(sorted(symbols, key=str)):
-            r = ranges.get(s, Range())
-            n = r.min + k * (j + 1)
-            at[s] = n if r.max is None else min(n, r.max)
-        found.append(at)
-    return found
+    """A few assignments of sizes within the ranges, for checks of what algebra cannot decide: all combinations of the
+    least two of each of up to three symbols, and some that grow at different rates.
+    """
+    ordered = sorted(symbols, key=str)
+    near = [steps for steps in product((0, 1), repeat=len(ordered)) if len(ordered) <= 3 and len(set(steps)) > 1]
+    far = [tuple(k * (j + 1) for j in range(len(ordered))) for k in (2, 5, 11, 30, 97)]
+    same = [(0,) * len(ordered), (1,) * len(ordered)]
+    least = [ranges.get(s, Range()) for s in ordered]
+    return [
+        {
+            s: r.min + k if r.max is None else min(r.min + k, r.max)
+            for s, r, k in zip(ordered, least, steps, strict=True)
+        }
+        for steps in (*same, *near, *far)
+    ]
 
 
 def _sympy(size: Any) -> sympy.Expr:

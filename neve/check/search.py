@@ -195,9 +195,10 @@ class Search:
         joint = [{x: v[i] for x, v in values.items()} for i in range(3)]
         single = [{**s.example, x: v[3]} for x, v in values.items()]
         for sizes in (*joint, *single, {x: v[3] for x, v in values.items()}):
-            while not self.affordable(s, sizes) and sizes != s.example:
-                sizes = {x: max(n // 2, s.example[x]) if n > s.example[x] else n for x, n in sizes.items()}
-            if sizes not in seen:
+            for _ in range(max(sizes.values()).bit_length()):
+                if not self.affordable(s, sizes):
+                    sizes = {x: max(n // 2, s.example[x]) if n > s.example[x] else n for x, n in sizes.items()}
+            if sizes not in seen and self.affordable(s, sizes):
                 seen.append(sizes)
                 yield sizes
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace as Namespace
+from typing import Any, cast
 
 import pytest
 import torch
+from sympy import symbols
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -21,7 +23,8 @@ from neve.artifact import open_module
 from neve.build.target import native
 from neve.check import condition
 from neve.check.prove import Original, search
-from neve.check.search import THOROUGH_TRIALS, TRIALS, Counterexample, Tried
+from neve.check.search import THOROUGH_TRIALS, TRIALS, Counterexample, Search, Tried
+from neve.ir.types import Range
 
 Off = Callable[..., Tensor]
 """A bool that says for which inputs the original gives something else."""
@@ -227,6 +230,22 @@ def test_the_original_keeps_its_state_and_caches() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     run(model, (X,), model)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("example", [1, 3, 4000])
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_the_sizes_to_try_come_to_an_end_whatever_time_is_left(seconds: float, example: int) -> None:
+    batch, steps = symbols("batch steps")
+    domain = Namespace(shape=(batch, steps))
+    subject: Any = Namespace(
+        name="forward",
+        domains=[domain],
+        ranges={batch: Range(1, 4000), steps: Range(1, None)},
+        example={batch: example, steps: 5},
+    )
+    run = Search(cast(Any, None), seconds, TRIALS)
+    run.spent["forward"] = {example * 5: 1.0}
+    assert bool(list(run.sizes(subject))) == bool(seconds)
 
 
 def test_random_numbers_of_the_caller_are_left_alone() -> None:

@@ -1,0 +1,207 @@
+"""What a model's Python code asks of dynamic sizes (`if x.shape[0] == 1:`) while torch.export runs it.
+
+torch.export answers as if every dynamic size were 2 or more, and keeps no guard of such an answer. So each question is
+recorded here, and its answer is checked for the declared range: where another answer would raise, the module raises.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from types import FrameType
+from typing import Any
+
+import sympy
+import torch
+
+from neve.capture import diagnose
+from neve.capture.context import Context
+from neve.capture.guards import holds, written
+from neve.capture.hidden import is_users
+from neve.capture.symbols import MethodSymbols, UnsupportedSize
+from neve.internals import replaced, require
+from neve.ir.graph import Value
+from neve.ir.types import DType
+from neve.ops.control import Raise
+from neve.ops.source import Full, SizeOf
+
+ASSERTED = "torch.fx.experimental.sym_node.SymNode.expect_true"
+TORCH = os.path.dirname(torch.__file__) + os.sep
+OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.sep}", "functional.py"))
+"""Python code of torch that runs as a part of models."""
+OF_MACHINES = (diagnose.GENERATED, "<frozen")
+"""Files of code that was generated, or that Python brings along."""
+WITHIN = ("__init__.py", "overrides.py", f"fx{os.sep}experimental", f"_export{os.sep}non_strict_utils.py")
+SIZES = (*(TORCH + path for path in WITHIN), os.path.dirname(os.path.dirname(__file__)) + os.sep)
+"""Between a model and the implementation of SymInt: functions of torch, and modes of torch.export and of neve."""
+RELATIONS = {
+    "__eq__": sympy.Eq,
+    "__ne__": sympy.Ne,
+    "__lt__": sympy.Lt,
+    "__le__": sympy.Le,
+    "__gt__": sympy.Gt,
+    "__ge__": sympy.Ge,
+}
+"""Methods of SymInt → what they ask of both operands."""
+CHOICES = {"__sym_min__": sympy.Le, "__sym_max__": sympy.Ge}
+"""Methods of SymInt that give one of both operands → for which relation the first one."""
+COMPARISONS = {sympy.Eq: "eq", sympy.Ne: "ne", sympy.Lt: "lt", sympy.Le: "le", sympy.Gt: "gt", sympy.Ge: "ge"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """relation: what was true of the sizes, in torch's symbols; file and line: of the model's code that asked; raises:
+    whether eager raises where it is false.
+    """
+
+    relation: Any
+    file: str
+    line: int
+    raises: bool
+
+
+@contextmanager
+def recorded() -> Iterator[dict[Question, None]]:
+    """While a model's code runs: every question, in the order in which they were asked first."""
+    require("a model with dynamic sizes", ASSERTED)
+    asked: dict[Question, None] = {}
+    assertion: Any = torch.fx.experimental.sym_node.SymNode.expect_true
+
+    def of_checks(node: Any, file: str, line: int) -> bool:
+        answered = bool(assertion(node, file, line))
+        if frame := _asker(sys._getframe(1), diagnose.INTERNAL):
+            _record(asked, node.expr, answered, frame, True)
+        return answered
+
+    changes = [("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, asked))]
+    changes += [("torch.SymBool.__int__", _truth(torch.SymBool.__int__, asked))]
+    for name, relation in (RELATIONS | CHOICES).items():
+        made = _decision(getattr(torch.SymInt, name), relation, name in CHOICES, asked)
+        changes.append((f"torch.SymInt.{name}", made))
+    with replaced((ASSERTED, of_checks), *changes):
+        yield asked
+
+
+def _truth(convert: Any, asked: dict[Question, None]) -> Any:
+    """Of a SymBool, in place of convert."""
+
+    def converted(condition: Any) -> Any:
+        answered = convert(condition)
+        if frame := _asker(sys._getframe(1), SIZES):
+            _record(asked, condition.node.expr, bool(answered), frame)
+        return answered
+
+    return converted
+
+
+def _decision(operator: Any, relation: Callable[..., Any], chooses: bool, asked: dict[Question, None]) -> Any:
+    """Of two SymInts, in place of operator: torch decides at once what it takes as the same for all sizes."""
+
+    def decided(a: Any, b: Any) -> Any:
+        found = operator(a, b)
+        frame = _asker(sys._getframe(1), SIZES)
+        if frame is None or found is NotImplemented:
+            return found
+        left, right, result = (x.node.expr if hasattr(x, "node") else x for x in (a, b, found))
+        if chooses and result in (left, right):
+            operands = (left, right) if result == left else (right, left)
+            _record(asked, relation(*operands, evaluate=False), True, frame)
+        elif result in (sympy.true, sympy.false, True, False):
+            _record(asked, relation(left, right, evaluate=False), bool(result), frame)
+        return found
+
+    return decided
+
+
+def unanswered(asked: Sequence[Question], c: Context) -> Iterator[str]:
+    """Emit a check for every answer that is another one somewhere in the declared range, where eager raises then; a
+    reason for every other one.
+    """
+    for question in asked:
+        if not c.symbols.knows(question.relation.free_symbols):
+            continue
+        try:
+            if holds(question.relation, c.symbols) is not False:
+                continue
+            relation = _ours(question.relation, c.symbols)
+            if question.raises:
+                wrong = c("logical_not", _value(question.relation, c))
+                c.emit(Raise(f"wanted sizes where {written(relation)}{_where(question)}"), wrong)
+            else:
+                yield (
+                    f"the model takes another branch where {written(sympy.Not(relation))}{_where(question)}: declare a "
+                    "range without such sizes (torch.export.Dim with min and max)"
+                )
+        except UnsupportedSize:
+            yield f"the model asks for {question.relation} of its sizes, which is not supported{_where(question)}"
+
+
+def _asker(frame: FrameType | None, through: Sequence[str]) -> FrameType | None:
+    """The frame that asks, through frames of these files, if it is of a model."""
+    while frame is not None and frame.f_code.co_filename.startswith(tuple(through)) and not _of_model(frame):
+        frame = frame.f_back
+    return frame if frame is not None and _of_model(frame) else None
+
+
+def _of_model(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    written = file.startswith("<") and not file.startswith(OF_MACHINES)  # by hand, without a file
+    return written or is_users(file) or file.startswith(OF_MODELS)
+
+
+def _record(
+    asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType, raises: bool | None = None
+) -> None:
+    relation = relation if answer else sympy.Not(relation)
+    if relation.free_symbols:
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        asked.setdefault(Question(relation, file, line, _raises(file, line) if raises is None else raises))
+
+
+@cache
+def _raises(file: str, line: int) -> bool:
+    """Whether the line is a test with one question, on whose other answer the code raises."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return False
+    tests = [n for n in ast.walk(tree) if isinstance(n, ast.If | ast.Assert)]
+    here = [n for n in tests if n.test.lineno <= line <= (n.test.end_lineno or line)]
+    if len(here) != 1 or any(isinstance(n, ast.BoolOp | ast.Call | ast.IfExp) for n in ast.walk(here[0].test)):
+        return False
+    return isinstance(here[0], ast.Assert) or isinstance(here[0].body[0], ast.Raise)
+
+
+def _ours(relation: Any, symbols: MethodSymbols) -> Any:
+    """A relation in the symbols of the Program. Raises UnsupportedSize."""
+    if isinstance(relation, sympy.And | sympy.Or | sympy.Not):
+        return relation.func(*(_ours(a, symbols) for a in relation.args))
+    if not isinstance(relation, sympy.core.relational.Relational):
+        raise UnsupportedSize(f"{relation}")
+    return relation.func(*(symbols.rational(side) for side in relation.args))
+
+
+def _value(relation: Any, c: Context) -> Value:
+    """Whether a relation between sizes is true, as a 0-d bool. Raises UnsupportedSize."""
+    if relation in (sympy.true, sympy.false):
+        return c(Full((), bool(relation), DType.bool))
+    if isinstance(relation, sympy.Not):
+        return c("logical_not", _value(relation.args[0], c))
+    if isinstance(relation, sympy.And | sympy.Or):
+        first, *others = (_value(a, c) for a in relation.args)
+        for other in others:
+            first = c("logical_and" if isinstance(relation, sympy.And) else "logical_or", first, other)
+        return first
+    left, right = (c(SizeOf(c.symbols.dim(side))) for side in relation.args)
+    return c(COMPARISONS[type(relation)], left, right)
+
+
+def _where(question: Question) -> str:
+    text = linecache.getline(question.file, question.line).strip()
+    return diagnose.where("", diagnose.short_path(question.file), question.line, text)

@@ -1,0 +1,125 @@
+"""Sizes of 0 and 1, which torch.export takes for 2: a model that asks for them is refused, raises as eager does, or
+gives what eager gives. Each is called at all small sizes of the range it was captured for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.export import Dim
+
+from neve.capture.export import capture
+from neve.errors import CaptureError, ModelError
+from neve.ir.interpret import interpret
+
+
+@dataclass(frozen=True)
+class Problem:
+    """refused: the least sizes for which it is; raises: the sizes (n, t) of at most 3 on which eager does."""
+
+    f: Callable[[Tensor], Any]
+    refused: tuple[int, ...] = ()
+    raises: Callable[[int, int], bool] = lambda n, t: False
+
+
+def _asserts(x: Tensor) -> Tensor:
+    assert x.shape[0] > 1
+    return x * 2
+
+
+def _raises(x: Tensor) -> Tensor:
+    if x.shape[0] * x.shape[2] <= 1:
+        raise ValueError("too few")
+    return x * 2
+
+
+def _raises_of_two(x: Tensor) -> Tensor:
+    if x.shape[0] == 1 and x.shape[2] == 1:
+        raise ValueError("too few")
+    return x * 2
+
+
+def _grows(x: Tensor) -> Tensor:
+    n = x.shape[2]
+    while n < 2:
+        n = n + 1
+    return x * n
+
+
+EMPTY = lambda n, t: n * t == 0  # noqa: E731
+PROBLEMS = {
+    "branch": Problem(lambda x: x * 2 if x.shape[0] == 1 else x + 1, (0, 1)),
+    "branch on a product": Problem(lambda x: x * 2 if x.shape[0] * x.shape[2] == 1 else x + 1, (0, 1)),
+    "truth": Problem(lambda x: x.sum(2) / x.shape[2] if x.shape[2] else x.sum(2), (0,)),
+    "least": Problem(lambda x: x * min(x.shape[0], 1) + max(x.shape[2], 1), (0,)),
+    "a comparison as a value": Problem(lambda x: x + int(x.shape[0] > 1), (0, 1)),
+    "loop": Problem(_grows, (0, 1)),
+    "assert": Problem(_asserts, raises=lambda n, t: n <= 1),
+    "raise": Problem(_raises, raises=lambda n, t: n * t <= 1),
+    "raise of two": Problem(_raises_of_two, (0, 1)),
+    "instance norm": Problem(F.instance_norm, raises=lambda n, t: t == 1),
+    "group norm": Problem(lambda x: F.group_norm(x, 3), raises=lambda n, t: n * t == 1),
+    "batch norm": Problem(lambda x: F.batch_norm(x, None, None, training=True), raises=lambda n, t: n * t == 1),
+    "reflect": Problem(lambda x: F.pad(x, (1, 1), mode="reflect"), raises=lambda n, t: t <= 1),
+    "replicate": Problem(lambda x: F.pad(x, (2, 0), mode="replicate"), raises=lambda n, t: t == 0),
+    "circular": Problem(lambda x: F.pad(x, (0, 1), mode="circular"), raises=lambda n, t: t == 0),
+    "amax": Problem(lambda x: x.amax(0), raises=lambda n, t: n == 0),
+    "max": Problem(lambda x: x.max(2)[0], raises=lambda n, t: t == 0),
+    "max of all": Problem(lambda x: x.max() + x.min(), raises=EMPTY),
+    "argmin": Problem(lambda x: x.argmin(2), raises=lambda n, t: t == 0),
+    "argmax of all": Problem(lambda x: x.argmax(), raises=EMPTY),
+    "inf norm": Problem(lambda x: torch.linalg.vector_norm(x, float("inf"), 2), raises=lambda n, t: t == 0),
+    "softmax": Problem(lambda x: x.softmax(0) + x.sum(2, keepdim=True)),
+    "mean": Problem(lambda x: x.mean((0, 2))),
+}
+
+
+class Model(nn.Module):
+    def __init__(self, f: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: Tensor) -> Any:
+        return self.f(x)
+
+
+@pytest.mark.parametrize("least", [0, 1, 2])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_small_sizes(name: str, least: int) -> None:
+    problem = PROBLEMS[name]
+    ranges = {0: Dim("n", min=least, max=9), 2: Dim("t", min=least, max=9)}
+    model = Model(problem.f)
+    if least in problem.refused:
+        with pytest.raises(CaptureError, match=r"another branch where .*test_questions\.py:"):
+            capture(model, (torch.randn(3, 3, 4),), dynamic_shapes=(ranges,))
+        return
+    program = capture(model, (torch.randn(3, 3, 4),), dynamic_shapes=(ranges,))
+    graph = program.methods["forward"].graph
+    for n, t in itertools.product(range(least, 4), repeat=2):
+        x = torch.randn(n, 3, t)
+        if problem.raises(n, t):
+            with pytest.raises(Exception):  # noqa: B017, PT011
+                model(x)
+            with pytest.raises(ModelError):
+                interpret(graph, (x.numpy(),))
+            continue
+        wanted = torch.utils._pytree.tree_leaves(model(x))
+        for got, want in zip(interpret(graph, (x.numpy(),)), wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_an_int_may_be_0_or_1_though_torch_says_it_is_not() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor, k: int) -> Tensor:
+            return x if k == 1 else x * k
+
+    with pytest.raises(CaptureError, match="where k == 1"):
+        capture(Scaled(), (torch.randn(3), 3), dynamic_shapes=(None, Dim.DYNAMIC))
