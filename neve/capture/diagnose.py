@@ -112,17 +112,17 @@ def module(node: fx.Node, strip: str = "") -> str:
     path = re.sub(r"^L\['self'\]\.?", "", path)
     path = f"{path}.".removeprefix(strip).strip(".")
     frames = FRAME.findall(node.meta.get("stack_trace") or "") if not path else []
-    return _decoded(frames[-1][0])[0] if frames else path
+    return decoded(frames[-1][0])[0] if frames else path
 
 
 def _frame(node: fx.Node) -> tuple[str, ...] | None:
-    frames = [(_decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
+    frames = [(decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
     theirs = [f for f in frames if not f[0].startswith((INTERNAL[-1], GENERATED))]
     own = [f for f in theirs if not f[0].startswith(INTERNAL)]
     return (own or theirs)[-1] if theirs else None
 
 
-def _decoded(file: str) -> tuple[str, str]:
+def decoded(file: str) -> tuple[str, str]:
     """The module that the file of a stack frame tells (see scripted_file), and the file itself."""
     if not file.startswith(SCRIPTED):
         return "", file
@@ -179,7 +179,7 @@ def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
     for wanted, explain in _EXPLANATIONS:
         if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
             what = explain(text)
-            kind = NotTraceable if explain is _data_dependent else kind
+            kind = NotTraceable if explain in (_data_dependent, _constraints) else kind
             break
     else:
         what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
@@ -192,8 +192,8 @@ def user_line(error: BaseException) -> str:
     chain = error.__cause__ or error.__context__
     if chain is not None:
         frames = traceback.extract_tb(chain.__traceback__) or frames
-    own = [(*_decoded(f.filename), f.lineno or 0, f.line or "") for f in frames]
-    own += [(*_decoded(f[0]), int(f[1]), f[3]) for f in FRAME.findall(str(error))]
+    own = [(*decoded(f.filename), f.lineno or 0, f.line or "") for f in frames]
+    own += [(*decoded(f[0]), int(f[1]), f[3]) for f in FRAME.findall(str(error))]
     own = [f for f in own if not f[1].startswith(INTERNAL) and "<" not in f[1]]
     return where(own[-1][0], own[-1][1], own[-1][2], own[-1][3].strip()) if own else ""
 
@@ -211,10 +211,18 @@ def _data_dependent(text: str) -> str:
     )
 
 
+def _constraints(text: str) -> str:
+    lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
+    _, found, fixes = text.partition("Suggested fixes:")
+    mend = " ".join(fixes.split("\n\n")[0].split()) if found else ""
+    wanted = "; ".join(lines)[:600]
+    return f"the declared dynamic sizes do not fit the model: {wanted}" + (f" (suggested: {mend})" if mend else "")
+
+
 _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
     (
         r"ConstraintViolation|Constraints violated",
-        lambda t: "the declared dynamic sizes do not fit the model: " + _constraints(t),
+        _constraints,
     ),
     (
         r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
@@ -247,10 +255,3 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
         lambda t: f"the example arguments do not fit forward: {first_lines(t)}",
     ),
 )
-
-
-def _constraints(text: str) -> str:
-    lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
-    _, found, fixes = text.partition("Suggested fixes:")
-    mend = " ".join(fixes.split("\n\n")[0].split()) if found else ""
-    return "; ".join(lines)[:600] + (f" (suggested: {mend})" if mend else "")

@@ -160,6 +160,7 @@ def build(
     it, what `shared` holds is an attribute if one does, and state with a hidden name is none.
     """
     reasons: list[str] = []
+    branches: list[str] = []
     constants, symbols = Constants(), Symbols()
     names = {key_of(h.tensor): h.name for h in (shared or {}).values()}
     written: set[Any] = set()
@@ -175,9 +176,10 @@ def build(
                 constants.make_state(tensor, names.get(key_of(tensor), spec.target.removeprefix(e.strip)))
     several = {path: held for path, held in (shared or {}).items() if key_of(held.tensor) in written}
     attributes = several | dict(attributes or {})
-    methods = {e.name: _method(e, constants, symbols, reasons) for e in exported}
-    if reasons:
-        raise CaptureError(list(dict.fromkeys(reasons)))
+    methods = {e.name: _method(e, constants, symbols, reasons, branches) for e in exported}
+    if reasons or branches:
+        kind = CaptureError if reasons else diagnose.NotTraceable
+        raise kind(list(dict.fromkeys([*reasons, *branches])))
     return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes, hidden))
 
 
@@ -365,14 +367,15 @@ def _tensor(program: Any, target: str) -> torch.Tensor:
     return program.constants[target] if found is None else found
 
 
-def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str]) -> Method:
+def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str], branches: list[str]) -> Method:
+    """reasons, branches: where reasons to refuse it are added; the latter do not hold for a capture by its source."""
     signature = e.program.graph_signature
     sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
     b = GraphBuilder()
     walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
     placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
-    reasons.extend(questions.unanswered(e.asked, walk.c))
+    branches.extend(questions.unanswered(e.asked, walk.c))
     results = walk.run(placeholders)
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []
@@ -400,7 +403,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
         tuple("int" if v in numbers else None for v in graph.inputs),
         tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
-        () if reasons else _examples(e, leaves),
+        () if reasons or branches else _examples(e, leaves),
     )
 
 

@@ -102,6 +102,7 @@ def written(relation: Any) -> str:
     joint = {sympy.And: " and ", sympy.Or: " or "}.get(type(relation))
     if joint:
         return joint.join(written(a) for a in relation.args)
+    relation = relation.reversed if relation.lhs.is_number else relation
     sign = {sympy.Eq: "==", sympy.Ne: "!="}.get(type(relation))
     return f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation)
 

@@ -37,9 +37,9 @@ OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.se
 """Python code of torch that runs as a part of models."""
 OF_MACHINES = (diagnose.GENERATED, "<frozen")
 """Files of code that was generated, or that Python brings along."""
-WITHIN = ("__init__.py", "overrides.py", f"fx{os.sep}experimental", f"_export{os.sep}non_strict_utils.py")
-SIZES = (*(TORCH + path for path in WITHIN), os.path.dirname(os.path.dirname(__file__)) + os.sep)
-"""Between a model and the implementation of SymInt: functions of torch, and modes of torch.export and of neve."""
+WITHIN = ("__init__.py", "overrides.py", "_export/non_strict_utils.py", "fx/experimental/proxy_tensor.py")
+SIZES = (*(TORCH + path.replace("/", os.sep) for path in WITHIN), os.path.dirname(os.path.dirname(__file__)) + os.sep)
+"""Between a model and the operators of SymInt: functions of torch, and modes of torch.export and of neve."""
 RELATIONS = {
     "__eq__": sympy.Eq,
     "__ne__": sympy.Ne,
@@ -152,7 +152,7 @@ def _asker(frame: FrameType | None, through: Sequence[str]) -> FrameType | None:
 def _of_model(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     written = file.startswith("<") and not file.startswith(OF_MACHINES)  # by hand, without a file
-    return written or is_users(file) or file.startswith(OF_MODELS)
+    return written or is_users(file) or file.startswith((*OF_MODELS, diagnose.SCRIPTED))
 
 
 def _record(
@@ -203,5 +203,6 @@ def _value(relation: Any, c: Context) -> Value:
 
 
 def _where(question: Question) -> str:
-    text = linecache.getline(question.file, question.line).strip()
-    return diagnose.where("", diagnose.short_path(question.file), question.line, text)
+    module, file = diagnose.decoded(question.file)
+    text = linecache.getline(file, question.line).strip()
+    return diagnose.where(module, diagnose.short_path(file), question.line, text)

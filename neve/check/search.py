@@ -293,18 +293,18 @@ class Search:
         moved = list(self.moves(s, inputs))
         if isinstance(want, Exception) or len(errors) != len(want):
             return any(isinstance(m, Exception) != isinstance(want, Exception) for m in moved)
-        moves = [condition.distance(m, want) for m in moved]
-        if s.computed == "float32" and not isinstance(wide, Exception):  # half types round as eager does, op by op
-            moves.append(condition.distance(wide, want))
-        why = condition.explained(errors, moves)
+        in_double = s.computed == "float32" and not isinstance(wide, Exception)  # half types round op by op, as eager
+        nudges = [condition.distance(m, want) for m in moved]
+        why = condition.explained(errors, nudges, condition.distance(wide, want) if in_double else ())
         return all(e for b, e in zip(bad, why, strict=True) if b)
 
     def wide(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> Result:
         """What the original gives in the last call in double precision."""
         run = s.double(s.call(inputs[0]))
         found: Result = []
-        for flat in inputs:
-            found = result_of(run, s, [condition.in_double(x) for x in flat])
+        with condition.InDouble():
+            for flat in inputs:
+                found = result_of(run, s, [condition.in_double(x) for x in flat])
         return found
 
     def moves(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> Iterator[Result]:

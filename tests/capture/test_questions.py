@@ -23,7 +23,9 @@ from neve.ir.interpret import interpret
 
 @dataclass(frozen=True)
 class Problem:
-    """refused: the least sizes for which it is; raises: the sizes (n, t) of at most 3 on which eager does."""
+    """f: what is no lambda may be captured by its source. refused: the least sizes for which it is; raises: the sizes
+    (n, t) of at most 3 on which eager does.
+    """
 
     f: Callable[[Tensor], Any]
     refused: tuple[int, ...] = ()
@@ -47,6 +49,19 @@ def _raises_of_two(x: Tensor) -> Tensor:
     return x * 2
 
 
+def _branches(x: Tensor) -> Tensor:
+    if x.shape[0] == 1:
+        return x * 2
+    return x + 1
+
+
+def _branches_at_3(x: Tensor) -> Tensor:
+    y = F.pad(x, (1, 1))
+    if x.shape[0] > 3 or y.shape[2] == 3:
+        y = y.flip(2) * 2
+    return y
+
+
 def _grows(x: Tensor) -> Tensor:
     n = x.shape[2]
     while n < 2:
@@ -57,14 +72,16 @@ def _grows(x: Tensor) -> Tensor:
 EMPTY = lambda n, t: n * t == 0  # noqa: E731
 PROBLEMS = {
     "branch": Problem(lambda x: x * 2 if x.shape[0] == 1 else x + 1, (0, 1)),
+    "branch of a function": Problem(_branches),
+    "branch within the range": Problem(_branches_at_3),
     "branch on a product": Problem(lambda x: x * 2 if x.shape[0] * x.shape[2] == 1 else x + 1, (0, 1)),
     "truth": Problem(lambda x: x.sum(2) / x.shape[2] if x.shape[2] else x.sum(2), (0,)),
     "least": Problem(lambda x: x * min(x.shape[0], 1) + max(x.shape[2], 1), (0,)),
     "a comparison as a value": Problem(lambda x: x + int(x.shape[0] > 1), (0, 1)),
-    "loop": Problem(_grows, (0, 1)),
+    "loop": Problem(_grows),
     "assert": Problem(_asserts, raises=lambda n, t: n <= 1),
     "raise": Problem(_raises, raises=lambda n, t: n * t <= 1),
-    "raise of two": Problem(_raises_of_two, (0, 1)),
+    "raise of two": Problem(_raises_of_two, raises=lambda n, t: n == 1 and t == 1),
     "instance norm": Problem(F.instance_norm, raises=lambda n, t: t == 1),
     "group norm": Problem(lambda x: F.group_norm(x, 3), raises=lambda n, t: n * t == 1),
     "batch norm": Problem(lambda x: F.batch_norm(x, None, None, training=True), raises=lambda n, t: n * t == 1),

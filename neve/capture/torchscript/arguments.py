@@ -39,6 +39,10 @@ from neve.capture.torchscript.values import (
     entries_in,
 )
 
+CONFIG: Any = torch.fx.experimental._config
+SMALL_SIZES = CONFIG.patch(backed_size_oblivious=True)
+"""So that no comparison with 0 or 1 is simplified: symbols are not taken for 2 or more."""
+
 
 class Arguments:
     """The example arguments of a call, as values of the interpreter.
@@ -75,7 +79,7 @@ class Arguments:
             values[name] = [self._argument(name, x, dims) for x in leaves], spec
         return values
 
-    def _argument(self, name: str, value: Any, dims: Mapping[int, Sequence[Any]]) -> Any:
+    def _argument(self, name: str, value: Any, dims: Mapping[int, Mapping[int, Any]]) -> Any:
         if isinstance(value, torch.Tensor):
             var = self.tape.input(self._fake(value, name, dims.get(id(value))), name)
             var.mutated, var.loose = True, not contiguous(var.meta)
@@ -105,20 +109,21 @@ class Arguments:
         hint = size_example(value)
         made = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
         meta = environment.create_symintnode(made, hint=hint, source=source)
+        self.tape.declared.add(meta, name)
         var = self.tape.input(meta, name, needs=frozenset({name}))
         self.leaves.append(var)
         return Dim(int, var)
 
-    def _dynamic(self) -> dict[int, Sequence[Any]]:
-        """id of an argument tensor → its axes that vary."""
+    def _dynamic(self) -> dict[int, Mapping[int, Any]]:
+        """id of an argument tensor → its axes that vary, with what is declared of each."""
         entry = self.entry
-        found: dict[int, Sequence[Any]] = {}
+        found: dict[int, Mapping[int, Any]] = {}
         if not entry.dynamic:
             return found
         specs = dynamics.by_argument(list(self.names), entry.args, entry.kwargs, entry.dynamic)
         for value, spec in zip([*entry.args, *entry.kwargs.values()], specs, strict=False):
             for tensor, s in dynamics._pairs(value, spec):
-                found[id(tensor)] = list(dynamics._axes(tensor, s))
+                found[id(tensor)] = dynamics._axes(tensor, s)
         return found
 
     def check_unwritten(self) -> None:
@@ -129,13 +134,17 @@ class Arguments:
                     f"the argument {var.name!r} is written in place on some path: write to a copy (x = x.clone())"
                 )
 
-    def _fake(self, tensor: torch.Tensor, name: str, axes: Sequence[Any] | None) -> Any:
+    def _fake(self, tensor: torch.Tensor, name: str, axes: Mapping[int, Any] | None) -> Any:
         if not axes:
             return self.tape.fake(tensor)
         sizes = [DimDynamic.DYNAMIC if i in axes else DimDynamic.STATIC for i in range(tensor.dim())]
         context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
         source = ConstantSource(f"{name}_{len(self.leaves)}")
-        return self.tape.mode.from_tensor(tensor, source=source, symbolic_context=context)
+        with SMALL_SIZES:
+            made = self.tape.mode.from_tensor(tensor, source=source, symbolic_context=context)
+        for axis, declared in axes.items():
+            self.tape.declared.add(made.shape[axis], f"axis {axis} of {name}", declared)
+        return made
 
 
 def is_size(value: Any) -> bool:

@@ -7,13 +7,14 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from neve.capture import diagnose
+from neve.capture import diagnose, questions
 from neve.capture.aliases import separate
 from neve.capture.draws import drop_unused_draws, kept_draws
 from neve.capture.dynamic import by_argument, for_export, widen
@@ -171,14 +172,18 @@ def _export(scripted: Scripted, entry: Entry, unused_draws: bool = False) -> Exp
     dynamic = for_export(root.forward, args, entry.dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     wide_args, wide_kwargs, dynamic = _with_sizes(root.recording.leaves, names, wide_args, wide_kwargs, dynamic)
-    with torch.no_grad(), diagnose.quiet(), kept_draws():
+    asking = questions.recorded() if dynamic else nullcontext(())
+    with torch.no_grad(), diagnose.quiet(), kept_draws(), asking as asked:
         try:
             program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
             if not unused_draws:
                 drop_unused_draws(program.graph_module)
         except Exception as error:
             raise diagnose.export_error(error) from error
-    return Exported(entry.name, program, args, kwargs, names, dynamic=dynamic, strip="model.", example=(args, kwargs))
+    example = (args, kwargs)
+    return Exported(
+        entry.name, program, args, kwargs, names, dynamic=dynamic, strip="model.", example=example, asked=tuple(asked)
+    )
 
 
 def _with_sizes(

@@ -11,9 +11,8 @@ import torch
 
 from neve.capture.torchscript.grown import number, same_number, size_of, zeros
 from neve.capture.torchscript.numbers import convert, decided, is_number, kind_of
-from neve.capture.torchscript.tape import ATEN, Region, Tainted
+from neve.capture.torchscript.tape import Region, Tainted
 from neve.capture.torchscript.values import (
-    KINDS,
     Dim,
     Length,
     Names,
@@ -113,8 +112,7 @@ def leaf(m: Machine, value: Any, pair: Sequence[Any]) -> Var:
 
 def size_tensor(m: Machine, value: Dim) -> Var:
     """A number computed from sizes as a 0-d tensor."""
-    var: Var = m.tape.call(ATEN.scalar_tensor.default, value.var, dtype=KINDS[value.kind])
-    return var
+    return m.tape.number(value, value.kind)
 
 
 def same_shape(a: Sequence[Any], b: Sequence[Any]) -> bool:

@@ -178,6 +178,7 @@ def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:
     kinds = kind_of(a), kind_of(b)
     kind = result(*kinds)
     if isinstance(a, Num) or isinstance(b, Num):
+        a, b = (decided(tape, v) if _is_answer(v) else v for v in (a, b))
         common = float if float in kinds or name in OF_FLOATS else bool if kinds == (bool, bool) else int
         if common is bool and kind is not bool:
             common = int
@@ -190,16 +191,21 @@ def binary(tape: Recorder, name: str, a: Number, b: Number) -> Number:
             return binary(
                 tape, name, *(Num(v.kind, tape.number(v, v.kind)) if isinstance(v, Dim) else v for v in (a, b))
             )
-        if name in COMPARISONS and needs_of(a, b) and not _same_size(a, b):
-            # an argument may have any value in the next call
+        if name in COMPARISONS and _varies(tape, name, a, b):
             return Num(bool, tape.call(op, tape.number(a, _same_kind(*kinds)), tape.number(b, _same_kind(*kinds))))
         return _on_sizes(tape, function, kind, a, b)
     return checked(kind(function(a, b)))
 
 
-def _same_size(a: Number, b: Number) -> bool:
+def _is_answer(value: Number) -> bool:
+    """Whether it is a comparison of sizes that has one result (one that varies is a Num)."""
+    return isinstance(value, Dim) and value.kind is bool
+
+
+def _varies(tape: Recorder, name: str, a: Number, b: Number) -> bool:
+    """Whether another call may compare otherwise: an int argument may have any value, a size any of its range."""
     x, y = (v.var.meta if isinstance(v, Dim) else v for v in (a, b))
-    return str(x) == str(y)
+    return str(x) != str(y) and (bool(needs_of(a, b)) or tape.declared.varies(name, x, y))
 
 
 def unary(tape: Recorder, name: str, a: Number) -> Number:
@@ -249,18 +255,16 @@ def convert(tape: Recorder, value: Number, kind: type) -> Number:
     if isinstance(value, Dim):
         if value.kind is kind:
             return value
-        if kind is bool and value.needs:
-            return Num(bool, tape.call(ATEN.ne.Scalar, tape.number(value, value.kind), 0))
-        function = {int: torch.sym_int, float: torch.sym_float, bool: _nonzero}[kind]
+        if kind is bool:
+            return binary(tape, "ne", value, 0)
+        if value.kind is bool:
+            return kind(decided(tape, value))
+        function = {int: torch.sym_int, float: torch.sym_float}[kind]
         return _on_sizes(tape, function, kind, value)
     try:
         return checked(kind(value))
     except (ValueError, OverflowError) as error:
         raise Raised(f"cannot convert {value} to {kind.__name__}: {error}") from error
-
-
-def _nonzero(value: Any) -> Any:
-    return value != 0
 
 
 def checked(value: Any) -> Any:
@@ -271,21 +275,7 @@ def checked(value: Any) -> Any:
 
 
 def decided(tape: Recorder, value: Number) -> bool | None:
-    """The truth of a bool that is known now, or that sizes decide (noted on the tape); None: at run time."""
+    """The truth of a bool that is known now, or that sizes decide; None: at run time."""
     if isinstance(value, Dim):
-        meta = value.var.meta
-        truth = bool(meta)
-        tape.call(_Assume(truth), value.var)
-        return truth
+        return tape.decided(value)
     return None if isinstance(value, Num) else bool(value)
-
-
-class _Assume:
-    """A step that says: this relation between sizes has been taken as decided, so torch.export has to prove it."""
-
-    def __init__(self, truth: bool) -> None:
-        self.truth, self.__name__ = truth, "assume"
-
-    def __call__(self, relation: Any) -> None:
-        if bool(relation) is not self.truth:
-            raise Refusal(f"the sizes decide {relation} another way than in the example")

@@ -8,15 +8,17 @@ as they are). A region names the outer tensors that it uses (`captured`) and tho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
+from neve.capture.torchscript.declared import Declared
 from neve.capture.torchscript.memory import overlaps, storage_of
 from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Place, Refusal, Var
 
@@ -78,7 +80,11 @@ class Recorder:
     """Records into the innermost open region."""
 
     def __init__(self) -> None:
-        self.mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        environment = ShapeEnv()
+        self.mode, self.declared = (
+            FakeTensorMode(shape_env=environment, allow_non_fake_inputs=True),
+            Declared(environment),
+        )
         self.top = self.region = Region(None)
         self.place: Place | None = None
         self.tainted: Tainted = {}
@@ -201,9 +207,14 @@ class Recorder:
     def _run(self, op: Any, args: Any, kwargs: Any) -> Any:
         if _parts(op, args) > MAX_PARTS:
             raise Refusal(f"{_name(op)} of more than {MAX_PARTS} parts")
+        # torch's Python decompositions keep sizes symbolic where kernels in C++ take their numbers
+        symbolic = enable_python_dispatcher() if self.declared and op is not ATEN.dropout.default else nullcontext()
         try:
-            with self.mode, torch.no_grad():
-                return op(*args, **kwargs)
+            with self.mode, torch.no_grad(), symbolic:
+                result = op(*args, **kwargs)
+            if fixed := self.declared.fixed():
+                raise Refusal(f"{_name(op)} of a size that varies ({fixed}): torch has its result for fixed sizes only")
+            return result
         except Refusal:
             raise
         except Exception as error:
@@ -336,10 +347,18 @@ class Recorder:
         """A number (int, float, bool, Num, Dim) as a 0-d tensor of its kind."""
         if isinstance(value, Num):
             return value.var if value.kind is kind else self.cast(value.var, KINDS[kind])
+        if isinstance(value, Dim) and value.kind is bool:
+            value = self.decided(value)
         if isinstance(value, Dim):
             held = self.tensor(ATEN.scalar_tensor.default, value.var, dtype=KINDS[value.kind])
             return self.cast(held, KINDS[kind])
         return self.tensor(ATEN.full.default, [], kind(value), dtype=KINDS[kind])
+
+    def decided(self, value: Dim) -> bool:
+        """The truth of a comparison of sizes that has one result (one that varies is a Num), noted on the tape."""
+        truth = bool(value.var.meta)
+        self.call(Assume(truth), value.var)
+        return truth
 
     def cast(self, var: Var, dtype: torch.dtype) -> Var:
         if var.meta.dtype is dtype:
@@ -503,3 +522,14 @@ def _map_vars(f: Callable[[Var], Any], tree: Any) -> Any:
     if isinstance(tree, dict):
         return {k: _map_vars(f, v) for k, v in tree.items()}
     return tree
+
+
+class Assume:
+    """A step that says: this relation between sizes has been taken as decided, so torch.export has to prove it."""
+
+    def __init__(self, truth: bool) -> None:
+        self.truth, self.__name__ = truth, "assume"
+
+    def __call__(self, relation: Any) -> None:
+        if bool(relation) is not self.truth:
+            raise Refusal(f"the sizes decide {relation} another way than in the example")
