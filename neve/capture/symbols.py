@@ -118,6 +118,10 @@ class MethodSymbols:
         """
         if not relation.free_symbols & self._numbers:
             return False
+        if isinstance(relation, sympy.And):
+            return all(self.is_torch_minimum(r) for r in relation.args)
+        if not isinstance(relation, sympy.core.relational.Relational):
+            return False
         coefficient, rest = relation.lhs.as_coeff_Mul()
         product = bool(coefficient > 0) and all(f.is_Symbol for f in sympy.Mul.make_args(rest))
         bounds = {sympy.Ne: (0, 1), sympy.Ge: (2,), sympy.Gt: (1,)}

@@ -285,7 +285,8 @@ class Search:
         bad: list[bool],
     ) -> bool:
         """Whether the original moves as far as it is off, in outputs that may move: when inputs and weights move by a
-        rounding, or all that it computes in single precision is computed in double (`wide`).
+        rounding, when all that it computes in single precision is computed in double (`wide`), or when its steps round
+        in another way.
         """
         exact = [*s.exact, *[False] * len(bad)]  # arguments that are written in place come after the results
         if any(b and x for b, x in zip(bad, exact, strict=False)):
@@ -293,9 +294,12 @@ class Search:
         moved = list(self.moves(s, inputs))
         if isinstance(want, Exception) or len(errors) != len(want):
             return any(isinstance(m, Exception) != isinstance(want, Exception) for m in moved)
-        in_double = s.computed == "float32" and not isinstance(wide, Exception)  # half types round op by op, as eager
-        nudges = [condition.distance(m, want) for m in moved]
-        why = condition.explained(errors, nudges, condition.distance(wide, want) if in_double else ())
+        moves = [condition.distance(m, want) for m in moved]
+        if s.computed == "float32":  # half types round as eager does, op by op
+            moves += [condition.distance(wide, want)] if not isinstance(wide, Exception) else []
+            if not all(e for b, e in zip(bad, condition.explained(errors, moves), strict=True) if b):
+                moves += self.steps(s, inputs)
+        why = condition.explained(errors, moves)
         return all(e for b, e in zip(bad, why, strict=True) if b)
 
     def wide(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> Result:
@@ -305,6 +309,17 @@ class Search:
         with condition.InDouble():
             for flat in inputs:
                 found = result_of(run, s, [condition.in_double(x) for x in flat])
+        return found
+
+    def steps(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> list[list[float]]:
+        """How far the results of the captured graph move when each of its steps rounds in another way."""
+        plain = s.interpreted(inputs)
+        found = []
+        for seed in range(condition.NUDGES if plain is not None else 0):
+            g = torch.Generator().manual_seed(SEED + seed)
+            moved = s.interpreted(inputs, lambda _: condition.rounded_otherwise(g))  # noqa: B023 (called at once)
+            pairs = zip(moved or (), plain or (), strict=False)
+            found.append([0.0 if a is None or b is None else condition.distance([a], [b])[0] for a, b in pairs])
         return found
 
     def moves(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> Iterator[Result]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from neve.check.domains import Domain, domains
 from neve.check.verify import flat_arrays, narrowest, original
 from neve.errors import InputError, ModelError
 from neve.ir.graph import Method, Node, Program, StateVar
-from neve.ir.interpret import bind, bind_sizes, interpret
+from neve.ir.interpret import Watch, bind, bind_sizes, interpret
 from neve.ir.types import DType, Range
 from neve.ops.base import Op
 from neve.runtime.loader import Module
@@ -62,24 +61,36 @@ class Subject:
         """Flat inputs as the interpreter takes them."""
         return [numeric(x, v.dtype) for x, v in zip(inputs, self.method.graph.inputs, strict=True)]
 
-    def chosen(self, calls: Sequence[Sequence[Any]]) -> list[np.ndarray | None] | None:
-        """What the captured graph gives in the last of these calls, by tensors of the result (None for other leaves),
-        if torch leaves open what some step gives, such as the order of ties; else None.
+    def interpreted(
+        self, calls: Sequence[Sequence[Any]], watch: Callable[[Sizes], Watch] | None = None
+    ) -> list[np.ndarray | None] | None:
+        """What the captured graph gives in the last of these calls, by tensors of the result (None for other leaves);
+        None if a call raises. watch: makes one of each call's sizes.
         """
-        found: list[bool] = []
-        outs: Sequence[np.ndarray] = ()
-
-        def watch(node: Node, ins: Sequence[np.ndarray], _: Any) -> None:
-            found.extend(bind(node.op, sizes).open(*ins) if type(node.op).open is not Op.open else ())
-
         graph, state = self.method.graph, dict[StateVar, np.ndarray]()
-        for flat in calls:
-            inputs = self.arrays(flat)
-            given = self.method.given_sizes(inputs)
-            sizes = bind_sizes(graph.inputs, [a.shape for a in inputs], given)
-            with suppress(ModelError, InputError, LookupError, ArithmeticError):
-                outs = interpret(graph, inputs, state, given, watch)
-        return [None if k is None else outs[k] for k in self.order] if any(found) and outs else None
+        outs: Sequence[np.ndarray] = ()
+        try:
+            for flat in calls:
+                inputs = self.arrays(flat)
+                given = self.method.given_sizes(inputs)
+                sizes = bind_sizes(graph.inputs, [a.shape for a in inputs], given)
+                outs = interpret(graph, inputs, state, given, watch(sizes) if watch else None)
+        except (ModelError, InputError, LookupError, ArithmeticError):
+            return None
+        return [None if k is None else outs[k] for k in self.order]
+
+    def chosen(self, calls: Sequence[Sequence[Any]]) -> list[np.ndarray | None] | None:
+        """What `interpreted` does, if torch leaves open what some step gives, such as the order of ties; else None."""
+        found: list[bool] = []
+
+        def watch(sizes: Sizes) -> Watch:
+            def look(node: Node, ins: Sequence[np.ndarray], _: Any) -> None:
+                found.extend(bind(node.op, sizes).open(*ins) if type(node.op).open is not Op.open else ())
+
+            return look
+
+        outs = self.interpreted(calls, watch)
+        return outs if any(found) else None
 
     def call(self, inputs: Sequence[Any]) -> Call:
         """The call with these flat inputs."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from neve.ops.base import Op
 
 Sizes = Mapping[sympy.Symbol, int]
-Watch = Callable[[Node, Sequence[np.ndarray], Sequence[np.ndarray]], None]
-"""Called with a node, the values that it got and those that it gave."""
+Watch = Callable[[Node, Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[np.ndarray] | None]
+"""Called with a node, the values that it got and those that it gave; what it returns, if anything, takes their place."""
 
 
 def interpret(
@@ -121,9 +121,9 @@ def _run(
     keep = set(graph.outputs)
     for node in graph.nodes:
         ins = [env[v] for v in node.inputs]
-        outs = _step(node, ins, state, sizes)
+        outs: Sequence[np.ndarray] = _step(node, ins, state, sizes)
         if watch is not None:
-            watch(node, ins, outs)
+            outs = watch(node, ins, outs) or outs
         for v, a in zip(node.outputs, outs, strict=True):
             assert a.shape == tuple(_size(d, sizes) for d in v.shape), (
                 f"%{v.name}: {v.type} = {node.op.name}: eval gave shape {a.shape}"

@@ -189,6 +189,25 @@ def test_what_cancels_within_the_model_is_no_difference() -> None:
     assert any(t.explained for t in tried)
 
 
+class Even(nn.Module):
+    """A norm of equal elements: zero, or what rounding left of their mean, divided by next to nothing."""
+
+    def __init__(self, other: bool, off: float = 0.0) -> None:
+        super().__init__()
+        self.other, self.off = other, off
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.amax(-1, keepdim=True).expand(-1, 7) * 30
+        mean = sum(y[:, k : k + 1] for k in range(7)) / 7 if self.other else y.mean(-1, keepdim=True)
+        return (y - mean) / ((y - mean).square().mean(-1, keepdim=True) + 1e-5).sqrt() + self.off * (x[:, :1] > 1)
+
+
+@pytest.mark.parametrize("off", [0.0, 3.0])
+def test_a_step_that_is_exact_by_chance_is_no_difference(off: float) -> None:
+    _, found = run(Even(False), (torch.randn(64, 8),), Even(True, off))
+    assert (found is not None) == bool(off)
+
+
 class Length(nn.Module):
     """Its squares overflow unless the scale is taken out of them."""
 
