@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Sizes = Mapping[sympy.Symbol, int]
 Watch = Callable[[Node, Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[np.ndarray] | None]
-"""Called with a node, the values that it got and those that it gave; what it returns, if anything, takes their place."""
+"""Called with a node, the values that it got and those that it gave; what it returns, if any, takes their place."""
 
 
 def interpret(

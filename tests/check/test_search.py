@@ -197,14 +197,17 @@ class Even(nn.Module):
         self.other, self.off = other, off
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.amax(-1, keepdim=True).expand(-1, 7) * 30
-        mean = sum(y[:, k : k + 1] for k in range(7)) / 7 if self.other else y.mean(-1, keepdim=True)
-        return (y - mean) / ((y - mean).square().mean(-1, keepdim=True) + 1e-5).sqrt() + self.off * (x[:, :1] > 1)
+        m = x.amax(-1, keepdim=True).expand(-1, 4)
+        y = m * 30.1
+        apart = y - y.mean(-1, keepdim=True)
+        if self.other:  # the product is not rounded before the difference, as in one fused step
+            apart = apart + (m.double() * 30.1 - y.double()).float()
+        return apart / (apart.square().mean(-1, keepdim=True) + 1e-5).sqrt() + self.off * (x[:, :1] > 1)
 
 
 @pytest.mark.parametrize("off", [0.0, 3.0])
 def test_a_step_that_is_exact_by_chance_is_no_difference(off: float) -> None:
-    _, found = run(Even(False), (torch.randn(64, 8),), Even(True, off))
+    _, found = run(Even(True), (torch.randn(64, 8),), Even(False, off))
     assert (found is not None) == bool(off)
 
 
