@@ -171,6 +171,14 @@ def explained(errors: Sequence[float], moves: Sequence[Sequence[float]]) -> list
     return [e <= MARGIN * max((m[k] for m in moves), default=0.0) for k, e in enumerate(errors)]
 
 
+def moved(want: np.ndarray, plain: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
+    """want, moved as plain has moved to become other; as it is where that is not known."""
+    if plain is None or other is None or want.dtype.kind != "f" or not want.shape == plain.shape == other.shape:
+        return want
+    with np.errstate(invalid="ignore"):
+        return np.asarray(want + (other.astype(np.float64) - plain), want.dtype)
+
+
 def rounded_otherwise(g: torch.Generator) -> Watch:
     """For the interpreter: what every step that rounds gives is off by about a unit in its last place. So a step's
     result, on which the next one depends, moves by itself, which no nudge of the model's inputs may do.

@@ -298,7 +298,7 @@ class Search:
         if s.computed == "float32":  # half types round as eager does, op by op
             moves += [condition.distance(wide, want)] if not isinstance(wide, Exception) else []
             if not all(e for b, e in zip(bad, condition.explained(errors, moves), strict=True) if b):
-                moves += self.steps(s, inputs)
+                moves += self.steps(s, inputs, want)
         why = condition.explained(errors, moves)
         return all(e for b, e in zip(bad, why, strict=True) if b)
 
@@ -311,15 +311,15 @@ class Search:
                 found = result_of(run, s, [condition.in_double(x) for x in flat])
         return found
 
-    def steps(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> list[list[float]]:
-        """How far the results of the captured graph move when each of its steps rounds in another way."""
+    def steps(self, s: Subject, inputs: Sequence[Sequence[Any]], want: Sequence[np.ndarray]) -> list[list[float]]:
+        """How far the results move, beside want, when each step of the captured graph rounds in another way."""
         plain = s.interpreted(inputs)
         found = []
         for seed in range(condition.NUDGES if plain is not None else 0):
             g = torch.Generator().manual_seed(SEED + seed)
             moved = s.interpreted(inputs, lambda _: condition.rounded_otherwise(g))  # noqa: B023 (called at once)
-            pairs = zip(moved or (), plain or (), strict=False)
-            found.append([0.0 if a is None or b is None else condition.distance([a], [b])[0] for a, b in pairs])
+            parts = zip(want, plain or (), moved or (), strict=False)
+            found.append(condition.distance([condition.moved(*p) for p in parts], list(want)))
         return found
 
     def moves(self, s: Subject, inputs: Sequence[Sequence[Any]]) -> Iterator[Result]:
