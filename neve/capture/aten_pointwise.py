@@ -101,10 +101,15 @@ def bitwise_not(c: Context, x: Value) -> Value:
     "bitwise_right_shift.Tensor_Scalar",
     "bitwise_left_shift.Scalar_Tensor",
     "bitwise_right_shift.Scalar_Tensor",
+    "__lshift__.Scalar",
+    "__lshift__.Tensor",
+    "__rshift__.Scalar",
+    "__rshift__.Tensor",
 )
 def bitwise(c: Context, x: Any, y: Any) -> Value:
-    dtype = c.out.dtype
-    return c(c.node.target.overloadpacket.__name__, c.tensor(x, dtype), c.tensor(y, dtype))
+    dtype, name = c.out.dtype, c.node.target.overloadpacket.__name__
+    name = {"__lshift__": "bitwise_left_shift", "__rshift__": "bitwise_right_shift"}.get(name, name)
+    return c(name, c.tensor(x, dtype), c.tensor(y, dtype))
 
 
 @aten("special_ndtr")

@@ -37,6 +37,8 @@ EXACT = frozenset(
 MKL's, which is not always correctly rounded (rsqrt is 1 / sqrt, each rounded once)."""
 ROUNDING = frozenset({"add", "div", "mul", "reciprocal", "sub"})
 """Those of EXACT that round."""
+CANCELLING = frozenset({"gelu", "gelu_tanh"})
+"""What ATen computes by 1 + erf (or tanh), of which nothing is left for negative inputs; the kernels keep it."""
 JUMPS = frozenset({"ceil", "floor", "floor_divide", "fmod", "remainder", "round", "sign", "trunc", "trunc_divide"})
 WHOLE = frozenset({"sum", "prod", "cumsum", "cumprod", "matmul"})
 
@@ -184,9 +186,11 @@ def rounded_otherwise(g: torch.Generator) -> Watch:
     result, on which the next one depends, moves by itself, which no nudge of the model's inputs may do.
     """
 
-    def watch(node: Node, _: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
+    def watch(node: Node, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
         if node.op.name in EXACT - ROUNDING or node.op.name in ("if", "while", "raise"):
             return None
+        if node.op.name in CANCELLING:
+            return [a + (nudged(torch.from_numpy(x), g).numpy() - x) for x, a in zip(ins, outs, strict=True)]
         return [nudged(torch.from_numpy(np.array(a)), g).numpy() for a in outs]
 
     return watch

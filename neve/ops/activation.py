@@ -115,32 +115,38 @@ class Dropout(Pointwise):
 
 @dataclass(frozen=True)
 class Hardsigmoid(Pointwise):
-    """clamp(x + 3, 0, 6) / 6."""
+    """clamp(x + 3, 0, 6) / 6; by_product: · (1/6)."""
 
     name = "hardsigmoid"
     arity = 1
+    by_product: bool = False
 
     def reference(self, *inputs: np.ndarray) -> Any:
         return np.clip(inputs[0] + 3, 0, 6) / 6
 
     def scalar(self, *args: Expr) -> Expr:
         (x,) = args
-        return call("mul", clamped(call("add", x, const(3.0, x.dtype)), 0, 6), const(1 / 6, x.dtype))
+        return _sixth(clamped(call("add", x, const(3.0, x.dtype)), 0, 6), self.by_product)
 
 
 @dataclass(frozen=True)
 class Hardswish(Pointwise):
-    """x clamp(x + 3, 0, 6) / 6."""
+    """x clamp(x + 3, 0, 6) / 6; by_product: · (1/6)."""
 
     name = "hardswish"
     arity = 1
+    by_product: bool = False
 
     def reference(self, *inputs: np.ndarray) -> Any:
         return inputs[0] * np.clip(inputs[0] + 3, 0, 6) / 6
 
     def scalar(self, *args: Expr) -> Expr:
         (x,) = args
-        return call("mul", call("mul", x, clamped(call("add", x, const(3.0, x.dtype)), 0, 6)), const(1 / 6, x.dtype))
+        return _sixth(call("mul", x, clamped(call("add", x, const(3.0, x.dtype)), 0, 6)), self.by_product)
+
+
+def _sixth(x: Expr, by_product: bool) -> Expr:
+    return call("mul", x, const(1 / 6, x.dtype)) if by_product else call("div", x, const(6.0, x.dtype))
 
 
 @dataclass(frozen=True)

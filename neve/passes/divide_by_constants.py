@@ -7,9 +7,12 @@ a step, which would give another integer at multiples of c.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from neve.ir.graph import Node, Value
+from neve.ops.activation import Hardsigmoid, Hardswish
 from neve.ops.pointwise import Mul
 from neve.ops.source import Constant
 from neve.passes.rewrite import Exactness, Rewriter, rules_pass
@@ -50,5 +53,15 @@ def any_constant(node: Node, rw: Rewriter) -> Value | None:
     return _reciprocal(node, rw, exact=False) if node.op.name == "div" else None
 
 
+def sixths(node: Node, rw: Rewriter) -> Value | None:
+    """Those of hardsigmoid and hardswish."""
+    op = node.op
+    if not isinstance(op, Hardsigmoid | Hardswish) or op.by_product or node.output.dtype.size < 4:
+        return None
+    if rw.before_step(node.output):
+        return rw.miss("the quotient decides a step")
+    return rw.emit(replace(op, by_product=True), *node.inputs)
+
+
 EXACT = rules_pass("divide_by_powers_of_two", Exactness.EXACT, powers_of_two)
-PASS = rules_pass("divide_by_constants", Exactness.ROUNDING, any_constant)
+PASS = rules_pass("divide_by_constants", Exactness.ROUNDING, any_constant, sixths)

@@ -13,7 +13,21 @@ from neve.ir.types import Dim, DType, TensorType, dims
 from neve.ir.walk import graphs
 from neve.ops.base import Op
 from neve.ops.control import WriteState
-from neve.plan.stages import Block, Branch, Compute, Concat, Extern, Fail, Loop, Move, Reduce, Scan, Stage, Template
+from neve.plan.stages import (
+    Block,
+    Branch,
+    Compute,
+    Concat,
+    Extern,
+    Fail,
+    Loop,
+    Move,
+    Reduce,
+    Scan,
+    Stage,
+    Template,
+    index_loads,
+)
 
 
 class Recorder:
@@ -46,7 +60,11 @@ class Recorder:
         vars = self._vars("i", out.shape)
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
         expr = fn(*at)
-        if isinstance(expr, Load) and expr.tensor in self.fixed:
+        if (
+            isinstance(expr, Load)
+            and expr.tensor in self.fixed
+            and not any(True for i in expr.index for _ in index_loads(i))
+        ):
             self.fixed.add(out)
         self._add(Compute(out, vars, expr))
         return out

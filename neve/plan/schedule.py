@@ -31,6 +31,7 @@ from neve.plan.stages import (
     Template,
     index_loads,
     loads,
+    settled,
 )
 from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Step
 
@@ -56,6 +57,8 @@ class Schedule:
             return self.constants[t].array
         view = self.views.get(t)
         if view is None or not isinstance(view.expr, Load) or view.expr.tensor not in self.constants:
+            return None
+        if not t.type.is_static or not all(map(settled, view.expr.index)):  # rows that the run chooses
             return None
         env = dict(zip((v.name for v in view.vars), np.ix_(*(np.arange(d) for d in t.shape)), strict=True))
         index = tuple(np.broadcast_to(i.value(env), t.shape) for i in view.expr.index)

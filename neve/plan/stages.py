@@ -324,6 +324,13 @@ def index_loads(i: Index) -> Iterator[Load]:
             yield from index_loads(a.den)
 
 
+def settled(i: Index) -> bool:
+    """Whether an index depends on loop variables alone: on no size, and on no value of the run."""
+    return all(
+        isinstance(a, Var) or (isinstance(a, (Div, Mod)) and settled(a.num) and settled(a.den)) for a in i.atoms()
+    )
+
+
 def rewrite(e: Expr, f: Callable[[Load], Expr]) -> Expr:
     """e with every Load replaced by f(load), also inside indexes; a load that f sees has its own indexes rewritten."""
     if isinstance(e, Load):
