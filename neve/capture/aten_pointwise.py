@@ -9,7 +9,7 @@ import numpy as np
 from neve.capture.aten import aten
 from neve.capture.context import INT_TO_FLOAT, Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import DType, round_to
+from neve.ir.types import DType, limits, round_to
 from neve.ops.elementary import Polygamma
 from neve.ops.reduce import All
 
@@ -317,6 +317,8 @@ def where(c: Context, condition: Value, x: Any, y: Any) -> Value:
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def masked_fill(c: Context, x: Value, mask: Value, value: Any) -> Value:
+    if x.dtype.is_int and isinstance(value, (int, float)) and not limits(x.dtype)[0] <= value <= limits(x.dtype)[1]:
+        raise Refusal(f"{value} does not fit into {x.dtype}: eager raises")
     return c("where", mask, c.tensor(value, x.dtype), x)
 
 

@@ -232,6 +232,9 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
     """As the model is, if that goes. Else with memory that has several names made one, which a write may need, and
     with the numbers of submodules fixed that are preserved as a whole.
     """
+    lazy = [n for n, p in (*model.named_parameters(), *model.named_buffers()) if torch.nn.parameter.is_lazy(p)]
+    if lazy:
+        raise CaptureError(f"{lazy[0]} has no size yet (a lazy module): call the model once with the example inputs")
     preserved = Preserved(model, names)
     held = {h.tensor.untyped_storage()._cdata for value in preserved.attributes.values() for h in leaves(value)}
     attempts = [(preserved, SharedMemory(model, held)), (preserved, SharedMemory(model))]

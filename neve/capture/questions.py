@@ -25,6 +25,7 @@ from neve.capture.context import Context
 from neve.capture.guards import holds, written
 from neve.capture.hidden import is_users
 from neve.capture.symbols import MethodSymbols, UnsupportedSize
+from neve.errors import InputError
 from neve.internals import replaced, require
 from neve.ir.graph import Value
 from neve.ir.types import DType
@@ -56,14 +57,15 @@ COMPARISONS = {sympy.Eq: "eq", sympy.Ne: "ne", sympy.Lt: "lt", sympy.Le: "le", s
 
 @dataclass(frozen=True)
 class Question:
-    """relation: what was true of the sizes, in torch's symbols; file and line: of the model's code that asked; raises:
-    whether eager raises where it is false.
+    """relation: what was true of the sizes, in torch's symbols; file and line: of the model's code that asked; error:
+    what a call raises where it is false, "" if it takes another way there. Of torch's own checks an InputError: not all
+    that torch.export refuses is refused by eager.
     """
 
     relation: Any
     file: str
     line: int
-    raises: bool
+    error: str
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def recorded() -> Iterator[dict[Question, None]]:
     def of_checks(node: Any, file: str, line: int) -> bool:
         answered = bool(assertion(node, file, line))
         if frame := _asker(sys._getframe(1), diagnose.INTERNAL):
-            _record(asked, node.expr, answered, frame, True)
+            _record(asked, node.expr, answered, frame, InputError.__name__)
         return answered
 
     changes = [("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, asked))]
@@ -130,9 +132,9 @@ def unanswered(asked: Sequence[Question], c: Context) -> Iterator[str]:
             if holds(question.relation, c.symbols) is not False:
                 continue
             relation = _ours(question.relation, c.symbols)
-            if question.raises:
+            if question.error:
                 wrong = c("logical_not", _value(question.relation, c))
-                c.emit(Raise(f"wanted sizes where {written(relation)}{_where(question)}"), wrong)
+                c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{_where(question)}"), wrong)
             else:
                 yield (
                     f"the model takes another branch where {written(sympy.Not(relation))}{_where(question)}: declare a "
@@ -156,26 +158,31 @@ def _of_model(frame: FrameType) -> bool:
 
 
 def _record(
-    asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType, raises: bool | None = None
+    asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType, error: str | None = None
 ) -> None:
     relation = relation if answer else sympy.Not(relation)
     if relation.free_symbols:
         file, line = frame.f_code.co_filename, frame.f_lineno
-        asked.setdefault(Question(relation, file, line, _raises(file, line) if raises is None else raises))
+        asked.setdefault(Question(relation, file, line, _raises(file, line) if error is None else error))
 
 
 @cache
-def _raises(file: str, line: int) -> bool:
-    """Whether the line is a test with one question, on whose other answer the code raises."""
+def _raises(file: str, line: int) -> str:
+    """What the code raises on the other answer, if the line is a test with one question; else ""."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
-        return False
+        return ""
     tests = [n for n in ast.walk(tree) if isinstance(n, ast.If | ast.Assert)]
     here = [n for n in tests if n.test.lineno <= line <= (n.test.end_lineno or line)]
     if len(here) != 1 or any(isinstance(n, ast.BoolOp | ast.Call | ast.IfExp) for n in ast.walk(here[0].test)):
-        return False
-    return isinstance(here[0], ast.Assert) or isinstance(here[0].body[0], ast.Raise)
+        return ""
+    match here[0]:
+        case ast.Assert():
+            return AssertionError.__name__
+        case ast.If(body=[ast.Raise(exc=ast.Call(func=ast.Name(id=name)) | ast.Name(id=name)), *_]):
+            return name
+    return ""
 
 
 def _ours(relation: Any, symbols: MethodSymbols) -> Any:

@@ -228,8 +228,9 @@ def test_every_unsupported_op_is_listed_at_once() -> None:
         (lambda self, x: x[x > 0], "depend"),
         (lambda self, x: torch.poisson(x), "poisson numbers are not reproduced"),
         (lambda self, x: torch.complex(x, x).abs(), "complex"),
+        (lambda self, x: x.to(torch.uint8).masked_fill(x > 0, 300), "300 does not fit into uint8"),
     ],
-    ids=["branch", "nonzero", "mask", "poisson", "complex"],
+    ids=["branch", "nonzero", "mask", "poisson", "complex", "number"],
 )
 def test_refusals_say_why(forward: Any, wanted: str) -> None:
     assert wanted in "\n".join(refused(Net(forward), torch.randn(3)))
@@ -273,6 +274,14 @@ def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
     (tmp_path / "m.pt2").write_bytes(b"nonsense")
     with pytest.raises(CaptureError, match="cannot be loaded"):
         capture(tmp_path / "m.pt2")
+
+
+def test_a_lazy_module_is_refused_until_it_has_sizes() -> None:
+    model, x = nn.LazyLinear(3), torch.randn(2, 5)
+    with pytest.raises(CaptureError, match="weight has no size yet.*call the model once"):
+        capture(model, (x,))
+    model(x)
+    capture(model, (x,))
 
 
 def test_exported_program_and_file(tmp_path: Any) -> None:

@@ -1,4 +1,4 @@
-"""Layers whose weights are rows of a constant that the run chooses, by indices or by a size: no kernel may pack them."""
+"""Layers whose weights are rows of a constant that the run chooses, by indices or by a size: none may be packed."""
 
 from __future__ import annotations
 
