@@ -58,7 +58,7 @@ class Difference:
 def relative_error(got: np.ndarray, want: np.ndarray) -> float:
     """max |got − want| / max |want| over finite elements; infinite if shapes, NaNs or infinities differ.
 
-    For exact types 0 or infinite.
+    Subnormal numbers, which have fewer digits, count as the smallest normal one. For exact types 0 or infinite.
     """
     if got.shape != want.shape:
         return math.inf
@@ -74,7 +74,7 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
         return 0.0
     scale = float(np.abs(ref[finite]).max())
     difference = float(np.abs(wide[finite] - ref[finite]).max())
-    return difference / scale if scale > 0 else difference
+    return difference / max(scale, float(np.finfo(want.dtype).tiny)) if scale > 0 else difference
 
 
 Result = list[np.ndarray] | Exception
