@@ -21,6 +21,10 @@ from neve.ir.interpret import Watch
 NUDGES = 3
 MARGIN = 4.0
 """A difference is explained if it is at most so many times as large as what a rounding of inputs and weights does."""
+ROUNDER = 2.5
+"""How much more the kernels may round than ATen: their functions are within 5 ulp (kernels/math_f32_body.h), ATen's
+mostly within 2. So much of the model's own distance from double precision counts as a move.
+"""
 
 EXACT = frozenset(
     """

@@ -296,7 +296,8 @@ class Search:
             return any(isinstance(m, Exception) != isinstance(want, Exception) for m in moved)
         moves = [condition.distance(m, want) for m in moved]
         if s.computed == "float32":  # half types round as eager does, op by op
-            moves += [condition.distance(wide, want)] if not isinstance(wide, Exception) else []
+            if not isinstance(wide, Exception):
+                moves.append([condition.ROUNDER * e for e in condition.distance(wide, want)])
             if not all(e for b, e in zip(bad, condition.explained(errors, moves), strict=True) if b):
                 moves += self.steps(s, inputs, want)
         why = condition.explained(errors, moves)
