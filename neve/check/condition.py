@@ -87,6 +87,11 @@ def _error(got: np.ndarray, want: np.ndarray) -> float:
     return float((got != want).mean()) if want.size else 0.0
 
 
+def largest(a: np.ndarray) -> float:
+    """The largest finite magnitude in an array of floats, 0 of others."""
+    return float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if a.dtype.kind == "f" else 0.0
+
+
 def beside(errors: list[float], want: Result, usual: Sequence[float]) -> list[float]:
     """Errors relative to the largest value that an output usually has, where that is larger than what it has now: of
     inputs that are zero, norms give what rounding left of a difference, divided by next to nothing.
@@ -95,7 +100,7 @@ def beside(errors: list[float], want: Result, usual: Sequence[float]) -> list[fl
         return errors
     found = []
     for e, a, scale in zip(errors, want, usual, strict=True):
-        now = float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if a.dtype.kind == "f" else 0.0
+        now = largest(a)
         found.append(e * (now or 1.0) / scale if a.dtype.kind == "f" and scale > now else e)
     return found
 

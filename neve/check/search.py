@@ -255,7 +255,7 @@ class Search:
                 return Tried(s.name, trial.what, n, worst, refused=True)
             errors = condition.distance(got, want)
             if trial == EXAMPLE and not isinstance(want, Exception):
-                self.usual.setdefault(s.name, [largest(a) for a in want])
+                self.usual.setdefault(s.name, [condition.largest(a) for a in want])
             if trial.kind.floats == "zeros":
                 errors = condition.beside(errors, want, self.usual.get(s.name, ()))
             bad = too_large(s, errors, want)
@@ -354,11 +354,6 @@ def _as_chosen(s: Subject, inputs: Sequence[Sequence[Any]], got: Result) -> bool
     pairs = [(x, y) for x, y in zip(got, chosen, strict=False) if y is not None]
     errors = condition.distance([x for x, _ in pairs], [y for _, y in pairs])
     return not any(too_large(s, errors, [y for _, y in pairs]))
-
-
-def largest(a: np.ndarray) -> float:
-    """The largest finite magnitude in an array of floats, 0 of others."""
-    return float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) if a.dtype.kind == "f" else 0.0
 
 
 def too_large(s: Subject, errors: Sequence[float], want: Result) -> list[bool]:

@@ -278,7 +278,7 @@ def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
 
 def test_a_lazy_module_is_refused_until_it_has_sizes() -> None:
     model, x = nn.LazyLinear(3), torch.randn(2, 5)
-    with pytest.raises(CaptureError, match="weight has no size yet.*call the model once"):
+    with pytest.raises(CaptureError, match=r"weight has no size yet.*call the model once"):
         capture(model, (x,))
     model(x)
     capture(model, (x,))
