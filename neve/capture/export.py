@@ -4,64 +4,29 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import sympy
 import torch
 from torch import nn
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, fast_paths, guards, prints, questions, trees
-from neve.capture.aliases import LIFTED, one_for_two, separate
-from neve.capture.aten import few_composites
+from neve.capture import diagnose, fast_paths, prints, questions
+from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watch_attributes
-from neve.capture.constants import Constants, to_numpy
-from neve.capture.context import Number
+from neve.capture.build import Exported, build
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
-from neve.capture.dropout import visible_dropout
-from neve.capture.dynamic import for_export, named_symbols, widen
+from neve.capture.dynamic import for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
-from neve.capture.held import Attributes, Held, as_tree, key_of, leaves, located, of_program
+from neve.capture.held import leaves, located, of_program
 from neve.capture.preserved import Preserved
 from neve.capture.recurrent_op import VaryingSteps
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
-from neve.capture.symbols import Symbols, UnsupportedSize
-from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
-from neve.ir.graph import GraphBuilder, Method, Origin, Program, Value
-from neve.ir.types import DType, TensorType
-from neve.ir.walk import graphs
-from neve.ops.control import WriteState
-
-MUTATIONS = frozenset(
-    {OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)}
-)
-
-
-@dataclass
-class Exported:
-    """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
-    name.
-    """
-
-    name: str
-    program: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    names: Sequence[str] = ()
-    keyword_only: Collection[str] = ()
-    dynamic: Any = None
-    strip: str = ""
-    example: tuple[Any, Mapping[str, Any]] | None = None
-    mutated: dict[str, str] = field(default_factory=dict)
-    asked: Sequence[questions.Question] = ()
+from neve.ir.graph import Program
 
 
 def capture(
@@ -148,48 +113,6 @@ def wanted_methods(
     for spec in wanted.values():
         spec |= {key: separate(spec[key]) for key in ("args", "kwargs") if spec.get(key)}
     return wanted
-
-
-def build(
-    exported: Sequence[Exported],
-    attributes: Attributes | None = None,
-    shared: Mapping[str, Held] | None = None,
-    hidden: Collection[str] = (),
-) -> Program:
-    """The Program of methods that torch.export has captured; what attributes hold is state even if no method writes
-    it, what `shared` holds is an attribute if one does, and state with a hidden name is none.
-    """
-    reasons: list[str] = []
-    branches: list[str] = []
-    constants, symbols = Constants(), Symbols()
-    names = {key_of(h.tensor): h.name for h in (shared or {}).values()}
-    written: set[Any] = set()
-    for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
-        constants.make_state(held.tensor, held.name)
-    for e in exported:
-        e.program = _decompose(e.program)
-        for spec in e.program.graph_signature.output_specs:
-            if spec.kind in MUTATIONS:
-                e.mutated[spec.arg.name] = spec.target
-                tensor = _tensor(e.program, spec.target)
-                written.add(key_of(tensor))
-                constants.make_state(tensor, names.get(key_of(tensor), spec.target.removeprefix(e.strip)))
-    several = {path: held for path, held in (shared or {}).items() if key_of(held.tensor) in written}
-    attributes = several | dict(attributes or {})
-    methods = {e.name: _method(e, constants, symbols, reasons, branches) for e in exported}
-    if reasons or branches:
-        kind = CaptureError if reasons else diagnose.NotTraceable
-        raise kind(list(dict.fromkeys([*reasons, *branches])))
-    return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes, hidden))
-
-
-def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]) -> dict[str, trees.Tree]:
-    """The trees of attributes; state that is in none of them is one by its own name, unless hidden."""
-    states = {s: i for i, s in enumerate(constants.states)}
-    made = {path: as_tree(value, lambda t: states[constants.state(t)]) for path, value in attributes.items()}
-    known = {constants.state(held.tensor) for value in attributes.values() for held in leaves(value)}
-    others = {s: i for s, i in states.items() if s not in known and s.name not in made and s.name not in hidden}
-    return made | {s.name: {"leaf": i} for s, i in others.items()}
 
 
 def load_program(model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Exported:
@@ -336,199 +259,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
             m.training = training
 
 
-def _decompose(program: Any) -> Any:
-    with (
-        diagnose.quiet(),
-        torch.no_grad(),
-        kept_draws(),
-        visible_dropout(program.graph_module) as kept,
-        few_composites(kept, updating(program.graph_module) | dropping(program.graph_module)) as decompositions,
-    ):
-        try:
-            return program.run_decompositions(decompositions)
-        except Exception as error:
-            raise diagnose.export_error(error) from error
-
-
-def updating(root: torch.fx.GraphModule) -> set[Any]:
-    """Ops that write their arguments without saying so in their schema: instance norm that keeps running statistics."""
-    op = torch.ops.aten.instance_norm.default
-    graphs = [m.graph for m in root.modules() if isinstance(m, torch.fx.GraphModule)]
-    return {op for g in graphs for n in g.nodes if n.target is op and n.args[5] and n.args[3] is not None}
-
-
-def dropping(root: torch.fx.GraphModule) -> set[Any]:
-    """Attention, if some of it has dropout: torch's own decomposition says where in it numbers are drawn."""
-    op = torch.ops.aten.scaled_dot_product_attention.default
-    graphs = [m.graph for m in root.modules() if isinstance(m, torch.fx.GraphModule)]
-    nodes = [n for g in graphs for n in g.nodes if n.target is op]
-    return {op for n in nodes if (n.args[4] if len(n.args) > 4 else n.kwargs.get("dropout_p", 0.0))}
-
-
-def _tensor(program: Any, target: str) -> torch.Tensor:
-    found: torch.Tensor | None = program.state_dict.get(target)
-    return program.constants[target] if found is None else found
-
-
-def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str], branches: list[str]) -> Method:
-    """reasons, branches: where reasons to refuse it are added; the latter do not hold for a capture by its source."""
-    signature = e.program.graph_signature
-    sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
-    b = GraphBuilder()
-    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
-    placeholders, leaves, numbers = _placeholders(e, walk, constants)
-    reasons.extend(guards.unproved(e.program, sizes))
-    branches.extend(questions.unanswered(e.asked, walk.c))
-    results = walk.run(placeholders)
-    outputs: list[Value] = []
-    out_leaves: list[trees.Tree] = []
-    writes: list[tuple[str, Value]] = []
-    for spec, value in zip(signature.output_specs, results, strict=True):
-        if spec.kind in MUTATIONS:
-            state = constants.state(_tensor(e.program, spec.target))
-            b.emit(WriteState(state), value, origin=_origin(b, value))
-        elif spec.kind is OutputKind.USER_OUTPUT:
-            out_leaves.append(_output(walk, spec.arg, value, outputs))
-        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-            writes.append((spec.target, value))
-        elif spec.kind is not OutputKind.TOKEN:
-            reasons.append(f"an output of kind {spec.kind.name} is not supported")
-    in_tree = _in_tree(e, leaves)
-    if writes:
-        at = {v: i for i, v in enumerate(b.inputs)}
-        in_tree["writes"] = [[at[placeholders[name]], len(outputs) + k] for k, (name, _) in enumerate(writes)]
-    graph = b.build([*outputs, *(value for _, value in writes)])
-    negative = {d for g in graphs(graph) for v in g.values() for d in v.shape if sizes.may_be_negative(d)}
-    reasons.extend(f"the size {d} is below 0 for a small {d.free_symbols.pop()}" for d in sorted(negative, key=str))
-    return Method(
-        graph,
-        in_tree,
-        trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
-        tuple("int" if v in numbers else None for v in graph.inputs),
-        tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
-        () if reasons or branches else _examples(e, leaves),
-    )
-
-
-def _origin(b: GraphBuilder, value: Value) -> Origin:
-    """Of what gives a value, the nearest place that is in the user's source."""
-    made = {v: n for n in b.nodes for v in n.outputs}
-    at = value
-    while at in made and not made[at].origin.source and made[at].inputs:
-        at = made[at].inputs[-1]
-    return made[at].origin if at in made else Origin()
-
-
-def _placeholders(
-    e: Exported, walk: Walk, constants: Constants
-) -> tuple[dict[str, Any], list[trees.Tree], dict[Value, sympy.Symbol]]:
-    """What each placeholder of the fx graph is, the in_tree's leaves, and the ints that give sizes."""
-    values: dict[str, Any] = {}
-    numbers: dict[Value, sympy.Symbol] = {}
-    leaves: list[trees.Tree] = []
-    nodes = {n.name: n for n in e.program.graph.nodes if n.op == "placeholder"}
-    for spec in e.program.graph_signature.input_specs:
-        if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
-            values[spec.arg.name] = _input(walk, nodes[spec.arg.name])
-            leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
-        elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, SymIntArgument):
-            leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
-            given = walk.b.input(spec.arg.name, TensorType((), DType.int64))
-            try:
-                values[spec.arg.name] = walk.symbols.introduce_number(nodes[spec.arg.name].meta["val"], spec.arg.name)
-                numbers[given] = values[spec.arg.name]
-            except UnsupportedSize as error:
-                walk.reasons.append(str(error))
-                values[spec.arg.name] = 1
-        elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, ConstantArgument):
-            values[spec.arg.name] = spec.arg.value
-            leaves.append(_constant(spec.arg.value))
-        elif spec.kind in LIFTED or spec.kind is InputKind.TOKEN:
-            values[spec.arg.name] = None
-        else:
-            own = isinstance(e.program.constants.get(spec.target or ""), torch.Generator)
-            what = "a torch.Generator of its own: leave generator= out, and seed the compiled module (manual_seed)"
-            name = getattr(spec.arg, "name", spec)
-            walk.reasons.append(
-                f"the model has {what}" if own else f"the input {name!r} ({spec.kind.name.lower()}) is not supported"
-            )
-            leaves.append(_constant(None))
-            values[spec.arg.name] = None
-    for spec in e.program.graph_signature.input_specs:
-        if spec.kind in LIFTED and nodes[spec.arg.name].users:
-            tensor = _tensor(e.program, spec.target)
-            try:
-                values[spec.arg.name] = constants.value(walk.b, tensor, spec.target.removeprefix(e.strip))
-            except ValueError as error:
-                walk.reasons.append(f"{spec.target}: {error}")
-                values[spec.arg.name] = walk._placeholder(tensor)
-    return values, leaves, numbers
-
-
-def _input(walk: Walk, node: Any) -> Value:
-    val = node.meta["val"]
-    try:
-        for d in val.shape:
-            if isinstance(d, torch.SymInt):
-                walk.symbols.introduce(d)
-        return walk.b.input(node.name, walk.c.type_of(val))
-    except Exception as error:
-        walk.reasons.append(f"the input {node.name!r}: {error}")
-        return Value(walk.b.fresh("unsupported"), TensorType((), DType.float32))
-
-
-def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
-    if isinstance(arg, ConstantArgument):
-        return _constant(arg.value)
-    kind = None
-    if isinstance(arg, SymIntArgument) and not isinstance(value, Number):
-        value, kind = value if isinstance(value, Value) else size_value(walk.c, value), "int"
-    if isinstance(value, Number):
-        value, kind = walk.c.tensor(value, value.value.dtype), value.kind.__name__
-    if not isinstance(value, Value):
-        try:
-            value = size_value(walk.c, value)
-        except (UnsupportedSize, ValueError) as error:
-            walk.reasons.append(f"an output: {error}")
-            return _constant(None)
-    outputs.append(value)
-    return {"leaf": len(outputs) - 1} | ({"as": kind} if kind else {})
-
-
-def _constant(value: Any) -> trees.Tree:
-    if value is None:
-        return {"none": True}
-    if isinstance(value, (bool, int, float, str)):
-        return {"const": value}
-    if isinstance(value, (torch.dtype, torch.device)):
-        return {"const": str(value)}
-    raise CaptureError(f"an argument or result of type {type(value).__name__}: pass tensors, numbers, strings or None")
-
-
-def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
-    tree = trees.tree_of(e.program.call_spec.in_spec, iter(leaves))
-    args, kwargs = tree["tuple"]
-    args = args["tuple"] if "tuple" in args else args["list"]
-    kwargs = kwargs["dict"]
-    # the parameters that follow those given by position, as far as each of them was given by its name
-    after = takewhile(lambda name: name in kwargs and name not in e.keyword_only, list(e.names)[len(args) :])
-    return {"args": args, "kwargs": kwargs, "names": list(e.names)[: len(args)], "positional": list(after)}
-
-
-def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """The example inputs in the order of the graph's inputs."""
-    if e.example is None:
-        return ()
-    flat = torch.utils._pytree.tree_leaves(e.example)
-    if len(flat) != len(leaves):
-        return ()
-    inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)
-    return (tuple(to_numpy(x, copy=True) for x in inputs),)
-
-
 __all__ = [
-    "Exported",
-    "build",
     "capture",
     "evaluation",
     "export_methods",

@@ -74,8 +74,9 @@ def lint(
 
     What cannot be captured is a finding, not an exception. The model is left as it was.
     """
+    from neve.capture.build import build
     from neve.capture.examples import examples_of
-    from neve.capture.export import build, capture, is_code, is_scripted
+    from neve.capture.export import capture, is_code, is_scripted
     from neve.check import lint_capture
 
     found: list[Finding] = list(lint_capture.modules_in_training(model))

@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose, questions
 from neve.capture.aliases import separate
+from neve.capture.build import Exported, build
 from neve.capture.draws import drop_unused_draws, kept_draws
 from neve.capture.dynamic import by_argument, for_export, widen
-from neve.capture.export import Exported, build
 from neve.capture.torchscript.archive import Archive
 from neve.capture.torchscript.arguments import size_example
 from neve.capture.torchscript.entry import Scripted, archive_of, interpret, saved
