@@ -37,10 +37,13 @@ require(
     "torch._ops.HigherOrderOperator",
     "torch._ops.OpOverload",
     "torch._C._dispatch_has_kernel",
+    "torch._dispatch.python.enable_python_dispatcher",
     "torch._decomp.global_decomposition_table",
     "torch._prims_common.ELEMENTWISE_TYPE_PROMOTION_KIND",
     "torch._prims_common.elementwise_dtypes",
     "torch._prims_common.suggest_memory_format",
     "torch._subclasses.fake_tensor.FakeTensorMode",
+    "torch.fx.experimental._config.backed_size_oblivious",
     "torch.utils._pytree.tree_leaves",
+    "torch.utils._sympy.value_ranges.ValueRanges",
 )

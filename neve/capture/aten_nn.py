@@ -108,30 +108,30 @@ def matmul(c: Context, a: Value, b: Value) -> Value:
     return c.reshape(c(MatMul(), rows, cols), c.out.shape)
 
 
-@aten("addmm")
+@aten("addmm", "baddbmm")
 def addmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    return _sum(c, bias, c(MatMul(), a, b), beta, alpha)
-
-
-@aten("baddbmm")
-def baddbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    return _sum(c, bias, c(MatMul(), a, b), beta, alpha)
+    return _sum(c, bias, a, b, (), beta, alpha)
 
 
 @aten("addbmm")
 def addbmm(c: Context, bias: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
-    return _sum(c, bias, c(Sum((0,), False), c(MatMul(), a, b)), beta, alpha)
+    return _sum(c, bias, a, b, (0,), beta, alpha)
 
 
-def _sum(c: Context, bias: Value, product: Value, beta: Any, alpha: Any) -> Value:
-    """beta · bias + alpha · product; bias is not read if beta is 0."""
+def _sum(c: Context, bias: Value, a: Value, b: Value, over: tuple[int, ...], beta: Any, alpha: Any) -> Value:
+    """beta · bias + alpha · a @ b, summed over axes, rounded once in half types; bias is not read if beta is 0."""
+    dtype = a.dtype
+    if dtype.is_float and dtype.size == 2:
+        bias, a, b = (c.cast(v, DType.float32) for v in (bias, a, b))
+    product = c(MatMul(), a, b)
+    product = c(Sum(over, False), product) if over else product
     if alpha != 1:
         product = c("mul", product, c.tensor(alpha, product.dtype))
     if beta == 0:
-        return product
+        return c.cast(product, dtype)
     if beta != 1:
         bias = c("mul", bias, c.tensor(beta, bias.dtype))
-    return c("add", product, bias)
+    return c.cast(c("add", product, bias), dtype)
 
 
 @aten("_native_batch_norm_legit_no_training")
