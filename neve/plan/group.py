@@ -175,12 +175,25 @@ def _prepend(g: _Group, first: int, c: _Context) -> None:
             for i, mv in zip(x.index, producer.vars, strict=True)
             if mv.extent.const != 1 and (v := _sole(i)) is not None
         }
-        rows = tuple(match.get(v) for v in g.members[first])
-        if len(match) != sum(v.extent.const != 1 for v in producer.vars) or None in rows:
+        rows = tuple(found for v in g.members[first] if (found := match.get(v)) is not None)
+        if len(match) != sum(v.extent.const != 1 for v in producer.vars) or len(rows) != len(g.extents):
             continue
-        if _joins(p, g, c):
-            g.members[p] = tuple(v for v in rows if v is not None)
+        # a reduction of a part of it leaves out rows, and a member may read it at other rows
+        if [v.extent for v in rows] == list(g.extents) and _at_own_rows(producer, rows, g, stages) and _joins(p, g, c):
+            g.members[p] = rows
             return
+
+
+def _at_own_rows(producer: Compute, rows: Sequence[Var], g: _Group, stages: Sequence[Any]) -> bool:
+    """Whether each member reads what the producer makes at the row that it walks itself."""
+    axes = [producer.vars.index(v) for v in rows]
+    return all(
+        _sole(x.index[axis]) is v
+        for k, own in g.members.items()
+        for x in loads(stages[k].expr)
+        if x.tensor is producer.out
+        for axis, v in zip(axes, own, strict=True)
+    )
 
 
 def _assemble(
