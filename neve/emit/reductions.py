@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from neve.emit.expressions import C_TYPES, NotVector, Scope, Value, literal
@@ -30,6 +32,47 @@ REDUCTIONS = {
     "max": Reduction(float("-inf"), "vmax({0}, {1})", "sf_maximum({0}, {1})", "vred_max({0})"),
     "min": Reduction(float("inf"), "vmin({0}, {1})", "sf_minimum({0}, {1})", "vred_min({0})"),
 }
+
+
+BLOCK = 64
+"""So many terms are added up before their sum goes to a total, and so many of these to the next: rounding errors of
+long sums grow with the depth, not with the length, as in ATen's cascade sum (ATen/native/cpu/SumKernel.cpp)."""
+
+
+class Totals:
+    """The two levels of totals above the vectors that a long sum is added up in."""
+
+    def __init__(self, names: list[str], fresh: Callable[[], str], scope: Scope) -> None:
+        self.names, self.first, self.second = names, [fresh() for _ in names], [fresh() for _ in names]
+        self.count = fresh()
+        scope.add(f"int64_t {self.count} = 0;")
+        for t in (*self.first, *self.second):
+            scope.add(f"vf {t} = vset(0.0f);")
+
+    def flush(self, scope: Scope) -> None:
+        """After a block of terms."""
+        scope.add(self._moved(self.names, self.first))
+        scope.add(f"if ((++{self.count} & {BLOCK - 1}) == 0) {{ {self._moved(self.first, self.second)} }}")
+
+    def flush_some(self, scope: Scope) -> None:
+        """After few terms: once in BLOCK times."""
+        outer = f"if (({self.count} & {BLOCK * BLOCK - 1}) == 0) {{ {self._moved(self.first, self.second)} }}"
+        scope.add(f"if ((++{self.count} & {BLOCK - 1}) == 0) {{ {self._moved(self.names, self.first)} {outer} }}")
+
+    @staticmethod
+    def _moved(names: list[str], totals: list[str]) -> str:
+        return " ".join(f"{t} = {t} + {n}; {n} = vset(0.0f);" for n, t in zip(names, totals, strict=True))
+
+    def close(self, scope: Scope) -> None:
+        """At the end: all in the vectors themselves."""
+        for n, t, u in zip(self.names, self.first, self.second, strict=True):
+            scope.add(f"{n} = {n} + ({t} + {u});")
+
+
+def is_long(kind: str, extents: Iterable[Index]) -> bool:
+    """Whether loops of these extents sum so many terms that they need totals."""
+    sizes = [x.const for x in extents]
+    return kind == "sum" and (None in sizes or math.prod(n for n in sizes if n is not None) > BLOCK)
 
 
 class Reductions(Rows):
@@ -128,6 +171,10 @@ class Reductions(Rows):
         names = [e.name() for _ in range(unroll)]
         for n in names:
             row.add(f"vf {n} = vset({literal(kind.identity, DType.float32)});")
+        step = unroll * self.lanes
+        steps = (last.extent + (step - 1)) // step
+        totals = Totals(names, e.name, row) if is_long(s.kind, (*(v.extent for v in rvars[:-1]), steps)) else None
+        long = is_long(s.kind, [steps])
         around, chain = row, []
         for v in rvars[:-1]:
             inner = around.child(v)
@@ -137,7 +184,6 @@ class Reductions(Rows):
         start = around.child()
         pos = e.name()
         start.add(f"int64_t {pos} = 0;")
-        step = unroll * self.lanes
         if unroll > 1:
             body = start.child()
             for u, n in enumerate(names):
@@ -147,14 +193,14 @@ class Reductions(Rows):
                 e.vec, e.partial = lane, None
                 part.add(f"{n} = {self._next(s.kind, n, expr.subs({last: Index.of(lane)}), part)};")
                 body.close("", part)
-            start.close(f"for (; {pos} + {step} <= {end}; {pos} += {step})", body)
+            self._blocks(start, body, pos, step, end, totals if long else None)
         lane = Var(f"{last.name}v", last.extent)
         body = start.child(lane)
         body.add(f"const int64_t {lane.name} = {pos};")
         e.vec, e.partial = lane, None
         body.add(f"{names[0]} = {self._next(s.kind, names[0], expr.subs({last: Index.of(lane)}), body)};")
         if last.extent.const is None or last.extent.const % step >= self.lanes or unroll == 1:
-            start.close(f"for (; {pos} + {self.lanes} <= {end}; {pos} += {self.lanes})", body)
+            self._blocks(start, body, pos, self.lanes, end, totals if long and unroll == 1 else None)
         if last.extent.const is None or last.extent.const % self.lanes:
             lane = Var(f"{last.name}t", last.extent)
             body = start.child(lane)
@@ -165,15 +211,30 @@ class Reductions(Rows):
             body.add(f"{names[0]} = {kind.vector.format(names[0], f'vfirst({x}, left, {identity})')};")
             start.close(f"if ({pos} < {end})", body)
         around.close("", start)
+        if totals is not None and not long:
+            totals.flush_some(around)
         for outer, v, inner in reversed(chain):
             outer.close(f"for (int64_t {v.name} = 0; {v.name} < {e.index(v.extent, outer)}; {v.name}++)", inner)
         e.vec = e.partial = None
+        if totals is not None:
+            totals.close(row)
         total = names[0]
         for n in names[1:]:
             total = kind.vector.format(total, n) if s.kind in ("max", "min") else f"({kind.vector.format(total, n)})"
         out = e.name()
         row.add(f"const float {out} = {kind.lanes.format(total)};")
         return Value(out, "s", DType.float32)
+
+    def _blocks(self, scope: Scope, body: Scope, pos: str, step: int, end: str, totals: Totals | None) -> None:
+        """body for each step of pos that fits below end, a block at a time if there are totals."""
+        if totals is None:
+            scope.close(f"for (; {pos} + {step} <= {end}; {pos} += {step})", body)
+            return
+        block = scope.child()
+        block.add(f"const int64_t stop = neve_min({end}, {pos} + {BLOCK * step});")
+        block.close(f"for (; {pos} + {step} <= stop; {pos} += {step})", body)
+        totals.flush(block)
+        scope.close(f"while ({pos} + {step} <= {end})", block)
 
     def _next(self, kind: str, total: str, expr: Expr, scope: Scope) -> str:
         """total (a vector) and one more vector of terms, in C; products are added without being rounded."""
@@ -272,6 +333,7 @@ class Reductions(Rows):
         for u, (lane, n) in enumerate(zip(lanes, names, strict=True)):
             scope.add(f"const int64_t {lane.name} = base + {u * self.lanes if partial is None else 'part'};")
             scope.add(f"vf {n} = vset({literal(kind.identity, DType.float32)});")
+        totals = Totals(names, e.name, scope) if is_long(s.kind, (r.extent for r in rvars)) else None
         inner, chain = scope, []
         for r in rvars:
             nxt = inner.child(r)
@@ -281,7 +343,20 @@ class Reductions(Rows):
             e.vec, e.partial = lane, partial
             inner.add(f"{n} = {self._next(s.kind, n, s.expr.subs({v: Index.of(lane)}), inner)};")
         for outer, r, body in reversed(chain):
-            outer.close(f"for (int64_t {r.name} = 0; {r.name} < {e.index(r.extent, outer)}; {r.name}++)", body)
+            end = e.index(r.extent, outer)
+            if totals is not None and r is rvars[-1] and is_long(s.kind, [r.extent]):
+                start = f"{r.name}0"
+                block = outer.child()
+                block.add(f"const int64_t stop = neve_min({end}, {start} + {BLOCK});")
+                block.close(f"for (int64_t {r.name} = {start}; {r.name} < stop; {r.name}++)", body)
+                totals.flush(block)
+                outer.close(f"for (int64_t {start} = 0; {start} < {end}; {start} += {BLOCK})", block)
+            else:
+                outer.close(f"for (int64_t {r.name} = 0; {r.name} < {end}; {r.name}++)", body)
+                if totals is not None and r is rvars[-1]:
+                    totals.flush_some(outer)
+        if totals is not None:
+            totals.close(scope)
         for lane, n in zip(lanes, names, strict=True):
             e.vec, e.partial = lane, partial
             place = buffer.address(tuple(i.subs({v: Index.of(lane)}) for i in at))
