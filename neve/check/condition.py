@@ -16,9 +16,12 @@ from torch.utils import _pytree as pytree
 
 from neve.check.verify import Result, relative_error
 from neve.ir.graph import Graph, Node, Value
-from neve.ir.interpret import Watch
+from neve.ir.interpret import Sizes, Watch, bind
+from neve.ir.types import round_to
 
 NUDGES = 3
+SIGNS = ((1,), (-1,), (1, -1))
+"""In which directions the steps of a graph are off, in turn."""
 MARGIN = 4.0
 """A difference is explained if it is at most so many times as large as what a rounding of inputs and weights does."""
 ROUNDER = 2.5
@@ -41,6 +44,7 @@ EXACT = frozenset(
 MKL's, which is not always correctly rounded (rsqrt is 1 / sqrt, each rounded once)."""
 ROUNDING = frozenset({"add", "div", "mul", "reciprocal", "sub"})
 """Those of EXACT that round."""
+NOT_COMPUTED = frozenset({"if", "raise", "while"})
 CANCELLING = frozenset({"gelu", "gelu_tanh"})
 """What ATen computes by 1 + erf (or tanh), of which nothing is left for negative inputs; the kernels keep it."""
 JUMPS = frozenset({"ceil", "floor", "floor_divide", "fmod", "remainder", "round", "sign", "trunc", "trunc_divide"})
@@ -190,16 +194,34 @@ def moved(want: np.ndarray, plain: np.ndarray | None, other: np.ndarray | None) 
         return np.asarray(want + (other.astype(np.float64) - plain), want.dtype)
 
 
-def rounded_otherwise(g: torch.Generator) -> Watch:
-    """For the interpreter: what every step that rounds gives is off by about a unit in its last place. So a step's
-    result, on which the next one depends, moves by itself, which no nudge of the model's inputs may do.
+def rounded_otherwise(sizes: Sizes, g: torch.Generator, signs: Sequence[int]) -> Watch:
+    """For the interpreter: what every step that rounds gives is off by about a unit in its last place, half types
+    before they are rounded. So a step's result, on which the next one depends, moves by itself, which no nudge of the
+    model's inputs may do. signs: which of up (1) and down (-1) are drawn; rows that are alike are off alike.
     """
 
     def watch(node: Node, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
-        if node.op.name in EXACT - ROUNDING or node.op.name in ("if", "while", "raise"):
+        if node.op.name in EXACT - ROUNDING or node.op.name in NOT_COMPUTED or not outs:
             return None
         if node.op.name in CANCELLING:
-            return [a + (nudged(torch.from_numpy(x), g).numpy() - x) for x, a in zip(ins, outs, strict=True)]
-        return [nudged(torch.from_numpy(np.array(a)), g).numpy() for a in outs]
+            return [a + _off(x, g, signs) for x, a in zip(ins, outs, strict=True)]
+        halves = [v.dtype.is_float and v.dtype.size == 2 for v in node.outputs]
+        if any(halves):
+            wide = bind(node.op, sizes).eval(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in ins))
+            moved = [w + 16 * _off(np.asarray(w), g, signs) for w in wide]
+            return [
+                round_to(w, v.dtype) if h else a for w, v, h, a in zip(moved, node.outputs, halves, outs, strict=True)
+            ]
+        return [a + _off(a, g, signs) for a in outs]
 
     return watch
+
+
+def _off(a: np.ndarray, g: torch.Generator, signs: Sequence[int]) -> np.ndarray:
+    """By how much values are off: about a unit in the last place of floats, up or down."""
+    if a.dtype.kind != "f":
+        return np.zeros_like(a)
+    drawn = torch.randint(len(signs), a.shape, generator=g).numpy()
+    with np.errstate(all="ignore"):
+        off = a * (np.asarray(signs)[drawn] * 0.75 * np.finfo(a.dtype).eps)
+    return np.asarray(np.where(np.isfinite(off), off, 0), a.dtype)

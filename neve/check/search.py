@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -295,11 +296,12 @@ class Search:
         if isinstance(want, Exception) or len(errors) != len(want):
             return any(isinstance(m, Exception) != isinstance(want, Exception) for m in moved)
         moves = [condition.distance(m, want) for m in moved]
-        if s.computed == "float32":  # half types round as eager does, op by op
-            if not isinstance(wide, Exception):
-                moves.append([condition.ROUNDER * e for e in condition.distance(wide, want)])
-            if not all(e for b, e in zip(bad, condition.explained(errors, moves), strict=True) if b):
-                moves += self.steps(s, inputs, want)
+        if not isinstance(wide, Exception):
+            # half types round op by op, as eager does, but what is near a tie may go the other way
+            share = condition.ROUNDER / (1 if s.computed in ("float32", "float64") else condition.MARGIN)
+            moves.append([share * e for e in condition.distance(wide, want)])
+        if not all(e for b, e in zip(bad, condition.explained(errors, moves), strict=True) if b):
+            moves += self.steps(s, inputs, want)
         why = condition.explained(errors, moves)
         return all(e for b, e in zip(bad, why, strict=True) if b)
 
@@ -316,10 +318,9 @@ class Search:
         """How far the results move, beside want, when each step of the captured graph rounds in another way."""
         plain = s.interpreted(inputs)
         found = []
-        for seed in range(condition.NUDGES if plain is not None else 0):
-            g = torch.Generator().manual_seed(SEED + seed)
-            moved = s.interpreted(inputs, lambda _: condition.rounded_otherwise(g))  # noqa: B023 (called at once)
-            parts = zip(want, plain or (), moved or (), strict=False)
+        for signs in condition.SIGNS if plain is not None else ():
+            off = partial(condition.rounded_otherwise, g=torch.Generator().manual_seed(SEED), signs=signs)
+            parts = zip(want, plain or (), s.interpreted(inputs, off) or (), strict=False)
             found.append(condition.distance([condition.moved(*p) for p in parts], list(want)))
         return found
 
