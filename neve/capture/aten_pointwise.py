@@ -317,7 +317,9 @@ def where(c: Context, condition: Value, x: Any, y: Any) -> Value:
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def masked_fill(c: Context, x: Value, mask: Value, value: Any) -> Value:
-    if x.dtype.is_int and isinstance(value, (int, float)) and not limits(x.dtype)[0] <= value <= limits(x.dtype)[1]:
+    least, most = limits(x.dtype) if x.dtype.is_int else (0, 0)
+    least = least or -most  # negative numbers wrap to unsigned ones
+    if x.dtype.is_int and isinstance(value, (int, float)) and not least <= value <= most:
         raise Refusal(f"{value} does not fit into {x.dtype}: eager raises")
     return c("where", mask, c.tensor(value, x.dtype), x)
 

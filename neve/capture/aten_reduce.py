@@ -107,14 +107,14 @@ def var(
 
 @aten("std", "std.dim", "std.correction")
 def std(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
-    return c("sqrt", var(c, x, *args, **kwargs))
+    """Rounded once: the variance of half types may be below what they can hold."""
+    wide = c.cast(x, DType.float32) if x.dtype.size == 2 else x
+    return c.cast(c("sqrt", var(c, wide, *args, **kwargs)), x.dtype)
 
 
 @aten("var_mean", "var_mean.dim", "var_mean.correction", "std_mean", "std_mean.dim", "std_mean.correction")
 def var_mean(c: Context, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, Value]:
-    v = var(c, x, *args, **kwargs)
-    if "std" in c.node.target.overloadpacket.__name__:
-        v = c("sqrt", v)
+    v = (std if "std" in c.node.target.overloadpacket.__name__ else var)(c, x, *args, **kwargs)
     axes = args[0] if args and not isinstance(args[0], bool) else kwargs.get("dim")
     keepdim = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
     return v, _reduce(c, reduce.Mean, x, axes, keepdim)

@@ -276,6 +276,21 @@ def test_what_is_no_model_is_refused(tmp_path: Any) -> None:
         capture(tmp_path / "m.pt2")
 
 
+def test_a_write_into_windows_keeps_what_is_between_or_is_refused() -> None:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        x.unfold(1, 2, 2)[-1].mul_(-1)
+        return x
+
+    model = Net(forward)
+    for n in (6, 7):
+        x = torch.randn(3, n, 4)
+        if n % 2:
+            assert "leave out elements" in "\n".join(refused(model, x))
+        else:
+            np.testing.assert_array_equal(run(capture(model, (x,)), x)[0], model(x))
+
+
 def test_a_lazy_module_is_refused_until_it_has_sizes() -> None:
     model, x = nn.LazyLinear(3), torch.randn(2, 5)
     with pytest.raises(CaptureError, match=r"weight has no size yet.*call the model once"):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neve.capture.export import capture
 from neve.errors import CaptureError
+from neve.ir.interpret import interpret
 from tests.conformance.backends import BACKENDS
 
 NUMBERS = {torch.uint8: (-2, -255, 300), torch.int8: (-300, 200), torch.int16: (40000,), torch.int32: (2**31, -(2**33))}
@@ -84,3 +85,23 @@ def test_a_full_holds_a_value_of_its_type() -> None:
 
     with pytest.raises(ValueError, match="no value of uint8"):
         Full((2,), -2, DType.uint8).infer()
+
+
+class Halves(nn.Module):
+    """What eager rounds once, though it is several ops here."""
+
+    def forward(self, x: Tensor, bias: Tensor) -> list[Tensor]:
+        y = x * 300
+        return [torch.baddbmm(bias, y, y.transpose(1, 2)), (x / 1000).std(1), torch.std_mean(x / 1000, 1)[0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_types_round_once(dtype: torch.dtype) -> None:
+    x = torch.randn(2, 4, 64).to(dtype)
+    bias = torch.full((2, 4, 4), float("-inf"), dtype=dtype).triu(1)
+    graph = capture(Halves(), (x, bias)).methods["forward"].graph
+    arrays = [t.numpy() if dtype is torch.float16 else t.float().numpy() for t in (x, bias)]
+    for got, want in zip(interpret(graph, arrays), Halves()(x, bias), strict=True):
+        torch.testing.assert_close(
+            torch.from_numpy(got).to(dtype), want, rtol=2e-3 if dtype is torch.float16 else 1e-2, atol=0
+        )
