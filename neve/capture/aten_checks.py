@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy
+
 from neve.capture import guards
 from neve.capture.aten import aten
-from neve.capture.context import Context, Number, Refusal
+from neve.capture.context import Context, Number
+from neve.errors import InputError
 from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.control import Raise
+from neve.ops.source import SizeOf
+
+COMPARISONS = {sympy.Eq: "eq", sympy.Ne: "ne", sympy.Lt: "lt", sympy.Le: "le", sympy.Gt: "gt", sympy.Ge: "ge"}
 
 
 @aten("_assert_tensor_metadata", "sym_constrain_range", "sym_constrain_range_for_size")
@@ -21,9 +27,27 @@ def nothing(c: Context, *args: Any, **kwargs: Any) -> None:
 def assert_scalar(c: Context, condition: Any, message: str = "") -> None:
     if isinstance(condition, Number):
         return assert_tensor(c, condition.value, message)
+    if isinstance(condition, sympy.Ne) and condition.rhs in (0, 1):
+        return None  # what torch asks for strides of views; ops that refuse such sizes have checks of their own
     if not guards.holds(condition, c.symbols):
-        raise Refusal(f"the model asserts {condition} of its sizes, which their declared ranges do not ensure")
+        wanted = guards.written(guards.ours(condition, c.symbols))
+        c.raise_if(c("logical_not", truth(c, condition)), f"{InputError.__name__}: wanted sizes where {wanted}")
     return None
+
+
+def truth(c: Context, relation: Any) -> Value:
+    """Whether a relation between sizes, in torch's symbols, is true, as a 0-d bool. Raises UnsupportedSize."""
+    if relation in (sympy.true, sympy.false):
+        return c.full(bool(relation), DType.bool)
+    if isinstance(relation, sympy.Not):
+        return c("logical_not", truth(c, relation.args[0]))
+    if isinstance(relation, sympy.And | sympy.Or):
+        first, *others = (truth(c, a) for a in relation.args)
+        for other in others:
+            first = c("logical_and" if isinstance(relation, sympy.And) else "logical_or", first, other)
+        return first
+    left, right = (c(SizeOf(c.symbols.dim(side))) for side in relation.args)
+    return c(COMPARISONS[type(relation)], left, right)
 
 
 @aten("_assert_async.msg", "_assert_async")

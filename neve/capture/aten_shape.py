@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy
@@ -37,12 +37,13 @@ def reshape(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
 
 @aten("squeeze", "squeeze.dim", "squeeze.dims", "squeeze_copy", "squeeze_copy.dim", "squeeze_copy.dims")
 def squeeze(c: Context, x: Value, axes: Sequence[int] | int | None = None) -> Value:
-    for axis in c.axes(axes, len(x.shape)):
+    over = c.axes(axes, len(x.shape))
+    for axis in over:
         size = x.shape[axis]
         bounds = (size, size) if isinstance(size, int) else c.symbols.range(size)
         if not isinstance(size, int) and (bounds is None or bounds[0] <= 1 <= bounds[1]):
             c.refuse(f"squeeze of an axis of size {size}, which may be 1 or not: give the size a range without 1")
-    return c.reshape(x, c.out.shape)
+    return c.reshape(x, [n for a, n in enumerate(x.shape) if a not in over or n != 1])
 
 
 @aten("view.dtype")
@@ -82,9 +83,7 @@ def bounds(c: Context, size: Dim, start: Any, stop: Any) -> tuple[Dim, Dim]:
     """A slice's bounds as 0 <= start <= stop <= size."""
     start = _bound(c, size, 0 if start is None else start)
     stop = _bound(c, size, size if stop is None else stop)
-    if isinstance(start, int) and isinstance(stop, int):
-        return start, max(start, stop)
-    return start, stop
+    return start, c.symbols.largest(start, stop)
 
 
 def _bound(c: Context, size: Dim, at: Any) -> Dim:
@@ -94,16 +93,14 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
         return size
     if isinstance(size, int) and isinstance(at, int):
         return min(max(at + size if at < 0 else at, 0), size)
-    if isinstance(at, int) and at < 0:
+    found = c.symbols.range(sympy.sympify(at))
+    if found is None or found[0] < 0 <= found[1]:
+        raise Refusal(f"a slice at {at}: whether it counts from the end depends on the size; declare the size's range")
+    if found[0] < 0:
         at = dim(size + at)
     if at == 0 or at == size:
         return dim(at)
-    low, gap = c.symbols.range(sympy.sympify(at)), c.symbols.range(sympy.sympify(size - at))
-    if low is None or gap is None or low[0] < 0 or gap[0] < 0:
-        raise Refusal(
-            f"a slice at {at} of an axis of size {size}: inside or not depends on the size; declare the size's range"
-        )
-    return dim(at)
+    return c.symbols.least(c.symbols.largest(at, 0), size)
 
 
 @aten("slice.Tensor", "slice_copy.Tensor")
@@ -214,11 +211,27 @@ def _roll(c: Context, x: Value, shift: Any, axis: int) -> Value:
 
 
 @aten("constant_pad_nd")
-def constant_pad(c: Context, x: Value, pads: Sequence[int], value: Any = 0) -> Value:
-    pairs = _pairs(x, pads)
+def constant_pad(c: Context, x: Value, pads: Sequence[Any], value: Any = 0) -> Value:
     fill = value if not isinstance(value, sympy.Expr) else float(value)
     kind = bool if x.dtype.value == "bool" else float if x.dtype.is_float else int
-    return c(Pad(pairs, kind(fill)), x)
+    if all(isinstance(p, int) for p in pads):
+        return c(Pad(_pairs(x, pads), kind(fill)), x)
+    for k, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        x = _beside(c, x, len(x.shape) - 1 - k, before, after, kind(fill))
+    return x
+
+
+def _beside(c: Context, x: Value, axis: int, before: Any, after: Any, fill: Any) -> Value:
+    """Padding by amounts that depend on sizes: what is below 0 cuts off."""
+    size, parts = x.shape[axis], []
+    low, high = (c.symbols.largest(dim(-p), 0) for p in (before, after))
+    if low != 0 or high != 0:
+        x = c.slice(x, axis, low, dim(size - high))
+    for amount in (before, after):
+        shape = [c.symbols.largest(amount, 0) if a == axis else n for a, n in enumerate(x.shape)]
+        parts.append(c.full(fill, x.dtype, shape))
+    kept = [p for p in (parts[0], x, parts[1]) if p.shape[axis] != 0]
+    return c(Cat(axis), *kept) if len(kept) > 1 else x
 
 
 def _pairs(x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -229,22 +242,24 @@ def _pairs(x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
     return ((0, 0),) * (len(x.shape) - n) + tuple((pads[2 * i], pads[2 * i + 1]) for i in reversed(range(n)))
 
 
-def _wrapping(c: Context, x: Value, pads: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Those of a padding with x's own elements."""
+def _wrapping(c: Context, x: Value, pads: Sequence[int], least: Callable[[int], int]) -> tuple[tuple[int, int], ...]:
+    """Those of a padding with x's own elements; least: the size that an amount needs."""
     pairs = _pairs(x, pads)
-    c.raise_if_empty(x, [a for a, p in enumerate(pairs) if max(p) > 0], "padding with elements")
+    for size, amounts in zip(x.shape, pairs, strict=True):
+        if max(amounts) > 0:
+            c.raise_if_below(size, least(max(amounts)), f"padding by {max(amounts)}")
     return pairs
 
 
 @aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflection_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
-    return c(ReflectionPad(_wrapping(c, x, pads)), x)
+    return c(ReflectionPad(_wrapping(c, x, pads, lambda p: p + 1)), x)
 
 
 @aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
     """Negative pads cut off, but never the edge that is repeated."""
-    pairs = _wrapping(c, x, pads)
+    pairs = _wrapping(c, x, pads, lambda p: min(p, 1))
     for axis, (before, after) in enumerate(pairs):
         if before < 0 or after < 0:
             size = x.shape[axis]
@@ -257,7 +272,7 @@ def replication_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
 
 @aten("_pad_circular")
 def circular_pad(c: Context, x: Value, pads: Sequence[int]) -> Value:
-    return c(CircularPad(_wrapping(c, x, pads)), x)
+    return c(CircularPad(_wrapping(c, x, pads, lambda p: p)), x)
 
 
 @aten("tril")
@@ -351,3 +366,15 @@ def select_scatter(c: Context, x: Value, src: Value, axis: int, index: Any) -> V
     at = _index(c, x.shape[axis], index)
     src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1 :])
     return c(SliceScatter(axis, at, dim(at + 1), 1), x, c.unsqueeze(src, axis))
+
+
+@aten("unfold_backward")
+def written_through_unfold(c: Context, rows: Value, sizes: Sequence[Any], axis: int, size: int, step: int) -> Value:
+    """What torch.export makes of a write into x.unfold(…): all of x, but 0 where no window is. So they must be all."""
+    axis = c.axis(axis, len(sizes))
+    whole = sizes[axis]
+    if step != size or not isinstance(whole, int) or whole % size:
+        raise Refusal("a write in place into windows of unfold that leave out elements: write into slices, x[…] = …")
+    last = len(sizes)
+    order = [*range(axis + 1), last, *range(axis + 1, last)]
+    return c.reshape(c.permute(rows, order), sizes)

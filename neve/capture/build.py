@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -34,6 +35,10 @@ MUTATIONS = frozenset(
 )
 
 
+SMALL_SIZES: Any = importlib.import_module("torch.fx.experimental._config").patch(backed_size_oblivious=True)
+"""So that torch takes no symbol for 2 or more, and asks as little as it can whether a size is 0 or 1."""
+
+
 @dataclass
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
@@ -51,6 +56,19 @@ class Exported:
     example: tuple[Any, Mapping[str, Any]] | None = None
     mutated: dict[str, str] = field(default_factory=dict)
     asked: Sequence[questions.Question] = ()
+
+
+def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
+    """By torch.export, with sizes of 0 and 1 as good as others; what it asserts of sizes is in the graph."""
+    with SMALL_SIZES:
+        return torch.export.export(
+            root,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
 
 
 def build(
@@ -97,6 +115,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
 
 def _decompose(program: Any) -> Any:
     with (
+        SMALL_SIZES,
         diagnose.quiet(),
         torch.no_grad(),
         kept_draws(),

@@ -69,13 +69,19 @@ class Context:
 
     def raise_if_empty(self, x: Value, axes: Sequence[int], what: str) -> None:
         """End the call where one of these axes of x has the size 0, if the declared sizes allow it."""
-        for size in dict.fromkeys(x.shape[a] for a in axes):
-            if isinstance(size, int):
-                if size == 0:
-                    raise Refusal(f"{what} of an axis of size 0, on which eager raises")
-            elif (self.symbols.range(size) or (0, 0))[0] <= 0:
-                empty = self("eq", self(SizeOf(size)), self.full(0, DType.int64))
-                self.raise_if(empty, f"{what} of an axis of size 0")
+        for axis in axes:
+            self.raise_if_below(x.shape[axis], 1, what)
+
+    def raise_if_below(self, size: Dim, least: int, what: str) -> None:
+        """End the call where a size is below the least one for which eager does something, if the declared sizes allow
+        that.
+        """
+        if isinstance(size, int):
+            if size < least:
+                raise Refusal(f"{what} of an axis of size {size}, on which eager raises")
+        elif (self.symbols.range(size) or (0, 0))[0] < least:
+            small = self("lt", self(SizeOf(size)), self.full(least, DType.int64))
+            self.raise_if(small, f"{what} of an axis of less than {least}")
 
     def refuse(self, reason: str) -> Any:
         raise Refusal(reason)
@@ -150,7 +156,10 @@ class Context:
 
     def reshape(self, v: Value, shape: Sequence[Any]) -> Value:
         shape = dims(shape)
-        return v if v.shape == shape else self(Reshape(shape), v)
+        try:
+            return v if v.shape == shape else self(Reshape(shape), v)
+        except ValueError as error:
+            raise Refusal(f"{error}: declare sizes for which it can always be (2 * Dim)") from error
 
     def permute(self, v: Value, order: Sequence[int]) -> Value:
         return v if tuple(order) == tuple(range(len(order))) else self(Permute(tuple(order)), v)

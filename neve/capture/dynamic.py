@@ -96,9 +96,9 @@ def _widen(value: Any, spec: Any) -> Any:
 
 def named_symbols(
     program: Any, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
-) -> dict[sympy.Symbol, str]:
-    """torch's symbol → the name of the user's Dim."""
-    found: dict[sympy.Symbol, str] = {}
+) -> dict[sympy.Symbol, tuple[str, int]]:
+    """torch's symbol → the name of the user's Dim, and its least size, of which torch.export makes 2 at least."""
+    found: dict[sympy.Symbol, tuple[str, int]] = {}
     if not dynamic:
         return found
     specs = by_argument(names, args, kwargs, dynamic)
@@ -116,8 +116,9 @@ def named_symbols(
     return found
 
 
-def _name(expr: sympy.Expr, d: Any, found: dict[sympy.Symbol, str]) -> None:
-    name = getattr(getattr(d, "root", d), "__name__", "")
+def _name(expr: sympy.Expr, d: Any, found: dict[sympy.Symbol, tuple[str, int]]) -> None:
+    root = getattr(d, "root", d)
+    name = getattr(root, "__name__", "")
     symbols = sorted(expr.free_symbols, key=str)
     if len(symbols) == 1 and re.fullmatch(r"\w+", name):
-        found.setdefault(symbols[0], name)
+        found.setdefault(symbols[0], (name, int(getattr(root, "min", 0))))

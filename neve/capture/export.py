@@ -15,7 +15,7 @@ from torch import nn
 from neve.capture import diagnose, fast_paths, prints, questions
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watch_attributes
-from neve.capture.build import Exported, build
+from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
 from neve.capture.dynamic import for_export, widen
@@ -236,12 +236,12 @@ def _export_answered(
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     try:
-        return torch.export.export(root, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        return exported(root, args, kwargs, dynamic)
     except RuntimeError as error:
         if not diagnose.UNTRACED.search(str(error)):
             raise
     with DataAsDetached():  # not in the handler, so that its error has a context of its own
-        return torch.export.export(root, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        return exported(root, args, kwargs, dynamic)
 
 
 @contextmanager

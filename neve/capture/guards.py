@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import sympy
 
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, over_ranges, points
 
 LAYOUT = frozenset({"is_contiguous", "check_contiguous_sizes_strides"})
 """Functions of torch._prims_common that ask."""
+
+
+COMPARE: dict[Any, Any] = {
+    sympy.Eq: np.equal,
+    sympy.Ne: np.not_equal,
+    sympy.Lt: np.less,
+    sympy.Le: np.less_equal,
+    sympy.Gt: np.greater,
+    sympy.Ge: np.greater_equal,
+}
 
 
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
@@ -53,9 +64,21 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
     if decided is not None:
         return decided
     test = relation.func
+    everywhere = over_ranges(difference, symbols.ranges)
+    if everywhere is not None:
+        return bool(COMPARE[test](everywhere, 0).all())
     if any(value is not None and test(value, 0) == sympy.false for value in values(difference, symbols)):
         return False
     return None
+
+
+def ours(relation: Any, symbols: MethodSymbols) -> Any:
+    """A relation in the symbols of the Program. Raises UnsupportedSize."""
+    if isinstance(relation, sympy.And | sympy.Or | sympy.Not):
+        return relation.func(*(ours(a, symbols) for a in relation.args))
+    if not isinstance(relation, sympy.core.relational.Relational):
+        raise UnsupportedSize(f"{relation}")
+    return relation.func(*(symbols.rational(side) for side in relation.args))
 
 
 def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]:

@@ -21,18 +21,14 @@ import sympy
 import torch
 
 from neve.capture import diagnose
+from neve.capture.aten_checks import truth
 from neve.capture.context import Context
-from neve.capture.guards import holds, written
+from neve.capture.guards import holds, ours, written
 from neve.capture.hidden import is_users
-from neve.capture.symbols import MethodSymbols, UnsupportedSize
-from neve.errors import InputError
-from neve.internals import replaced, require
-from neve.ir.graph import Value
-from neve.ir.types import DType
+from neve.capture.symbols import UnsupportedSize
+from neve.internals import replaced
 from neve.ops.control import Raise
-from neve.ops.source import Full, SizeOf
 
-ASSERTED = "torch.fx.experimental.sym_node.SymNode.expect_true"
 TORCH = os.path.dirname(torch.__file__) + os.sep
 OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.sep}", "functional.py"))
 """Python code of torch that runs as a part of models."""
@@ -52,14 +48,12 @@ RELATIONS = {
 """Methods of SymInt → what they ask of both operands."""
 CHOICES = {"__sym_min__": sympy.Le, "__sym_max__": sympy.Ge}
 """Methods of SymInt that give one of both operands → for which relation the first one."""
-COMPARISONS = {sympy.Eq: "eq", sympy.Ne: "ne", sympy.Lt: "lt", sympy.Le: "le", sympy.Gt: "gt", sympy.Ge: "ge"}
 
 
 @dataclass(frozen=True)
 class Question:
     """relation: what was true of the sizes, in torch's symbols; file and line: of the model's code that asked; error:
-    what a call raises where it is false, "" if it takes another way there. Of torch's own checks an InputError: not all
-    that torch.export refuses is refused by eager.
+    what a call raises where it is false, "" if it takes another way there.
     """
 
     relation: Any
@@ -71,33 +65,28 @@ class Question:
 @contextmanager
 def recorded() -> Iterator[dict[Question, None]]:
     """While a model's code runs: every question, in the order in which they were asked first."""
-    require("a model with dynamic sizes", ASSERTED)
     asked: dict[Question, None] = {}
-    assertion: Any = torch.fx.experimental.sym_node.SymNode.expect_true
-
-    def of_checks(node: Any, file: str, line: int) -> bool:
-        answered = bool(assertion(node, file, line))
-        if frame := _asker(sys._getframe(1), diagnose.INTERNAL):
-            _record(asked, node.expr, answered, frame, InputError.__name__)
-        return answered
-
-    changes = [("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, asked))]
-    changes += [("torch.SymBool.__int__", _truth(torch.SymBool.__int__, asked))]
+    changes = [("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, bool, asked))]
+    changes += [("torch.SymBool.__int__", _truth(torch.SymBool.__int__, int, asked))]
     for name, relation in (RELATIONS | CHOICES).items():
         made = _decision(getattr(torch.SymInt, name), relation, name in CHOICES, asked)
         changes.append((f"torch.SymInt.{name}", made))
-    with replaced((ASSERTED, of_checks), *changes):
+    with replaced(*changes):
         yield asked
 
 
-def _truth(convert: Any, asked: dict[Question, None]) -> Any:
+def _truth(convert: Any, kind: type, asked: dict[Question, None]) -> Any:
     """Of a SymBool, in place of convert."""
 
     def converted(condition: Any) -> Any:
-        answered = convert(condition)
-        if frame := _asker(sys._getframe(1), SIZES):
-            _record(asked, condition.node.expr, bool(answered), frame)
-        return answered
+        node, frame = condition.node, _asker(sys._getframe(1), SIZES)
+        if frame is None or node.is_constant() or not node.has_hint():
+            return convert(condition)
+        answered = bool(node.hint)
+        error = _record(asked, node.expr, answered, frame)
+        if error:  # from here on it is true: torch may use it
+            node.expect_true("", 0) if answered else node.sym_not().expect_true("", 0)
+        return kind(answered)
 
     return converted
 
@@ -131,9 +120,9 @@ def unanswered(asked: Sequence[Question], c: Context) -> Iterator[str]:
         try:
             if holds(question.relation, c.symbols) is not False:
                 continue
-            relation = _ours(question.relation, c.symbols)
+            relation = ours(question.relation, c.symbols)
             if question.error:
-                wrong = c("logical_not", _value(question.relation, c))
+                wrong = c("logical_not", truth(c, question.relation))
                 c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{_where(question)}"), wrong)
             else:
                 yield (
@@ -157,13 +146,15 @@ def _of_model(frame: FrameType) -> bool:
     return written or is_users(file) or file.startswith((*OF_MODELS, diagnose.SCRIPTED))
 
 
-def _record(
-    asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType, error: str | None = None
-) -> None:
+def _record(asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType) -> str:
+    """Note a question; gives its error."""
     relation = relation if answer else sympy.Not(relation)
     if relation.free_symbols:
         file, line = frame.f_code.co_filename, frame.f_lineno
-        asked.setdefault(Question(relation, file, line, _raises(file, line) if error is None else error))
+        error = _raises(file, line)
+        asked.setdefault(Question(relation, file, line, error))
+        return error
+    return ""
 
 
 @cache
@@ -183,30 +174,6 @@ def _raises(file: str, line: int) -> str:
         case ast.If(body=[ast.Raise(exc=ast.Call(func=ast.Name(id=name)) | ast.Name(id=name)), *_]):
             return name
     return ""
-
-
-def _ours(relation: Any, symbols: MethodSymbols) -> Any:
-    """A relation in the symbols of the Program. Raises UnsupportedSize."""
-    if isinstance(relation, sympy.And | sympy.Or | sympy.Not):
-        return relation.func(*(_ours(a, symbols) for a in relation.args))
-    if not isinstance(relation, sympy.core.relational.Relational):
-        raise UnsupportedSize(f"{relation}")
-    return relation.func(*(symbols.rational(side) for side in relation.args))
-
-
-def _value(relation: Any, c: Context) -> Value:
-    """Whether a relation between sizes is true, as a 0-d bool. Raises UnsupportedSize."""
-    if relation in (sympy.true, sympy.false):
-        return c(Full((), bool(relation), DType.bool))
-    if isinstance(relation, sympy.Not):
-        return c("logical_not", _value(relation.args[0], c))
-    if isinstance(relation, sympy.And | sympy.Or):
-        first, *others = (_value(a, c) for a in relation.args)
-        for other in others:
-            first = c("logical_and" if isinstance(relation, sympy.And) else "logical_or", first, other)
-        return first
-    left, right = (c(SizeOf(c.symbols.dim(side))) for side in relation.args)
-    return c(COMPARISONS[type(relation)], left, right)
 
 
 def _where(question: Question) -> str:

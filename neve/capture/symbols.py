@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
+import numpy as np
 import sympy
 
 from neve.capture import float_sizes
+from neve.ir.index import Index
 from neve.ir.types import Dim, Range, dim, symbol
 
 FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
@@ -62,8 +66,10 @@ class Symbols:
         self._declared: dict[sympy.Symbol, Range] = {}
         self._anonymous = 0
 
-    def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> MethodSymbols:
-        """The symbols of a method; constraints: its range_constraints; named: torch symbol → the user's name."""
+    def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, tuple[str, int]]) -> MethodSymbols:
+        """The symbols of a method; constraints: its range_constraints; named: torch symbol → the
+        user's name, and the least size that was declared.
+        """
         return MethodSymbols(self, constraints, named)
 
     def define(self, wanted: str | None, range: Range) -> sympy.Symbol:
@@ -88,7 +94,9 @@ class Symbols:
 class MethodSymbols:
     """Translates the sizes of one exported method."""
 
-    def __init__(self, owner: Symbols, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, str]) -> None:
+    def __init__(
+        self, owner: Symbols, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, tuple[str, int]]
+    ) -> None:
         self._owner, self._named = owner, named
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
@@ -151,6 +159,14 @@ class MethodSymbols:
         """A torch size expression as plain sympy; it may have fractions. Raises UnsupportedSize."""
         return self._convert(_sympy(size))
 
+    def largest(self, *sizes: Dim) -> Dim:
+        """The largest of sizes in our symbols. Raises UnsupportedSize."""
+        return dim(self._extreme("Max", [sympy.sympify(n) for n in sizes]))
+
+    def least(self, *sizes: Dim) -> Dim:
+        """The least of sizes in our symbols. Raises UnsupportedSize."""
+        return dim(self._extreme("Min", [sympy.sympify(n) for n in sizes]))
+
     def range(self, e: sympy.Expr) -> tuple[float, float] | None:
         """See `bounds`."""
         return bounds(e, self._owner.ranges)
@@ -159,8 +175,12 @@ class MethodSymbols:
         if s not in self._ours:
             if re.match(r"(u|zuf|zf)\d", s.name):
                 raise UnsupportedSize("a size that depends on the values of tensors")
-            wanted = self._named.get(s)
-            self._ours[s] = self._owner.define(wanted and identifier(wanted), _range(self._constraints.get(s)))
+            found = _range(self._constraints.get(s))
+            if s in self._named:
+                name, least = self._named[s]
+                self._ours[s] = self._owner.define(identifier(name), Range(min(found.min, least), found.max))
+            else:
+                self._ours[s] = self._owner.define(None, found)
         return self._ours[s]
 
     def _convert(self, e: Any) -> sympy.Expr:
@@ -175,19 +195,19 @@ class MethodSymbols:
             return self._rounded(e)
         args = [self._convert(a) for a in e.args]
         if name in FLOOR_DIVISIONS:
-            return sympy.floor(sympy.expand(args[0]) / args[1])
+            return floored(sympy.expand(args[0]) / args[1])
         if name in REMAINDERS:
-            return sympy.Mod(sympy.expand(args[0]), args[1])
+            return remainder(args[0], args[1])
         if name == "ModularIndexing":
-            return sympy.Mod(sympy.floor(sympy.expand(args[0]) / args[1]), args[2])
+            return remainder(sympy.floor(sympy.expand(args[0]) / args[1]), args[2])
         if name in ("IntTrueDiv", "FloatTrueDiv"):
             return args[0] / args[1]
         if name in TRANSPARENT:
             return args[0]
         if name in TRUNCATIONS:
-            return sympy.floor(sympy.expand(args[0]))
+            return floored(args[0])
         if name in ("CeilToInt", "ceiling"):
-            return -sympy.floor(sympy.expand(-args[0]))
+            return -floored(-args[0])
         if name in ("PowByNatural", "Pow"):
             return args[0] ** args[1]
         if name in ("Max", "Min"):
@@ -229,20 +249,136 @@ class MethodSymbols:
             )
 
     def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
-        """max or min where the ranges decide which."""
-        sign = 1 if name == "Max" else -1
-        for a in args:
-            rests = [self.range(sympy.expand(sign * (a - b))) for b in args]
-            if all(r is not None and r[0] >= 0 for r in rests):
-                return a
-        raise UnsupportedSize(f"the size {name}({', '.join(map(str, args))}): which is taken depends on the size")
+        """max or min: where the ranges decide which, that one; else by `positive_part`."""
+        found = args[0]
+        for a in args[1:]:
+            found = found + self.positive_part(a - found) if name == "Max" else found - self.positive_part(found - a)
+        return sympy.expand(found)
+
+    def positive_part(self, e: sympy.Expr) -> sympy.Expr:
+        """max(e, 0) as index arithmetic can hold it: e · floor((e + m) / m), for an m above |e|. Of e and −e the one
+        whose first coefficient is positive is taken, so that equal sizes are equal expressions.
+        """
+        e = sympy.expand(e)
+        found = self.range(e)
+        if found is not None and found[0] >= 0:
+            return e
+        if found is not None and found[1] <= 0:
+            return sympy.Integer(0)
+        terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(e) if t.free_symbols]
+        if min(terms, key=lambda t: str(t[1]))[0] < 0:
+            return sympy.expand(e + self.positive_part(-e))
+        if not _is_integer_form(e):
+            raise UnsupportedSize(f"max({e}, 0) of what is no integer")
+        reach = max(abs(x) for x in found) if found is not None else float("inf")
+        m = LARGEST_SIZE if reach >= LARGEST_SIZE else 1 << int(reach).bit_length()
+        return sympy.expand(e * sympy.floor((e + m) / m))
+
+
+def floored(e: sympy.Expr) -> sympy.Expr:
+    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1."""
+    e = sympy.expand(e)
+    whole = sympy.floor(e.as_coeff_Add()[0])
+    return sympy.floor(e - whole) + whole
+
+
+def remainder(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
+    """e modulo m. That of −n is m ⌈n/m⌉ − n, so that n and the padding of n to a multiple of m are such a multiple."""
+    e = sympy.expand(e.replace(sympy.Mod, lambda a, b: a if b == m else sympy.Mod(a, b)) if m.is_Integer else e)
+    terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(e)]
+    if not m.is_Integer or m <= 0 or not all(c.is_Integer for c, _ in terms) or not _is_integer_form(e):
+        return sympy.Mod(e, m)
+    near = sympy.Add(*(((c + (m - 1) // 2) % m - (m - 1) // 2) * t for c, t in terms))
+    varying = [t.as_coeff_Mul() for t in sympy.Add.make_args(near) if t.free_symbols]
+    if not varying or min(varying, key=lambda t: str(t[1]))[0] > 0:
+        return sympy.Mod(near, m)
+    return sympy.expand(m * sympy.floor((m - 1 - near) / m) + near)
+
+
+LARGEST_SIZE = 1 << 31
+"""Sizes without a bound are taken to be below."""
+ALL = 1 << 13
+"""So many combinations of sizes are tried one by one."""
+
+
+@lru_cache(maxsize=4096)
+def _over(e: sympy.Expr, ranges: tuple[tuple[sympy.Symbol, Range], ...]) -> np.ndarray | None:
+    count = 1
+    for _, r in ranges:
+        count *= ALL + 1 if r.max is None else max(r.max - r.min + 1, 0)
+    terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(sympy.expand(e))]
+    if not 0 < count <= ALL or not all(c.is_Rational for c, _ in terms):
+        return None
+    scale = math.lcm(*(int(c.q) for c, _ in terms))
+    whole = sympy.Add(*(c * scale * t for c, t in terms))
+    if not _is_integer_form(whole):
+        return None
+    grid = np.meshgrid(*(np.arange(r.min, r.max + 1) for _, r in ranges if r.max is not None), indexing="ij")
+    env = {s.name: g.ravel() for (s, _), g in zip(ranges, grid, strict=True)}
+    with np.errstate(all="ignore"):
+        return np.broadcast_to(Index.of(whole).value(env), (count,)) / scale
+
+
+def over_ranges(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> np.ndarray | None:
+    """e at all combinations of its symbols' sizes; None if these are too many, or e is no integer arithmetic."""
+    of = tuple((s, ranges.get(s, Range())) for s in sorted(e.free_symbols, key=str))
+    try:
+        return _over(e, of) if of else None
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """Inclusive bounds of e, tight where every symbol occurs with one sign; inf if unbounded, None if unknown."""
+    """Inclusive bounds of e; inf if unbounded, None if unknown. Tight where every symbol occurs with one sign, and
+    where the combinations of sizes are few.
+    """
+    e = sympy.expand(e)
+    if not e.has(sympy.floor, sympy.Mod):
+        return _term_bounds(e, ranges)
+    everywhere = over_ranges(e, ranges)
+    if everywhere is not None:
+        return float(everywhere.min()), float(everywhere.max())
+    found = [
+        b for b in (_term_bounds(e, ranges), _part_bounds(e, ranges), _quotient_bounds(e, ranges)) if b is not None
+    ]
+    return (max(low for low, _ in found), min(high for _, high in found)) if found else None
+
+
+def _part_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
+    """Of an expression with what `positive_part` makes, a floor of which one factor knows the sign."""
+    for step in sorted(e.atoms(sympy.floor), key=str):
+        factor, rest = e.coeff(step), e - sympy.expand(e.coeff(step) * step)
+        times = sympy.cancel(factor / (step.args[0] - 1)) if factor.free_symbols else None
+        if times is None or not times.is_Integer or rest.has(step):
+            continue
+        m = math.lcm(*(int(t.as_coeff_Mul()[0].q) for t in sympy.Add.make_args(sympy.expand(step.args[0]))))
+        inner, outer = bounds(factor * m / times, ranges), bounds(rest, ranges)
+        if inner is None or outer is None or max(map(abs, inner)) > m * m:
+            continue
+        ends = sorted(float(times / m) * max(x, 0.0) for x in inner)
+        return outer[0] + ends[0], outer[1] + ends[1]
+    return None
+
+
+def _quotient_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
+    """With each floor(n/m) as (n − r)/m, 0 <= r < m: what cancels n."""
+    left: dict[sympy.Symbol, Range] = dict(ranges)
+    values = {}
+    for k, quotient in enumerate(sorted(e.atoms(sympy.floor), key=str)):
+        terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(sympy.expand(quotient.args[0]))]
+        if not all(c.is_Rational for c, _ in terms) or quotient.args[0].has(sympy.floor, sympy.Mod):
+            return None
+        m = math.lcm(*(int(c.q) for c, _ in terms))
+        rest = sympy.Symbol(f"_rest{k}", integer=True, nonnegative=True)
+        left[rest] = Range(0, m - 1)
+        values[quotient] = quotient.args[0] - rest / m
+    return _term_bounds(sympy.expand(e.subs(values)), left) if values else None
+
+
+def _term_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
     low: Any = 0
     high: Any = 0
-    for term in sympy.Add.make_args(sympy.expand(e)):
+    for term in sympy.Add.make_args(e):
         c, rest = term.as_coeff_Mul()
         lo: Any = 1
         hi: Any = 1

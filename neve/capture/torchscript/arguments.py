@@ -12,6 +12,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicC
 from torch.utils import _pytree as pytree
 
 from neve.capture import dynamic as dynamics
+from neve.capture.build import SMALL_SIZES
 from neve.capture.torchscript.control import size_tensor
 from neve.capture.torchscript.entries import filled_in, leaves_of
 from neve.capture.torchscript.grown import number
@@ -38,10 +39,6 @@ from neve.capture.torchscript.values import (
     describe,
     entries_in,
 )
-
-CONFIG: Any = torch.fx.experimental._config
-SMALL_SIZES = CONFIG.patch(backed_size_oblivious=True)
-"""So that no comparison with 0 or 1 is simplified: symbols are not taken for 2 or more."""
 
 
 class Arguments:

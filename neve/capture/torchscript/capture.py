@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from neve.capture import diagnose, questions
 from neve.capture.aliases import separate
 from neve.capture.build import Exported, build
+from neve.capture.build import exported as exported_program
 from neve.capture.draws import drop_unused_draws, kept_draws
 from neve.capture.dynamic import by_argument, for_export, widen
 from neve.capture.torchscript.archive import Archive
@@ -175,7 +176,7 @@ def _export(scripted: Scripted, entry: Entry, unused_draws: bool = False) -> Exp
     asking = questions.recorded() if dynamic else nullcontext(())
     with torch.no_grad(), diagnose.quiet(), kept_draws(), asking as asked:
         try:
-            program = torch.export.export(root, wide_args, wide_kwargs, dynamic_shapes=dynamic, strict=False)
+            program = exported_program(root, wide_args, wide_kwargs, dynamic)
             if not unused_draws:
                 drop_unused_draws(program.graph_module)
         except Exception as error:

@@ -22,7 +22,7 @@ class Declared:
         self._environment = environment
         self._all: dict[sympy.Symbol, str] = {}
         self._ranges: dict[sympy.Symbol, Any] = {}
-        self._names: dict[sympy.Symbol, str] = {}
+        self._names: dict[sympy.Symbol, tuple[str, int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._all)
@@ -34,7 +34,7 @@ class Declared:
         self._all[size.node.expr] = what
         if type(declared) is torch.export.Dim:
             self._ranges[size.node.expr] = ValueRanges(declared.min, declared.max)
-            self._names[size.node.expr] = declared.__name__
+            self._names[size.node.expr] = declared.__name__, declared.min
 
     def fixed(self) -> str | None:
         """Which size torch has taken the example's number for, if there is one."""
