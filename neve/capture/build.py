@@ -156,7 +156,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
     placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
-    branches.extend(questions.unanswered(e.asked, walk.c))
+    branches.extend(questions.unanswered(e.asked, walk.c, e.program))
     results = walk.run(placeholders)
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []

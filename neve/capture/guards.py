@@ -26,7 +26,7 @@ COMPARE: dict[Any, Any] = {
 
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
     """A reason for every assumption about sizes that does not follow from their declared ranges."""
-    env = _shape_env(program)
+    env = shape_env(program)
     for guard in env.guards if env is not None else ():
         relation = env.replace(guard.expr)
         if not symbols.knows(relation.free_symbols) or symbols.is_torch_minimum(relation) or _of_layout(guard):
@@ -138,7 +138,8 @@ def _not(known: bool | None) -> bool | None:
     return None if known is None else not known
 
 
-def _shape_env(program: Any) -> Any:
+def shape_env(program: Any) -> Any:
+    """What torch knows of the symbols of an ExportedProgram; None if it has none."""
     for node in program.graph.nodes:
         val = node.meta.get("val")
         mode = getattr(val, "fake_mode", None)

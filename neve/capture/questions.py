@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import FrameType
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from neve.capture import diagnose
 from neve.capture.aten_checks import truth
 from neve.capture.context import Context
-from neve.capture.guards import holds, ours, written
+from neve.capture.guards import holds, ours, shape_env, written
 from neve.capture.hidden import is_users
 from neve.capture.symbols import UnsupportedSize
 from neve.internals import replaced
@@ -110,11 +110,14 @@ def _decision(operator: Any, relation: Callable[..., Any], chooses: bool, asked:
     return decided
 
 
-def unanswered(asked: Sequence[Question], c: Context) -> Iterator[str]:
+def unanswered(asked: Sequence[Question], c: Context, program: Any) -> Iterator[str]:
     """Emit a check for every answer that is another one somewhere in the declared range, where eager raises then; a
     reason for every other one.
     """
+    env = shape_env(program)
     for question in asked:
+        # of two symbols that turned out to be one, the question may have the other
+        question = replace(question, relation=env.replace(question.relation)) if env is not None else question
         if not c.symbols.knows(question.relation.free_symbols):
             continue
         try:

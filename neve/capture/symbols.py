@@ -15,7 +15,7 @@ import sympy
 
 from neve.capture import float_sizes
 from neve.ir.index import Index
-from neve.ir.types import Dim, Range, dim, symbol
+from neve.ir.types import Dim, Range, dim, floored, symbol
 
 FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
 REMAINDERS = frozenset({"Mod", "PythonMod"})
@@ -273,13 +273,6 @@ class MethodSymbols:
         reach = max(abs(x) for x in found) if found is not None else float("inf")
         m = LARGEST_SIZE if reach >= LARGEST_SIZE else 1 << int(reach).bit_length()
         return sympy.expand(e * sympy.floor((e + m) / m))
-
-
-def floored(e: sympy.Expr) -> sympy.Expr:
-    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1."""
-    e = sympy.expand(e)
-    whole = sympy.floor(e.as_coeff_Add()[0])
-    return sympy.floor(e - whole) + whole
 
 
 def remainder(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:

@@ -89,11 +89,19 @@ def symbol(name: str) -> sympy.Symbol:
 
 
 def dim(value: object) -> Dim:
-    """value as a canonical dim: an int whenever it is one."""
+    """value as a canonical dim: an int whenever it is one; floors with a constant of 0 to 1 inside."""
     if isinstance(value, (int, np.integer)):
         return int(value)
-    e = sympy.sympify(value)
-    return int(e) if e.is_Integer else sympy.expand(e)
+    e = sympy.expand(sympy.sympify(value))
+    e = sympy.expand(e.replace(sympy.floor, floored)) if e.has(sympy.floor) else e
+    return int(e) if e.is_Integer else e
+
+
+def floored(e: sympy.Expr) -> sympy.Expr:
+    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1."""
+    e = sympy.expand(e)
+    whole = sympy.floor(e.as_coeff_Add()[0])
+    return sympy.floor(e - whole) + whole
 
 
 def dims(values: Iterable[object]) -> tuple[Dim, ...]:

@@ -140,3 +140,17 @@ def test_an_int_may_be_0_or_1_though_torch_says_it_is_not() -> None:
 
     with pytest.raises(CaptureError, match="where k == 1"):
         capture(Scaled(), (torch.randn(3), 3), dynamic_shapes=(None, Dim.DYNAMIC))
+
+
+def test_a_question_about_a_size_that_two_inputs_share() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            if y.shape[0] == 1:
+                raise ValueError("too few")
+            return x + y
+
+    n = Dim("n", min=1, max=9)
+    program = capture(Both(), (torch.randn(4, 2), torch.randn(4, 2)), dynamic_shapes=({0: n}, {0: n}))
+    one = np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match="wanted sizes where n != 1"):
+        interpret(program.methods["forward"].graph, (one, one))
