@@ -86,7 +86,7 @@ def _widen(value: Any, spec: Any) -> Any:
             if (
                 _is_dynamic(d)
                 and tensor.shape[axis] == 1
-                and getattr(d, "min", 0) <= 2 <= (getattr(d, "max", None) or 2)
+                and (getattr(d, "min", 0) or 0) <= 2 <= (getattr(d, "max", None) or 2)
             ):
                 repeats[axis] = 2
         if any(r > 1 for r in repeats):
@@ -121,4 +121,4 @@ def _name(expr: sympy.Expr, d: Any, found: dict[sympy.Symbol, tuple[str, int]]) 
     name = getattr(root, "__name__", "")
     symbols = sorted(expr.free_symbols, key=str)
     if len(symbols) == 1 and re.fullmatch(r"\w+", name):
-        found.setdefault(symbols[0], (name, int(getattr(root, "min", 0))))
+        found.setdefault(symbols[0], (name, int(getattr(root, "min", 0) or 0)))

@@ -271,7 +271,9 @@ class MethodSymbols:
         if not _is_integer_form(e):
             raise UnsupportedSize(f"max({e}, 0) of what is no integer")
         reach = max(abs(x) for x in found) if found is not None else float("inf")
-        m = LARGEST_SIZE if reach >= LARGEST_SIZE else 1 << int(reach).bit_length()
+        if reach == float("inf"):
+            raise UnsupportedSize(f"whether {e} is below 0: declare the size's range (torch.export.Dim with max)")
+        m = 1 << int(reach).bit_length()
         return sympy.expand(e * sympy.floor((e + m) / m))
 
 
@@ -288,8 +290,6 @@ def remainder(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
     return sympy.expand(m * sympy.floor((m - 1 - near) / m) + near)
 
 
-LARGEST_SIZE = 1 << 31
-"""Sizes without a bound are taken to be below."""
 ALL = 1 << 13
 """So many combinations of sizes are tried one by one."""
 

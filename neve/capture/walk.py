@@ -203,6 +203,8 @@ class Walk:
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)
                 if g.type != t and not self.agree(g.type, t):
+                    if self.reasons:
+                        raise _Known  # it may follow from what an unsupported node stands for
                     raise CaptureError(
                         f"internal: {node.format_node()} is built as {g.type}, torch says {t}"
                         f"{diagnose.at(node, self.strip)}"
