@@ -35,8 +35,9 @@ MUTATIONS = frozenset(
 )
 
 
-SMALL_SIZES: Any = importlib.import_module("torch.fx.experimental._config").patch(backed_size_oblivious=True)
-"""So that torch takes no symbol for 2 or more, and asks as little as it can whether a size is 0 or 1."""
+def small_sizes() -> Any:
+    """While active torch takes no symbol for 2 or more, and asks as little as it can whether a size is 0 or 1."""
+    return importlib.import_module("torch.fx.experimental._config").patch(backed_size_oblivious=True)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Exported:
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     """By torch.export, with sizes of 0 and 1 as good as others; what it asserts of sizes is in the graph."""
-    with SMALL_SIZES:
+    with small_sizes():
         return torch.export.export(
             root,
             args,
@@ -115,7 +116,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
 
 def _decompose(program: Any) -> Any:
     with (
-        SMALL_SIZES,
+        small_sizes(),
         diagnose.quiet(),
         torch.no_grad(),
         kept_draws(),

@@ -214,9 +214,9 @@ def _data_dependent(text: str) -> str:
 def _constraints(text: str) -> str:
     lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
     _, found, fixes = text.partition("Suggested fixes:")
-    mend = " ".join(fixes.split("\n\n")[0].split()) if found else ""
+    fix = " ".join(fixes.split("\n\n")[0].split()) if found else ""
     wanted = "; ".join(lines)[:600]
-    return f"the declared dynamic sizes do not fit the model: {wanted}" + (f" (suggested: {mend})" if mend else "")
+    return f"the declared dynamic sizes do not fit the model: {wanted}" + (f" (suggested: {fix})" if fix else "")
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (

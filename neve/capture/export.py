@@ -22,9 +22,9 @@ from neve.capture.dynamic import for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import leaves, located, of_program
 from neve.capture.preserved import Preserved
-from neve.capture.recurrent_op import VaryingSteps
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
+from neve.capture.varying import VaryingSteps
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 

@@ -45,6 +45,11 @@ def _of_layout(guard: Any) -> bool:
     return getattr(asked, "name", "") in LAYOUT and "_prims_common" in asked.filename
 
 
+def of_strides(relation: Any) -> bool:
+    """Whether torch asks this for the strides of views alone (x != 0, x != 1): no value in a graph depends on it."""
+    return isinstance(relation, sympy.Ne) and relation.rhs in (0, 1)
+
+
 def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
     """Whether a relation between sizes is always true (True), sometimes false (False), or not known (None)."""
     if relation in (sympy.true, sympy.false, True, False):

@@ -1,7 +1,7 @@
 """What a model's Python code asks of dynamic sizes (`if x.shape[0] == 1:`) while torch.export runs it.
 
-torch.export answers as if every dynamic size were 2 or more, and keeps no guard of such an answer. So each question is
-recorded here, and its answer is checked for the declared range: where another answer would raise, the module raises.
+Each is answered as for the example, without a guard of torch, and recorded here. The answer is then checked over the
+declared range: where another one would raise, the module raises; where it takes another branch, that is a reason.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 from neve.capture import diagnose
 from neve.capture.aten_checks import truth
 from neve.capture.context import Context
-from neve.capture.guards import holds, ours, shape_env, written
+from neve.capture.guards import holds, of_strides, ours, shape_env, written
 from neve.capture.hidden import is_users
 from neve.capture.symbols import UnsupportedSize
-from neve.internals import replaced
+from neve.internals import replaced, require
 from neve.ops.control import Raise
 
 TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -35,6 +35,9 @@ OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.se
 _PACKAGES = "-packages"
 OF_MACHINES = (diagnose.GENERATED, "<frozen")
 """Files of code that was generated, or that Python brings along."""
+CHECK = "torch.fx.experimental.sym_node.SymNode.expect_true"
+SYMBOLS = TORCH + os.path.join("fx", "experimental", "symbolic_shapes.py")
+"""Between torch._check and SymNode."""
 WITHIN = ("__init__.py", "overrides.py", "_export/non_strict_utils.py", "fx/experimental/proxy_tensor.py")
 SIZES = (*(TORCH + path.replace("/", os.sep) for path in WITHIN), os.path.dirname(os.path.dirname(__file__)) + os.sep)
 """Between a model and the operators of SymInt: functions of torch, and modes of torch.export and of neve."""
@@ -62,13 +65,30 @@ class Question:
     line: int
     error: str
 
+    @property
+    def of_package(self) -> bool:
+        return _PACKAGES in self.file and not self.file.startswith(OF_MODELS)
+
 
 @contextmanager
 def recorded() -> Iterator[dict[Question, None]]:
     """While a model's code runs: every question, in the order in which they were asked first."""
+    require("a model with dynamic sizes", CHECK)
     asked: dict[Question, None] = {}
-    changes = [("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, bool, asked))]
-    changes += [("torch.SymBool.__int__", _truth(torch.SymBool.__int__, int, asked))]
+    checked: Any = torch.fx.experimental.sym_node.SymNode.expect_true
+
+    def of_checks(node: Any, file: str, line: int) -> bool:
+        frame = _asker(sys._getframe(1), (*SIZES, SYMBOLS)) if of_strides(node.expr) else None
+        if frame is not None:  # torch._check of the model itself; what else it asserts is in the graph
+            code = frame.f_code.co_filename
+            asked.setdefault(Question(node.expr, code, frame.f_lineno, RuntimeError.__name__))
+        return bool(checked(node, file, line))
+
+    changes = [
+        (CHECK, of_checks),
+        ("torch.SymBool.__bool__", _truth(torch.SymBool.__bool__, bool, asked)),
+        ("torch.SymBool.__int__", _truth(torch.SymBool.__int__, int, asked)),
+    ]
     for name, relation in (RELATIONS | CHOICES).items():
         made = _decision(getattr(torch.SymInt, name), relation, name in CHOICES, asked)
         changes.append((f"torch.SymInt.{name}", made))
@@ -113,23 +133,24 @@ def _decision(operator: Any, relation: Callable[..., Any], chooses: bool, asked:
 
 def unanswered(asked: Sequence[Question], c: Context, program: Any) -> Iterator[str]:
     """Emit a check for every answer that is another one somewhere in the declared range, where eager raises then; a
-    reason for every other one. Not for those to code of installed packages, which asks much that does not matter
-    (`length > 1 and mask is None` in transformers): verification, which tries the least sizes first, finds what does.
+    reason for every other one. What installed packages ask of 0 and 1 is none: much of it does not matter (`length > 1
+    and mask is None` in transformers), and verification, which tries the least sizes first, finds what does.
     """
     env = shape_env(program)
     for question in asked:
         # of two symbols that turned out to be one, the question may have the other
         question = replace(question, relation=env.replace(question.relation)) if env is not None else question
-        if not c.symbols.knows(question.relation.free_symbols):
-            continue
         try:
-            if holds(question.relation, c.symbols) is not False:
+            if not c.symbols.knows(question.relation.free_symbols):
+                raise UnsupportedSize
+            # no guard of torch stands behind an answer: what is not proved is open
+            if holds(question.relation, c.symbols):
                 continue
             relation = ours(question.relation, c.symbols)
             if question.error:
                 wrong = c("logical_not", truth(c, question.relation))
                 c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{_where(question)}"), wrong)
-            elif _PACKAGES not in question.file or question.file.startswith(OF_MODELS):
+            elif not question.of_package or not holds(question.relation, c.symbols.of_two_or_more()):
                 yield (
                     f"the model takes another branch where {written(sympy.Not(relation))}{_where(question)}: declare a "
                     "range without such sizes (torch.export.Dim with min and max)"

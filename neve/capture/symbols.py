@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import keyword
 import math
 import re
@@ -105,6 +106,13 @@ class MethodSymbols:
     @property
     def ranges(self) -> Mapping[sympy.Symbol, Range]:
         return self._owner.ranges
+
+    def of_two_or_more(self) -> MethodSymbols:
+        """These symbols with the ranges that torch.export takes by default: without 0 and 1."""
+        made = copy.copy(self)
+        made._owner = copy.copy(self._owner)
+        made._owner.ranges = {s: Range(max(r.min, 2), r.max) for s, r in self.ranges.items()}
+        return made
 
     def introduce(self, expr: Any) -> None:
         """Define the symbols of an input's size, in order of appearance."""
@@ -277,9 +285,16 @@ class MethodSymbols:
         return sympy.expand(e * sympy.floor((e + m) / m))
 
 
+def _congruent(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
+    """e, or what differs from it by multiples of m: without remainders of m in its sums and products."""
+    if isinstance(e, sympy.Mod) and e.args[1] == m:
+        return e.args[0]
+    return e.func(*(_congruent(a, m) for a in e.args)) if isinstance(e, (sympy.Add, sympy.Mul)) else e
+
+
 def remainder(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
     """e modulo m. That of −n is m ⌈n/m⌉ − n, so that n and the padding of n to a multiple of m are such a multiple."""
-    e = sympy.expand(e.replace(sympy.Mod, lambda a, b: a if b == m else sympy.Mod(a, b)) if m.is_Integer else e)
+    e = sympy.expand(_congruent(sympy.expand(e), m))
     terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(e)]
     if not m.is_Integer or m <= 0 or not all(c.is_Integer for c, _ in terms) or not _is_integer_form(e):
         return sympy.Mod(e, m)
@@ -338,18 +353,22 @@ def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, 
 
 
 def _part_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """Of an expression with what `positive_part` makes, a floor of which one factor knows the sign."""
+    """Of an expression with what `positive_part` makes: for |x| < m, x · ⌊x/m + 1⌋ is max(x, 0), and x · ⌊x/m⌋ is
+    max(x, 0) − x.
+    """
     for step in sorted(e.atoms(sympy.floor), key=str):
-        factor, rest = e.coeff(step), e - sympy.expand(e.coeff(step) * step)
-        times = sympy.cancel(factor / (step.args[0] - 1)) if factor.free_symbols else None
-        if times is None or not times.is_Integer or rest.has(step):
-            continue
-        m = math.lcm(*(int(t.as_coeff_Mul()[0].q) for t in sympy.Add.make_args(sympy.expand(step.args[0]))))
-        inner, outer = bounds(factor * m / times, ranges), bounds(rest, ranges)
-        if inner is None or outer is None or max(map(abs, inner)) > m * m:
-            continue
-        ends = sorted(float(times / m) * max(x, 0.0) for x in inner)
-        return outer[0] + ends[0], outer[1] + ends[1]
+        factor, quotient = e.coeff(step), sympy.expand(step.args[0])
+        rest = sympy.expand(e - factor * step)
+        m = math.lcm(*(int(t.as_coeff_Mul()[0].q) for t in sympy.Add.make_args(quotient)))
+        for whole in (1, 0):
+            part = sympy.expand((quotient - whole) * m)
+            times = sympy.cancel(factor / part) if factor.free_symbols and part != 0 else None
+            if times is None or not times.is_Integer or rest.has(step):
+                continue
+            inner, outer = bounds(part, ranges), bounds(rest - (0 if whole else factor), ranges)
+            if inner is not None and outer is not None and max(map(abs, inner)) < m:
+                ends = sorted(float(times) * max(x, 0.0) for x in inner)
+                return outer[0] + ends[0], outer[1] + ends[1]
     return None
 
 

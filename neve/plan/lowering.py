@@ -26,7 +26,7 @@ from neve.plan.stages import (
     Scan,
     Stage,
     Template,
-    index_loads,
+    settled,
 )
 
 
@@ -60,11 +60,8 @@ class Recorder:
         vars = self._vars("i", out.shape)
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
         expr = fn(*at)
-        if (
-            isinstance(expr, Load)
-            and expr.tensor in self.fixed
-            and not any(True for i in expr.index for _ in index_loads(i))
-        ):
+        fixed = isinstance(expr, Load) and expr.tensor in self.fixed and all(map(settled, expr.index))
+        if fixed and out.type.is_static:
             self.fixed.add(out)
         self._add(Compute(out, vars, expr))
         return out

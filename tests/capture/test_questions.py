@@ -19,6 +19,7 @@ from torch.export import Dim
 from neve.capture.export import capture
 from neve.errors import CaptureError, InputError, ModelError
 from neve.ir.interpret import interpret
+from tests.capture.support import Model
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Problem:
     f: Callable[[Tensor], Any]
     refused: tuple[int, ...] = ()
     raises: Callable[[int, int], bool] = lambda n, t: False
+
+
+def _checks(x: Tensor) -> Tensor:
+    torch._check(x.shape[0] != 1)
+    return x * 2
 
 
 def _asserts(x: Tensor) -> Tensor:
@@ -69,7 +75,10 @@ def _grows(x: Tensor) -> Tensor:
     return x * n
 
 
-EMPTY = lambda n, t: n * t == 0  # noqa: E731
+def _empty(n: int, t: int) -> bool:
+    return n * t == 0
+
+
 PROBLEMS = {
     "branch": Problem(lambda x: x * 2 if x.shape[0] == 1 else x + 1, (0, 1)),
     "branch of a function": Problem(_branches),
@@ -79,6 +88,7 @@ PROBLEMS = {
     "least": Problem(lambda x: x * min(x.shape[0], 1) + max(x.shape[2], 1), (0,)),
     "a comparison as a value": Problem(lambda x: x + int(x.shape[0] > 1), (0, 1)),
     "loop": Problem(_grows),
+    "torch._check": Problem(_checks, raises=lambda n, t: n == 1),
     "assert": Problem(_asserts, raises=lambda n, t: n <= 1),
     "raise": Problem(_raises, raises=lambda n, t: n * t <= 1),
     "raise of two": Problem(_raises_of_two, raises=lambda n, t: n == 1 and t == 1),
@@ -90,22 +100,13 @@ PROBLEMS = {
     "circular": Problem(lambda x: F.pad(x, (0, 1), mode="circular"), raises=lambda n, t: t == 0),
     "amax": Problem(lambda x: x.amax(0), raises=lambda n, t: n == 0),
     "max": Problem(lambda x: x.max(2)[0], raises=lambda n, t: t == 0),
-    "max of all": Problem(lambda x: x.max() + x.min(), raises=EMPTY),
+    "max of all": Problem(lambda x: x.max() + x.min(), raises=_empty),
     "argmin": Problem(lambda x: x.argmin(2), raises=lambda n, t: t == 0),
-    "argmax of all": Problem(lambda x: x.argmax(), raises=EMPTY),
+    "argmax of all": Problem(lambda x: x.argmax(), raises=_empty),
     "inf norm": Problem(lambda x: torch.linalg.vector_norm(x, float("inf"), 2), raises=lambda n, t: t == 0),
     "softmax": Problem(lambda x: x.softmax(0) + x.sum(2, keepdim=True)),
     "mean": Problem(lambda x: x.mean((0, 2))),
 }
-
-
-class Model(nn.Module):
-    def __init__(self, f: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.f = f
-
-    def forward(self, x: Tensor) -> Any:
-        return self.f(x)
 
 
 @pytest.mark.parametrize("least", [0, 1, 2])
@@ -123,7 +124,7 @@ def test_small_sizes(name: str, least: int) -> None:
     for n, t in itertools.product(range(least, 4), repeat=2):
         x = torch.randn(n, 3, t)
         if problem.raises(n, t):
-            with pytest.raises(Exception):  # noqa: B017, PT011
+            with pytest.raises((AssertionError, IndexError, RuntimeError, ValueError)):
                 model(x)
             with pytest.raises((ModelError, InputError)):
                 interpret(graph, (x.numpy(),))
@@ -154,3 +155,11 @@ def test_a_question_about_a_size_that_two_inputs_share() -> None:
     one = np.zeros((1, 2), np.float32)
     with pytest.raises(ValueError, match="wanted sizes where n != 1"):
         interpret(program.methods["forward"].graph, (one, one))
+
+
+@pytest.mark.parametrize("at", [70, 1000, 99_999])
+def test_a_branch_far_from_the_example_is_no_silent_one(at: int) -> None:
+    """The range is too wide to try all of it, and the bounds do not decide."""
+    for f in (lambda x: x * 2 if x.shape[0] == at else x, lambda x: x * 2 if x.shape[0] > at else x):
+        with pytest.raises(CaptureError, match="another branch where"):
+            capture(Model(f), (torch.randn(64),), dynamic_shapes=({0: Dim("n", min=1, max=100_000)},))

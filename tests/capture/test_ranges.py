@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
 from neve.capture.export import capture
+from neve.capture.symbols import _part_bounds, remainder
 from neve.errors import InputError
 from neve.ir.interpret import interpret
+from neve.ir.types import Range
+from tests.capture.support import Model
 
 TABLE = torch.arange(200.0).reshape(50, 4)
 
@@ -53,15 +57,6 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
-class Model(nn.Module):
-    def __init__(self, f: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.f = f
-
-    def forward(self, x: Tensor) -> Any:
-        return self.f(x)
-
-
 @pytest.mark.parametrize("most", [20, 4000], ids=["few", "many"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_whole_range(name: str, most: int) -> None:
@@ -92,3 +87,31 @@ def test_what_the_range_does_not_ensure_is_checked_by_the_call() -> None:
     np.testing.assert_allclose(interpret(graph, (np.ones((4, 4), np.float32),))[0], np.full(4, 8.0))
     with pytest.raises((InputError, ValueError)):
         interpret(graph, (np.zeros((3, 4), np.float32),))
+
+
+N, K = sympy.symbols("n k", integer=True, nonnegative=True)
+
+
+@pytest.mark.parametrize("m", [3, 4, 8])
+def test_remainders_are_those_of_python(m: int) -> None:
+    for f in (
+        lambda n: -n,
+        lambda n: 3 * n + 1,
+        lambda n: (n % m) // 2 - n,
+        lambda n: (n % m) * n - 5,
+        lambda n: m - n % m,
+    ):
+        found = remainder(sympy.sympify(f(N)), sympy.Integer(m))
+        assert [int(found.subs(N, n)) for n in range(40)] == [f(n) % m for n in range(40)], found
+
+
+@pytest.mark.parametrize("inner", [N - 5, 5 - N, 2 * N - 8, N - 3 * K, N + 7], ids=str)
+def test_bounds_of_positive_parts_hold(inner: sympy.Expr) -> None:
+    """Those of max(x, 0), and none that are too narrow where x is not below what it is divided by."""
+    ranges = {N: Range(0, 60), K: Range(0, 50)}
+    for m in (8, 16, 256):
+        e = sympy.expand(inner * sympy.floor((inner + m) / m) + N)
+        found = _part_bounds(e, ranges)
+        values = [int(e.subs({N: n, K: k})) for n in range(61) for k in range(0, 51, 10)]
+        assert found is None or found[0] <= min(values) <= max(values) <= found[1], (e, found)
+        assert m < 256 or found is not None

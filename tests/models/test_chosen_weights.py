@@ -29,6 +29,7 @@ BY_SIZE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "linear": lambda w, x: F.linear(x, w[: x.shape[0]]),
     "matmul": lambda w, x: w[: x.shape[0]].t() @ x,
     "product": lambda w, x: x * w[: x.shape[0]],
+    "convolution": lambda w, x: F.conv1d(x.t()[None], w[x.shape[0] : x.shape[0] + 1][:, :, None]),
     "one row": lambda w, x: F.linear(x, w[x.shape[0] - 1][None]),
 }
 

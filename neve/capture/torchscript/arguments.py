@@ -12,7 +12,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicC
 from torch.utils import _pytree as pytree
 
 from neve.capture import dynamic as dynamics
-from neve.capture.build import SMALL_SIZES
+from neve.capture.build import small_sizes
 from neve.capture.torchscript.control import size_tensor
 from neve.capture.torchscript.entries import filled_in, leaves_of
 from neve.capture.torchscript.grown import number
@@ -137,7 +137,7 @@ class Arguments:
         sizes = [DimDynamic.DYNAMIC if i in axes else DimDynamic.STATIC for i in range(tensor.dim())]
         context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
         source = ConstantSource(f"{name}_{len(self.leaves)}")
-        with SMALL_SIZES:
+        with small_sizes():
             made = self.tape.mode.from_tensor(tensor, source=source, symbolic_context=context)
         for axis, declared in axes.items():
             self.tape.declared.add(made.shape[axis], f"axis {axis} of {name}", declared)

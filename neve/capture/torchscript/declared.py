@@ -41,13 +41,13 @@ class Declared:
         return next((what for s, what in self._all.items() if self._environment.replace(s).is_number), None)
 
     def varies(self, name: str, a: Any, b: Any) -> bool:
-        """Whether a comparison (a key of RELATIONS) is true for some of the declared sizes, and false for others."""
+        """Whether a comparison (a key of RELATIONS) may be true for some declared sizes, and false for others."""
         left, right = (sympy.sympify(getattr(getattr(x, "node", None), "expr", x)) for x in (a, b))
         if not (left.free_symbols | right.free_symbols) <= self._ranges.keys():
             return False
         symbols = Symbols().method(self._ranges, self._names)
         relation = RELATIONS[name](left, right, evaluate=False)
         try:
-            return holds(relation, symbols) is False and holds(sympy.Not(relation), symbols) is False
+            return not holds(relation, symbols) and not holds(sympy.Not(relation), symbols)
         except UnsupportedSize:
             return False

@@ -1,0 +1,56 @@
+"""Functions of torch that take the example's number for a symbolic size, in terms of functions that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from neve.capture.recurrent_op import KINDS, RECURRENT
+
+
+class VaryingSteps(TorchFunctionMode):
+    """While torch.export runs: recurrent layers on symbolic sizes become one op, and REPLACED are called."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = getattr(func, "__name__", "")
+        if kind in KINDS and len(args) == 9 and not kwargs and args[0].dim() == 3 and _varies(args[0]):
+            x, hx, params, biases, layers, _, train, bidirectional, batch_first = args
+            states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+            if not train and len({str(s.shape[-1]) for s in states}) == 1:
+                return tuple(RECURRENT(x, states, list(params), kind, biases, layers, bidirectional, batch_first))
+        if kind in REPLACED and any(_varies(x) for x in (*args, *(kwargs or {}).values())):
+            return REPLACED[kind](*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _varies(x: Any) -> bool:
+    return isinstance(x, torch.SymInt) or (isinstance(x, Tensor) and any(isinstance(n, torch.SymInt) for n in x.shape))
+
+
+def _max_pool1d(
+    input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *flags: Any, **named: Any
+) -> Any:
+    """F.max_pool1d by way of F.max_pool2d."""
+    given = (kernel_size, stride or kernel_size, padding, dilation)
+    numbers = (x[0] if isinstance(x, (list, tuple)) else x for x in given)
+    pool: Any = torch.nn.functional.max_pool2d
+    found = pool(input.unsqueeze(-1), *zip(numbers, (1, 1, 0, 1), strict=True), *flags, **named)
+    return tuple(t.squeeze(-1) for t in found) if isinstance(found, tuple) else found.squeeze(-1)
+
+
+def _linspace(start: Any, end: Any, steps: Any, *, dtype: Any = None, **named: Any) -> Tensor:
+    """torch.linspace of numbers: from either end to the middle, as ATen has it (RangeFactoriesKernel.cpp)."""
+    dtype = dtype or torch.get_default_dtype()
+    numbers = isinstance(start, (int, float)) and isinstance(end, (int, float))
+    if not numbers or dtype not in (torch.float32, torch.float64) or named.get("out") is not None:
+        return torch.linspace(start, end, steps, dtype=dtype, **named)
+    i = torch.arange(steps, dtype=dtype)
+    first, final, last = (torch.scalar_tensor(x, dtype=dtype) for x in (start, end, steps - 1))
+    step = (final - first) / last.clamp(min=1)
+    return torch.where((i < steps // 2) | (last == 0), first + step * i, final - step * (last - i))
+
+
+REPLACED: dict[str, Any] = {"max_pool1d": _max_pool1d, "linspace": _linspace}
