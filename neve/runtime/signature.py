@@ -166,7 +166,8 @@ def _method(name: str, read: _Reader) -> MethodSignature:
 
 def _positional(tree: _Reader) -> tuple[str, ...]:
     names, kwargs = tree.items("positional") if "positional" in tree.data else [], tree.mapping("kwargs")
-    if len(set(map(str, names))) != len(names) or any(name not in kwargs for name in names):
+    known = all(isinstance(name, str) and name in kwargs for name in names)
+    if not known or len(set(names)) != len(names):
         raise ArtifactError(f"{tree.where}: wanted names of keyword arguments as 'positional', got {str(names)[:60]}")
     return tuple(names)
 
