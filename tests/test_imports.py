@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ops": {"errors", "ir"},
     "capture": {"errors", "internals", "ir", "ops"},
     "passes": {"errors", "ir", "ops"},
-    "plan": {"errors", "ir", "ops", "build"},
-    "emit": {"trees", "errors", "ir", "ops", "build", "plan"},
+    "kernels": {"ir", "ops", "build"},
+    "plan": {"errors", "ir", "ops", "build", "kernels"},
+    "emit": {"trees", "errors", "ir", "ops", "build", "kernels", "plan"},
     "sparsity": {"errors"},
     "check": {
         "trees",

@@ -17,8 +17,8 @@ import numpy as np
 
 from neve.build.target import native
 from neve.check.peak import flops
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv import candidates
+from neve.kernels.conv.direct import candidates
+from neve.kernels.kernel import Choice
 from tests.kernels.conv_unit import HEAD, Problem, reference, source
 from tests.kernels.harness import Kernel, Thread, aligned, compilers, load_all
 

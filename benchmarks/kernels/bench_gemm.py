@@ -15,9 +15,9 @@ import numpy as np
 
 from neve.build.target import native
 from neve.check.peak import flops
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.gemm import GemmSpec, candidates
-from tests.kernels.harness import aligned, compilers, load
+from neve.kernels.gemm.tiles import GemmSpec, candidates
+from neve.kernels.kernel import Choice
+from tests.kernels.harness import aligned, compilers, defines, load
 
 SHAPES = (
     (128, 384, 384),
@@ -64,7 +64,7 @@ class Result:
 
 def source(choice: Choice, epilogue: str) -> str:
     """The kernel k_run with a store to p[2], a row-major matrix, and bias p[3]."""
-    macros = "".join(f"#define {name} {value}\n" for name, value in choice.macros)
+    macros = defines(choice.macros)
     maths = '#include "math.h"\n#define K_STORE_LOOP 1\n' if epilogue == "gelu" else ""
     return f"""#include "rt.h"
 #include "vec.h"
@@ -73,7 +73,7 @@ def source(choice: Choice, epilogue: str) -> str:
 NEVE_INLINE vf k_epilogue(void *const *p, vf v, int64_t n) {{ (void)p, (void)n; return {EPILOGUES[epilogue]}; }}
 #define K_STORE(v, b, m, n) vstore((float *)p[2] + (m) * GEMM_N + (n), k_epilogue(p, v, n))
 #define K_STORE_N(v, cnt, b, m, n) vstore_n((float *)p[2] + (m) * GEMM_N + (n), k_epilogue(p, v, n), cnt)
-#include "gemm.h"
+#include "gemm/gemm.h"
 """
 
 

@@ -100,14 +100,13 @@ def float64_leaks(name: str, graph: Graph) -> Iterator[Finding]:
 def huge_intermediates(name: str, graph: Graph, program: Program, limit: int) -> Iterator[Finding]:
     """Tensors that the plan gives memory to, of more than limit bytes at the largest sizes that are allowed."""
     from neve.build.target import native
-    from neve.emit.unit import Unit
     from neve.plan.lowering import Lowering
     from neve.plan.schedule import schedule
 
     target = native()
     lowered = Lowering().method(graph)
     made = {t: stage for stage in lowered.block.stages for t in stage.outputs}
-    plan = schedule(lowered, target, Unit(target, [str(s) for s in program.symbols]).size)
+    plan = schedule(lowered, target)
     sizes = {s: max(r.min, 1) if r.max is None else r.max for s, r in program.symbols.items()}
     for t, buffer in plan.buffers.items():
         if buffer.place != "arena" or buffer.base is not None:

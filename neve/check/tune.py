@@ -151,4 +151,4 @@ def _processor() -> str:
 def _kernels() -> str:
     """A digest of the C templates: other templates, other times."""
     folder = Path(__file__).parent.parent / "kernels"
-    return digest("kernels", *(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.h"))))
+    return digest("kernels", *(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.h"))))

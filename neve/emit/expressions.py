@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from neve.emit.functions import FUNCTIONS
+from neve.ir.buffers import Buffer
 from neve.ir.index import Atom, Data, Div, Index, Sym, Var, lane_stride, show
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType, round_to
-from neve.plan.buffers import Buffer
 from neve.plan.stages import index_loads, loads
 
 C_TYPES = {

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from neve.emit.expressions import Scope
 from neve.emit.reductions import Reductions
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load
-from neve.plan.buffers import Buffer
 from neve.plan.fuse import hint
 from neve.plan.stages import Compute, Reduce, Scan
 

@@ -58,7 +58,7 @@ def emit(
     for key, method in program.methods.items():
         if progress:
             progress(f"planning {key}")
-        made = plan(method.graph, target, unit.size, ranges)
+        made = plan(method.graph, target, ranges)
         writer = MethodWriter(unit, made.schedule, made.arena, pick)
         written[key] = (method, writer, writer.write(made.schedule.steps), made.arena)
     needs = {

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from neve.emit.expressions import C_TYPES, NotVector, Scope, Value, literal
 from neve.emit.rows import Rows
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Expr
 from neve.ir.types import DType
-from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost, hint
 from neve.plan.stages import Reduce, Scan, loads
 

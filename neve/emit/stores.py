@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from neve.emit.expressions import Emitter, NotVector, Scope, Value
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
-from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost, hint
 from neve.plan.stages import index_loads, loads
 from neve.plan.steps import Kernel

@@ -16,22 +16,22 @@ import numpy as np
 from neve.build.target import Target
 from neve.emit.expressions import STORED, Emitter
 from neve.emit.loops import NestWriter
+from neve.emit.macros import c_index, c_size, defines
 from neve.emit.stores import LONG_EPILOGUE, StoreWriter
+from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
-from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
+from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import DType
+from neve.kernels.kernel import Choice, Packed, Pointer
 from neve.plan import work
-from neve.plan.bind import Packed, Pointer
-from neve.plan.buffers import Buffer
 from neve.plan.fuse import cost
 from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Reduce
 from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, Step
-from neve.plan.templates.choice import Choice
 
-KERNELS = Path(__file__).parent.parent / "kernels"
+KERNELS = (Path(__file__).parent.parent / "kernels").resolve()
 BASE = ("rt.h", "vec.h", "math.h", "nest.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
@@ -41,7 +41,7 @@ class CallSite:
     """One kernel call of a method: function number, C of each operand pointer, and what it is for reports.
 
     flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`. layer says which calls of
-    templates are alike, "" where there is nothing to choose from; candidates is how many kernels there are for it.
+    kernels are alike, "" where there is nothing to choose from; candidates is how many kernels there are for it.
     """
 
     kernel: int
@@ -121,30 +121,13 @@ class Unit:
     def symbol(self, name: str) -> str:
         return f"s[{self.symbols.index(name)}]"
 
-    def size(self, i: Index) -> int | str:
+    def size(self, i: Index) -> str:
         """A size for C: a literal, or an expression in s[]."""
-        return i.const if i.const is not None else f"({c_index(i, self.symbol)})"
+        return c_size(i, self.symbol)
 
     def kernel(self, text: str) -> int:
         """The number of the function with that text (its own name written as @)."""
         return self.kernels.setdefault(text, len(self.kernels))
-
-
-def c_index(i: Index, symbol: Callable[[str], str]) -> str:
-    """An Index without loop variables in C."""
-
-    def atom(a: Atom) -> str:
-        if isinstance(a, Sym):
-            return symbol(a.name)
-        if isinstance(a, Var):
-            return a.name
-        assert isinstance(a, (Div, Mod))
-        num, den = show(a.num, atom), show(a.den, atom)
-        if a.num.nonnegative:
-            return f"(({num}) {'/' if isinstance(a, Div) else '%'} ({den}))"
-        return f"neve_floor_{'div' if isinstance(a, Div) else 'mod'}({num}, {den})"
-
-    return show(i, atom)
 
 
 def larger(a: Index, b: Index) -> Index:
@@ -318,8 +301,8 @@ class MethodWriter:
             if p is not None:
                 args.texts[place] = self._operand(p, k, choice)
         names = ", ".join(c.name for c in bound.coords)
-        macros = [f"#define {name} {value}" for name, value in choice.macros]
-        if choice.header == "gemm.h" and stage.epilogue is not None and cost(stage.epilogue.expr) >= LONG_EPILOGUE:
+        macros = list(defines(choice.macros, self.unit.symbol))
+        if choice.loops and stage.epilogue is not None and cost(stage.epilogue.expr) >= LONG_EPILOGUE:
             macros.append("#define K_STORE_LOOP 1")
         text = "\n".join(
             [
@@ -343,7 +326,7 @@ class MethodWriter:
         return self.unit.kernel(text), args.texts, f"{stage.label}: {choice.label}", stage.origin
 
     def _operand(self, p: Pointer | Packed, k: Kernel, choice: Choice) -> str:
-        """C of a template's operand; a constant is packed as the choice wants it."""
+        """C of a kernel's operand; a constant is packed as the choice wants it."""
         if isinstance(p, Pointer):
             start = c_index(p.start * p.buffer.dtype.size, self.unit.symbol)
             return f"{self.base(p.buffer)} + {start}" if p.start.terms else self.base(p.buffer)
@@ -363,7 +346,7 @@ class MethodWriter:
         first, *others = k.bound.choices
         if not others:
             return first
-        parts = [first.header, *(f"{name} {value}" for name, value in first.macros), *store]
+        parts = [first.header, *defines(first.macros, self.unit.symbol), *store]
         self.layers[k] = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
         return k.bound.choices[self.pick(self.layers[k], len(k.bound.choices))]
 
@@ -404,7 +387,7 @@ class _Arguments:
         self.rows: list[Buffer] = []
 
     def fixed(self, text: str) -> None:
-        """An operand that the template addresses by its position."""
+        """An operand that the kernel addresses by its position."""
         self.texts.append(text)
 
     def emitter(self) -> Emitter:
@@ -508,12 +491,10 @@ def header_closure(names: set[str]) -> dict[str, str]:
     out: dict[str, str] = {}
     todo = sorted(names, reverse=True)
     while todo:
-        n = todo.pop()
-        if f"kernels/{n}" in out:
-            continue
-        text = (KERNELS / n).read_text()
-        out[f"kernels/{n}"] = text
-        todo += [
-            x.removeprefix("kernels/") for x in INCLUDE.findall(text) if (KERNELS / x.removeprefix("kernels/")).exists()
-        ]
+        path = KERNELS / todo.pop()
+        name = f"kernels/{path.relative_to(KERNELS).as_posix()}"
+        if name not in out:
+            out[name] = path.read_text()
+            found = ((path.parent / x).resolve() for x in INCLUDE.findall(out[name]))
+            todo += [p.relative_to(KERNELS).as_posix() for p in found if p.exists()]
     return out

@@ -1,7 +1,7 @@
 """Loop nests: what an op's `lower` says of its result, element by element, before anything is decided about loops.
 
 An op builds tensors through a `Builder`: `compute` gives each element as a scalar expression of its logical index,
-`reduce` and `scan` add loops, `template` and `extern` name a C kernel. Views are computes whose expression is a single
+`reduce` and `scan` add loops, `kernel` and `extern` name a C kernel. Views are computes whose expression is a single
 Load: they cost nothing.
 """
 
@@ -225,8 +225,11 @@ class Builder(Protocol):
     def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
         """Inclusive scan along axis; kind: sum prod max min logaddexp."""
 
-    def template(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
-        """A kernel template that the plan knows by the op's class (gemm, conv, attention, recurrent …)."""
+    def refuses(self, op: Any, inputs: Sequence[Tensor]) -> bool:
+        """Whether no kernel computes the op on these operands; the reason is kept for reports."""
+
+    def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        """The op by the kernel that did not refuse it."""
 
     def extern(
         self,
@@ -236,7 +239,7 @@ class Builder(Protocol):
         outputs: Sequence[TensorType],
         scratch: Dim = 0,
     ) -> tuple[Tensor, ...]:
-        """A C template under kernels/ without epilogue, on contiguous row-major operands: p[] = inputs then outputs.
+        """A C kernel under kernels/ without epilogue, on contiguous row-major operands: p[] = inputs then outputs.
 
         macros become #defines (dims in C syntax), KN(x) is defined; the entry is
         KN(run)(void *const *p, const int64_t *s, neve_thread *th); scratch is bytes a thread.

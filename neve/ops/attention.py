@@ -80,32 +80,18 @@ class Attention(Op):
         return self.scale if self.scale is not None else 1.0 / math.sqrt(d) if d else 0.0
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32: template Attention on q, k, v [, mask] of sizes that it takes; else loops."""
         (out,) = self.infer(*(t.type for t in inputs))
-        if out.dtype is not DType.float32 or not self._fits_template(*(t.shape for t in inputs)):
+        if b.refuses(self, inputs):
             return (self.loops(b, *inputs),)
         if out.rank != 3 or isinstance(out.shape[0], int):
-            return b.template(self, inputs, (out,))
+            return b.kernel(self, inputs, (out,))
         # any number of heads: a batch of one head each
         split = tuple(_split_heads(b, t) if len(t.shape) == 3 else t for t in inputs)
-        (y,) = b.template(self, split, (out.with_shape((out.shape[0], 1, *out.shape[1:])),))
+        (y,) = b.kernel(self, split, (out.with_shape((out.shape[0], 1, *out.shape[1:])),))
         return (b.compute(out.shape, out.dtype, lambda i, *j: y(i, 0, *j)),)
 
-    def _fits_template(self, *shapes: tuple[Dim, ...]) -> bool:
-        """Whether a row is of known size, heads are too or can be a batch, and one stride each steps over a batch."""
-        q, k, v = shapes[:3]
-        lead = broadcast(q[:-2], *(s[:-2] for s in ((k, v) if not self.enable_gqa else ())))
-        if not isinstance(q[-1], int) or not isinstance(v[-1], int):
-            return False
-        if len(lead) > 2:
-            alike = all(s[:-3] == lead[:-1] for s in shapes[:3]) and all(s[:-3] in ((), lead[:-1]) for s in shapes[3:])
-            return alike and isinstance(lead[-1], int)
-        if not lead or isinstance(lead[-1], int):
-            return True
-        return len(lead) == 1 and not self.enable_gqa
-
     def loops(self, b: Builder, q: Tensor, k: Tensor, v: Tensor, *mask: Tensor) -> Tensor:
-        """Without a template."""
+        """Without a kernel."""
         (out,) = self.infer(q.type, k.type, v.type, *(m.type for m in mask))
         acc, rows = wide(q.dtype), out.shape[:-1]
         scores = self.scores(b, q, k, mask, rows)

@@ -51,7 +51,7 @@ class Op:
         raise NotImplementedError
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs as loop nests or templates."""
+        """The outputs as loop nests or kernels."""
         raise NotImplementedError
 
     def along(self, axis: int, *types: TensorType) -> tuple[int | None, ...] | None:

@@ -103,16 +103,18 @@ class Conv(Op):
         return (with_bias(out.reshape(n, oc, *size), bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32: template Conv over two axes on x and w, then the bias; else loops."""
+        """A kernel over two axes on x and w, or loops, then the bias."""
         x, w, *bias = inputs
         (out,) = self.infer(x.type, w.type)
-        if x.dtype is not DType.float32:
+        if b.refuses(self, (x, w)):
             return (finish(b, self.loops(b, x, w), out.dtype, bias, axis=1),)
         y = (self.line, self.plane, self.volume)[len(self.stride) - 1](b, x, w)
         return (finish(b, y, out.dtype, bias, axis=1),)
 
     def plane(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
-        return b.template(self, (x, w), self.infer(x.type, w.type))[0]
+        if b.refuses(self, (x, w)):
+            return self.loops(b, x, w)
+        return b.kernel(self, (x, w), self.infer(x.type, w.type))[0]
 
     def line(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """As a convolution over images of height 1."""
@@ -132,7 +134,7 @@ class Conv(Op):
         return batch_to_depth(b, conv.plane(b, slices, w2), out)
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
-        """Without a template and without bias, in the type that x's is computed in: what a plan falls back to."""
+        """Without a kernel and without bias, in the type that x's is computed in: what a plan falls back to."""
         (out,) = self.infer(x.type, w.type)
         per, opg, acc = w.shape[1], w.shape[0] // self.groups, wide(x.dtype)
 
@@ -232,10 +234,12 @@ class ConvTranspose(Op):
         return (with_bias(full[(slice(None), slice(None), *cut)], bias).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32 without dilation: template Conv, see `plane`; else loops."""
+        """Without dilation convolutions that a kernel takes, see `plane`; else loops."""
         x, w, *bias = inputs
         (out,) = self.infer(x.type, w.type)
-        if x.dtype is not DType.float32 or max(self.dilation[-2:]) > 1 or 0 in out.shape:
+        ones = (1,) * len(self.stride)
+        refused = b.refuses(Conv(ones, ((0, 0),) * len(ones), ones, self.groups), (x, w))
+        if refused or max(self.dilation[-2:]) > 1 or 0 in out.shape:
             return (finish(b, self.loops(b, x, w), x.dtype, bias, axis=1),)
         y = (self.line, self.plane, self.volume)[len(self.stride) - 1](b, x, w)
         return (finish(b, y, x.dtype, bias, axis=1),)

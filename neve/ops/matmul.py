@@ -36,15 +36,13 @@ class MatMul(Op):
             return ((a @ b).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32: template MatMul on a and c; else loops."""
         a, c = inputs
-        (out,) = self.infer(a.type, c.type)
-        if a.dtype is DType.float32:
-            return b.template(self, inputs, (out,))
-        return (finish(b, self.loops(b, a, c), a.dtype),)
+        if b.refuses(self, inputs):
+            return (finish(b, self.loops(b, a, c), a.dtype),)
+        return b.kernel(self, inputs, self.infer(a.type, c.type))
 
     def loops(self, b: Builder, a: Tensor, c: Tensor) -> Tensor:
-        """Without a template, in the type that a's is computed in."""
+        """Without a kernel, in the type that a's is computed in."""
         (out,) = self.infer(a.type, c.type)
         acc = wide(a.dtype)
         return b.reduce(
@@ -112,14 +110,14 @@ class Linear(Op):
             return ((y + bias[0] if bias else y).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32: template Linear on x and w, then the bias; else loops."""
+        """A kernel on x and w, or loops, then the bias."""
         x, w, *bias = inputs
-        (out,) = self.infer(x.type, w.type)
-        y = b.template(self, (x, w), (out,))[0] if x.dtype is DType.float32 else self.loops(b, x, w)
+        refused = b.refuses(self, (x, w))
+        y = self.loops(b, x, w) if refused else b.kernel(self, (x, w), self.infer(x.type, w.type))[0]
         return (finish(b, y, x.dtype, bias),)
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
-        """Without a template and without bias, in the type that x's is computed in."""
+        """Without a kernel and without bias, in the type that x's is computed in."""
         (out,) = self.infer(x.type, w.type)
         acc = wide(x.dtype)
         return b.reduce(

@@ -23,7 +23,7 @@ Gate = Callable[[int], Expr]
 class Recurrent(Op):
     """Inputs x (T, B, I), w_ih (G·H, I), w_hh (G·H, H), b_ih, b_hh (G·H,), h0 (B, H) [, c0 (B, H)]; G gates.
 
-    Outputs y (T, B, H), h (B, H) [, c (B, H)]. The template of these classes takes gx, w_hh, b_hh, h0 [, c0] instead,
+    Outputs y (T, B, H), h (B, H) [, c (B, H)]. The kernel of these classes takes gx, w_hh, b_hh, h0 [, c0] instead,
     with gx (T, B, G·H) = x · w_ihᵀ + b_ih.
     """
 
@@ -82,16 +82,16 @@ class Recurrent(Op):
         return tuple(a.astype(inputs[0].dtype) for a in (y, *state))
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """float32: the input's product for all steps as a Linear, then the template; else loops."""
+        """The input's product for all steps as a Linear, then the kernel; or loops."""
         x, w_ih, w_hh, b_ih, b_hh, *state = inputs
         outs = self.infer(*(t.type for t in inputs))
-        if x.dtype is not DType.float32:
+        if b.refuses(self, inputs):
             return self.loops(b, *inputs)
         (gx,) = Linear().lower(b, x, w_ih, b_ih)
-        return b.template(self, (gx, w_hh, b_hh, *state), outs)
+        return b.kernel(self, (gx, w_hh, b_hh, *state), outs)
 
     def loops(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Without a template: each step on its own, so the number of steps must be static."""
+        """Without a kernel: each step on its own, so the number of steps must be static."""
         x, w_ih, w_hh, b_ih, b_hh, *state = inputs
         steps = x.shape[0]
         if not isinstance(steps, int):

@@ -35,7 +35,7 @@ class Constant(Op):
         return (self.tensor.array,)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return b.template(self, (), (self.tensor.type,))
+        return b.kernel(self, (), (self.tensor.type,))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Load, Tensor
 from neve.ir.types import Range
-from neve.plan.bind import Pointer
-from neve.plan.buffers import Buffer
+from neve.kernels.kernel import Pointer
 from neve.plan.history import PATHS, History, Left, Value, concatenations
 from neve.plan.lowering import Lowered
 from neve.plan.memory import LINE, Arena

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neve.ir.buffers import Buffer, row_major
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.plan.buffers import Buffer, row_major
 from neve.plan.fuse import hint
 from neve.plan.order import Order, Overlaps, sharing
 from neve.plan.stages import Compute, Reduce, Scan, loads

@@ -13,6 +13,7 @@ from neve.ir.types import Dim, DType, TensorType, dims
 from neve.ir.walk import graphs
 from neve.ops.base import Op
 from neve.ops.control import WriteState
+from neve.plan.select import refusal
 from neve.plan.stages import (
     Block,
     Branch,
@@ -31,13 +32,18 @@ from neve.plan.stages import (
 
 
 class Recorder:
-    """The Builder that records stages. fixed are constants and views of them: the weights that templates can pack."""
+    """The Builder that records stages.
+
+    fixed are constants and views of them: the weights that kernels can pack. refusals say of which ops, by origin and
+    label, no kernel took the operands, and why.
+    """
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []
         self.origin = Origin()
         self.label = ""
         self.fixed: set[Tensor] = set()
+        self.refusals: dict[tuple[Origin, str], str] = {}
         self._count = 0
 
     def _var(self, hint: str, extent: Dim) -> Var:
@@ -87,9 +93,13 @@ class Recorder:
         self._add(Scan(kind, out, vars, axis, x(*at)))
         return out
 
-    def template(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
-        if op.name == "convolution" and inputs[1] not in self.fixed:
-            return (op.loops(self, *inputs),)  # type: ignore[attr-defined]
+    def refuses(self, op: Op, inputs: Sequence[Tensor]) -> bool:
+        why = refusal(op, inputs, self.fixed.__contains__)
+        if why:
+            self.refusals[self.origin, self.label] = why
+        return bool(why)
+
+    def kernel(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         outs = tuple(self.tensor(t) for t in outputs)
         self._add(Template(op, tuple(inputs), outs))
         return outs
@@ -109,12 +119,13 @@ class Recorder:
 
 @dataclass(eq=False)
 class Lowered:
-    """A method's stages and where its inputs, constants, state and outputs are."""
+    """A method's stages, where its inputs, constants, state and outputs are, and what `Recorder.refusals` says."""
 
     block: Block
     inputs: tuple[Tensor, ...]
     constants: dict[Tensor, ConstTensor] = field(default_factory=dict)
     states: dict[Tensor, StateVar] = field(default_factory=dict)
+    refusals: dict[tuple[Origin, str], str] = field(default_factory=dict)
 
 
 class Lowering:
@@ -131,7 +142,9 @@ class Lowering:
         inputs = tuple(Tensor(v.type, v.name) for v in graph.inputs)
         outputs = self._own(self.graph(graph, inputs))
         block = Block(self.recorder.stages, outputs)
-        return Lowered(block, inputs, {t: c for c, t in self.constants.items()}, {t: s for s, t in self.states.items()})
+        constants = {t: c for c, t in self.constants.items()}
+        states = {t: s for s, t in self.states.items()}
+        return Lowered(block, inputs, constants, states, self.recorder.refusals)
 
     def graph(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         env: dict[Value, Tensor] = dict(zip(graph.inputs, inputs, strict=True))
@@ -186,9 +199,6 @@ class Lowering:
             fail = Fail(op.message, (), node.origin)
             self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
             return ()
-        if op.name in ("gru", "lstm", "rnn") and inputs[2] not in self.recorder.fixed:
-            steps: tuple[Tensor, ...] = op.loops(self.recorder, *inputs)
-            return steps
         return node.op.lower(self.recorder, *inputs)
 
     def _loop(self, op: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

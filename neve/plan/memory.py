@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Tensor
-from neve.plan.bind import Pointer
-from neve.plan.buffers import Buffer
+from neve.kernels.kernel import Pointer
 from neve.plan.stages import Compute, loads
 from neve.plan.steps import BranchStep, Kernel, LoopStep, Nest, Step
 

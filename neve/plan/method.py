@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neve.build.target import Target
 from neve.ir.graph import Graph
-from neve.ir.index import Index
 from neve.ir.types import Range
 from neve.plan.check import check_plan
 from neve.plan.lowering import Lowering
@@ -27,13 +26,13 @@ class Plan:
     arena: Arena
 
 
-def plan(graph: Graph, target: Target, size: Callable[[Index], int | str], ranges: Mapping[str, Range]) -> Plan:
-    """The plan of a method for a target. size prints a dim for template macros; ranges are those of the symbols.
+def plan(graph: Graph, target: Target, ranges: Mapping[str, Range]) -> Plan:
+    """The plan of a method for a target. ranges are those of the symbols.
 
     Raises PlanError if plans are checked and this one is wrong.
     """
     lowered = Lowering().method(graph)
-    steps = schedule(lowered, target, size)
+    steps = schedule(lowered, target)
     arena = assign(lifetimes(steps.steps, steps.buffers))
     if os.environ.get(CHECK):
         check_plan(lowered, steps, arena, ranges)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from neve.ir.buffers import Buffer
 from neve.ir.loops import Tensor
-from neve.plan.buffers import Buffer
 
 
 class Item(Protocol):

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, isnan
-from typing import Any
 
 from neve.ir.index import Index
 from neve.ir.loops import Call, Const, Expr, Load, Tensor
 from neve.ir.types import DType
+from neve.plan.select import takes_factor
 from neve.plan.stages import Compute, Stage, Template
 
-LEAST_PIXELS = 16
-"""Below, the pass over x costs less than that over the weights."""
 CHANNELS = 1
 """The axis of a convolution's channels."""
 LARGEST = 1e4
@@ -47,7 +45,7 @@ def scale_weights(
     moved: set[Stage] = set()
     out: list[Stage] = []
     for s in stages:
-        if isinstance(s, Template) and (c := products.get(s.inputs[0])) is not None and _by_pixel(s):
+        if isinstance(s, Template) and (c := products.get(s.inputs[0])) is not None and takes_factor(s):
             found = _factors(c)
             if found is not None and not {x.tensor for x in found} & mutable and _bounded(found[1].tensor, made):
                 x, factor = (f.tensor for f in found)
@@ -57,19 +55,6 @@ def scale_weights(
                     s = scaled
         out.append(s)
     return [s for s in out if s not in moved]
-
-
-def _by_pixel(s: Template) -> bool:
-    """Whether s is a 1×1 convolution of many pixels whose weights all groups share, and has no factor yet."""
-    op: Any = s.op
-    if op.name != "convolution" or s.factor is not None:
-        return False
-    pixels = [d for k, d in enumerate(s.results[0].shape) if k != CHANNELS]
-    count = 1
-    for d in pixels:
-        count *= d if isinstance(d, int) else LEAST_PIXELS
-    plain = op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding))
-    return tuple(s.inputs[1].shape[2:]) == (1, 1) and plain and count >= LEAST_PIXELS
 
 
 def _factors(c: Compute) -> tuple[Load, Load] | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from neve.build.target import Target
+from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Load, Tensor
-from neve.plan.bind import bind
-from neve.plan.buffers import Access, Buffer, strides_in_order
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import group_rows
 from neve.plan.lowering import Lowered
+from neve.plan.select import bind
 from neve.plan.stages import (
     Block,
     Branch,
@@ -66,16 +66,15 @@ class Schedule:
         return source[index] if index else np.broadcast_to(source, t.shape)
 
 
-def schedule(lowered: Lowered, target: Target, size: Callable[[Index], int | str]) -> Schedule:
-    """Fuse, lay out and bind a method. size prints a dim for template macros."""
-    return _Scheduler(lowered, target, size).run()
+def schedule(lowered: Lowered, target: Target) -> Schedule:
+    """Fuse, lay out and bind a method."""
+    return _Scheduler(lowered, target).run()
 
 
 @dataclass(eq=False)
 class _Scheduler:
     lowered: Lowered
     target: Target
-    printer: Callable[[Index], int | str]
     buffers: dict[Tensor, Buffer] = field(default_factory=dict)
     views: dict[Tensor, Compute] = field(default_factory=dict)
     parts: dict[Tensor, tuple[Concat, Index]] = field(default_factory=dict)
@@ -99,7 +98,7 @@ class _Scheduler:
         self.result.steps = self._block(lowered.block, mutable)
         return self.result
 
-    # --- what binders ask for -----------------------------------------------------------------------------------------
+    # --- what kernels ask for -----------------------------------------------------------------------------------------
 
     def access(self, t: Tensor) -> Access:
         """t as it lies: its buffer, or the place in another buffer that a view of it stands for."""
@@ -132,9 +131,6 @@ class _Scheduler:
 
     def constant(self, t: Tensor) -> bool:
         return self.result.array(t) is not None
-
-    def size(self, i: Index) -> int | str:
-        return self.printer(i)
 
     # --- walking ----------------------------------------------------------------------------------------------------
 

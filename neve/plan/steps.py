@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.plan.bind import Bound, Pointer
+from neve.kernels.kernel import Bound, Pointer
 from neve.plan.stages import Compute, Extern, Reduce, Scan, Template, loads, unique
 
 

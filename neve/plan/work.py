@@ -7,13 +7,13 @@ from typing import Any
 
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
-from neve.plan.stages import Reduce, Template, loads
+from neve.kernels.kernel import product
+from neve.plan import select
+from neve.plan.stages import Reduce, loads
 from neve.plan.steps import ExternCall, Kernel, Nest
 
 Text = int | str
 """A number, or an expression in the symbols' names as `neve.runtime.expressions` reads them."""
-
-GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 
 
 def text(i: Index) -> Text:
@@ -33,25 +33,7 @@ def flops(step: Any) -> Text:
 
     A kernel that needs fewer (Winograd's) is credited with all of them.
     """
-    return text(_template_flops(step.stage)) if isinstance(step, Kernel) else 0
-
-
-def _template_flops(stage: Template) -> Index:
-    op: Any = stage.op
-    x, w = (t.shape for t in stage.inputs[:2])
-    out = _elements(stage.results[0])
-    if op.name == "linear":
-        return out * Index.of(x[-1]) * 2
-    if op.name == "matmul":
-        return out * Index.of(x[-1]) * 2
-    if op.name == "convolution":
-        return out * _product(w[1:]) * 2
-    if op.name == "scaled_dot_product_attention":
-        v = stage.inputs[2].shape
-        return _product(stage.results[0].shape[:-1]) * Index.of(w[-2]) * (Index.of(x[-1]) + Index.of(v[-1])) * 2
-    if op.name in GATES:
-        return out * Index.of(stage.results[0].shape[-1]) * (2 * GATES[op.name])
-    return Index.of(0)
+    return text(select.flops(step.stage.op, step.stage.inputs, step.stage.results)) if isinstance(step, Kernel) else 0
 
 
 def traffic(step: Any, array_bytes: int = 0) -> Text:
@@ -74,24 +56,17 @@ def traffic(step: Any, array_bytes: int = 0) -> Text:
     written = {m.stage.out for m in step.members}
     once: dict[Tensor, Text] = {}
     for m in step.members:
-        count = _product([v.extent for v in m.stage.vars])
+        count = product([v.extent for v in m.stage.vars])
         if isinstance(m.stage, Reduce):
-            count = count * _product([v.extent for v in m.stage.rvars])
+            count = count * product([v.extent for v in m.stage.rvars])
         for x in loads(m.stage.expr):
             if x.tensor not in written:
                 once[x.tensor] = _least(text(count * x.tensor.dtype.size), _bytes(x.tensor))
     return _sum([*once.values(), *(_bytes(t) for t in written if t not in step.local)])
 
 
-def _product(extents: Iterable[Any]) -> Index:
-    n = Index.of(1)
-    for e in extents:
-        n = n * Index.of(e)
-    return n
-
-
 def _elements(t: Tensor) -> Index:
-    return _product(t.shape)
+    return product(t.shape)
 
 
 def _bytes(t: Tensor) -> Text:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import AVX2, Target
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ConvSpec, Size
+from neve.kernels.conv.spec import ConvSpec
+from neve.kernels.kernel import Choice, Size
+from tests.kernels.harness import S, defines, in_c
 
 HEAD = '#include "rt.h"\n#include "vec.h"\n'
 STORE = """
@@ -57,16 +58,12 @@ class Problem:
     def spec(self) -> ConvSpec:
         """What the templates are asked for."""
         c, pixel = self.channels, self.channels + self.gap
-        sizes: tuple[Size, ...] = ("s[0]", "s[1]", "s[2]", "s[3]", "s[4]") if self.symbolic else self.sizes()
+        sizes: tuple[Size, ...] = S if self.symbolic else self.sizes()
         n, h, w, oh, ow = sizes
 
-        def product(*factors: Size) -> Size:
-            text = "(" + " * ".join(map(str, factors)) + ")"
-            return text if self.symbolic else int(np.prod([int(f) for f in factors]))
-
-        strides: tuple[Size, Size, Size, Size] = (product(h, w, pixel), 1, product(w, pixel), pixel)
+        strides: tuple[Size, Size, Size, Size] = (h * w * pixel, 1, w * pixel, pixel)
         if self.planar:
-            strides = (product(h, w, c), product(h, w), w, 1)
+            strides = (h * w * c, h * w, w, 1)
         return ConvSpec(
             n, c, h, w, self.out_channels, oh, ow, self.kernel, strides,
             self.stride, self.padding[:2], self.dilation, self.groups,
@@ -103,14 +100,13 @@ def source(name: str, spec: ConvSpec, choice: Choice, accumulate: bool = False) 
     """The instance `name_run`, which stores to p[2] (with accumulate it adds, so that a second store would show)."""
     text = STORE.format(
         name=name,
-        oh=spec.out_height,
-        ow=spec.out_width,
+        oh=in_c(spec.out_height),
+        ow=in_c(spec.out_width),
         oc=spec.out_channels,
         sum="vload(to) + v" if accumulate else "v",
         sum_n="vload_n(to, cnt) + v" if accumulate else "v",
     )
-    defines = "".join(f"#define {key} {value}\n" for key, value in choice.macros)
-    return f'{text}{defines}#include "{choice.header}"\n'
+    return f'{text}{defines(choice.macros)}#include "{choice.header}"\n'
 
 
 def target() -> Target:

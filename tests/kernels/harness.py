@@ -5,7 +5,7 @@
     #include "vec.h"
     #define KN(x) k1_##x
     ...
-    #include "gemm.h"
+    #include "gemm/gemm.h"
     '''
     kernel = load(source, "gcc", "k1_run")
     kernel([a, b, c], sizes=(128,), threads=2, scratch=4096)
@@ -28,6 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from neve.emit import macros
+from neve.ir.index import Index, Sym
+from neve.kernels.kernel import Macro, Size
 
 KERNELS = Path(__file__).resolve().parents[2] / "neve" / "kernels"
 FLAGS = (
@@ -60,6 +64,24 @@ __attribute__((visibility("default"))) void bench_{0}(void *const *p, const int6
 void bench_{0}(void *const *p, const int64_t *s, neve_thread *th, int64_t reps)
 {{ for (int64_t i = 0; i < reps; i++) {{ {0}(p, s, th); neve_barrier(th); }} }}
 """
+
+
+S = tuple(Index.of(Sym(str(k))) for k in range(5))
+"""Sizes that a kernel gets at run time, as s[0], s[1], …"""
+
+
+def symbol(name: str) -> str:
+    return f"s[{name}]"
+
+
+def defines(pairs: Sequence[tuple[str, Macro]]) -> str:
+    """The macros of a choice in C."""
+    return "".join(f"{line}\n" for line in macros.defines(pairs, symbol))
+
+
+def in_c(size: Size) -> str:
+    """A size in C."""
+    return macros.c_size(size, symbol)
 
 
 class Thread(ctypes.Structure):

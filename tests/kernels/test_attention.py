@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from neve.build.target import AVX2, AVX512, X86_64
-from neve.plan.templates.attention import AttentionSpec, Mask, Strides, candidates, scratch_bytes, tile_rows
+from neve.kernels.attention.blocks import AttentionSpec, Mask, Strides, candidates, scratch_bytes, tile_rows
+from neve.kernels.kernel import Size
 from tests.kernels import harness
+from tests.kernels.harness import S
 
 TARGETS = {"avx2": AVX2, "avx512": AVX512, "generic": X86_64}
 TEMPLATE = """
@@ -23,7 +25,7 @@ TEMPLATE = """
   vstore((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v)
 #define K_STORE_N(v, cnt, b, h, q, d) \\
   vstore_n((float *)p[{out}] + (((b) * (int64_t)({H}) + (h)) * (int64_t)({SQ}) + (q)) * {DV} + (d), v, cnt)
-#include "attention.h"
+#include "attention/attention.h"
 """
 
 
@@ -46,21 +48,21 @@ class Problem:
     block: int = 0
 
     def spec(self) -> AttentionSpec:
-        def strides(heads: int, rows: str | int, width: int) -> Strides:
+        def strides(heads: int, rows: Size, width: int) -> Strides:
             if self.head_major:
-                return Strides(f"({heads * width} * {rows})", f"({width} * {rows})", width)
-            return Strides(f"({heads * width} * {rows})", width, heads * width)
+                return Strides(heads * width * rows, width * rows, width)
+            return Strides(heads * width * rows, width, heads * width)
 
-        sq, sk = ("s[1]", "s[2]") if self.symbolic else (self.sq, self.sk)
+        sq, sk = (S[1], S[2]) if self.symbolic else (self.sq, self.sk)
         masks = {
             "": None,
-            "float": Mask("float", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk),
-            "bool": Mask("bool", f"({self.h} * {sq} * {sk})", f"({sq} * {sk})", sk),
+            "float": Mask("float", self.h * sq * sk, sq * sk, sk),
+            "bool": Mask("bool", self.h * sq * sk, sq * sk, sk),
             "keys": Mask("float", sk, 0, 0),
             "rows": Mask("bool", 0, 0, 1, 0),
         }
         return AttentionSpec(
-            "s[0]" if self.symbolic else self.b,
+            S[0] if self.symbolic else self.b,
             self.h,
             sq,
             sk,
@@ -145,9 +147,9 @@ def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
     if c.block:
         macros |= {"ATT_BLOCK": c.block, "ATT_ROWS": tile_rows(c.spec().queries, c.block)}
         scratch = scratch_bytes(c.sk, c.d, c.dv, c.block, TARGETS[isa].vl)
-    lines = "\n".join(f"#define {k} {v}" for k, v in macros.items())
+    lines = harness.defines(tuple(macros.items()))
     return TEMPLATE.format(
-        i=i, macros=lines, out=3 + bool(c.mask), H=c.h, SQ="s[1]" if c.symbolic else c.sq, DV=c.dv
+        i=i, macros=lines, out=3 + bool(c.mask), H=c.h, SQ=harness.in_c(c.spec().queries), DV=c.dv
     ), scratch
 
 

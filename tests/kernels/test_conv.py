@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from neve.build.target import AARCH64, AVX2, AVX512, WASM32, X86_64, Target, native
-from neve.plan.templates import depthwise
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv import candidates
+from neve.kernels.conv import depthwise
+from neve.kernels.conv.direct import candidates
+from neve.kernels.kernel import Choice
 from tests.kernels.conv_problems import DEPTHWISE, DIRECT, PLANAR, SANITIZED, WINOGRAD
 from tests.kernels.conv_unit import HEAD, Problem, reference, source
 from tests.kernels.harness import FLAGS, KERNELS, ZIG, compilers, load_all
@@ -91,10 +91,10 @@ def check(problems: tuple[Problem, ...], headers: tuple[str, ...], compiler: str
 # of the largest output; direct sums of 2304 terms reach 2e-6, F(5, 2) 4e-6
 BOUND = 8e-6
 GROUPS = {
-    "direct": (DIRECT, ("conv.h",)),
-    "winograd": (WINOGRAD, ("winograd.h",)),
-    "planar": (PLANAR, ("conv_planar.h",)),
-    "depthwise": (DEPTHWISE, ("depthwise.h",)),
+    "direct": (DIRECT, ("conv/conv.h",)),
+    "winograd": (WINOGRAD, ("conv/winograd.h",)),
+    "planar": (PLANAR, ("conv/conv_planar.h",)),
+    "depthwise": (DEPTHWISE, ("conv/depthwise.h",)),
 }
 
 
@@ -139,7 +139,7 @@ def test_depthwise_tiles_give_the_same_bits() -> None:
 @pytest.mark.parametrize("compiler", compilers())
 def test_winograd_keeps_nan_and_infinity_in_their_places(compiler: str) -> None:
     """As the definition has them: tiles do not spread them, infinities keep their signs, 0 times infinity is NaN."""
-    cases = instances(WINOGRAD, ("winograd.h",))
+    cases = instances(WINOGRAD, ("conv/winograd.h",))
     kernels = load_all(HEAD + "".join(c[3] for c in cases), compiler, tuple(dict.fromkeys(c[0] for c in cases)))
     rng = np.random.default_rng(0)
     for (name, problem, choice, _), values in itertools.product(

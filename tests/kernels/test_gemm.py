@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from neve.build.target import AVX2, AVX512, Target, runs_here
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.gemm import GemmSpec, Tiles, candidates, pack_weight
-from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, build, compilers, guarded, load_all
+from neve.ir.index import Index, Var
+from neve.kernels.gemm.tiles import GemmSpec, Tiles, candidates, pack_weight
+from neve.kernels.kernel import Choice, Size
+from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, S, build, compilers, defines, guarded, load_all
 
 GENERIC = replace(AVX2, name="x86_64", isa="generic", vl=4)
 SMALL_CACHE = replace(AVX2, l2=8192)
+B = Index.of(Var("b", S[0]))
 PAD = 3
 """Columns after each row of the output that must stay as they were."""
 
@@ -36,11 +38,11 @@ class Problem:
         return candidates(self.spec, self.target)[self.index]
 
 
-def packed(m: int | str, n: int, k: int, *sizes: tuple[int, ...], **more: object) -> Problem:
+def packed(m: Size, n: int, k: int, *sizes: tuple[int, ...], **more: object) -> Problem:
     return Problem(GemmSpec(m, n, k, **more), sizes or ((),))  # type: ignore[arg-type]
 
 
-def runtime(m: int | str, n: int | str, k: int | str, *sizes: tuple[int, ...], **more: object) -> Problem:
+def runtime(m: Size, n: Size, k: Size, *sizes: tuple[int, ...], **more: object) -> Problem:
     return Problem(GemmSpec(m, n, k, b_packed=False, **more), sizes or ((),))  # type: ignore[arg-type]
 
 
@@ -71,17 +73,17 @@ PACKED = (
     packed(7, 20, 6, b_layout="kn"),
     packed(5, 18, 6, batch=3, a_batch=31),
     packed(5, 18, 6, batch=3, a_batch=31, b_batched=True),
-    packed("s[0]", 37, 19, *((m,) for m in (0, 1, 2, 3, 5, 6, 7, 12, 13, 100, 500))),
-    packed("s[0]", 130, 8, (1,), (2,), (4,)),
-    packed("(s[0]*s[1])", 12, 5, (3, 4), (0, 2), lda="(s[0]*0+8)"),
+    packed(S[0], 37, 19, *((m,) for m in (0, 1, 2, 3, 5, 6, 7, 12, 13, 100, 500))),
+    packed(S[0], 130, 8, (1,), (2,), (4,)),
+    packed(S[0] * S[1], 12, 5, (3, 4, 8), (0, 2, 8), lda=S[2]),
     Problem(GemmSpec(205, 50, 40), target=SMALL_CACHE),
     Problem(GemmSpec(205, 50, 40, scaled=True), target=SMALL_CACHE),
     packed(13, 7, 3, scaled=True),
     packed(50, 40, 33, scaled=True, lda=1, ldk=55),
-    packed("s[0]", 130, 8, (1,), (2,), (40,), scaled=True),
+    packed(S[0], 130, 8, (1,), (2,), (40,), scaled=True),
     packed(7, 18, 6, batch=3, a_batch=42, b_batched=True, scaled=True),
     Problem(
-        GemmSpec("s[0]", 50, 40, batch="s[1]", a_batch="(b)*s[0]*40"),
+        GemmSpec(S[0], 50, 40, batch=S[1], a_batch=B * S[0] * 40),
         ((1, 2), (47, 1), (48, 2), (49, 3), (205, 2), (5, 0)),
         SMALL_CACHE,
     ),
@@ -94,18 +96,16 @@ RUNTIME = (
     runtime(13, 17, 9, ldb=40, ldn=2),
     runtime(7, 20, 2100, ldb=1, ldn=2100),
     runtime(
-        "s[0]",
-        "s[1]",
-        "s[2]",
+        S[0],
+        S[1],
+        S[2],
         *((m, n, k) for m in (1, 6, 50) for n in (1, 16, 35) for k in (0, 1, 511, 512, 1030)),
-        ldb="s[1]",
-        lda="s[2]",
+        ldb=S[1],
+        lda=S[2],
     ),
-    runtime(
-        "s[0]", "s[0]", 16, (1,), (7,), (33,), ldb=1, ldn=16, batch=2, a_batch="(b)*s[0]*16", b_batch="(b)*s[0]*16"
-    ),
+    runtime(S[0], S[0], 16, (1,), (7,), (33,), ldb=1, ldn=16, batch=2, a_batch=B * S[0] * 16, b_batch=B * S[0] * 16),
     runtime(13, 21, 10, lda=1, ldk=13),
-    runtime(50, 21, "s[0]", (0,), (9,), (600,), lda=1, ldk=50),
+    runtime(50, 21, S[0], (0,), (9,), (600,), lda=1, ldk=50),
     packed(50, 40, 33, lda=1, ldk=55),
     packed(7, 20, 6, lda=2, ldk=15),
     Problem(GemmSpec(100, 40, 33, batch=2, a_batch=3400, lda=1, ldk=102), target=SMALL_CACHE),
@@ -120,7 +120,7 @@ PROBLEMS = (*EDGES, *PACKED, *RUNTIME)
 
 def source(problem: Problem, name: str) -> str:
     """The kernel NAME_run of operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + the column's bias."""
-    macros = "".join(f"#define {key} {value}\n" for key, value in problem.choice.macros)
+    macros = defines(problem.choice.macros)
     loop = "#define K_STORE_LOOP 1" if int(name[1:]) % 2 else ""
     out = 2 + problem.spec.scaled
     return f"""
@@ -132,7 +132,7 @@ NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_
 #define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[{out + 1}] + (n)))
 #define K_STORE_N(v, cnt, b, m, n) \\
     vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[{out + 1}] + (n), cnt), cnt)
-#include "gemm.h"
+#include "gemm/gemm.h"
 """
 
 
@@ -140,11 +140,12 @@ def unit(problems: tuple[Problem, ...]) -> str:
     return '#include "rt.h"\n#include "vec.h"\n' + "".join(source(q, f"k{i}") for i, q in enumerate(problems))
 
 
-def value(size: int | str, s: tuple[int, ...], b: int = 0) -> int:
-    return size if isinstance(size, int) else int(eval(size, {"s": s, "b": b}))
+def value(size: Size, s: tuple[int, ...], b: int = 0) -> int:
+    env = {str(k): v for k, v in enumerate(s)} | {"b": b}
+    return size if isinstance(size, int) else int(size.value(env))
 
 
-def offset(step: int | str, s: tuple[int, ...], b: int) -> int:
+def offset(step: Size, s: tuple[int, ...], b: int) -> int:
     return b * step if isinstance(step, int) else value(step, s, b)
 
 
@@ -318,4 +319,4 @@ def test_packed_layout() -> None:
 
 def test_refuses_symbolic_packed_weight() -> None:
     with pytest.raises(ValueError, match="literal sizes"):
-        GemmSpec(4, "s[0]", 3)
+        GemmSpec(4, S[0], 3)

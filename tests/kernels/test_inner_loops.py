@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from neve.build.target import AVX2, AVX512, Target
-from neve.plan.templates import conv, gemm, winograd
-from neve.plan.templates.conv_spec import ConvSpec
+from neve.kernels.conv import direct as conv
+from neve.kernels.conv import winograd
+from neve.kernels.conv.spec import ConvSpec
+from neve.kernels.gemm import tiles as gemm
 from tests.kernels import conv_unit, harness, test_gemm
 from tests.kernels.conv_problems import Problem
 

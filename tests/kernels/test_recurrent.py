@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from neve.build.target import AVX2, X86_64
-from neve.plan.templates.recurrent import GATES, RecurrentSpec, candidates, pack_recurrent
+from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates, pack_recurrent
 from tests.kernels import harness
+from tests.kernels.harness import S
 
 TARGETS = {"avx2": AVX2, "generic": X86_64}
 TEMPLATE = """
@@ -20,7 +21,7 @@ TEMPLATE = """
 {macros}
 #define K_STORE(v, t, b, j) vstore((float *)p[7] + ((t) * (int64_t)({B}) + (b)) * {H} + (j), v)
 #define K_STORE_N(v, cnt, t, b, j) vstore_n((float *)p[7] + ((t) * (int64_t)({B}) + (b)) * {H} + (j), v, cnt)
-#include "recurrent.h"
+#include "recurrent/recurrent.h"
 """
 
 
@@ -38,8 +39,8 @@ class Problem:
 
     def spec(self) -> RecurrentSpec:
         width = GATES[self.kind] * self.h
-        t, b = ("s[0]", "s[1]") if self.symbolic else (self.t, self.b)
-        x_step, x_batch = (width, f"({width} * {t})") if self.batch_first else (f"({width} * {b})", width)
+        t, b = (S[0], S[1]) if self.symbolic else (self.t, self.b)
+        x_step, x_batch = (width, width * t) if self.batch_first else (width * b, width)
         return RecurrentSpec(
             self.kind,
             t,
@@ -59,7 +60,7 @@ class Problem:
 def unit(c: Problem, i: int, isa: str) -> tuple[str, int]:
     """C source of instance i and its shared bytes."""
     choice = candidates(c.spec(), TARGETS[isa])[0]
-    lines = "\n".join(f"#define {k} {v}" for k, v in choice.macros)
+    lines = harness.defines(choice.macros)
     return TEMPLATE.format(i=i, macros=lines, B="s[1]" if c.symbolic else c.b, H=c.h), choice.shared
 
 

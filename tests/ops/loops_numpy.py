@@ -5,7 +5,7 @@ any C but that of `extern` kernels.
     outs = op.lower(b, *(b.tensor(x, dtype) for x in arrays))
     b.array(outs[0])
 
-A `template` is evaluated by the op's own `eval`: it tests nothing. Reads out of range raise IndexError, unless under
+A `kernel` is evaluated by the op's own `eval`: it tests nothing. Reads out of range raise IndexError, unless under
 a guard that does not hold.
 """
 
@@ -24,6 +24,7 @@ from neve.ir.types import Dim, DType, TensorType, dims, round_to
 from neve.ops import special_reference as ref
 from neve.ops.base import REGISTRY
 from neve.ops.pointwise import Pointwise
+from neve.plan.select import refusal
 from tests.kernels.harness import load
 
 EXTRA: dict[str, Callable[..., Any]] = {
@@ -53,7 +54,7 @@ class NumpyBuilder:
     def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
         self.sizes = dict(sizes or {})
         self.arrays: dict[Tensor, np.ndarray] = {}
-        self.templates: list[Any] = []
+        self.calls: list[Any] = []
         self._names = (f"i{k}" for k in itertools.count())
 
     def tensor(self, array: Any, dtype: DType, shape: Sequence[Dim] | None = None) -> Tensor:
@@ -104,8 +105,11 @@ class NumpyBuilder:
         with np.errstate(all="ignore"):
             return self.tensor(SCANS[kind].accumulate(a, axis, dtype=a.dtype), x.dtype, x.shape)
 
-    def template(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
-        self.templates.append(op)
+    def refuses(self, op: Any, inputs: Sequence[Tensor]) -> bool:
+        return bool(refusal(op, inputs, lambda t: True))
+
+    def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        self.calls.append(op)
         outs = op.eval(*(self.arrays[x] for x in inputs))
         return tuple(self.tensor(a, t.dtype, t.shape) for a, t in zip(outs, outputs, strict=True))
 

@@ -194,13 +194,13 @@ def test_infer_is_eval(s: Sample) -> None:
 # lower against eval
 
 
-class TemplateBuilder(NumpyBuilder):
-    """Templates mean their op's eval; a recurrent one has the input's product done already."""
+class KernelBuilder(NumpyBuilder):
+    """Kernels mean their op's eval; a recurrent one has the input's product done already."""
 
-    def template(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+    def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         if not isinstance(op, Recurrent):
             assert op.infer(*(t.type for t in inputs)) == tuple(outputs)
-            return super().template(op, inputs, outputs)
+            return super().kernel(op, inputs, outputs)
         gx, w_hh, b_hh, *state = (self.array(t) for t in inputs)
         outs = op.eval(gx, np.eye(gx.shape[2]), w_hh, np.zeros(gx.shape[2]), b_hh, *state)
         return tuple(self.tensor(a, t.dtype, t.shape) for a, t in zip(outs, outputs, strict=True))
@@ -209,7 +209,7 @@ class TemplateBuilder(NumpyBuilder):
 def check_lower(
     s: Sample, op: Op, shapes: Sequence[Sequence[Dim]], sizes: dict[str, int], method: str = "lower"
 ) -> None:
-    b = TemplateBuilder(sizes)
+    b = KernelBuilder(sizes)
     tensors = [b.tensor(a, t.dtype, shape) for a, t, shape in zip(s.inputs, types_of(s), shapes, strict=True)]
     outs = getattr(op, method)(b, *tensors)
     types = op.infer(*(t.type for t in tensors))

@@ -40,7 +40,7 @@ def plans(program: Program, name: str, sizes: Sequence[Sizes]) -> list[Plan]:
     unit = Unit(native(), [str(s) for s in program.symbols])
     out = []
     for key, method in new.methods.items():
-        made = plan(method.graph, unit.target, unit.size, {str(s): r for s, r in program.symbols.items()})
+        made = plan(method.graph, unit.target, {str(s): r for s, r in program.symbols.items()})
         out.append(Plan(f"{name}.{key}", unit, made.schedule, made.arena, tuple(sizes)))
     return out
 

@@ -16,12 +16,12 @@ import neve
 from neve.build.target import native
 from neve.capture.export import capture
 from neve.emit.unit import Unit
+from neve.ir.buffers import Buffer
 from neve.ir.graph import Graph, Method, Program, StateVar
 from neve.ir.index import Index
 from neve.ir.types import Range
 from neve.passes.pipeline import optimize
 from neve.plan import group, method
-from neve.plan.buffers import Buffer
 from neve.plan.check import PlanError, check_plan
 from neve.plan.lowering import Lowered, Lowering
 from neve.plan.memory import Arena, assign, lifetimes
@@ -41,7 +41,7 @@ def plan_all(program: Program) -> None:
     unit = Unit(native(), [str(s) for s in program.symbols])
     ranges = {str(s): r for s, r in program.symbols.items()}
     for m in program.methods.values():
-        method.plan(m.graph, unit.target, unit.size, ranges)
+        method.plan(m.graph, unit.target, ranges)
 
 
 # --- recurrent layers -------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def wholes(name: str) -> Iterator[Whole]:
     unit = Unit(native(), list(ranges))
     for m in program.methods.values():
         lowered = Lowering().method(m.graph)
-        plan = schedule(lowered, unit.target, unit.size)
+        plan = schedule(lowered, unit.target)
         yield Whole(lowered, plan, assign(lifetimes(plan.steps, plan.buffers)), ranges)
 
 
@@ -277,7 +277,7 @@ def test_loops_that_mix_rows_are_found() -> None:
     graph = b.build([b.op("softmax", x, dim=1)])
     lowered = Lowering().method(graph)
     unit = Unit(native(), [])
-    plan = schedule(lowered, unit.target, unit.size)
+    plan = schedule(lowered, unit.target)
     (nest,) = plan.steps
     assert isinstance(nest, Nest)
     whole = Whole(lowered, plan, assign(lifetimes(plan.steps, plan.buffers)), {})

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from neve.build.target import native
 from neve.emit.program import emit
+from neve.ir.buffers import Buffer, row_major
 from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Load, Tensor
 from neve.ir.types import DType, TensorType, symbol
 from neve.passes.pipeline import optimize
-from neve.plan.buffers import Buffer, row_major
 from neve.plan.memory import LINE, Arena, Interval, assign, lifetimes
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute

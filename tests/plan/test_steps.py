@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from neve.emit.unit import MethodWriter
+from neve.ir.buffers import Buffer
 from neve.ir.loops import Tensor
-from neve.plan.buffers import Buffer
 from neve.plan.steps import BranchStep, FailStep, LoopStep, Nest, Step
 from tests.plan.programs import PROGRAMS, Plan, Sizes, planned
 from tests.plan.trace import LINE, PATHS, Event, Left, event, events, memories

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index
 from neve.ir.loops import Load, Tensor
-from neve.plan.bind import Pointer
-from neve.plan.buffers import Buffer
+from neve.kernels.kernel import Pointer
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute
 from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Nest, Step

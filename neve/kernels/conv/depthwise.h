@@ -6,7 +6,7 @@
 
    Operands
      p[0]  input x[n][c][h][w], float32, channel stride 1, the others any
-     p[1]  weights, packed by neve.plan.templates.depthwise.pack: [oc / NEVE_VL][kh][kw][NEVE_VL], zero-filled
+     p[1]  weights, packed by `pack` of depthwise.py: [oc / NEVE_VL][kh][kw][NEVE_VL], zero-filled
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
 
    Macros (L: a literal, E: an expression, which may use s[])

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from neve.build.target import Target
-from neve.plan.templates import depthwise, winograd
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ConvSpec, align, guess, pack_panels, weight_seconds
+from neve.kernels.conv import depthwise, winograd
+from neve.kernels.conv.spec import ConvSpec, align, guess, pack_panels, weight_seconds
+from neve.kernels.kernel import Choice
 
 __all__ = [
     "ConvSpec",
@@ -38,7 +38,7 @@ def candidates(spec: ConvSpec, target: Target) -> list[Choice]:
         choices = [direct(spec, target), *winograd.choices(spec, target)]
     else:
         choices = [planar(spec, target), *winograd.choices(spec, target)] if spec.groups == 1 else []
-    return sorted(choices, key=lambda c: c.cost * (WINOGRAD_HANDICAP if c.header == "winograd.h" else 1.0))
+    return sorted(choices, key=lambda c: c.cost * (WINOGRAD_HANDICAP if c.header == winograd.HEADER else 1.0))
 
 
 def tile_rows(target: Target) -> int:
@@ -74,7 +74,7 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     blocks = -(-pixels // block)
     cost = max(flops / (DIRECT_EFFICIENCY * target.flops), weight_seconds(weight_bytes, blocks, target)) + pixels * 4e-9
     return Choice(
-        header="conv.h",
+        header="conv/conv.h",
         label=f"direct {spec.kernel[0]}x{spec.kernel[1]} {mr}x{PANEL_VECTORS * vl}, blocks of {block}",
         macros=(
             *spec.macros(),
@@ -130,7 +130,7 @@ def planar(spec: ConvSpec, target: Target) -> Choice:
         height, width = (height // 2, width) if height > 1 else (height, -(-width // 2))
     flops = 2.0 * spec.pixels() * spec.depth * (-(-spec.out_channels // vl) * vl)
     return Choice(
-        header="conv_planar.h",
+        header="conv/conv_planar.h",
         label=f"direct planar {kh}x{kw} {mr}x{PANEL_VECTORS * vl}, blocks of {height}x{width}",
         macros=(
             *spec.macros(),

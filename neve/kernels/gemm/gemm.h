@@ -8,7 +8,7 @@
  *   GEMM_N, GEMM_K       any if B is a run-time matrix, else literal
  *   GEMM_LDA, GEMM_LDK   any: elements between rows of A, and between successive k of a row
  *   GEMM_A_BATCH(b)      any: elements before A of batch b
- *   GEMM_B_PACKED        1: B is a constant packed by `pack` of gemm.py; 0: a run-time matrix
+ *   GEMM_B_PACKED        1: B is a constant packed by `pack_weight` of tiles.py; 0: a run-time matrix
  *   GEMM_LDB, GEMM_LDN   any: elements between successive k, and successive n, of a run-time B (one of them 1, or it is slow)
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
  *   GEMM_B_SCALED        1: a packed B is multiplied by a factor for each k, panel by panel in scratch

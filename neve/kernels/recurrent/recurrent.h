@@ -1,7 +1,7 @@
 /* A recurrent layer in one direction over a sequence, once the products of its inputs are known.
  *
  *   p[0] gates of the inputs, x W_ih^T + b_ih: (t, b, gate * H + j), 1 along the last
- *   p[1] W_hh as packed by recurrent.py        p[2] b_hh (gate * H + j) if RNN_BIAS
+ *   p[1] W_hh as packed by `pack_recurrent` of panels.py        p[2] b_hh (gate * H + j) if RNN_BIAS
  *   p[3] h0, p[4] c0 (LSTM) if RNN_INIT        p[5] final h, p[6] final c (LSTM) if RNN_FINAL, written; a slot not used may be null
  *
  *   KN K_STORE(v, t, b, j) K_STORE_N(v, cnt, t, b, j)    the output h at time t
@@ -18,7 +18,7 @@
  * Threads share the panels, and wait for one another after each step. A step of one row reads two panels at once: one stream does not
  * reach the cache's bandwidth.
  */
-#include "math.h"
+#include "../math.h"
 
 #define RNN_KN(x) KN(x)
 

@@ -7,7 +7,7 @@
 
    Operands
      p[0]  input x[n][c][h][w], float32, any strides
-     p[1]  weights, packed by neve.plan.templates.conv.pack_planar: per panel of NR = CONV_NV * NEVE_VL output channels,
+     p[1]  weights, packed by `pack_planar` of direct.py: per panel of NR = CONV_NV * NEVE_VL output channels,
            [ic][kh][kw][NR]; the last panel holds only as many vectors as it needs
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc); optional K_FETCH(n, oh, ow, oc) as in gemm_tile.h
 
@@ -21,7 +21,7 @@
      CONV_INPLACE     L  1: read the input where it is; no window may reach outside it
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
-   Scratch a thread: neve.plan.templates.conv.planar_scratch bytes. */
+   Scratch a thread: `planar_scratch` of direct.py, in bytes. */
 
 #define CV_NR (CONV_NV * NEVE_VL)
 #define CV_FULL (CONV_OC / CV_NR)

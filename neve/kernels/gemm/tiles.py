@@ -13,10 +13,7 @@ from typing import Literal
 import numpy as np
 
 from neve.build.target import Target
-from neve.plan.templates.choice import Choice, Pack
-
-Size = int | str
-"""A literal, or a C expression in s[] for a symbolic size."""
+from neve.kernels.kernel import Choice, Macro, Offset, Pack, Size
 
 HALVED = 16
 """Lanes of a vector that vec.h can take the half of."""
@@ -33,11 +30,11 @@ class GemmSpec:
     """C[b, m, n] = Σ_k A[b, m, k] · B[b, k, n].
 
     lda and ldk are the elements between rows of A and between successive k of a row (lda=None: k). a_batch is the
-    elements between batches of A, or a C expression in b. If b_packed, B is a constant handed to `Choice.pack` as an
-    array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched; n and k
-    must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn between successive n
-    (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a run-time factor s[k].
-    Raises ValueError for a packed B whose n or k is symbolic, or a scaled one that is not packed.
+    elements between batches of A, or an expression in the variable b. If b_packed, B is a constant handed to
+    `Choice.pack` as an array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if
+    b_batched; n and k must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn
+    between successive n (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a
+    run-time factor s[k]. Raises ValueError for a packed B whose n or k is symbolic, or a scaled one that is not packed.
     """
 
     m: Size
@@ -60,6 +57,18 @@ class GemmSpec:
             raise ValueError("only packed weights can be scaled")
         if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
             raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
+
+    @property
+    def columns(self) -> int:
+        """n, where it is known."""
+        assert isinstance(self.n, int)
+        return self.n
+
+    @property
+    def terms(self) -> int:
+        """k, where it is known."""
+        assert isinstance(self.k, int)
+        return self.k
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
 
 def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
     """With half of the last vector, if no more of it is used: its multiply-adds then cost half on some processors."""
-    left = int(spec.n) - (panel_count(int(spec.n), tiles, vl) - 1) * tiles.nv * vl
+    left = spec.columns - (panel_count(spec.columns, tiles, vl) - 1) * tiles.nv * vl
     fits = vl == HALVED and spec.b_packed and isinstance(spec.m, int) and spec.m > 1
     return replace(tiles, half=True) if fits and 0 < left <= tiles.last * vl - vl // 2 else tiles
 
@@ -181,7 +190,7 @@ def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     single = spec.m == 1 or not isinstance(spec.m, int)
     if not spec.b_packed or spec.scaled or not single or tiles.nv != tiles.last or tiles.half:
         return 0
-    panels, most = panel_count(int(spec.n), tiles, target.vl), max(1, 8 // tiles.nv)
+    panels, most = panel_count(spec.columns, tiles, target.vl), max(1, 8 // tiles.nv)
     if panels == 1:
         return 0
     return min((g for g in range(1, most + 1) if g > most // 2 - 1 or most == 1), key=lambda g: (-panels % g, -g))
@@ -217,8 +226,8 @@ def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
 
 def packed_size(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Elements of one batch of a packed weight."""
-    panels = panel_count(int(spec.n), tiles, target.vl)
-    return ((panels - 1) * tiles.nv * target.vl + tiles.last_columns(target.vl)) * int(spec.k)
+    panels = panel_count(spec.columns, tiles, target.vl)
+    return ((panels - 1) * tiles.nv * target.vl + tiles.last_columns(target.vl)) * spec.terms
 
 
 @dataclass(frozen=True)
@@ -248,12 +257,7 @@ def scratch(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Scratch:
     return Scratch(kc, split, stride, size)
 
 
-def _stride(value: Size) -> Size:
-    """A batch stride as the expression in b that the header wants."""
-    return f"((b) * {value})" if isinstance(value, int) else f"({value})"
-
-
-def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Target) -> tuple[tuple[str, Size], ...]:
+def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Target) -> tuple[tuple[str, Macro], ...]:
     b_batch = spec.b_batch
     if spec.b_packed:
         b_batch = packed_size(spec, tiles, target) if spec.b_batched else 0
@@ -266,11 +270,11 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_K", spec.k),
         ("GEMM_LDA", spec.k if spec.lda is None else spec.lda),
         ("GEMM_LDK", spec.ldk),
-        ("GEMM_A_BATCH(b)", _stride(spec.a_batch)),
+        ("GEMM_A_BATCH", Offset(spec.a_batch)),
         ("GEMM_B_PACKED", int(spec.b_packed)),
         ("GEMM_LDB", spec.n if spec.ldb is None else spec.ldb),
         ("GEMM_LDN", spec.ldn),
-        ("GEMM_B_BATCH(b)", _stride(b_batch)),
+        ("GEMM_B_BATCH", Offset(b_batch)),
         ("GEMM_B_SCALED", int(spec.scaled)),
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
@@ -300,12 +304,13 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     wide = f"{tiles.nv * target.vl}" + (f"/{columns}" if columns != tiles.nv * target.vl else "")
     space = scratch(spec, tiles, mb, target)
     return Choice(
-        header="gemm.h",
+        header="gemm/gemm.h",
         label=f"gemm {tiles.mr}x{wide}, blocks of {mb}",
         macros=_macros(spec, tiles, mb, space, target),
         pack=packer(spec, tiles, target.vl) if spec.b_packed else None,
         scratch=space.size,
         cost=seconds,
+        loops=True,
     )
 
 

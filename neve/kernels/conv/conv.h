@@ -6,7 +6,7 @@
 
    Operands
      p[0]  input x[n][c][h][w], float32, channel stride 1, the others any
-     p[1]  weights, packed by neve.plan.templates.conv.pack_direct: per group, per panel of NR = CONV_NV * NEVE_VL output
+     p[1]  weights, packed by `pack_direct` of direct.py: per group, per panel of NR = CONV_NV * NEVE_VL output
            channels, [kh][kw][ic][NR]; the last panel of a group holds only as many vectors as it needs
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc); optional K_FETCH(n, oh, ow, oc) as in gemm_tile.h
 
@@ -21,7 +21,7 @@
      CONV_SPLIT_OC  L  1: threads share the output channels, 0: they share the pixels
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
-   Scratch a thread: neve.plan.templates.conv.direct_scratch bytes. */
+   Scratch a thread: `direct_scratch` of direct.py, in bytes. */
 
 #define CV_NR (CONV_NV * NEVE_VL)
 #define CV_ICG (CONV_C / CONV_G)

@@ -12,7 +12,7 @@
    Operands
      p[0]  input x[n][c][h][w], float32; channel stride 1 with CONV_C a multiple of NEVE_VL if the stride is 2, or any strides
            with WINO_PLANAR
-     p[1]  G g G', packed by neve.plan.templates.winograd.pack: [point][panel][k][NR], NR = CONV_NV * NEVE_VL; the last panel
+     p[1]  G g G', packed by `pack` of winograd.py: [point][panel][k][NR], NR = CONV_NV * NEVE_VL; the last panel
            holds only as many vectors as it needs
    Store   K_STORE(v, n, oh, ow, oc), K_STORE_N(v, cnt, n, oh, ow, oc)
 
@@ -31,7 +31,7 @@
      CONV_SPLIT_OC  L  1: threads share the output channels (and the input transform), 0: they share the tiles
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
-   Scratch a thread and shared scratch: neve.plan.templates.winograd.scratch bytes. */
+   Scratch a thread and shared scratch: `scratch` of winograd.py, in bytes. */
 
 #define WN WINO_N
 #define WN_DOWN (CONV_KH == 1 ? 1 : WINO_N) /* points, outputs and phases along the rows */

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import Target
-from neve.plan.templates.choice import Choice
-
-Size = int | str
-"""A literal, or a C expression in s[] for a symbolic size."""
+from neve.kernels.kernel import Choice, Macro, Size
 
 KINDS = {"tanh": 0, "relu": 1, "gru": 2, "lstm": 3}
 GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
@@ -49,7 +46,7 @@ class RecurrentSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no recurrent cell {self.kind!r}; there are {', '.join(KINDS)}")
-        if isinstance(self.batch, str) and not self.batch_bound:
+        if not isinstance(self.batch, int) and not self.batch_bound:
             raise ValueError("a symbolic batch needs batch_bound")
 
 
@@ -70,7 +67,7 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
     padded = -(-spec.hidden // width) * width
     batch = spec.batch if isinstance(spec.batch, int) else spec.batch_bound
     steps = spec.steps if isinstance(spec.steps, int) else spec.steps_bound or 1
-    macros: tuple[tuple[str, str | int], ...] = (
+    macros: tuple[tuple[str, Macro], ...] = (
         ("RNN_KIND", KINDS[spec.kind]),
         ("RNN_T", spec.steps),
         ("RNN_B", spec.batch),
@@ -93,7 +90,7 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
     kind = spec.kind
     return [
         Choice(
-            "recurrent.h",
+            "recurrent/recurrent.h",
             f"{kind}, panels of {width} units",
             macros,
             lambda w: pack_recurrent(w, kind, target.vl),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import Target
+from neve.kernels.kernel import Macro, Size
 
-Size = int | str
-Macros = tuple[tuple[str, str | int], ...]
+Macros = tuple[tuple[str, Macro], ...]
 
 ASSUMED_SPATIAL = 56
 LINE = 64
@@ -20,7 +20,7 @@ MEMORY_BANDWIDTH = 15e9
 class ConvSpec:
     """A 2-D convolution of x (batch, channels, height, width) with weights (out_channels, channels / groups, *kernel).
 
-    Sizes and strides (of x, in elements, in the order n, c, h, w) may be C expressions in s[] where they are Size.
+    Sizes and strides (of x, in elements, in the order n, c, h, w) may be symbolic where they are Size.
     padding is (top, left); what is padded at the bottom and at the right follows from the output sizes. ValueError if
     the groups do not divide the channels.
     """

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neve.build.target import Target
-from neve.plan.templates.choice import Choice
-
-Size = int | str
-"""A literal, or a C expression in s[] for a symbolic size."""
+from neve.ir.index import Index
+from neve.kernels.kernel import Choice, Macro, Size
 
 MAX_BLOCK = 96
 """Queries a block at most (attention.h takes 128); causal ones 24, as all compute the keys of the last query."""
@@ -22,7 +20,7 @@ EXP_SECONDS = 0.32e-9
 
 @dataclass(frozen=True)
 class Strides:
-    """Element strides of an operand over batch, (key-value) head and row, C where symbolic; 1 along the last dim."""
+    """Element strides of an operand over batch, (key-value) head and row; 1 along the last dim."""
 
     batch: Size
     head: Size
@@ -74,7 +72,7 @@ class AttentionSpec:
     queries_bound: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.keys, str) and not self.keys_bound:
+        if not isinstance(self.keys, int) and not self.keys_bound:
             raise ValueError("a symbolic number of keys needs keys_bound")
         if self.group < 1 or self.heads % self.group:
             raise ValueError(f"{self.heads} query heads are no multiple of the group {self.group}")
@@ -87,9 +85,17 @@ def scratch_bytes(keys: int, dim: int, value_dim: int, block: int, vl: int) -> i
     return 4 * (padded * (dim + -(-value_dim // panel) * panel) + block * (padded + 16 + dim + 1))
 
 
+def symbolic_scratch(keys: Index, spec: AttentionSpec, choice: Choice, vl: int) -> Index:
+    """`scratch_bytes`, at least, for a number of keys that only the run knows."""
+    block, panel = dict(choice.macros)["ATT_BLOCK"], 2 * vl
+    assert isinstance(block, int)
+    padded = (keys + (panel - 1)) // Index.of(panel) * panel
+    return (padded * (spec.dim + -(-spec.value_dim // panel) * panel) + (padded + (16 + spec.dim + 1)) * block) * 4
+
+
 def tile_rows(queries: Size, block: int) -> int:
     """A bit mask of the rows of attention.h's tiles for so many queries: it cuts blocks, and tiles in them, evenly."""
-    if isinstance(queries, str):
+    if not isinstance(queries, int):
         return 0b1111110
     blocks = max(1, -(-queries // block))
     mask = 0
@@ -114,7 +120,7 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
     packing = 4.0 * batch * spec.heads * keys * (spec.dim + spec.value_dim) * 2 / target.bandwidth
     choices = []
     for block in dict.fromkeys((best, max(6, best // 12 * 6), min(MAX_BLOCK, 2 * best))):
-        macros: tuple[tuple[str, str | int], ...] = (
+        macros: tuple[tuple[str, Macro], ...] = (
             ("ATT_B", spec.batch),
             ("ATT_H", spec.heads),
             ("ATT_SQ", spec.queries),
@@ -131,7 +137,7 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
             ("ATT_VB", spec.v.batch),
             ("ATT_VH", spec.v.head),
             ("ATT_VS", spec.v.row),
-            ("ATT_SCALE", f"{scale:.9g}f" if "." in f"{scale:.9g}" or "e" in f"{scale:.9g}" else f"{scale:.9g}.0f"),
+            ("ATT_SCALE", scale),
             ("ATT_MASK", 0 if spec.mask is None else 1 if mask.kind == "float" else 2),
             ("ATT_MB", mask.batch),
             ("ATT_MH", mask.head),
@@ -146,7 +152,7 @@ def candidates(spec: AttentionSpec, target: Target) -> list[Choice]:
         streaming = 4.0 * batch * spec.heads * passes * keys * (spec.dim + spec.value_dim) / target.bandwidth * 0.2
         choices.append(
             Choice(
-                "attention.h",
+                "attention/attention.h",
                 f"attention, {block} queries a block",
                 macros,
                 None,

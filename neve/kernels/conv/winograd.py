@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 
 from neve.build.target import Target
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess, pack_panels
+from neve.kernels.conv.spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess, pack_panels
+from neve.kernels.kernel import Choice, Matrix
 
+HEADER = "conv/winograd.h"
 PANEL_VECTORS = 2
 FLOPS_PER_CYCLE_AND_LANE = 4
 # clock cycles to load, transform and store one point of a vector of channels: input, output
@@ -98,7 +99,7 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
     cost = layout.seconds(block) + transforms
     private, shared = scratch(spec, target, n, block, bool(split))
     return Choice(
-        header="winograd.h",
+        header=HEADER,
         label=f"winograd F({m},{n + 1 - m}) {mr}x{PANEL_VECTORS * vl}, blocks of {block} tiles",
         macros=(
             *spec.macros(),
@@ -108,7 +109,7 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
             ("WINO_M", m),
             ("WINO_T", block),
             ("WINO_PLANAR", int(planar)),
-            ("WINO_INVERSE", _initialiser(np.linalg.pinv(kernel_transform(n, n + 1 - m)))),
+            ("WINO_INVERSE", _rows(np.linalg.pinv(kernel_transform(n, n + 1 - m)))),
             ("CONV_SPLIT_OC", split),
         ),
         pack=partial(pack, stride=spec.stride, n=n, panel=PANEL_VECTORS * vl, lanes=vl),
@@ -118,13 +119,12 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
     )
 
 
+def _rows(matrix: np.ndarray) -> Matrix:
+    return tuple(tuple(float(x) for x in row) for row in matrix.astype(np.float32))
+
+
 def _up(size: int, lanes: int) -> int:
     return -(-size // lanes) * lanes
-
-
-def _initialiser(matrix: np.ndarray) -> str:
-    """A matrix of float32 as C writes it."""
-    return "{" + ", ".join("{" + ", ".join(f"{float(np.float32(x))!r}f" for x in row) + "}" for row in matrix) + "}"
 
 
 def _outputs(spec: ConvSpec, n: int) -> int:

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from neve.build.target import Target
-from neve.plan.templates.choice import Choice
-from neve.plan.templates.conv_spec import ASSUMED_SPATIAL, ConvSpec, guess
+from neve.kernels.conv.spec import ASSUMED_SPATIAL, ConvSpec, guess
+from neve.kernels.kernel import Choice
 
 WEIGHT_BYTES = 16 * 1024
 UNITS = 12
@@ -37,7 +37,7 @@ def with_tile(spec: ConvSpec, target: Target, rows: int, cols: int) -> Choice:
     size = 4 * spec.pixels() * spec.out_channels * (1 + spec.stride[0] * spec.stride[1])
     keep = int(_keeps(spec, target, rows, cols))
     return Choice(
-        header="depthwise.h",
+        header="conv/depthwise.h",
         label=f"depthwise {kh}x{kw} {rows}x{cols}, chunks of {chunk} vectors",
         macros=(*spec.macros(), ("CONV_MR", rows), ("CONV_RW", cols), ("CONV_CB", chunk), ("CONV_KEEP", keep)),
         pack=partial(pack, lanes=vl),

@@ -1,0 +1,101 @@
+"""Convolutions over two axes: a product where the kernel is one pixel, else one of the kernels of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from neve.ir.buffers import Access
+from neve.ir.index import Index, Var
+from neve.ir.loops import Tensor
+from neve.ir.types import DType
+from neve.kernels.conv.direct import candidates
+from neve.kernels.conv.spec import ConvSpec
+from neve.kernels.gemm.plan import bind_pixels
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, at, product, size
+from neve.ops.base import Op
+
+FLOPS_PER_TERM = 2
+FEW_CHANNELS = 4
+"""Of an image that is read where it is, channel by channel."""
+LEAST_PIXELS = 16
+"""Below, a pass over the image costs less than one over the weights."""
+CHANNELS_LAST = (0, 2, 3, 1)
+
+
+def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
+    """float32 and weights that can be packed."""
+    x, w = inputs[:2]
+    if x.dtype is not DType.float32:
+        return f"there is no convolution of {x.dtype}"
+    return "" if fixed(w) else "its weights are no constants"
+
+
+def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+    return product(results[0].shape) * product(inputs[1].shape[1:]) * FLOPS_PER_TERM
+
+
+def bind(call: Call, o: Operands) -> Bound:
+    """x (N, C, H, W) and constant w (OC, C/g, KH, KW)."""
+    op: Any = call.op
+    image, w = call.inputs
+    out = call.results[0]
+    few = isinstance(image.shape[1], int) and image.shape[1] <= FEW_CHANNELS and op.groups == 1
+    x = _image(call, o, few)
+    unit = x.stride(1) == 1 or x.vars[1].extent.const == 1
+    lda = x.collapsed((0, 2, 3))
+    if _by_pixel(call) and lda is not None and unit:
+        return bind_pixels(call, x, lda, o)
+    assert call.factor is None
+    strides = [s if s is not None else Index.of(0) for s in x.strides]
+    if x.vars[1].extent.const == 1 and not (few and x.stride(3) == 1):
+        strides[1] = Index.of(1)
+    n, h, wide, c = (Var(name, Index.of(out.shape[k])) for name, k in (("n", 0), ("h", 2), ("w", 3), ("c", 1)))
+    sn, sc, sh, sw = map(size, strides)
+    spec = ConvSpec(
+        batch=size(Index.of(image.shape[0])),
+        channels=int(image.shape[1]),
+        height=size(Index.of(image.shape[2])),
+        width=size(Index.of(image.shape[3])),
+        out_channels=int(w.shape[0]),
+        out_height=size(h.extent),
+        out_width=size(wide.extent),
+        kernel=(int(w.shape[2]), int(w.shape[3])),
+        stride=op.stride,
+        dilation=op.dilation,
+        padding=(op.padding[0][0], op.padding[1][0]),
+        groups=op.groups,
+        strides=(sn, sc, sh, sw),
+    )
+    pointers = Pointer(x.buffer, x.start), Packed(w)
+    return Bound(tuple(candidates(spec, o.target)), pointers, (n, h, wide, c), (at(n), at(c), at(h), at(wide)))
+
+
+def _image(call: Call, o: Operands, few: bool) -> Access:
+    """x with the strides that a kernel takes: 1 over channels, or over columns if there are few channels."""
+    image = call.inputs[0]
+    x = o.access(image)
+    if call.factor is not None and (x.stride(1) != Index.of(1) or x.collapsed((0, 2, 3)) is None):
+        x = o.copy(image, CHANNELS_LAST)
+    planar = few and x.stride(3) == 1
+    if None in x.strides or (x.stride(1) != 1 and x.vars[1].extent.const != 1 and not planar):
+        x = o.copy(image, CHANNELS_LAST)
+    return x
+
+
+def _by_pixel(call: Call) -> bool:
+    op: Any = call.op
+    plain = op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding))
+    return tuple(call.inputs[1].shape[2:]) == (1, 1) and plain
+
+
+def takes_factor(call: Call) -> bool:
+    """A 1×1 convolution of many pixels, whose weights all groups share, and which has no factor yet."""
+    pixels = 1
+    for k, d in enumerate(call.results[0].shape):
+        if k != 1:
+            pixels *= d if isinstance(d, int) else LEAST_PIXELS
+    return call.factor is None and _by_pixel(call) and pixels >= LEAST_PIXELS
+
+
+CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor)

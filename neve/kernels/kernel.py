@@ -1,0 +1,176 @@
+"""What a kernel is to the plan: whom it accepts, how it may run, what its operands have to be like.
+
+A kernel is a folder: `plan.py` beside its C. Its specs and macros hold numbers and sizes (`Index`), never the text of a
+language; whoever prints C prints them (`neve.emit.macros`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from neve.build.target import Target
+from neve.ir.buffers import Access, Buffer
+from neve.ir.index import Index, Var
+from neve.ir.loops import Tensor
+from neve.ops.base import Op
+
+Size = int | Index
+"""A number, or an expression in size symbols."""
+
+Pack = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Offset:
+    """The elements before batch b: a number for each batch, or an expression in the variable b."""
+
+    elements: Size
+
+
+Matrix = tuple[tuple[float, ...], ...]
+Macro = int | float | Index | Offset | Matrix
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A specialised instance of a kernel, before its epilogue is known.
+
+    header is its C, a path under kernels/; macros are the header's contract macros in a fixed order (all but KN and
+    K_STORE*); pack turns the constant weight, in PyTorch's layout, into the flat float32 array that the kernel reads;
+    scratch is bytes a thread, shared is bytes for all threads together; cost is the predicted time in seconds on one
+    thread; loops says whether the header can call a long epilogue in a loop (K_STORE_LOOP).
+    """
+
+    header: str
+    label: str
+    macros: tuple[tuple[str, Macro], ...]
+    pack: Pack | None = None
+    scratch: int = 0
+    shared: int = 0
+    cost: float = 0.0
+    loops: bool = False
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A kernel's operand: where buffer's element `start` is."""
+
+    buffer: Buffer
+    start: Index
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A kernel's operand: a constant in the packed form of the kernel's choice."""
+
+    constant: Tensor
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How a kernel runs on its operands.
+
+    coords name the store's indexes in the header's order, axes gives each logical axis of the result in them.
+    """
+
+    choices: tuple[Choice, ...]
+    pointers: tuple[Pointer | Packed | None, ...]
+    coords: tuple[Var, ...]
+    axes: tuple[Index, ...]
+    scratch: Index | None = None
+    """Bytes a thread where they depend on symbolic sizes; None: what the choice says."""
+    shared: Index | None = None
+    """Bytes for all threads together, likewise."""
+
+
+class Operands(Protocol):
+    """What the scheduler offers to `Kernel.bind`."""
+
+    target: Target
+
+    def access(self, t: Tensor) -> Access:
+        """The operand as it lies."""
+
+    def copy(self, t: Tensor, order: tuple[int, ...] | None = None) -> Access:
+        """The operand copied into dense memory, axes in that order (None: row-major)."""
+
+    def constant(self, t: Tensor) -> bool:
+        """Whether the operand's value is known, as that of a constant or a view of one."""
+
+
+class Call(Protocol):
+    """An op that a kernel is to compute. factor, if set, multiplies inputs[0]: one element a channel."""
+
+    @property
+    def op(self) -> Op: ...
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def results(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def factor(self) -> Tensor | None: ...
+
+
+Fixed = Callable[[Tensor], bool]
+"""Whether a tensor is a constant or a view of one, whose elements the run does not choose: what can be packed."""
+
+
+def _no_factor(call: Call) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one folder offers.
+
+    ops: the names of the ops that it computes.
+    accepts: an op and its operands → "" if the kernel takes them, else why not, to follow "runs as plain loops: ".
+    bind: an accepted call → how it may run. It asks for what it needs of an operand's layout through the `Operands`
+    that it is given, which copies an operand only where its strides do not fit.
+    flops: multiplications and additions of a call, counted as its definition has them.
+    takes_factor: whether a call may have a factor.
+    """
+
+    ops: tuple[str, ...]
+    accepts: Callable[[Op, Sequence[Tensor], Fixed], str]
+    bind: Callable[[Call, Operands], Bound]
+    flops: Callable[[Op, Sequence[Tensor], Sequence[Tensor]], Index]
+    takes_factor: Callable[[Call], bool] = _no_factor
+
+
+# --- for those who bind -----------------------------------------------------------------------------------------------
+
+
+def size(i: Index) -> Size:
+    """A size for a spec: a number where it is known."""
+    return i if i.const is None else i.const
+
+
+def product(extents: Sequence[object]) -> Index:
+    """The product of dims."""
+    n = Index.of(1)
+    for e in extents:
+        n = n * Index.of(e)
+    return n
+
+
+def digits(flat: Index, extents: Sequence[Index]) -> list[Index]:
+    """The row-major digits of flat."""
+    out, rest = [], flat
+    for k, e in enumerate(reversed(extents)):
+        out.append(rest % e if k < len(extents) - 1 else rest)
+        rest = rest // e
+    return out[::-1]
+
+
+def at(v: Var) -> Index:
+    """A coordinate as an index: 0 along an axis of size 1."""
+    return Index.of(0) if v.extent.const == 1 else Index.of(v)

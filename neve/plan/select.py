@@ -1,0 +1,41 @@
+"""Selection: which kernel computes an op, or why none does and it runs as plain loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neve.ir.index import Index
+from neve.ir.loops import Tensor
+from neve.kernels import KERNELS
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands
+from neve.ops.base import Op
+
+
+def kernel_of(op: Op) -> Kernel | None:
+    """The kernel for an op's name, whatever its operands are."""
+    return next((k for k in KERNELS if op.name in k.ops), None)
+
+
+def refusal(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
+    """Why no kernel takes the op on these operands; "" if one does."""
+    kernel = kernel_of(op)
+    return kernel.accepts(op, inputs, fixed) if kernel is not None else f"there is no kernel for {op.name}"
+
+
+def bind(call: Call, operands: Operands) -> Bound:
+    """How a call that is not refused may run."""
+    kernel = kernel_of(call.op)
+    assert kernel is not None, f"no kernel for {call.op.name}"
+    return kernel.bind(call, operands)
+
+
+def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+    """Multiplications and additions of an op that kernels compute, 0 for any other."""
+    kernel = kernel_of(op)
+    return kernel.flops(op, inputs, results) if kernel is not None else Index.of(0)
+
+
+def takes_factor(call: Call) -> bool:
+    """Whether the call's kernel can multiply inputs[0] by one factor a channel."""
+    kernel = kernel_of(call.op)
+    return kernel is not None and kernel.takes_factor(call)
