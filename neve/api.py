@@ -289,6 +289,7 @@ def _compile(
                 "source": c.origin.source,
                 "flops": c.flops,
                 "bytes": c.traffic,
+                **({"plain": c.plain} if c.plain else {}),
             }
             for c in sites
         ]

@@ -29,6 +29,7 @@ WARNINGS = {
     "huge-intermediate": "a tensor of the computation that takes more memory than a limit",
     "unbounded-dim": "a varying size without a maximum: memory cannot be fixed in advance",
     "float64-leak": "double precision in a model whose inputs are not",
+    "plain-loops": "a product, convolution, attention or recurrent layer that no kernel takes as it is",
     "blocked-fusion": "an activation, or a second use, that keeps two layers from becoming one",
 }
 CODES = ERRORS | WARNINGS

@@ -16,7 +16,10 @@ from neve.ops.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from neve.artifact import Artifact
+    from neve.plan.lowering import Lowered
 
+MANY_FLOPS = 1_000_000
+"""From so many operations on it matters whether a kernel computes a layer."""
 Miss = tuple[str, str, Origin]
 """A pass, why it declined, and where."""
 
@@ -31,10 +34,14 @@ _DECLINED = re.compile(r"(?P<pass>\w+): declined: (?P<text>.*?)(?:  \((?P<origin
 def findings(program: Program, optimized: Program, misses: Sequence[Miss], huge: int) -> Iterator[Finding]:
     """All that the graphs tell; program is before optimization, or the optimized one if that is all there is."""
     yield from unbounded(program)
+    from neve.plan.lowering import Lowering
+
     for name, method in optimized.methods.items():
+        lowered = Lowering().method(method.graph)
         yield from constant_outputs(name, program.methods[name].graph, method.graph)
         yield from float64_leaks(name, method.graph)
-        yield from huge_intermediates(name, method.graph, optimized, huge)
+        yield from huge_intermediates(name, lowered, optimized, huge)
+        yield from plain_loops(name, method.graph, lowered, optimized)
     yield from blocked_fusions(program, optimized, misses)
 
 
@@ -97,17 +104,15 @@ def float64_leaks(name: str, graph: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def huge_intermediates(name: str, graph: Graph, program: Program, limit: int) -> Iterator[Finding]:
+def huge_intermediates(name: str, lowered: Lowered, program: Program, limit: int) -> Iterator[Finding]:
     """Tensors that the plan gives memory to, of more than limit bytes at the largest sizes that are allowed."""
     from neve.build.target import native
-    from neve.plan.lowering import Lowering
     from neve.plan.schedule import schedule
 
     target = native()
-    lowered = Lowering().method(graph)
     made = {t: stage for stage in lowered.block.stages for t in stage.outputs}
     plan = schedule(lowered, target)
-    sizes = {s: max(r.min, 1) if r.max is None else r.max for s, r in program.symbols.items()}
+    sizes = _largest(program)
     for t, buffer in plan.buffers.items():
         if buffer.place != "arena" or buffer.base is not None:
             continue
@@ -125,6 +130,30 @@ def huge_intermediates(name: str, graph: Graph, program: Program, limit: int) ->
             "(scaled_dot_product_attention for attention scores)",
             origin.module, origin.source, name,
         )  # fmt: skip
+
+
+def plain_loops(name: str, graph: Graph, lowered: Lowered, program: Program) -> Iterator[Finding]:
+    """Ops that kernels compute, but not on these operands, from a million operations on at the largest sizes."""
+    from neve.plan.select import flops
+
+    for g in graphs(graph):
+        for node in g.nodes:
+            why = lowered.refusals.get((node.origin, node.op.name))
+            op = getattr(node.op, "plain", node.op)
+            work = int(flops(op, node.inputs, node.outputs).value(_largest(program))) if why else 0
+            if work < MANY_FLOPS:
+                continue
+            yield _at(
+                node, "plain-loops", f"{op.name}, {work / 1e6:.0f} MFLOP, runs as plain loops: {why}",
+                "kernels take float32 and weights that are parameters or buffers which no method writes "
+                "(.float(); compute the weights in __init__)",
+                name,
+            )  # fmt: skip
+
+
+def _largest(program: Program) -> dict[str, int]:
+    """The largest sizes that are allowed, the least of those that have no maximum."""
+    return {str(s): max(r.min, 1) if r.max is None else r.max for s, r in program.symbols.items()}
 
 
 def blocked_fusions(program: Program, optimized: Program, misses: Sequence[Miss]) -> Iterator[Finding]:

@@ -122,13 +122,15 @@ def show_tried(tried: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_calls(artifact: Artifact) -> None:
-    """Each method's kernel calls, in order, with the model's source lines."""
+    """Each method's kernel calls, in order, with the model's source lines, and why some are no kernels."""
     for method, sites in artifact.extra.get("calls", {}).items():
         table = Table(title=f"{method}: {len(sites)} kernel calls", title_justify="left", box=None, header_style="bold")
         for column in ("", "kernel", "module", "source"):
             table.add_column(column, overflow="fold")
         for i, site in enumerate(sites):
-            table.add_row(str(i), *(escape(str(site.get(key) or "")) for key in ("label", "module", "source")))
+            label, module, source = (escape(str(site.get(key) or "")) for key in ("label", "module", "source"))
+            why = f"\n[yellow]runs as plain loops: {escape(site['plain'])}[/]" if site.get("plain") else ""
+            table.add_row(str(i), label + why, module, source)
         out.print(table)
 
 

@@ -42,6 +42,7 @@ class CallSite:
 
     flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`. layer says which calls of
     kernels are alike, "" where there is nothing to choose from; candidates is how many kernels there are for it.
+    plain is why sums run as plain loops that a kernel would compute for other operands, "" if none do.
     """
 
     kernel: int
@@ -52,6 +53,7 @@ class CallSite:
     traffic: work.Text
     layer: str = ""
     candidates: int = 1
+    plain: str = ""
 
 
 Pick = Callable[[str, int], int]
@@ -248,10 +250,19 @@ class MethodWriter:
     ) -> str:
         flops, traffic = work.flops(step), work.traffic(step, self.packed.get(step, 0))
         layer, count = self.layers.get(step, ""), len(step.bound.choices) if isinstance(step, Kernel) else 1
-        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count))
+        plain = self._plain(step)
+        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count, plain))
         args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
         note = f"{label}  {origin.module}".strip().replace("*/", "")
         return f"{indent}{{ void *const p[] = {{{args}}}; {how}({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
+
+    def _plain(self, step: Step) -> str:
+        """Why sums of the step run as plain loops."""
+        if not isinstance(step, Nest):
+            return ""
+        sums = (m.stage for m in step.members if isinstance(m.stage, Reduce))
+        found = (self.schedule.refusals.get((s.origin, s.label), "") for s in sums)
+        return "; ".join(dict.fromkeys(why for why in found if why))
 
     def base(self, buffer: Buffer) -> str:
         """C of a root buffer's start."""

@@ -16,6 +16,7 @@ from neve.build.target import Target
 from neve.ir.buffers import Access, Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
+from neve.ir.types import Dim
 from neve.ops.base import Op
 
 Size = int | Index
@@ -103,6 +104,13 @@ class Operands(Protocol):
         """Whether the operand's value is known, as that of a constant or a view of one."""
 
 
+class Shaped(Protocol):
+    """A tensor, or a value of a graph."""
+
+    @property
+    def shape(self) -> tuple[Dim, ...]: ...
+
+
 class Call(Protocol):
     """An op that a kernel is to compute. factor, if set, multiplies inputs[0]: one element a channel."""
 
@@ -142,7 +150,7 @@ class Kernel:
     ops: tuple[str, ...]
     accepts: Callable[[Op, Sequence[Tensor], Fixed], str]
     bind: Callable[[Call, Operands], Bound]
-    flops: Callable[[Op, Sequence[Tensor], Sequence[Tensor]], Index]
+    flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index]
     takes_factor: Callable[[Call], bool] = _no_factor
 
 

@@ -1,8 +1,8 @@
 """Prologues: x · s before a 1×1 convolution, s one factor a channel, becomes a convolution of x with scaled weights.
 
-Squeeze-and-excitation has it after every depthwise convolution. gemm.h scales a panel of weights in scratch when it
-comes to it, which costs a row's share of the product, instead of a pass over x. The factors have to be small whatever
-the input is: with huge ones, scaled weights could overflow where x · s does not.
+Squeeze-and-excitation has it after every depthwise convolution. The product's kernel scales a panel of weights in
+scratch when it comes to it, which costs a row's share of the product, instead of a pass over x. The factors have to be
+small whatever the input is: with huge ones, scaled weights could overflow where x · s does not.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from neve.build.target import Target
 from neve.ir.buffers import Access, Buffer, strides_in_order
-from neve.ir.graph import ConstTensor, StateVar
+from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Load, Tensor
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
@@ -40,7 +40,8 @@ from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, 
 class Schedule:
     """A method as steps over buffers.
 
-    buffers maps every tensor that has memory; constants those that come from the program.
+    buffers maps every tensor that has memory; constants those that come from the program; refusals are those of
+    `Lowered`.
     """
 
     steps: list[Step]
@@ -50,6 +51,7 @@ class Schedule:
     outputs: tuple[Tensor, ...]
     constants: Mapping[Tensor, ConstTensor]
     states: Mapping[Tensor, StateVar]
+    refusals: Mapping[tuple[Origin, str], str]
 
     def array(self, t: Tensor) -> np.ndarray | None:
         """The value of a constant, or of a view of one; None if t is neither."""
@@ -92,7 +94,14 @@ class _Scheduler:
         for k, t in enumerate(lowered.block.outputs):
             self._place(t, "output", slot=k)
         self.result = Schedule(
-            [], self.buffers, self.views, lowered.inputs, lowered.block.outputs, lowered.constants, lowered.states
+            [],
+            self.buffers,
+            self.views,
+            lowered.inputs,
+            lowered.block.outputs,
+            lowered.constants,
+            lowered.states,
+            lowered.refusals,
         )
         mutable = mutable_tensors(lowered.block)
         self.result.steps = self._block(lowered.block, mutable)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neve.ir.index import Index
 from neve.ir.loops import Tensor
 from neve.kernels import KERNELS
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Shaped
 from neve.ops.base import Op
 
 
@@ -29,7 +29,7 @@ def bind(call: Call, operands: Operands) -> Bound:
     return kernel.bind(call, operands)
 
 
-def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
     """Multiplications and additions of an op that kernels compute, 0 for any other."""
     kernel = kernel_of(op)
     return kernel.flops(op, inputs, results) if kernel is not None else Index.of(0)

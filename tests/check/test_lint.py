@@ -277,6 +277,21 @@ def test_an_activation_between_a_layer_and_its_norm_blocks_fusion() -> None:
     assert lint(network(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), (x,)) == []
 
 
+class Filter(nn.Module):
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return functional.conv2d(x, w)
+
+
+def test_layers_that_no_kernel_takes() -> None:
+    model, x = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 4)).eval(), torch.randn(64, 256)
+    assert lint(model, (x,)) == []
+    (found,) = only(lint(model.bfloat16(), (x.bfloat16(),)), "plain-loops")
+    assert found.module == "0" and "8 MFLOP" in found.what and "bfloat16" in found.what
+    assert lint(model.float(), (x,)) == [], "the fix that is proposed"
+    (found,) = only(lint(Filter().eval(), (torch.randn(1, 8, 32, 32), torch.randn(8, 8, 3, 3))), "plain-loops")
+    assert "weights" in found.what and found.source.startswith(HERE)
+
+
 class SharedResult(nn.Module):
     def __init__(self) -> None:
         super().__init__()

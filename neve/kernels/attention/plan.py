@@ -10,7 +10,7 @@ from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import Dim, DType, broadcast
 from neve.kernels.attention.blocks import AttentionSpec, Mask, Strides, candidates, symbolic_scratch
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Pointer, at, digits, product, size
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Pointer, Shaped, at, digits, product, size
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -39,7 +39,7 @@ def _alike(lead: tuple[Dim, ...], operands: Sequence[tuple[Dim, ...]], mask: Seq
     return all(s[:-3] == lead[:-1] for s in operands) and all(s[:-3] in ((), lead[:-1]) for s in mask)
 
 
-def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
     q, k, v = (t.shape for t in inputs[:3])
     terms = Index.of(q[-1]) + Index.of(v[-1])
     return product(results[0].shape[:-1]) * Index.of(k[-2]) * terms * FLOPS_PER_TERM

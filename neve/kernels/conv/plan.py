@@ -12,7 +12,7 @@ from neve.ir.types import DType
 from neve.kernels.conv.direct import candidates
 from neve.kernels.conv.spec import ConvSpec
 from neve.kernels.gemm.plan import bind_pixels
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, at, product, size
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, Shaped, at, product, size
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -31,7 +31,7 @@ def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
     return "" if fixed(w) else "its weights are no constants"
 
 
-def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
     return product(results[0].shape) * product(inputs[1].shape[1:]) * FLOPS_PER_TERM
 
 

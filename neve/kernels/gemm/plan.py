@@ -10,7 +10,21 @@ from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Tensor
 from neve.ir.types import DType
 from neve.kernels.gemm.tiles import GemmSpec, candidates
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, Size, at, digits, product, size
+from neve.kernels.kernel import (
+    Bound,
+    Call,
+    Fixed,
+    Kernel,
+    Operands,
+    Packed,
+    Pointer,
+    Shaped,
+    Size,
+    at,
+    digits,
+    product,
+    size,
+)
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -22,7 +36,7 @@ def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
     return f"there is no matrix product of {other}" if other else ""
 
 
-def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
     return product(results[0].shape) * Index.of(inputs[0].shape[-1]) * FLOPS_PER_TERM
 
 

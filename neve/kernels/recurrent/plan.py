@@ -8,7 +8,7 @@ from typing import Any
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import DType
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, at, product, size
+from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, Shaped, at, product, size
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates
 from neve.ops.base import Op
 
@@ -26,7 +26,7 @@ def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
     return "" if fixed(inputs[2]) else "its recurrent weights are no constants"
 
 
-def flops(op: Op, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> Index:
+def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
     """Of the products with the state."""
     hidden = results[0].shape
     return product(hidden) * Index.of(hidden[-1]) * (FLOPS_PER_TERM * GATES[_kind(op)])
