@@ -33,6 +33,8 @@ C_TYPES = {
 STORED = C_TYPES | {DType.float16: "uint16_t", DType.bfloat16: "uint16_t"}
 """The C type of an element in memory."""
 HALVES = (DType.float16, DType.bfloat16)
+VECTORS = {DType.float32: "", DType.float16: "_f16", DType.bfloat16: "_bf16"}
+"""What the names of vec.h's and vec_half.h's loads and stores end in, for the types that vectors of float32 hold."""
 UNSIGNED = {
     DType.int64: "uint64_t",
     DType.int32: "uint32_t",
@@ -207,10 +209,10 @@ class Emitter:
         condition = e.fn == "where"
         data = args[1:] if condition else args
         masks = data[0].dtype is DType.bool
-        if any(a.dtype is not (DType.bool if masks else DType.float32) for a in data):
+        if any(a.dtype is not DType.bool if masks else a.dtype not in VECTORS for a in data):
             raise NotVector
         form = FUNCTIONS.get(e.fn, {}).get("m" if masks else "v")
-        if form is None or e.dtype not in (DType.float32, DType.bool):
+        if form is None or not (e.dtype in VECTORS or e.dtype is DType.bool):
             raise NotVector
         texts = [self._mask(a) for a in args[:1]] if condition else []
         texts += [self._mask(a) if masks else self._vector(a) for a in data]
@@ -224,17 +226,22 @@ class Emitter:
 
     def as_vector(self, v: Value) -> str:
         """v as a vector of float32 in C."""
-        if v.dtype is not DType.float32:
+        if v.dtype not in VECTORS:
             raise NotVector
         return self._vector(v)
 
     def _cast(self, a: Value, dtype: DType, scope: Scope) -> Value:
-        if a.kind == "m" and dtype is DType.float32:
+        if a.kind == "m" and dtype in VECTORS:
             return self._temp(scope, f"vselect({a.text}, vset(1.0f), vset(0.0f))", "v", dtype)
         if a.kind != "s":
             if dtype is DType.bool and a.kind == "v":
                 return self._temp(scope, f"({a.text} != vset(0.0f))", "m", dtype)
-            raise NotVector
+            if a.kind == "m" or dtype not in VECTORS:
+                raise NotVector
+            if dtype is DType.float32 or dtype is a.dtype:
+                return replace(a, dtype=dtype, exact=None)
+            value = self._temp(scope, f"vround{VECTORS[dtype]}({a.text})", "v", dtype)
+            return replace(value, exact=a.text) if a.dtype is DType.float32 else value
         value = self._temp(scope, cast_text(a.text, a.dtype, dtype), "s", dtype)
         return replace(value, exact=a.text) if dtype in HALVES and a.dtype is DType.float32 else value
 
@@ -299,8 +306,9 @@ class Emitter:
         n = "_n" if self.partial else ""
         if e.dtype is DType.bool:
             return self._temp(scope, f"vmask_load{n}({at}, {self.index(stride, scope)}{tail})", "m", e.dtype)
-        if e.dtype is not DType.float32:
+        if e.dtype not in VECTORS:
             raise NotVector
+        n = VECTORS[e.dtype] + n
         if stride.const == 1:
             return self._temp(scope, f"vload{n}({at}{tail})", "v", e.dtype)
         return self._temp(scope, f"vload_strided{n}({at}, {self.index(stride, scope)}{tail})", "v", e.dtype)
@@ -313,17 +321,18 @@ class Emitter:
             at, _ = self.address(buffer, address, scope, const=False)
             scope.add(store_text(at, v, buffer.dtype))
             return
-        if buffer.dtype is not DType.float32:
+        if buffer.dtype not in VECTORS:
             raise NotVector
         at, stride = self.address(buffer, address, scope, const=False)
         assert stride is not None
         if not stride.terms:
             raise NotVector
         n, tail = ("_n", f", {self.partial}") if self.partial else ("", "")
+        n, text = VECTORS[buffer.dtype] + n, v.exact if v.exact and v.kind == "v" else self.as_vector(v)
         if stride.const == 1:
-            scope.add(f"vstore{n}({at}, {self.as_vector(v)}{tail});")
+            scope.add(f"vstore{n}({at}, {text}{tail});")
         else:
-            scope.add(f"vstore_strided{n}({at}, {self.index(stride, scope)}, {self.as_vector(v)}{tail});")
+            scope.add(f"vstore_strided{n}({at}, {self.index(stride, scope)}, {text}{tail});")
 
 
 def _with_number(e: Call) -> Call:

@@ -229,7 +229,7 @@ class Builder(Protocol):
         """Whether no kernel computes the op on these operands; the reason is kept for reports."""
 
     def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
-        """The op by the kernel that did not refuse it."""
+        """The op by the kernel that did not refuse it; outputs are of the type that the op is computed in (`wide`)."""
 
     def extern(
         self,

@@ -16,7 +16,7 @@ from neve.build.target import Target
 from neve.ir.buffers import Access, Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import Dim
+from neve.ir.types import Dim, DType
 from neve.ops.base import Op
 
 Size = int | Index
@@ -111,6 +111,10 @@ class Shaped(Protocol):
     def shape(self) -> tuple[Dim, ...]: ...
 
 
+COMPUTED = (DType.float32, DType.float16, DType.bfloat16)
+"""The types that kernels take: they compute in float32."""
+
+
 class Call(Protocol):
     """An op that a kernel is to compute. factor, if set, multiplies inputs[0]: one element a channel."""
 
@@ -145,6 +149,8 @@ class Kernel:
     that it is given, which copies an operand only where its strides do not fit.
     flops: multiplications and additions of a call, counted as its definition has them.
     takes_factor: whether a call may have a factor.
+    packs: the positions of operands that may be constants of any type that float32 holds; all others are float32 by the
+    time that `bind` sees them.
     """
 
     ops: tuple[str, ...]
@@ -152,6 +158,7 @@ class Kernel:
     bind: Callable[[Call, Operands], Bound]
     flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index]
     takes_factor: Callable[[Call], bool] = _no_factor
+    packs: tuple[int, ...] = ()
 
 
 # --- for those who bind -----------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 #ifndef NEVE_NEST_H
 #define NEVE_NEST_H
 
+#include "vec_half.h"
+
 NEVE_INLINE int64_t neve_floor_div(int64_t a, int64_t b)
 {
     int64_t q = a / b;

@@ -13,7 +13,7 @@ from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, where
 from neve.ir.types import Dim, DType, TensorType, broadcast, dim, same
 from neve.ops.base import Op, Sample, broadcast_axis
-from neve.ops.checks import check, check_float, exact, finish, number, wide
+from neve.ops.checks import check, check_float, exact, finish, number, wide, widened
 from neve.ops.samples import data, sample
 
 
@@ -84,11 +84,12 @@ class Attention(Op):
         if b.refuses(self, inputs):
             return (self.loops(b, *inputs),)
         if out.rank != 3 or isinstance(out.shape[0], int):
-            return b.kernel(self, inputs, (out,))
+            (y,) = b.kernel(self, inputs, widened((out,)))
+            return (finish(b, y, out.dtype),)
         # any number of heads: a batch of one head each
         split = tuple(_split_heads(b, t) if len(t.shape) == 3 else t for t in inputs)
-        (y,) = b.kernel(self, split, (out.with_shape((out.shape[0], 1, *out.shape[1:])),))
-        return (b.compute(out.shape, out.dtype, lambda i, *j: y(i, 0, *j)),)
+        (y,) = b.kernel(self, split, widened((out.with_shape((out.shape[0], 1, *out.shape[1:])),)))
+        return (b.compute(out.shape, out.dtype, lambda i, *j: cast(y(i, 0, *j), out.dtype)),)
 
     def loops(self, b: Builder, q: Tensor, k: Tensor, v: Tensor, *mask: Tensor) -> Tensor:
         """Without a kernel."""

@@ -63,6 +63,11 @@ def wide(dtype: DType) -> DType:
     return DType.float32 if dtype in (DType.float16, DType.bfloat16) else dtype
 
 
+def widened(types: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """Types with the dtype that theirs is computed in."""
+    return tuple(TensorType(t.shape, wide(t.dtype)) for t in types)
+
+
 def exact(x: np.ndarray) -> np.ndarray:
     """Floating-point values in float64, so that a reference is better than what it checks; other types as they are."""
     return x.astype(np.float64) if x.dtype.kind == "f" else x

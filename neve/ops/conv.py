@@ -13,7 +13,7 @@ from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard, view
 from neve.ir.types import Dim, DType, TensorType, dim, same
 from neve.ops.base import Op, Sample
-from neve.ops.checks import check, check_same_dtype, exact, finish, less, wide, windows
+from neve.ops.checks import check, check_same_dtype, exact, finish, less, wide, widened, windows
 from neve.ops.conv_lower import (
     Run,
     batch_to_depth,
@@ -114,7 +114,7 @@ class Conv(Op):
     def plane(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         if b.refuses(self, (x, w)):
             return self.loops(b, x, w)
-        return b.kernel(self, (x, w), self.infer(x.type, w.type))[0]
+        return b.kernel(self, (x, w), widened(self.infer(x.type, w.type)))[0]
 
     def line(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """As a convolution over images of height 1."""
@@ -258,7 +258,7 @@ class ConvTranspose(Op):
         opg = Index.of(w.shape[1])
 
         def element(n: Index, o: Index, *p: Index) -> Expr:
-            y = zero(x.dtype)
+            y = zero(wide(x.dtype))
             for pair, conv, start in parts:
                 q = [i + pad for i, pad in zip(p, self.padding, strict=True)]
                 at = [i % s - run[0] for i, s, run in zip(q, self.stride, pair, strict=True)]
@@ -268,7 +268,7 @@ class ConvTranspose(Op):
                 y = guard(inside, conv(n, channel * opg + o % opg, *place), y)
             return y
 
-        return b.compute(out.shape, out.dtype, element)
+        return b.compute(out.shape, wide(out.dtype), element)
 
     def phase(self, b: Builder, x: Tensor, w: Tensor, pair: Sequence[Run]) -> tuple[Tensor, list[int]]:
         """The convolution for a run of phases an axis, and where it starts, see `phase_padding`."""

@@ -12,7 +12,7 @@ from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast
 from neve.ir.types import DType, TensorType, broadcast, same
 from neve.ops.base import Op, Sample, broadcast_axis
-from neve.ops.checks import check, check_same_dtype, exact, finish, wide
+from neve.ops.checks import check, check_same_dtype, exact, finish, wide, widened
 from neve.ops.samples import data, sample
 
 
@@ -39,7 +39,8 @@ class MatMul(Op):
         a, c = inputs
         if b.refuses(self, inputs):
             return (finish(b, self.loops(b, a, c), a.dtype),)
-        return b.kernel(self, inputs, self.infer(a.type, c.type))
+        (y,) = b.kernel(self, inputs, widened(self.infer(a.type, c.type)))
+        return (finish(b, y, a.dtype),)
 
     def loops(self, b: Builder, a: Tensor, c: Tensor) -> Tensor:
         """Without a kernel, in the type that a's is computed in."""
@@ -110,11 +111,14 @@ class Linear(Op):
             return ((y + bias[0] if bias else y).astype(inputs[0].dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """A kernel on x and w, or loops, then the bias."""
         x, w, *bias = inputs
-        refused = b.refuses(self, (x, w))
-        y = self.loops(b, x, w) if refused else b.kernel(self, (x, w), self.infer(x.type, w.type))[0]
-        return (finish(b, y, x.dtype, bias),)
+        return (finish(b, self.product(b, x, w), x.dtype, bias),)
+
+    def product(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
+        """Without bias, in the type that x's is computed in: by a kernel, or loops."""
+        if b.refuses(self, (x, w)):
+            return self.loops(b, x, w)
+        return b.kernel(self, (x, w), widened(self.infer(x.type, w.type)))[0]
 
     def loops(self, b: Builder, x: Tensor, w: Tensor) -> Tensor:
         """Without a kernel and without bias, in the type that x's is computed in."""

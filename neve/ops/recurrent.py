@@ -12,7 +12,7 @@ from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, Tensor, call, cast, const, guard
 from neve.ir.types import Dim, DType, TensorType, dim, same
 from neve.ops.base import Op, Sample
-from neve.ops.checks import check, check_float, exact, finish, same_shape, wide
+from neve.ops.checks import check, check_float, exact, finish, same_shape, wide, widened
 from neve.ops.matmul import Linear
 from neve.ops.samples import data, sample
 
@@ -87,8 +87,9 @@ class Recurrent(Op):
         outs = self.infer(*(t.type for t in inputs))
         if b.refuses(self, inputs):
             return self.loops(b, *inputs)
-        (gx,) = Linear().lower(b, x, w_ih, b_ih)
-        return b.kernel(self, (gx, w_hh, b_hh, *state), outs)
+        gx = finish(b, Linear().product(b, x, w_ih), wide(x.dtype), [b_ih])
+        made = b.kernel(self, (gx, w_hh, b_hh, *state), widened(outs))
+        return tuple(finish(b, y, x.dtype) for y in made)
 
     def loops(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Without a kernel: each step on its own, so the number of steps must be static."""

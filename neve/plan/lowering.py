@@ -8,12 +8,13 @@ from typing import Any
 
 from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
 from neve.ir.index import Index, Var
-from neve.ir.loops import Expr, Load, Tensor
+from neve.ir.loops import Expr, Load, Tensor, cast
 from neve.ir.types import Dim, DType, TensorType, dims
 from neve.ir.walk import graphs
 from neve.ops.base import Op
+from neve.ops.checks import wide
 from neve.ops.control import WriteState
-from neve.plan.select import refusal
+from neve.plan.select import packs, refusal
 from neve.plan.stages import (
     Block,
     Branch,
@@ -100,9 +101,16 @@ class Recorder:
         return bool(why)
 
     def kernel(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
+        """Operands of a half type are widened, but for those that are packed."""
+        packed = {x for k, x in enumerate(inputs) if k in packs(op) and x in self.fixed}
+        wider = tuple(x if x in packed else self._widened(x) for x in inputs)
         outs = tuple(self.tensor(t) for t in outputs)
-        self._add(Template(op, tuple(inputs), outs))
+        self._add(Template(op, wider, outs))
         return outs
+
+    def _widened(self, x: Tensor) -> Tensor:
+        to = wide(x.dtype)
+        return x if to is x.dtype else self.compute(x.shape, to, lambda *i: cast(x(*i), to))
 
     def extern(
         self,

@@ -22,6 +22,12 @@ def refusal(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
     return kernel.accepts(op, inputs, fixed) if kernel is not None else f"there is no kernel for {op.name}"
 
 
+def packs(op: Op) -> tuple[int, ...]:
+    """The positions of the operands that the op's kernel packs if they are constants."""
+    kernel = kernel_of(op)
+    return kernel.packs if kernel is not None else ()
+
+
 def bind(call: Call, operands: Operands) -> Bound:
     """How a call that is not refused may run."""
     kernel = kernel_of(call.op)

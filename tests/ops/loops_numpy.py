@@ -23,6 +23,7 @@ from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import Dim, DType, TensorType, dims, round_to
 from neve.ops import special_reference as ref
 from neve.ops.base import REGISTRY
+from neve.ops.checks import wide
 from neve.ops.pointwise import Pointwise
 from neve.plan.select import refusal
 from tests.kernels.harness import load
@@ -110,7 +111,7 @@ class NumpyBuilder:
 
     def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         self.calls.append(op)
-        outs = op.eval(*(self.arrays[x] for x in inputs))
+        outs = op.eval(*(self.arrays[x].astype(wide(x.dtype).numpy) for x in inputs))
         return tuple(self.tensor(a, t.dtype, t.shape) for a, t in zip(outs, outputs, strict=True))
 
     def extern(

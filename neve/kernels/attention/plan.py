@@ -10,7 +10,20 @@ from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import Dim, DType, broadcast
 from neve.kernels.attention.blocks import AttentionSpec, Mask, Strides, candidates, symbolic_scratch
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Pointer, Shaped, at, digits, product, size
+from neve.kernels.kernel import (
+    COMPUTED,
+    Bound,
+    Call,
+    Fixed,
+    Kernel,
+    Operands,
+    Pointer,
+    Shaped,
+    at,
+    digits,
+    product,
+    size,
+)
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -19,10 +32,12 @@ KEYS_GUESS = 256
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """float32, a row of known size, heads of known number or that can be a batch, one stride each over a batch."""
+    """Numbers that float32 holds, a row of known size, heads of known number or that can be a batch, and one stride each
+    over a batch.
+    """
     q, k, v, *mask = (t.shape for t in inputs)
     gqa = getattr(op, "enable_gqa", False)
-    if inputs[0].dtype is not DType.float32:
+    if inputs[0].dtype not in COMPUTED:
         return f"there is no attention in {inputs[0].dtype}"
     if not isinstance(q[-1], int) or not isinstance(v[-1], int):
         return "the size of a head is no constant"

@@ -8,11 +8,23 @@ from typing import Any
 from neve.ir.buffers import Access
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import DType
 from neve.kernels.conv.direct import candidates
 from neve.kernels.conv.spec import ConvSpec
 from neve.kernels.gemm.plan import bind_pixels
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, Shaped, at, product, size
+from neve.kernels.kernel import (
+    COMPUTED,
+    Bound,
+    Call,
+    Fixed,
+    Kernel,
+    Operands,
+    Packed,
+    Pointer,
+    Shaped,
+    at,
+    product,
+    size,
+)
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -24,9 +36,9 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """float32 and weights that can be packed."""
+    """Numbers that float32 holds, and weights that can be packed."""
     x, w = inputs[:2]
-    if x.dtype is not DType.float32:
+    if x.dtype not in COMPUTED:
         return f"there is no convolution of {x.dtype}"
     return "" if fixed(w) else "its weights are no constants"
 
@@ -98,4 +110,4 @@ def takes_factor(call: Call) -> bool:
     return call.factor is None and _by_pixel(call) and pixels >= LEAST_PIXELS
 
 
-CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor)
+CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor, packs=(1,))

@@ -8,9 +8,9 @@ from dataclasses import replace
 from neve.ir.buffers import Access
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Tensor
-from neve.ir.types import DType
 from neve.kernels.gemm.tiles import GemmSpec, candidates
 from neve.kernels.kernel import (
+    COMPUTED,
     Bound,
     Call,
     Fixed,
@@ -31,8 +31,8 @@ FLOPS_PER_TERM = 2
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """Two matrices of float32."""
-    other = next((t.dtype for t in inputs[:2] if t.dtype is not DType.float32), None)
+    """Two matrices of numbers that float32 holds."""
+    other = next((t.dtype for t in inputs[:2] if t.dtype not in COMPUTED), None)
     return f"there is no matrix product of {other}" if other else ""
 
 
@@ -147,4 +147,4 @@ def bind_pixels(call: Call, x: Access, lda: Index, o: Operands) -> Bound:
     return Bound(tuple(candidates(spec, o.target)), tuple(pointers), coords, (i, at(n), h, w_at))
 
 
-GEMM = Kernel(ops=("linear", "matmul"), accepts=accepts, bind=bind, flops=flops)
+GEMM = Kernel(ops=("linear", "matmul"), accepts=accepts, bind=bind, flops=flops, packs=(1,))

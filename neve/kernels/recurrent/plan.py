@@ -7,8 +7,20 @@ from typing import Any
 
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import DType
-from neve.kernels.kernel import Bound, Call, Fixed, Kernel, Operands, Packed, Pointer, Shaped, at, product, size
+from neve.kernels.kernel import (
+    COMPUTED,
+    Bound,
+    Call,
+    Fixed,
+    Kernel,
+    Operands,
+    Packed,
+    Pointer,
+    Shaped,
+    at,
+    product,
+    size,
+)
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates
 from neve.ops.base import Op
 
@@ -20,8 +32,8 @@ FLOPS_PER_TERM = 2
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """x, w_ih, w_hh, …: float32, and a w_hh that can be packed."""
-    if inputs[0].dtype is not DType.float32:
+    """x, w_ih, w_hh, …: numbers that float32 holds, and a w_hh that can be packed."""
+    if inputs[0].dtype not in COMPUTED:
         return f"there is no recurrent layer of {inputs[0].dtype}"
     return "" if fixed(inputs[2]) else "its recurrent weights are no constants"
 
@@ -73,4 +85,4 @@ def _kind(op: Any) -> str:
     return str(op.nonlinearity if op.name == "rnn" else op.name)
 
 
-RECURRENT = Kernel(ops=("gru", "lstm", "rnn"), accepts=accepts, bind=bind, flops=flops)
+RECURRENT = Kernel(ops=("gru", "lstm", "rnn"), accepts=accepts, bind=bind, flops=flops, packs=(1,))

@@ -1,0 +1,85 @@
+/* Vectors of float16 and bfloat16 in memory, of float32 in registers. NAME is f16 or bf16.
+ *
+ *   vload_NAME vstore_NAME          NEVE_VL adjacent elements; vload_NAME_n vstore_NAME_n the first cnt of them, the others load as 0
+ *   vload_strided_NAME(p, stride)   and vstore_strided_NAME, _n as well: `stride` elements apart
+ *   vround_NAME(v)                  what v is once it has been stored
+ *
+ * Widening is exact; narrowing rounds to nearest even and overflows to infinity; NaN stays NaN, with the same bits as in half.h.
+ */
+#ifndef NEVE_VEC_HALF_H
+#define NEVE_VEC_HALF_H
+
+#include "half.h"
+#include "vec.h"
+
+typedef uint16_t neve_vu16 __attribute__((vector_size(NEVE_VL * 2)));
+typedef uint32_t neve_vu32 __attribute__((vector_size(NEVE_VL * 4)));
+typedef neve_vu16 neve_vu16_mem __attribute__((aligned(2), may_alias));
+
+NEVE_INLINE vf neve_widen_bf16(neve_vu16 b) { return (vf)(__builtin_convertvector(b, neve_vu32) << 16); }
+
+NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v)
+{
+    neve_vu32 i = (neve_vu32)v, rounded = (i + 0x7fffu + ((i >> 16) & 1)) >> 16;
+    neve_vu32 nan = (neve_vu32)(v != v);
+    return __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), neve_vu16);
+}
+
+#if defined(__F16C__) && defined(__clang__)
+typedef _Float16 neve_vf16 __attribute__((vector_size(NEVE_VL * 2)));
+NEVE_INLINE vf neve_widen_f16(neve_vu16 h) { return __builtin_convertvector((neve_vf16)h, vf); }
+NEVE_INLINE neve_vu16 neve_narrow_f16(vf v) { return (neve_vu16)__builtin_convertvector(v, neve_vf16); }
+#elif defined(__F16C__) && defined(NEVE_AVX512)
+typedef short neve_vi16 __attribute__((vector_size(NEVE_VL * 2)));
+NEVE_INLINE vf neve_widen_f16(neve_vu16 h) { return __builtin_ia32_vcvtph2ps512_mask((neve_vi16)h, (vf){0}, (uint16_t)-1, 4); }
+NEVE_INLINE neve_vu16 neve_narrow_f16(vf v) { return (neve_vu16)__builtin_ia32_vcvtps2ph512_mask(v, 0, (neve_vi16){0}, (uint16_t)-1); }
+#elif defined(__F16C__) && defined(NEVE_AVX2)
+typedef short neve_vi16 __attribute__((vector_size(NEVE_VL * 2)));
+NEVE_INLINE vf neve_widen_f16(neve_vu16 h) { return __builtin_ia32_vcvtph2ps256((neve_vi16)h); }
+NEVE_INLINE neve_vu16 neve_narrow_f16(vf v) { return (neve_vu16)__builtin_ia32_vcvtps2ph256(v, 0); }
+#else
+NEVE_INLINE vf neve_widen_f16(neve_vu16 h)
+{
+    vf v;
+    NEVE_UNROLL
+    for (int i = 0; i < NEVE_VL; i++)
+        v[i] = sh_to_f(h[i]);
+    return v;
+}
+NEVE_INLINE neve_vu16 neve_narrow_f16(vf v)
+{
+    neve_vu16 h;
+    NEVE_UNROLL
+    for (int i = 0; i < NEVE_VL; i++)
+        h[i] = sf_to_h(v[i]);
+    return h;
+}
+#endif
+
+#define NEVE_HALF_MEMORY(NAME) \
+    NEVE_INLINE vf vload_##NAME(const uint16_t *p) { return neve_widen_##NAME(*(const neve_vu16_mem *)p); } \
+    NEVE_INLINE void vstore_##NAME(uint16_t *p, vf v) { *(neve_vu16_mem *)p = neve_narrow_##NAME(v); } \
+    NEVE_INLINE vf vround_##NAME(vf v) { return neve_widen_##NAME(neve_narrow_##NAME(v)); } \
+    NEVE_INLINE vf vload_strided_##NAME##_n(const uint16_t *p, int64_t stride, int64_t cnt) \
+    { \
+        neve_vu16 h = {0}; \
+        for (int64_t i = 0; i < cnt; i++) \
+            h[i] = p[i * stride]; \
+        return neve_widen_##NAME(h); \
+    } \
+    NEVE_INLINE vf vload_strided_##NAME(const uint16_t *p, int64_t stride) { return vload_strided_##NAME##_n(p, stride, NEVE_VL); } \
+    NEVE_INLINE vf vload_##NAME##_n(const uint16_t *p, int64_t cnt) { return vload_strided_##NAME##_n(p, 1, cnt); } \
+    NEVE_INLINE void vstore_strided_##NAME##_n(uint16_t *p, int64_t stride, vf v, int64_t cnt) \
+    { \
+        neve_vu16 h = neve_narrow_##NAME(v); \
+        for (int64_t i = 0; i < cnt; i++) \
+            p[i * stride] = h[i]; \
+    } \
+    NEVE_INLINE void vstore_strided_##NAME(uint16_t *p, int64_t stride, vf v) { vstore_strided_##NAME##_n(p, stride, v, NEVE_VL); } \
+    NEVE_INLINE void vstore_##NAME##_n(uint16_t *p, vf v, int64_t cnt) { vstore_strided_##NAME##_n(p, 1, v, cnt); }
+
+NEVE_HALF_MEMORY(f16)
+NEVE_HALF_MEMORY(bf16)
+#undef NEVE_HALF_MEMORY
+
+#endif
