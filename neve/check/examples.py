@@ -12,9 +12,9 @@ import numpy as np
 from neve.artifact import Example
 from neve.capture.examples import Call, Examples
 from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original, relative_error, seeded, tolerance
-from neve.emit.unit import to_bytes
 from neve.errors import InputError, VerifyError
 from neve.ir.graph import Method, Program
+from neve.ir.types import to_bytes
 from neve.runtime.signature import MethodSignature, Signature
 from neve.runtime.sizes import Solver
 from neve.runtime.tensors import is_torch, prepare

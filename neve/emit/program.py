@@ -19,12 +19,11 @@ from neve.emit.unit import (
     Unit,
     best_by_analysis,
     header_closure,
-    to_bytes,
 )
 from neve.ir import walk
 from neve.ir.graph import Method, Program, StateVar
 from neve.ir.index import Atom, Div, Index, Mod, Sym
-from neve.ir.types import Dim, Range
+from neve.ir.types import Dim, Range, to_bytes
 from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
 from neve.plan.memory import Arena
 from neve.plan.method import plan

@@ -22,7 +22,7 @@ from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import DType
+from neve.ir.types import DType, to_bytes
 from neve.kernels.kernel import Choice, Packed, Pointer
 from neve.plan import work
 from neve.plan.fuse import cost
@@ -348,7 +348,7 @@ class MethodWriter:
                 array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
             )
             array = array.T
-        packed = np.asarray(choice.pack(array) if choice.pack is not None else array, np.float32)
+        packed = choice.pack(array) if choice.pack is not None else np.asarray(array, np.float32)
         self.packed[k] = packed.nbytes
         return f"w + {self.unit.weights.add(packed)}"
 
@@ -488,13 +488,6 @@ def _row_bytes(b: Buffer) -> int:
         if st.terms and isinstance(d, int):
             n *= d
     return n
-
-
-def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """A constant in its memory form (bfloat16 as its bits)."""
-    if dtype is DType.bfloat16:
-        return (np.asarray(array, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16)
-    return np.asarray(array, dtype.numpy, order="C")
 
 
 def header_closure(names: set[str]) -> dict[str, str]:

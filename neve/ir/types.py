@@ -180,3 +180,10 @@ def broadcast(*shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
                 raise ValueError(f"shapes do not broadcast: {', '.join(map(str, shapes))}")
         out.append(d)
     return tuple(out)
+
+
+def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """A constant in its memory form (bfloat16 as its bits)."""
+    if dtype is DType.bfloat16:
+        return (np.asarray(array, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16)
+    return np.asarray(array, dtype.numpy, order="C")

@@ -41,9 +41,9 @@ class Choice:
     """A specialised instance of a kernel, before its epilogue is known.
 
     header is its C, a path under kernels/; macros are the header's contract macros in a fixed order (all but KN and
-    K_STORE*); pack turns the constant weight, in PyTorch's layout, into the flat float32 array that the kernel reads;
-    scratch is bytes a thread, shared is bytes for all threads together; cost is the predicted time in seconds on one
-    thread; loops says whether the header can call a long epilogue in a loop (K_STORE_LOOP).
+    K_STORE*); pack turns the constant weight, in PyTorch's layout, into the flat array that the kernel reads, float32
+    or the bits of halves; scratch is bytes a thread, shared is bytes for all threads together; cost is the predicted
+    time in seconds on one thread; loops says whether the header can call a long epilogue in a loop (K_STORE_LOOP).
     """
 
     header: str

@@ -11,9 +11,8 @@ import numpy as np
 from neve.build.target import native
 from neve.build.toolchain import build, find_compiler
 from neve.emit.program import emit
-from neve.emit.unit import to_bytes
 from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Program
-from neve.ir.types import DType, TensorType
+from neve.ir.types import DType, TensorType, to_bytes
 from neve.ops.base import Sample
 from neve.ops.source import Constant
 from neve.runtime.loader import Module, open_library

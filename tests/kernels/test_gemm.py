@@ -13,6 +13,7 @@ import pytest
 
 from neve.build.target import AVX2, AVX512, Target, runs_here
 from neve.ir.index import Index, Var
+from neve.ir.types import DType, round_to
 from neve.kernels.gemm.tiles import GemmSpec, Tiles, candidates, pack_weight
 from neve.kernels.kernel import Choice, Size
 from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, S, build, compilers, defines, guarded, load_all
@@ -108,6 +109,12 @@ RUNTIME = (
     runtime(50, 21, S[0], (0,), (9,), (600,), lda=1, ldk=50),
     packed(50, 40, 33, lda=1, ldk=55),
     packed(7, 20, 6, lda=2, ldk=15),
+    *(
+        packed(m, 70, 33, *sizes, b_type=half, scaled=scaled)
+        for half in (DType.float16, DType.bfloat16)
+        for scaled in (False, True)
+        for m, *sizes in ((1,), (13,), (S[0], (1,), (2,), (40,)))
+    ),
     Problem(GemmSpec(100, 40, 33, batch=2, a_batch=3400, lda=1, ldk=102), target=SMALL_CACHE),
 )
 ALL_TILES = tuple(
@@ -178,7 +185,7 @@ def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
         rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)]
     )
     if spec.b_packed:
-        b = rng.standard_normal((batch if spec.b_batched else 1, k, n)).astype(np.float32)
+        b = round_to(rng.standard_normal((batch if spec.b_batched else 1, k, n)), spec.b_type).astype(np.float32)
         weight = b if spec.b_layout == "kn" else np.swapaxes(b, 1, 2)
         pack = problem.choice.pack
         assert pack is not None

@@ -18,6 +18,7 @@ from neve.ir.loops import Tensor
 from neve.ir.types import Dim, DType, TensorType, symbol
 from neve.ops.attention import Attention
 from neve.ops.base import REGISTRY, Op, Sample
+from neve.ops.checks import widened
 from neve.ops.control import If, Raise, ReadState, While, WriteState
 from neve.ops.conv import Conv, ConvTranspose
 from neve.ops.image import GridSample
@@ -199,7 +200,7 @@ class KernelBuilder(NumpyBuilder):
 
     def kernel(self, op: Any, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         if not isinstance(op, Recurrent):
-            assert op.infer(*(t.type for t in inputs)) == tuple(outputs)
+            assert widened(op.infer(*(t.type for t in inputs))) == tuple(outputs)
             return super().kernel(op, inputs, outputs)
         gx, w_hh, b_hh, *state = (self.array(t) for t in inputs)
         outs = op.eval(gx, np.eye(gx.shape[2]), w_hh, np.zeros(gx.shape[2]), b_hh, *state)

@@ -32,8 +32,8 @@ KEYS_GUESS = 256
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """Numbers that float32 holds, a row of known size, heads of known number or that can be a batch, and one stride each
-    over a batch.
+    """Numbers that float32 holds, rows of known size, a known number of heads or one that can be a batch, and one
+    stride each over a batch.
     """
     q, k, v, *mask = (t.shape for t in inputs)
     gqa = getattr(op, "enable_gqa", False)

@@ -9,6 +9,7 @@
  *   GEMM_LDA, GEMM_LDK   any: elements between rows of A, and between successive k of a row
  *   GEMM_A_BATCH(b)      any: elements before A of batch b
  *   GEMM_B_PACKED        1: B is a constant packed by `pack_weight` of tiles.py; 0: a run-time matrix
+ *   GEMM_B_TYPE          of a packed B's elements: 0 float32, 1 float16, 2 bfloat16
  *   GEMM_LDB, GEMM_LDN   any: elements between successive k, and successive n, of a run-time B (one of them 1, or it is slow)
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
  *   GEMM_B_SCALED        1: a packed B is multiplied by a factor for each k, panel by panel in scratch
@@ -35,6 +36,23 @@
 #define GEMM_WIDEST (GEMM_NR > GEMM_NL ? GEMM_NR : GEMM_NL)
 #define GEMM_ROUND(n) (((n) + 63) / 64 * 64)
 
+#if GEMM_B_TYPE
+#include "../vec_half.h"
+#define GEMM_BT uint16_t
+#if GEMM_B_TYPE == 1
+#define GEMM_LOADB vload_f16
+#define GEMM_LOADB_N vload_f16_n
+#else
+#define GEMM_LOADB vload_bf16
+#define GEMM_LOADB_N vload_bf16_n
+#endif
+#else
+#define GEMM_BT float
+#define GEMM_LOADB vload
+#define GEMM_LOADB_N vload_n
+#endif
+#define GEMM_LINES(n) ((n) * (int64_t)sizeof(GEMM_BT) / 64)
+
 #include "gemm_pack.h"
 
 #if GEMM_A_PACK
@@ -52,6 +70,15 @@
 #define GEMM_PARTIAL , part, flags
 #else
 #define GEMM_PARTIAL
+#endif
+
+/* Factors are multiplied in while a panel is copied: the tiles read floats then. */
+#if GEMM_B_SCALED
+#define TILE_BT float
+#define TILE_LOADB vload
+#else
+#define TILE_BT GEMM_BT
+#define TILE_LOADB GEMM_LOADB
 #endif
 
 #if GEMM_GEMV
@@ -101,7 +128,7 @@ NEVE_INLINE KN(cut_t) KN(cut)(int64_t rows, int64_t mr)
 }
 
 /* Tiles t0 .. t1 of one panel (n0 its first column, b its packed or direct data) over the block of rows that starts at m0. */
-NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const float *a, const float *b, int64_t k, int64_t bi,
+NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const float *a, const TILE_BT *b, int64_t k, int64_t bi,
                            int64_t m0, KN(cut_t) cut, int64_t t0, int64_t t1, int64_t n0, const float *next, int64_t lines,
                            float *part, int flags)
 {
@@ -126,11 +153,11 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
                            KN(cut_t) cut, int64_t t0, int64_t t1, int64_t panel, int more)
 {
     const int64_t K = GEMM_K, n0 = panel * GEMM_NR;
-    const float *b = (const float *)p[1] + (GEMM_B_BATCH(bi));
+    const GEMM_BT *b = (const GEMM_BT *)p[1] + (GEMM_B_BATCH(bi));
     (void)th, (void)more;
 #if GEMM_B_PACKED
-    const float *next = last ? b : b + (n0 + GEMM_NR) * K;
-    int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? (last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K / 16 : 0;
+    const float *next = (const float *)(last ? b : b + (n0 + GEMM_NR) * K);
+    int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? GEMM_LINES((last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K) : 0;
     b += n0 * K;
 #if GEMM_B_SCALED
     float *scaled = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
@@ -138,9 +165,10 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
         KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NL);
     else
         KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NR);
-    b = scaled;
-#endif
+    KN(tiles)(p, s, last, a, scaled, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
+#else
     KN(tiles)(p, s, last, a, b, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
+#endif
 #else
     if (GEMM_B_DIRECT && !last) {
         KN(tiles)(p, s, last, a, b + n0, K, bi, m0, cut, t0, t1, n0, b, 0, 0, 0);
@@ -168,12 +196,13 @@ NEVE_INLINE void KN(gemv)(void *const *p, const int64_t *s, neve_thread *th, int
     neve_range groups = neve_share(neve_ceil_div(panels, GEMM_GEMV), th);
     int64_t end = neve_min(panels, groups.end * GEMM_GEMV);
     for (int64_t bi = 0; bi < GEMM_BATCH; bi++) {
-        const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi)), *b = (const float *)p[1] + (GEMM_B_BATCH(bi));
+        const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi));
+        const GEMM_BT *b = (const GEMM_BT *)p[1] + (GEMM_B_BATCH(bi));
         int64_t i = groups.begin * GEMM_GEMV;
         for (; i + GEMM_GEMV <= end; i += GEMM_GEMV)
-            KN(gemv_tile)(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, b, 0);
+            KN(gemv_tile)(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
         for (; i < end; i++)
-            KN(tile_last)(1, p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, b, 0);
+            KN(tile_last)(1, p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
     }
 }
 #endif
@@ -235,6 +264,10 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_WIDEST
 #undef GEMM_ROUND
 #undef GEMM_PARTIAL
+#undef GEMM_BT
+#undef GEMM_LOADB
+#undef GEMM_LOADB_N
+#undef GEMM_LINES
 #undef GEMM_TILE_MAIN
 #undef GEMM_BATCH
 #undef GEMM_M
@@ -248,6 +281,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_LDN
 #undef GEMM_B_BATCH
 #undef GEMM_B_SCALED
+#undef GEMM_B_TYPE
 #undef GEMM_B_DIRECT
 #undef GEMM_NV
 #undef GEMM_NV_LAST

@@ -2,15 +2,15 @@
 
 #if GEMM_B_SCALED
 /* A packed panel of `width` columns with row k multiplied by factor[k]. */
-NEVE_INLINE void KN(scale_b)(float *to, const float *b, const float *factor, int64_t terms, int width)
+NEVE_INLINE void KN(scale_b)(float *to, const GEMM_BT *b, const float *factor, int64_t terms, int width)
 {
     for (int64_t k = 0; k < terms; k++, b += width, to += width) {
         vf f = vset(factor[k]);
         NEVE_UNROLL
         for (int j = 0; j + NEVE_VL <= width; j += NEVE_VL)
-            vstore(to + j, vload(b + j) * f);
+            vstore(to + j, GEMM_LOADB(b + j) * f);
         if (width % NEVE_VL)
-            vstore_n(to + width / NEVE_VL * NEVE_VL, vload_n(b + width / NEVE_VL * NEVE_VL, width % NEVE_VL) * f, width % NEVE_VL);
+            vstore_n(to + width / NEVE_VL * NEVE_VL, GEMM_LOADB_N(b + width / NEVE_VL * NEVE_VL, width % NEVE_VL) * f, width % NEVE_VL);
     }
 }
 #endif

@@ -17,6 +17,7 @@
  *   TILE_K(g)      terms of segment g; default k, the argument
  *   TILE_BS        elements between successive rows of B; default TILE_NV * NEVE_VL (a packed panel). B runs on over the segments.
  *   TILE_BV(j)     offset of the j-th vector in a row of B; default (j) * NEVE_VL
+ *   TILE_BT, TILE_LOADB(p)     type of B's elements, and what loads a vector of them; default float, vload
  *   TILE_HALF      1: the last vector of a row is half of one, in B and in registers (a half costs half a multiply-add where the units
  *                  are half a vector wide); default 0
  *   TILE_SPREAD    the prefetches are spread over the terms of the (first) segment, some every TILE_SPREAD terms; default: all at
@@ -44,6 +45,10 @@
 #ifndef TILE_HALF
 #define TILE_HALF 0
 #endif
+#ifndef TILE_BT
+#define TILE_BT float
+#define TILE_LOADB vload
+#endif
 #ifndef TILE_SEGS
 #define TILE_SEGS 1
 #endif
@@ -66,7 +71,7 @@
 #define TILE_WHOLE (TILE_NV - TILE_HALF)
 
 NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const void *x,
-                           const float *b, int64_t k, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
+                           const TILE_BT *b, int64_t k, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
 #ifdef TILE_PARTIAL
                            , float *part, int flags
 #endif
@@ -118,7 +123,7 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
                 (void)w;
                 NEVE_UNROLL
                 for (int j = 0; j < TILE_WHOLE; j++)
-                    w[j] = vload(b + TILE_BV(j));
+                    w[j] = TILE_LOADB(b + TILE_BV(j));
 #if TILE_HALF
                 vh wh = vloadh(b + TILE_WHOLE * NEVE_VL);
 #endif

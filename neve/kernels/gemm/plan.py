@@ -71,7 +71,7 @@ def _rows(x: Tensor, o: Operands) -> Access:
 def _weight(spec: GemmSpec, o: Operands, w: Tensor, layout: str) -> tuple[GemmSpec, Pointer | Packed]:
     """The spec with what is said of B, and B."""
     if o.constant(w):
-        return replace(spec, b_packed=True, b_layout=layout), Packed(w)  # type: ignore[arg-type]
+        return replace(spec, b_packed=True, b_layout=layout, b_type=w.dtype), Packed(w)  # type: ignore[arg-type]
     b = _matrix(o, w)
     s0, s1 = b.strides
     assert s0 is not None and s1 is not None
@@ -135,7 +135,12 @@ def bind_pixels(call: Call, x: Access, lda: Index, o: Operands) -> Bound:
     w, extents = call.inputs[1], [x.vars[k].extent for k in (0, 2, 3)]
     m, n = Var("m", product(extents)), Var("n", Index.of(w.shape[0]))
     spec = GemmSpec(
-        m=size(m.extent), n=int(w.shape[0]), k=int(w.shape[1]), lda=size(lda), scaled=call.factor is not None
+        m=size(m.extent),
+        n=int(w.shape[0]),
+        k=int(w.shape[1]),
+        lda=size(lda),
+        scaled=call.factor is not None,
+        b_type=w.dtype,
     )
     pointers: list[Pointer | Packed] = [Pointer(x.buffer, x.start), Packed(w, (0, 1))]
     if call.factor is not None:

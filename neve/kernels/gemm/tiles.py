@@ -13,10 +13,13 @@ from typing import Literal
 import numpy as np
 
 from neve.build.target import Target
+from neve.ir.types import DType, to_bytes
 from neve.kernels.kernel import Choice, Macro, Offset, Pack, Size
 
 HALVED = 16
 """Lanes of a vector that vec.h can take the half of."""
+STORED = (DType.float32, DType.float16, DType.bfloat16)
+"""Types of packed weights, by GEMM_B_TYPE."""
 MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
@@ -34,7 +37,8 @@ class GemmSpec:
     `Choice.pack` as an array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if
     b_batched; n and k must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn
     between successive n (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a
-    run-time factor s[k]. Raises ValueError for a packed B whose n or k is symbolic, or a scaled one that is not packed.
+    run-time factor s[k]. b_type is what a packed B is stored as: float32, or a type of halves. Raises ValueError for a
+    packed B whose n or k is symbolic, and for one that is scaled or of halves, but not packed.
     """
 
     m: Size
@@ -51,10 +55,13 @@ class GemmSpec:
     ldn: Size = 1
     b_batch: Size = 0
     scaled: bool = False
+    b_type: DType = DType.float32
 
     def __post_init__(self) -> None:
         if self.scaled and not self.b_packed:
             raise ValueError("only packed weights can be scaled")
+        if self.b_type is not DType.float32 and not self.b_packed:
+            raise ValueError(f"only packed weights can be {self.b_type}")
         if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
             raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
 
@@ -154,7 +161,7 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
 def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
     """With half of the last vector, if no more of it is used: its multiply-adds then cost half on some processors."""
     left = spec.columns - (panel_count(spec.columns, tiles, vl) - 1) * tiles.nv * vl
-    fits = vl == HALVED and spec.b_packed and isinstance(spec.m, int) and spec.m > 1
+    fits = vl == HALVED and spec.b_packed and spec.b_type is DType.float32 and isinstance(spec.m, int) and spec.m > 1
     return replace(tiles, half=True) if fits and 0 < left <= tiles.last * vl - vl // 2 else tiles
 
 
@@ -219,7 +226,8 @@ def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
     """The function that packs this product's weight."""
 
     def pack(weight: np.ndarray) -> np.ndarray:
-        return pack_weight(np.swapaxes(weight, -1, -2) if spec.b_layout == "nk" else weight, tiles, vl)
+        panels = pack_weight(np.swapaxes(weight, -1, -2) if spec.b_layout == "nk" else weight, tiles, vl)
+        return to_bytes(panels, spec.b_type)
 
     return pack
 
@@ -262,7 +270,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
     if spec.b_packed:
         b_batch = packed_size(spec, tiles, target) if spec.b_batched else 0
     direct = not spec.b_packed and spec.ldn == 1 and isinstance(spec.m, int) and spec.m <= 2 * tiles.mr
-    large = spec.b_packed and 4 * packed_size(spec, tiles, target) > target.l1 // 2
+    large = spec.b_packed and spec.b_type.size * packed_size(spec, tiles, target) > target.l1 // 2
     return (
         ("GEMM_BATCH", spec.batch),
         ("GEMM_M", spec.m),
@@ -276,6 +284,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_LDN", spec.ldn),
         ("GEMM_B_BATCH", Offset(b_batch)),
         ("GEMM_B_SCALED", int(spec.scaled)),
+        ("GEMM_B_TYPE", STORED.index(spec.b_type)),
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
         ("GEMM_NV_LAST", tiles.last),
@@ -298,7 +307,7 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     batch = spec.batch if isinstance(spec.batch, int) else 1
     seconds = batch * cycles(spec, tiles, mb, target) * 4 * target.vl / target.flops
     if spec.b_packed:
-        loading = 4 * packed_size(spec, tiles, target) / target.bandwidth
+        loading = spec.b_type.size * packed_size(spec, tiles, target) / target.bandwidth
         seconds = 0.1 * seconds + max(0.9 * seconds, loading)
     columns = tiles.last_columns(target.vl)
     wide = f"{tiles.nv * target.vl}" + (f"/{columns}" if columns != tiles.nv * target.vl else "")
