@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from neve.build.target import AVX512, runs_here
 from tests.kernels import harness
 
 Reference = Callable[[np.ndarray], np.ndarray]
@@ -202,7 +203,7 @@ VECTOR = (
     " float *y = p[0]; const float *a = p[1], *b = p[2]; (void)b;"
     " for (int64_t i = 0; i < s[0]; i += NEVE_VL) vstore(y + i, vf_{n}({args})); }}\n"
 )
-HEAD = '#include "rt.h"\n#include "vec.h"\n#include "math.h"\n'
+HEAD = '#include "rt.h"\n#include "vec.h"\n#include "math.h"\n#include "vec_half.h"\n'
 
 
 def build_f32(compiler: str, isa: str) -> dict[str, harness.Kernel]:
@@ -389,7 +390,10 @@ def test_float64(compiler: str) -> None:
         np.testing.assert_allclose(y, g(a, b), rtol=3e-16 if name != "fmod" else 0, atol=0)
 
 
-@pytest.mark.parametrize(("compiler", "isa"), [("gcc", "avx2"), ("zig", "avx2"), ("gcc", "generic")])
+WIDE = [(c, "avx512") for c in ("gcc", "zig") if not runs_here(AVX512)]
+
+
+@pytest.mark.parametrize(("compiler", "isa"), [("gcc", "avx2"), ("zig", "avx2"), ("gcc", "generic"), *WIDE])
 def test_half(compiler: str, isa: str) -> None:
     source = (
         HEAD
@@ -400,14 +404,34 @@ static void widen(void *const *p, const int64_t *s, neve_thread *th) {
 static void narrow(void *const *p, const int64_t *s, neve_thread *th) {
   (void)th; const float *f = p[0]; uint16_t *a = p[1], *b = p[2];
   for (int64_t i = 0; i < s[0]; i++) { a[i] = sf_to_h(f[i]); b[i] = sf_to_b(f[i]); } }
+static void widen_vectors(void *const *p, const int64_t *s, neve_thread *th) {
+  (void)th; const uint16_t *h = p[0]; float *a = p[1], *b = p[2];
+  int64_t i = 0;
+  for (; i + NEVE_VL <= s[0]; i += NEVE_VL) { vstore(a + i, vload_f16(h + i)); vstore(b + i, vload_bf16(h + i)); }
+  vstore_n(a + i, vload_f16_n(h + i, s[0] - i), s[0] - i);
+  vstore_n(b + i, vload_strided_bf16_n(h + i, 1, s[0] - i), s[0] - i); }
+static void narrow_vectors(void *const *p, const int64_t *s, neve_thread *th) {
+  (void)th; const float *f = p[0]; uint16_t *a = p[1], *b = p[2];
+  int64_t i = 0;
+  for (; i + NEVE_VL <= s[0]; i += NEVE_VL) {
+    vstore_f16(a + i, i % 3 ? vload(f + i) : vround_f16(vload(f + i)));
+    vstore_bf16(b + i, i % 3 ? vload(f + i) : vround_bf16(vload(f + i)));
+  }
+  vstore_f16_n(a + i, vload_n(f + i, s[0] - i), s[0] - i);
+  vstore_strided_bf16_n(b + i, 1, vload_n(f + i, s[0] - i), s[0] - i); }
 """
     )
-    kernels = harness.load_all(source, compiler, ("widen", "narrow"), isa)
+    kernels = harness.load_all(source, compiler, ("widen", "narrow", "widen_vectors", "narrow_vectors"), isa)
     h = np.arange(65536, dtype=np.uint16)
     a, b = np.empty(65536, np.float32), np.empty(65536, np.float32)
     kernels["widen"]([h, a, b], (65536,))
     np.testing.assert_array_equal(a, h.view(np.float16).astype(np.float32))
     np.testing.assert_array_equal(b, (h.astype(np.uint32) << 16).view(np.float32))
+    u, v = np.full(65536, 7, np.float32), np.full(65536, 7, np.float32)
+    kernels["widen_vectors"]([h, u, v], (65535,))
+    assert (u[-1], v[-1]) == (7, 7), "written past the end"
+    for scalar, vector in ((a, u), (b, v)):
+        np.testing.assert_array_equal(scalar[:-1].view(np.uint32), vector[:-1].view(np.uint32))
     f = np.concatenate(
         [
             EDGES,
@@ -421,6 +445,11 @@ static void narrow(void *const *p, const int64_t *s, neve_thread *th) {
     )
     c, d = np.empty(len(f), np.uint16), np.empty(len(f), np.uint16)
     kernels["narrow"]([f, c, d], (len(f),))
+    u, v = np.full(len(f), 7, np.uint16), np.full(len(f), 7, np.uint16)
+    kernels["narrow_vectors"]([f, u, v], (len(f) - 1,))
+    assert (u[-1], v[-1]) == (7, 7), "written past the end"
+    np.testing.assert_array_equal(u[:-1], c[:-1])
+    np.testing.assert_array_equal(v[:-1], d[:-1])
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(c.view(np.float16), f.astype(np.float16))
     expected = torch.from_numpy(f).to(torch.bfloat16)
