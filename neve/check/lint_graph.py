@@ -136,24 +136,25 @@ def plain_loops(name: str, graph: Graph, lowered: Lowered, program: Program) -> 
     """Ops that kernels compute, but not on these operands, from a million operations on at the largest sizes."""
     from neve.plan.select import flops
 
+    sizes = {str(s): n for s, n in _largest(program).items()}
     for g in graphs(graph):
         for node in g.nodes:
             why = lowered.refusals.get((node.origin, node.op.name))
             op = getattr(node.op, "plain", node.op)
-            work = int(flops(op, node.inputs, node.outputs).value(_largest(program))) if why else 0
+            work = int(flops(op, node.inputs, node.outputs).value(sizes)) if why else 0
             if work < MANY_FLOPS:
                 continue
             yield _at(
                 node, "plain-loops", f"{op.name}, {work / 1e6:.0f} MFLOP, runs as plain loops: {why}",
-                "kernels take float32 and weights that are parameters or buffers which no method writes "
-                "(.float(); compute the weights in __init__)",
+                "kernels take float32, float16 and bfloat16, and weights that are parameters or buffers which no "
+                "method writes (.float(); compute the weights in __init__)",
                 name,
             )  # fmt: skip
 
 
-def _largest(program: Program) -> dict[str, int]:
+def _largest(program: Program) -> dict[Any, int]:
     """The largest sizes that are allowed, the least of those that have no maximum."""
-    return {str(s): max(r.min, 1) if r.max is None else r.max for s, r in program.symbols.items()}
+    return {s: max(r.min, 1) if r.max is None else r.max for s, r in program.symbols.items()}
 
 
 def blocked_fusions(program: Program, optimized: Program, misses: Sequence[Miss]) -> Iterator[Finding]:
