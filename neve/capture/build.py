@@ -43,7 +43,7 @@ def small_sizes() -> Any:
 @dataclass
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
-    name.
+    name, writes says what a call leaves behind that the program does not, method is the model's name for it.
     """
 
     name: str
@@ -57,6 +57,8 @@ class Exported:
     example: tuple[Any, Mapping[str, Any]] | None = None
     mutated: dict[str, str] = field(default_factory=dict)
     asked: Sequence[questions.Question] = ()
+    writes: Sequence[str] = ()
+    method: str = ""
 
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -89,7 +91,7 @@ def build(
     for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
         constants.make_state(held.tensor, held.name)
     for e in exported:
-        e.program = _decompose(e.program)
+        e.program = decomposed(e.program)
         for spec in e.program.graph_signature.output_specs:
             if spec.kind in MUTATIONS:
                 e.mutated[spec.arg.name] = spec.target
@@ -114,7 +116,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
     return made | {s.name: {"leaf": i} for s, i in others.items()}
 
 
-def _decompose(program: Any) -> Any:
+def decomposed(program: Any) -> Any:
     with (
         small_sizes(),
         diagnose.quiet(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture import diagnose, fast_paths, prints, questions
+from neve.capture import diagnose, fast_paths, prints, questions, repeated
 from neve.capture.aliases import one_for_two, separate
-from neve.capture.attributes import watch_attributes
+from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
@@ -143,12 +143,20 @@ def export_methods(
     kwargs: Mapping[str, Any] | None,
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
-) -> Iterator[Exported]:
-    """The methods of an nn.Module after torch.export; arguments as of `capture`."""
+    state: Collection[int] = (),
+) -> list[Exported]:
+    """The methods of an nn.Module after torch.export; arguments as of `capture`, state: storages of tensors that may be
+    others in each call, though no method writes them.
+    """
+    found, answers = [], []
     for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
         args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
-        exported = _export(model, spec.get("method") or name, args, kwargs, spec.get("dynamic_shapes"))
-        yield replace(exported, name=name)
+        exported, heard = _export(model, spec.get("method") or name, args, kwargs, spec.get("dynamic_shapes"))
+        found.append(replace(exported, name=name, method=spec.get("method") or name))
+        answers.append(heard)
+    if any(e.writes for e in found):
+        repeated.check(model, found, answers[0], state, _trace)
+    return found
 
 
 def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
@@ -184,7 +192,8 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     slots |= {(id(s.owner), s.name): replace(s, value=located(s.value, shared.locate)) for s in preserved.slots}
     try:
         with replaced(model, list(slots.values()), writes):
-            exported = list(export_methods(model, *calls))
+            state = {h.tensor.untyped_storage()._cdata for v in preserved.attributes.values() for h in leaves(v)}
+            exported = export_methods(model, *calls, state)
     except CaptureError as error:
         if not writes:
             raise
@@ -195,7 +204,9 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     return build(exported, attributes, shared.attributes)
 
 
-def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
+def _export(
+    model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
+) -> tuple[Exported, Answers]:
     """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
     ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
     not.
@@ -204,34 +215,55 @@ def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str
         raise CaptureError(f"the model has no method {name!r}")
     answers = Answers()
     try:
-        return _export_answered(model, name, args, kwargs, dynamic, answers)
+        return _export_answered(model, name, args, kwargs, dynamic, answers), answers
     except CaptureError:
         if not answers.asked:
             raise
-    return _export_answered(model, name, args, kwargs, dynamic, Answers(as_traced=True))
+    answers = Answers(as_traced=True)
+    return _export_answered(model, name, args, kwargs, dynamic, answers), answers
 
 
 def _export_answered(
     model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any, answers: Answers
 ) -> Exported:
     reasons: dict[str, None] = {}
-    root = EntryModule(model, name, reasons, answers)
-    names = list(inspect.signature(root.forward).parameters)
-    example = (args, kwargs)
-    dynamic = for_export(root.forward, args, dynamic)
-    wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
-    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
+    writes: dict[str, None] = {}
+    with watched(model) as before:
+        root = EntryModule(model, name, before, answers, reasons, writes)
+        signature = inspect.signature(root.forward).parameters
+        dynamic = for_export(root.forward, args, dynamic)
+        wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
+        program, asked = _trace(model, root, name, wide_args, wide_kwargs, dynamic)
+        reasons |= dict.fromkeys(before.lost())
+    if reasons:
+        raise diagnose.NotTraceable([*writes, *reasons])
+    return Exported(
+        name,
+        program,
+        args,
+        kwargs,
+        list(signature),
+        [p.name for p in signature.values() if p.kind is p.KEYWORD_ONLY],
+        dynamic,
+        PREFIX,
+        (args, kwargs),
+        asked=tuple(asked),
+        writes=tuple(writes),
+    )
+
+
+def _trace(
+    model: nn.Module, root: nn.Module, name: str, args: Any, kwargs: Any, dynamic: Any
+) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
+    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes."""
+    steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext({}))
+    with evaluation(model), torch.no_grad(), diagnose.quiet(), steps:
         try:
             with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
-                program = _program(root, wide_args, wide_kwargs, dynamic)
+                return _program(root, args, kwargs, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
             raise diagnose.export_error(error, scripted) from error
-    if writes or reasons:
-        raise diagnose.NotTraceable([*writes, *reasons])
-    only = [p.name for p in inspect.signature(root.forward).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example, asked=tuple(asked))
 
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
