@@ -158,13 +158,18 @@ class Reader:
         val = node.meta.get("val")
         if isinstance(val, SIZES) and (size := self._size(val.node.expr)) is not None:
             return size
-        if node.target in SAME and isinstance(node.args[0], fx.Node):
-            return self._known[node.args[0]]
+        if node.target in SAME or (node.target is torch.ops.aten.expand.default and _alike(node, node.args[0])):
+            return self.of(node.args[0])
         if not drawn:
             return self._made("step", node.target, self.of(node.args), self.of(node.kwargs))
         call, k = next(self._draws, (-1, 0))
         made = self._made("draw", self._labels.get(call), k, node.target, self.of(node.args), self.of(node.kwargs))
         return Meaning(made.number, made.calls | {call})
+
+
+def _alike(a: Any, b: Any) -> bool:
+    x, y = a.meta.get("val"), b.meta.get("val")
+    return x is not None and y is not None and x.dtype is y.dtype and sizes_of(a) == sizes_of(b)
 
 
 def symbols_of(inputs: Sequence[fx.Node]) -> list[sympy.Symbol]:

@@ -132,11 +132,12 @@ class _Check:
         self, model: nn.Module, methods: Sequence[Exported], answers: Answers, state: Collection[int], trace: Trace
     ) -> None:
         self.model, self.answers, self.trace = model, answers, trace
-        written = {target for e in methods for target in _written(e)}
+        programs = [decomposed(e.program) for e in methods]
+        written = {target for e, program in zip(methods, programs, strict=True) for target in _written(e, program)}
         tensors = [*model.named_parameters(), *model.named_buffers()]
         self.state = [n for n, t in tensors if n in written or t.untyped_storage()._cdata in state]
         self.expressions = Expressions()
-        self.alone = [self._alone(e) for e in methods]
+        self.alone = [self._alone(e, program) for e, program in zip(methods, programs, strict=True)]
         self.traces = 0
 
     def run(self) -> None:
@@ -151,8 +152,7 @@ class _Check:
                         known.add(after)
                         paths.append([*path, method])
 
-    def _alone(self, e: Exported) -> _Alone:
-        program = decomposed(e.program)
+    def _alone(self, e: Exported, program: Any) -> _Alone:
         user = _user_inputs(program)
         inputs = {node.name: Input(0, k) for k, node in enumerate(user)}
         for spec in program.graph_signature.input_specs:
@@ -194,7 +194,7 @@ class _Check:
         given = [_arguments(m, k == last, signs) for k, m in enumerate(calls)]
         states = [[_tensor(self.model, n).detach().clone() for n in self.state] for _ in calls]
         dynamic = [_dynamic(m, k, signs) for k, m in enumerate(calls)]
-        shapes = {"calls": dynamic, "states": None} if any(m.sizes for m in calls) else None
+        shapes = {"calls": dynamic, "states": [[None] * len(s) for s in states]} if any(m.sizes for m in calls) else None
         with watched(self.model) as before:
             root = _Calls(self.model, [m.method for m in calls], self.state, before, self.answers)
             program, asked = self.trace(self.model, root, calls[-1].method.method, (given, states), {}, shapes)
@@ -301,8 +301,8 @@ def _renamed(relation: Any, reader: Reader, program: Any) -> Any:
     return relation.xreplace({s: reader.symbols[s][0] for s in relation.free_symbols & reader.symbols.keys()})
 
 
-def _written(e: Exported) -> Iterator[str]:
-    for spec in e.program.graph_signature.output_specs:
+def _written(e: Exported, program: Any) -> Iterator[str]:
+    for spec in program.graph_signature.output_specs:
         if spec.kind in MUTATIONS:
             yield spec.target.removeprefix(e.strip)
 
