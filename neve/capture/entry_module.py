@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from neve.capture.attributes import Watched
 from neve.capture.hidden import MISSING
+from neve.capture.known import Constants, KnownValues
 from neve.capture.surroundings import Answers, as_in_eager
 
 PREFIX = "model."
@@ -28,7 +29,7 @@ class EntryModule(nn.Module):
     """A module whose forward is a model's method, with that method's signature.
 
     reasons gets what cannot be captured, writes what would be lost: the module is left as it was. answers is what the
-    method hears when it asks whether it is traced.
+    method hears when it asks whether it is traced, constants what of the model's tensors is known.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class EntryModule(nn.Module):
         name: str,
         watched: Watched,
         answers: Answers,
+        constants: Constants,
         reasons: dict[str, None],
         writes: dict[str, None],
     ) -> None:
@@ -47,9 +49,9 @@ class EntryModule(nn.Module):
         def forward(*args: Any, **kwargs: Any) -> Any:
             changes: list[Binding] = []
             try:
-                done = called(model, name, args, kwargs, answers, reasons)
+                done = called(model, name, args, kwargs, answers, constants, reasons)
                 changes = done.changes
-                writes.update(dict.fromkeys(c.reason for c in (*changes, *watched.changes())))
+                writes.update(dict.fromkeys([b.reason for b in changes] + [c.reason for c in watched.changes()]))
             finally:
                 left_as_before(watched, changes)
             return done.result
@@ -72,20 +74,30 @@ class Done:
 
 
 def called(
-    model: nn.Module, name: str, args: Any, kwargs: Any, answers: Answers, reasons: dict[str, None]
+    model: nn.Module,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    answers: Answers,
+    constants: Constants,
+    reasons: dict[str, None],
 ) -> Done:
     """A call of a method in a trace."""
     before = list(_bindings(model))
     given = contents_of(args, kwargs)
+    values = KnownValues(model, constants)
     try:
-        with as_in_eager(answers):
+        with as_in_eager(answers), values:
             result = method_of(model, name)(*args, **kwargs)
     except Exception:
+        values.close()
         for b in (*before, *_appeared(model, before)):
             b.undo()
         raise
     reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
-    return _settled(model, before, result, reasons)
+    done = _settled(model, before, result, reasons)
+    values.close()
+    return done
 
 
 def left_as_before(watched: Watched, changes: Iterable[Binding]) -> None:

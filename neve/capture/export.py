@@ -21,6 +21,7 @@ from neve.capture.draws import kept_draws
 from neve.capture.dynamic import for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import leaves, located, of_program
+from neve.capture.known import Constants
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
@@ -148,15 +149,19 @@ def export_methods(
     """The methods of an nn.Module after torch.export; arguments as of `capture`, state: storages of tensors that may be
     others in each call, though no method writes them.
     """
-    found, answers = [], []
-    for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
-        args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
-        exported, heard = _export(model, spec.get("method") or name, args, kwargs, spec.get("dynamic_shapes"))
-        found.append(replace(exported, name=name, method=spec.get("method") or name))
-        answers.append(heard)
-    if any(e.writes for e in found):
-        repeated.check(model, found, answers[0], state, _trace)
-    return found
+    wanted = wanted_methods(args, kwargs, dynamic_shapes, methods)
+    constants = Constants.of(model, set(state))
+    while True:
+        try:
+            found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
+            if any(e.writes for e, _ in found):
+                repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
+        except CaptureError:
+            if not constants.clash:
+                raise
+        if not constants.clash:
+            return [e for e, _ in found]
+        constants = Constants.of(model, constants.varying | constants.clash)
 
 
 def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
@@ -193,7 +198,7 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     try:
         with replaced(model, list(slots.values()), writes):
             state = {h.tensor.untyped_storage()._cdata for v in preserved.attributes.values() for h in leaves(v)}
-            exported = export_methods(model, *calls, state)
+            exported = export_methods(model, *calls, state=state)
     except CaptureError as error:
         if not writes:
             raise
@@ -204,32 +209,39 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     return build(exported, attributes, shared.attributes)
 
 
-def _export(
-    model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
-) -> tuple[Exported, Answers]:
+def _export(model: nn.Module, name: str, spec: Mapping[str, Any], constants: Constants) -> tuple[Exported, Answers]:
     """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
     ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
     not.
     """
-    if method_of(model, name) is None:
-        raise CaptureError(f"the model has no method {name!r}")
+    method = spec.get("method") or name
+    if method_of(model, method) is None:
+        raise CaptureError(f"the model has no method {method!r}")
+    call = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
     answers = Answers()
     try:
-        return _export_answered(model, name, args, kwargs, dynamic, answers), answers
+        exported = _export_answered(model, method, *call, answers, constants)
     except CaptureError:
         if not answers.asked:
             raise
-    answers = Answers(as_traced=True)
-    return _export_answered(model, name, args, kwargs, dynamic, answers), answers
+        answers = Answers(as_traced=True)
+        exported = _export_answered(model, method, *call, answers, constants)
+    return replace(exported, name=name), answers
 
 
 def _export_answered(
-    model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any, answers: Answers
+    model: nn.Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic: Any,
+    answers: Answers,
+    constants: Constants,
 ) -> Exported:
     reasons: dict[str, None] = {}
     writes: dict[str, None] = {}
     with watched(model) as before:
-        root = EntryModule(model, name, before, answers, reasons, writes)
+        root = EntryModule(model, name, before, answers, constants, reasons, writes)
         signature = inspect.signature(root.forward).parameters
         dynamic = for_export(root.forward, args, dynamic)
         wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
@@ -249,6 +261,7 @@ def _export_answered(
         (args, kwargs),
         asked=tuple(asked),
         writes=tuple(writes),
+        method=name,
     )
 
 
@@ -256,7 +269,8 @@ def _trace(
     model: nn.Module, root: nn.Module, name: str, args: Any, kwargs: Any, dynamic: Any
 ) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
     """root, which calls the model's method of that name, after torch.export; and what was asked of sizes."""
-    steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext({}))
+    steps: Any = VaryingSteps() if dynamic else nullcontext()
+    asking: Any = questions.recorded() if dynamic else nullcontext({})
     with evaluation(model), torch.no_grad(), diagnose.quiet(), steps:
         try:
             with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +30,14 @@ from neve.capture.entry_module import called, left_as_before, memory_of
 from neve.capture.expressions import Expressions, Input, Meaning, Reader, draws_of, results, sizes_of, symbols_of
 from neve.capture.fingerprints import Form
 from neve.capture.guards import shape_env
+from neve.capture.known import Constants
 from neve.capture.surroundings import Answers
 from neve.errors import CaptureError
 
 MAX_TRACES = 12
 LAST = "last"
 """What the last call is called, and a method by itself."""
+_one_of_many = ContextVar("_one_of_many", default=False)
 Trace = Callable[..., tuple[Any, Collection[Any]]]
 
 
@@ -41,27 +45,54 @@ class Carried(Exception):
     """Calls depend on what earlier ones have left behind, or it cannot be shown that they do not."""
 
 
-def check(model: nn.Module, methods: Sequence[Exported], answers: Answers, state: Collection[int], trace: Trace) -> None:
+def check(
+    model: nn.Module,
+    methods: Sequence[Exported],
+    answers: Answers,
+    constants: Constants,
+    state: Collection[int],
+    trace: Trace,
+) -> None:
     """NotTraceable with the writes of all methods if what they leave behind may matter to a call.
 
     state: storages of tensors that are not the same in each call, beside those that methods write; trace: `_trace` of
     export.
     """
     try:
-        _Check(model, methods, answers, state, trace).run()
+        if _one_of_many.get():
+            raise Carried
+        _Check(model, methods, answers, constants, state, trace).run()
     except (Carried, CaptureError) as error:
         raise diagnose.NotTraceable(list(dict.fromkeys(w for e in methods for w in e.writes))) from error
+
+
+@contextmanager
+def one_of_many() -> Iterator[None]:
+    """Where code for arguments of other forms may run between calls, which is not known here: whatever is left behind
+    may matter.
+    """
+    token = _one_of_many.set(True)
+    try:
+        yield
+    finally:
+        _one_of_many.reset(token)
 
 
 class _Calls(nn.Module):
     """Calls one after the other; each is given what state is before it."""
 
     def __init__(
-        self, model: nn.Module, methods: Sequence[Exported], state: Sequence[str], before: Watched, answers: Answers
+        self,
+        model: nn.Module,
+        methods: Sequence[Exported],
+        state: Sequence[str],
+        before: Watched,
+        answers: Answers,
+        constants: Constants,
     ) -> None:
         super().__init__()
         self.model = model
-        self.state, self.methods, self.before, self.answers = state, methods, before, answers
+        self.state, self.methods, self.before, self.heard = state, methods, before, (answers, constants)
         self.training = False
 
     def forward(self, calls: Any, states: Any) -> Any:
@@ -75,7 +106,7 @@ class _Calls(nn.Module):
             for method, (args, kwargs), given in zip(self.methods, calls, states, strict=True):
                 for name, tensor in zip(self.state, given, strict=True):
                     _tensor(self.model, name).copy_(tensor)
-                done = called(self.model, method.method, args, kwargs, self.answers, self.reasons)
+                done = called(self.model, method.method, args, kwargs, *self.heard, self.reasons)
                 for b in done.changes:
                     changes.setdefault((id(b.table), b.name), b)
                 result, tree = pytree.tree_flatten(done.result)
@@ -99,7 +130,7 @@ class _Calls(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Alone:
-    """A method by itself: what it gives and writes, its symbols of sizes, what it asks of them, and how often it draws."""
+    """A method by itself: what it gives and writes, its symbols of sizes, what it asks of them, how often it draws."""
 
     method: Exported
     given: list[int]
@@ -129,9 +160,15 @@ class _Size:
 
 class _Check:
     def __init__(
-        self, model: nn.Module, methods: Sequence[Exported], answers: Answers, state: Collection[int], trace: Trace
+        self,
+        model: nn.Module,
+        methods: Sequence[Exported],
+        answers: Answers,
+        constants: Constants,
+        state: Collection[int],
+        trace: Trace,
     ) -> None:
-        self.model, self.answers, self.trace = model, answers, trace
+        self.model, self.answers, self.constants, self.trace = model, answers, constants, trace
         programs = [decomposed(e.program) for e in methods]
         written = {target for e, program in zip(methods, programs, strict=True) for target in _written(e, program)}
         tensors = [*model.named_parameters(), *model.named_buffers()]
@@ -194,11 +231,13 @@ class _Check:
         given = [_arguments(m, k == last, signs) for k, m in enumerate(calls)]
         states = [[_tensor(self.model, n).detach().clone() for n in self.state] for _ in calls]
         dynamic = [_dynamic(m, k, signs) for k, m in enumerate(calls)]
-        shapes = {"calls": dynamic, "states": [[None] * len(s) for s in states]} if any(m.sizes for m in calls) else None
+        shapes = (
+            {"calls": dynamic, "states": [[None] * len(s) for s in states]} if any(m.sizes for m in calls) else None
+        )
         with watched(self.model) as before:
-            root = _Calls(self.model, [m.method for m in calls], self.state, before, self.answers)
+            root = _Calls(self.model, [m.method for m in calls], self.state, before, self.answers, self.constants)
             program, asked = self.trace(self.model, root, calls[-1].method.method, (given, states), {}, shapes)
-            if root.lasting or root.reasons or before.lost():
+            if root.lasting or root.reasons or before.lost() or self.constants.clash:
                 raise Carried
         seen = _Seen(self, calls, root, decomposed(program))
         seen.compare()
@@ -344,7 +383,8 @@ def _arguments(m: _Alone, last: bool, signs: Mapping[Any, str]) -> tuple[Any, An
         if isinstance(leaf, torch.Tensor):
             leaf = leaf.clone() if list(leaf.shape) == sizes else torch.ones(sizes, dtype=leaf.dtype)
         made.append(sizes[0] if sizes and isinstance(leaf, int) else leaf)
-    return pytree.tree_unflatten(made, tree)
+    args, kwargs = pytree.tree_unflatten(made, tree)
+    return args, kwargs
 
 
 def _dynamic(m: _Alone, call: int, signs: Mapping[Any, str]) -> Any:
