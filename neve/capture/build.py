@@ -64,7 +64,7 @@ class Exported:
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     """By torch.export, with sizes of 0 and 1 as good as others; what it asserts of sizes is in the graph."""
     with small_sizes():
-        return torch.export.export(
+        program = torch.export.export(
             root,
             args,
             kwargs,
@@ -72,6 +72,17 @@ def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.Ex
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+    _drop_failed(program.graph)
+    return program
+
+
+def _drop_failed(graph: torch.fx.Graph) -> None:
+    """Remove ops that raised, and whose error the model caught: torch.export keeps them."""
+    for node in reversed(graph.nodes):
+        schema = getattr(node.target, "_schema", None)
+        gives = node.op == "call_function" and schema is not None and schema.returns and not schema.is_mutable
+        if gives and not node.users and node.meta.get("val") is None:
+            graph.erase_node(node)
 
 
 def build(

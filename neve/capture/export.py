@@ -191,14 +191,14 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
     raise next((e for e in errors if not any("torch.export raised" in r for r in e.reasons)), errors[-1])
 
 
-def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *calls: Any) -> Program:
+def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *call: Any) -> Program:
     writes: list[str] = []
     slots = {(id(s.owner), s.name): s for s in shared.slots}
     slots |= {(id(s.owner), s.name): replace(s, value=located(s.value, shared.locate)) for s in preserved.slots}
     try:
         with replaced(model, list(slots.values()), writes):
             state = {h.tensor.untyped_storage()._cdata for v in preserved.attributes.values() for h in leaves(v)}
-            exported = export_methods(model, *calls, state=state)
+            exported = export_methods(model, call[0], call[1], call[2], call[3], state)
     except CaptureError as error:
         if not writes:
             raise

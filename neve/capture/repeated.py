@@ -279,17 +279,22 @@ class _Seen:
         """Carried if the last call is not what its method is by itself."""
         method = self.calls[self.last]
         given, state, _ = self._outputs(self.reader, self.last)
-        _, written = results(self.program, self.reader)
-        found = {
-            f"argument {i.what}": written[name].number
-            for name, i in self.names.items()
-            if i.call == self.last and isinstance(i.what, int) and name in written
-        }
+        written = results(self.program, self.reader)[1]
+        changed = [(i, written.pop(name)) for name, i in self.names.items() if name in written]
+        arguments = [(self.calls[i.call], f"argument {i.what}", i.call, m.number) for i, m in changed]
+        if any(name not in m.written for m, name, *_ in arguments) or {self._of_model(n) for n in written} - {
+            *self.state
+        }:
+            raise Carried  # by an alias that an earlier call has left behind
+        found = {name: number for _, name, call, number in arguments if call == self.last}
         found |= {name: m.number for name, m in zip(self.state, state, strict=True)}
         unwritten = {n: m.number for n, m in self._state_before().items() if n not in method.written}
         same = [m.number for m in given] == method.given and self.root.trees[self.last] == method.tree
         if not same or found != method.written | unwritten:
             raise Carried
+
+    def _of_model(self, target: str) -> str:
+        return target.removeprefix(self.calls[self.last].method.strip)
 
     def _state_before(self) -> dict[str, Meaning]:
         placeholders = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
@@ -310,21 +315,23 @@ class _Seen:
         method, or the same size of two calls, are in it.
         """
         relation = _renamed(question.relation, self.reader, self.program)
-        method = self.calls[self.last]
-        alone = {s: sympy.Symbol(f"{LAST}_{str(s).rpartition('_')[2]}", integer=True) for s in relation.free_symbols}
-        if relation in method.asked or relation in (sympy.true, sympy.false):
+        method, symbols = self.calls[self.last], relation.free_symbols
+        if relation in method.asked or not symbols:
             return
-        own = {s for s in relation.free_symbols if str(s).startswith(LAST)}
-        calls = {str(s).rpartition("_")[0] for s in relation.free_symbols}
-        if not own and len(calls) == 1 and relation.xreplace(alone) in self.calls[int(calls.pop().split()[1])].asked:
-            return
-        if not isinstance(relation, sympy.core.relational.Relational) or len(relation.free_symbols) != 2:
+        if not symbols <= {name for name, _ in self.reader.symbols.values()}:
             raise Carried
-        (mine,), (other,) = own or [None], relation.free_symbols - own or [None]
+        alone = {s: sympy.Symbol(f"{LAST}_{str(s).rpartition('_')[2]}", integer=True) for s in symbols}
+        own = {s for s in symbols if alone[s] == s}
+        calls = {call for name, call in self.reader.symbols.values() if name in symbols}
+        if len(calls) == 1 and relation.xreplace(alone) in self.calls[calls.pop()].asked:
+            return
+        if not isinstance(relation, sympy.core.relational.Relational) or (len(own), len(symbols)) != (1, 2):
+            raise Carried
+        (mine,), (other,) = own, symbols - own
         symbol = next((s.symbol for k, s in enumerate(method.sizes) if str(mine) == f"{LAST}_{k}"), None)
         difference = sympy.expand(relation.lhs - relation.rhs)
         factor = difference.coeff(other)
-        if other is None or alone[other] != mine or symbol not in region or difference != factor * (other - mine):
+        if alone[other] != mine or symbol not in region or difference != factor * (other - mine):
             raise Carried
         holds = {s: bool(relation.func(factor * k, 0)) for s, k in (("<", -1), ("=", 0), (">", 1))}
         region[symbol] = "".join(s for s in region[symbol] if holds[s])
