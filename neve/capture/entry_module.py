@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +106,19 @@ def left_as_before(watched: Watched, changes: Iterable[Binding]) -> None:
     for binding in changes:
         binding.undo()
     watched.restore()
+
+
+@contextmanager
+def unchanged(model: Any) -> Iterator[None]:
+    """With an nn.Module whose calls may change it or variables that its code names: both are as before afterwards."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        yield
+        return
+    before, watched = list(_bindings(model)), Watched(model)
+    try:
+        yield
+    finally:
+        left_as_before(watched, [*before, *_appeared(model, before)])
 
 
 def method_of(model: nn.Module, name: str) -> Any:

@@ -23,8 +23,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 from neve.errors import CaptureError
 from neve.internals import require
 
-ASK = frozenset({"item", "tolist", "is_nonzero", "equal", "allclose", "__bool__", "__int__", "__float__", "__index__"})
-"""Functions and methods of tensors that give numbers."""
+ASK = frozenset(
+    {"item", "tolist", "numpy", "is_nonzero", "equal", "allclose", "__bool__", "__int__", "__float__", "__index__"}
+)
+"""Functions and methods of tensors that give numbers, or an array."""
 _tensor: Any = Tensor
 DATA = _tensor.data.__get__
 NEEDED = ("torch.utils._python_dispatch._disable_current_modes", "torch._C.DisableTorchFunction")
