@@ -330,8 +330,8 @@ def identity(c: Context, x: Value, memory_format: Any = None) -> Value:
 
 
 @aten("_to_copy", "to.dtype", "to.dtype_layout", "to.device")
-def to(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
-    return c.cast(x, c.out.dtype)
+def to(c: Context, x: Any, *args: Any, **kwargs: Any) -> Value:
+    return c.tensor(x, c.out.dtype)
 
 
 @aten("_conj_physical", "conj_physical", "real")

@@ -1,74 +1,100 @@
-"""Python attributes that a model writes while it runs: torch.export drops such writes, so they have to be refused."""
+"""Python attributes that a model writes while it runs: torch.export drops such writes. See `repeated` for which of them
+may be dropped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from neve.capture.fingerprints import Fingerprints
-from neve.capture.hidden import MISSING, Source, sources
-from neve.capture.recomputed import recomputed
+from neve.capture.hidden import MISSING, Source, outside
+from neve.capture.recomputed import Recomputed, recomputed
 
 REGISTERED = frozenset({"_parameters", "_buffers", "_modules", "training"})
 
 
-@contextmanager
-def watch_attributes(model: nn.Module, root: nn.Module) -> Iterator[list[str]]:
-    """Yields a list that gets a reason for every attribute of the model's modules that a call of root changes.
+@dataclass(frozen=True)
+class Change:
+    """What a call has changed: its name, the value that is there now, and why that would be lost."""
 
-    What the modules hold counts as well, and variables that their code names elsewhere (see `hidden`). The comparison
-    is made as root's forward returns, since torch.export restores most attributes afterwards; what is changed in place
-    is restored here. What each call assigns before it reads it (see `recomputed`) does not count.
+    name: str
+    value: Any
+    reason: str
+
+
+class Watched:
+    """What the modules of a model hold beside parameters, buffers and submodules, and variables that their code names
+    elsewhere (see `hidden`), as they are before a call.
+
+    torch.export restores most attributes after it has run a model, so `changes` is to be asked, and `restore` called,
+    as the model's forward returns.
     """
-    with recomputed(model) as watched:
-        held = [Source(f"the attribute {r.name} of {r.path}", {"": r.value}, "") for r in watched]
-        with _compared(model, root, held) as reasons:
-            yield reasons
-            reasons += [_reason(r.path, r.name, h.get(), r.value) for r, h in zip(watched, held, strict=True) if r.lost]
 
+    def __init__(self, model: nn.Module, apart: Sequence[Recomputed] = ()) -> None:
+        registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
+        self.modules = {id(m) for m in model.modules()}
+        self.prints = Fingerprints(registered, self.modules)
+        self._attributes = {
+            path: (m, {k: (v, self.prints(v)) for k, v in m.__dict__.items() if _watched(k)})
+            for path, m in model.named_modules()
+        }
+        self._apart = [(r, Source(f"the attribute {r.name} of {r.path}", {"": r.value}, "")) for r in apart]
+        variables, cached = outside(model)
+        held = (*variables, *(s for _, s in self._apart))
+        self._elsewhere = [(s, v, self.prints(v)) for s in held for v in [s.get()]]
+        self._cached = [(function, function.cache_info().misses) for function in cached]
 
-@contextmanager
-def _compared(model: nn.Module, root: nn.Module, apart: Sequence[Source]) -> Iterator[list[str]]:
-    registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
-    modules = {id(m) for m in model.modules()}
-    prints = Fingerprints(registered, modules)
-    before = {
-        path: (m, {k: (v, prints(v)) for k, v in m.__dict__.items() if _watched(k)})
-        for path, m in model.named_modules()
-    }
-    elsewhere = [(s, v, prints(v)) for s in (*sources(model), *apart) for v in [s.get()]]
-    reasons: list[str] = []
+    def changes(self) -> list[Change]:
+        after = Fingerprints(apart=self.modules)
+        found = []
+        for path, (m, attributes) in self._attributes.items():
+            now = {k: v for k, v in m.__dict__.items() if _watched(k)}
+            for k in (*now, *(attributes.keys() - now.keys())):
+                if isinstance(m, nn.RNNBase) and k.startswith("_flat_weight"):
+                    continue
+                (old, print_), new = attributes.get(k, (MISSING, None)), now.get(k, MISSING)
+                if print_ != after(new):
+                    found.append(Change(f"{path}.{k}", new, _reason(path, k, self.prints.held(old), new)))
+        for s, old, print_ in self._elsewhere:
+            if print_ != after(new := s.get()):
+                found.append(Change(s.name, new, _elsewhere(s.name, self.prints.held(old), new)))
+        return found
 
-    def compare(*_: Any) -> None:
-        after = Fingerprints(apart=modules)
-        for path, (m, attributes) in before.items():
-            for k, v in m.__dict__.items():
-                if _watched(k) and not (isinstance(m, nn.RNNBase) and k.startswith("_flat_weight")):
-                    old, print_ = attributes.get(k, (None, None))
-                    if print_ != after(v):
-                        reasons.append(_reason(path, k, prints.held(old), v))
-        for s, old, print_ in elsewhere:
-            if print_ != after(s.get()):
-                reasons.append(_elsewhere(s.name, prints.held(old), s.get()))
+    def lost(self) -> list[str]:
+        """Reasons of what torch's hooks assign (see `recomputed`), where a call reads it first."""
+        return [_reason(r.path, r.name, s.get(), r.value) for r, s in self._apart if r.lost]
 
-    handle = root.register_forward_hook(compare)
-    try:
-        yield reasons
-    finally:
-        handle.remove()
-        for m, attributes in before.values():
-            for k in [k for k in m.__dict__ if _watched(k)]:
-                if k not in attributes:
-                    del m.__dict__[k]
+    def restore(self) -> None:
+        for m, attributes in self._attributes.values():
+            for k in [k for k in m.__dict__ if _watched(k) and k not in attributes]:
+                del m.__dict__[k]
             m.__dict__.update({k: v for k, (v, _) in attributes.items()})
-        for source, old, _ in elsewhere:
+        for source, old, _ in self._elsewhere:
             if source.get() is not old:
                 source.put(old)
-        prints.restore()
+        self.prints.restore()
+        for function, misses in self._cached:
+            if function.cache_info().misses != misses:  # it may hold tensors of torch.export
+                function.cache_clear()
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Watched]:
+    """What a model holds, given back to it afterwards; of what each call assigns before it reads it see
+    `recomputed`.
+    """
+    with recomputed(model) as apart:
+        held = Watched(model, apart)
+        try:
+            yield held
+        finally:
+            held.restore()
 
 
 def _watched(name: str) -> bool:

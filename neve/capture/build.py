@@ -43,7 +43,7 @@ def small_sizes() -> Any:
 @dataclass
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
-    name.
+    name, writes says what a call leaves behind that the program does not, method is the model's name for it.
     """
 
     name: str
@@ -57,12 +57,14 @@ class Exported:
     example: tuple[Any, Mapping[str, Any]] | None = None
     mutated: dict[str, str] = field(default_factory=dict)
     asked: Sequence[questions.Question] = ()
+    writes: Sequence[str] = ()
+    method: str = ""
 
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     """By torch.export, with sizes of 0 and 1 as good as others; what it asserts of sizes is in the graph."""
     with small_sizes():
-        return torch.export.export(
+        program = torch.export.export(
             root,
             args,
             kwargs,
@@ -70,6 +72,17 @@ def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.Ex
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+    _drop_failed(program.graph)
+    return program
+
+
+def _drop_failed(graph: torch.fx.Graph) -> None:
+    """Remove ops that raised, and whose error the model caught: torch.export keeps them."""
+    for node in reversed(graph.nodes):
+        schema = getattr(node.target, "_schema", None)
+        gives = node.op == "call_function" and schema is not None and schema.returns and not schema.is_mutable
+        if gives and not node.users and node.meta.get("val") is None:
+            graph.erase_node(node)
 
 
 def build(
@@ -89,7 +102,7 @@ def build(
     for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
         constants.make_state(held.tensor, held.name)
     for e in exported:
-        e.program = _decompose(e.program)
+        e.program = decomposed(e.program)
         for spec in e.program.graph_signature.output_specs:
             if spec.kind in MUTATIONS:
                 e.mutated[spec.arg.name] = spec.target
@@ -114,7 +127,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
     return made | {s.name: {"leaf": i} for s, i in others.items()}
 
 
-def _decompose(program: Any) -> Any:
+def decomposed(program: Any) -> Any:
     with (
         small_sizes(),
         diagnose.quiet(),

@@ -65,7 +65,9 @@ def frames_of(method: str) -> Iterator[None]:
         return
 
     def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
-        entered = max((i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])), default=-1)
+        last = max((i for i, f in enumerate(summary) if not f.filename.startswith(INTERNAL)), default=-1)
+        # neve's own modes are called by what the user's code calls
+        entered = max((i for i, f in enumerate(summary[:last]) if f.filename.startswith(INTERNAL[-1])), default=-1)
         inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
         return traceback.StackSummary.from_list(inner)
 

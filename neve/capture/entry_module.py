@@ -7,8 +7,9 @@ where the old tensor is still used; of submodules, and of a model behind another
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from neve.capture.attributes import Watched
+from neve.capture.hidden import MISSING
+from neve.capture.known import Constants, KnownValues
 from neve.capture.surroundings import Answers, as_in_eager
 
 PREFIX = "model."
@@ -25,27 +29,96 @@ PREFIX = "model."
 class EntryModule(nn.Module):
     """A module whose forward is a model's method, with that method's signature.
 
-    reasons gets what cannot be captured; torch.export restores what a call does to attributes, so it is none. answers
-    is what the method hears when it asks whether it is traced.
+    reasons gets what cannot be captured, writes what would be lost: the module is left as it was. answers is what the
+    method hears when it asks whether it is traced, constants what of the model's tensors is known.
     """
 
-    def __init__(self, model: nn.Module, name: str, reasons: dict[str, None], answers: Answers) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        watched: Watched,
+        answers: Answers,
+        constants: Constants,
+        reasons: dict[str, None],
+        writes: dict[str, None],
+    ) -> None:
         super().__init__()
         self.model = model
         method = method_of(model, name)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            before = list(_bindings(model))
-            given = contents_of(args, kwargs)
-            with as_in_eager(answers):
-                result = method(*args, **kwargs)
-            reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
-            return _settled(model, before, result, reasons)
+            changes: list[Binding] = []
+            try:
+                done = called(model, name, args, kwargs, answers, constants, reasons)
+                changes = done.changes
+                writes.update(dict.fromkeys([b.reason for b in changes] + [c.reason for c in watched.changes()]))
+            finally:
+                left_as_before(watched, changes)
+            return done.result
 
-        called = method.forward if isinstance(method, nn.Module) else method
-        forward.__signature__ = inspect.signature(called)  # type: ignore[attr-defined]
+        function = method.forward if isinstance(method, nn.Module) else method
+        forward.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         self.forward = forward
         self.training = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a method gave; the buffers that it has made, or given another form; and the memory of the tensors that it
+    has bound other buffers to, which were then written into what these were before.
+    """
+
+    result: Any
+    changes: list[Binding]
+    settled: set[Any]
+
+
+def called(
+    model: nn.Module,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    answers: Answers,
+    constants: Constants,
+    reasons: dict[str, None],
+) -> Done:
+    """A call of a method in a trace."""
+    before = list(_bindings(model))
+    given = contents_of(args, kwargs)
+    values = KnownValues(model, constants)
+    try:
+        with as_in_eager(answers), values:
+            result = method_of(model, name)(*args, **kwargs)
+    except Exception:
+        values.close()
+        for b in (*before, *_appeared(model, before)):
+            b.undo()
+        raise
+    reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
+    done = _settled(model, before, result, reasons)
+    values.close()
+    return done
+
+
+def left_as_before(watched: Watched, changes: Iterable[Binding]) -> None:
+    """Undo what calls have changed."""
+    for binding in changes:
+        binding.undo()
+    watched.restore()
+
+
+@contextmanager
+def unchanged(model: Any) -> Iterator[None]:
+    """With an nn.Module whose calls may change it or variables that its code names: both are as before afterwards."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        yield
+        return
+    before, watched = list(_bindings(model)), Watched(model)
+    try:
+        yield
+    finally:
+        left_as_before(watched, [*before, *_appeared(model, before)])
 
 
 def method_of(model: nn.Module, name: str) -> Any:
@@ -92,8 +165,22 @@ class Binding:
     def now(self) -> Any:
         return self.table.get(self.name)
 
-    def refused(self) -> str:
+    @property
+    def value(self) -> Any:
+        """As of `Change`."""
+        return self.table.get(self.name, MISSING)
+
+    def undo(self) -> None:
+        if self.was is not MISSING:
+            self.table[self.name] = self.was
+        else:
+            self.table.pop(self.name, None)
+
+    @property
+    def reason(self) -> str:
         """Why the new value cannot be written into the old one; "" if it can."""
+        if self.was is MISSING:
+            return f"forward makes a {self.kind} {self.path}, which would be lost: make it with the module"
         what = f"forward binds the {self.kind} {self.path} to another {self.kind}"
         if self.kind != "buffer":
             return f"{what}, which would be lost: choose by a condition, torch.where or an index instead"
@@ -105,19 +192,19 @@ class Binding:
         return ""
 
 
-def _settled(model: nn.Module, before: list[Binding], result: Any, reasons: dict[str, None]) -> Any:
-    """The result, after what buffers were bound to has been written into the tensors that they were before."""
-    changed = [b for b in before if b.now is not b.was]
-    found = [r for b in changed if (r := b.refused())] + _appeared(model, before) + _ties(before) + _moved(before)
+def _settled(model: nn.Module, before: list[Binding], result: Any, reasons: dict[str, None]) -> Done:
+    changed = [b for b in before if b.value is not b.was] + _appeared(model, before)
+    refused = [b for b in changed if b.reason]
+    found = [b.reason for b in refused if b.kind != "buffer"] + _ties(before) + _moved(before)
     reasons |= dict.fromkeys(found)
-    if found or not changed:
-        return result
-    # copies: the result, or a new value, may be the old tensor or a part of it
-    result = pytree.tree_map_only(torch.Tensor, torch.clone, result)
-    for b, new in [(b, b.now.clone()) for b in changed]:
-        b.was.copy_(new)
-        b.table[b.name] = b.was
-    return result
+    kept = [] if found else [(b, b.now) for b in changed if not b.reason]
+    if kept:
+        # copies: the result, or a new value, may be the old tensor or a part of it
+        result = pytree.tree_map_only(torch.Tensor, torch.clone, result)
+        for b, new in [(b, new.clone()) for b, new in kept]:
+            b.was.copy_(new)
+            b.table[b.name] = b.was
+    return Done(result, [b for b in refused if b.kind == "buffer"], {memory_of(new) for _, new in kept})
 
 
 def _bindings(model: nn.Module) -> Iterator[Binding]:
@@ -129,17 +216,13 @@ def _bindings(model: nn.Module) -> Iterator[Binding]:
         }
         for kind, table in tables.items():
             for name, value in table.items():
-                memory = _memory(value) if isinstance(value, torch.Tensor) else None
+                memory = memory_of(value) if isinstance(value, torch.Tensor) else None
                 yield Binding(f"{path}.{name}".lstrip("."), kind, table, name, value, memory)
 
 
-def _appeared(model: nn.Module, before: list[Binding]) -> list[str]:
+def _appeared(model: nn.Module, before: list[Binding]) -> list[Binding]:
     known = {(id(b.table), b.name) for b in before}
-    return [
-        f"forward makes a {b.kind} {b.path}, which would be lost: make it with the module"
-        for b in _bindings(model)
-        if (id(b.table), b.name) not in known
-    ]
+    return [replace(b, was=MISSING) for b in _bindings(model) if (id(b.table), b.name) not in known]
 
 
 def _moved(before: list[Binding]) -> list[str]:
@@ -147,7 +230,7 @@ def _moved(before: list[Binding]) -> list[str]:
         f"forward gives the {b.kind} {b.path} other memory (by .data or set_), which would be lost: write it in place "
         "(copy_)"
         for b in before
-        if isinstance(b.was, torch.Tensor) and b.now is b.was and _memory(b.was) != b.memory
+        if isinstance(b.was, torch.Tensor) and b.now is b.was and memory_of(b.was) != b.memory
     ]
 
 
@@ -159,7 +242,7 @@ def _ties(before: list[Binding]) -> list[str]:
         for b in tensors[:i]:
             if a.now is a.was and b.now is b.was:
                 continue
-            if _memory(a.was) == _memory(b.was) or _memory(a.now) == _memory(b.now):
+            if memory_of(a.was) == memory_of(b.was) or memory_of(a.now) == memory_of(b.now):
                 reasons.append(
                     f"the buffers {b.path} and {a.path} share memory before or after a call that binds them anew, so "
                     "that a write to one would be, or no longer be, one to the other: copy what is assigned (clone)"
@@ -167,7 +250,7 @@ def _ties(before: list[Binding]) -> list[str]:
     return reasons
 
 
-def _memory(tensor: torch.Tensor) -> Any:
+def memory_of(tensor: torch.Tensor) -> Any:
     return StorageWeakRef(tensor.untyped_storage()).cdata  # type: ignore[no-untyped-call]
 
 

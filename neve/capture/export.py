@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture import diagnose, fast_paths, prints, questions
+from neve.capture import diagnose, fast_paths, prints, questions, repeated
 from neve.capture.aliases import one_for_two, separate
-from neve.capture.attributes import watch_attributes
+from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
 from neve.capture.dynamic import for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import leaves, located, of_program
+from neve.capture.known import Constants
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
@@ -143,12 +144,24 @@ def export_methods(
     kwargs: Mapping[str, Any] | None,
     dynamic_shapes: Any,
     methods: Mapping[str, Any] | None,
-) -> Iterator[Exported]:
-    """The methods of an nn.Module after torch.export; arguments as of `capture`."""
-    for name, spec in wanted_methods(args, kwargs, dynamic_shapes, methods).items():
-        args, kwargs = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {})
-        exported = _export(model, spec.get("method") or name, args, kwargs, spec.get("dynamic_shapes"))
-        yield replace(exported, name=name)
+    state: Collection[int] = (),
+) -> list[Exported]:
+    """The methods of an nn.Module after torch.export; arguments as of `capture`, state: storages of tensors that may be
+    others in each call, though no method writes them.
+    """
+    wanted = wanted_methods(args, kwargs, dynamic_shapes, methods)
+    constants = Constants.of(model, set(state))
+    while True:
+        try:
+            found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
+            if any(e.writes for e, _ in found):
+                repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
+        except CaptureError:
+            if not constants.clash:
+                raise
+        if not constants.clash:
+            return [e for e, _ in found]
+        constants = Constants.of(model, constants.varying | constants.clash)
 
 
 def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
@@ -178,13 +191,14 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
     raise next((e for e in errors if not any("torch.export raised" in r for r in e.reasons)), errors[-1])
 
 
-def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *calls: Any) -> Program:
+def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *call: Any) -> Program:
     writes: list[str] = []
     slots = {(id(s.owner), s.name): s for s in shared.slots}
     slots |= {(id(s.owner), s.name): replace(s, value=located(s.value, shared.locate)) for s in preserved.slots}
     try:
         with replaced(model, list(slots.values()), writes):
-            exported = list(export_methods(model, *calls))
+            state = {h.tensor.untyped_storage()._cdata for v in preserved.attributes.values() for h in leaves(v)}
+            exported = export_methods(model, call[0], call[1], call[2], call[3], state)
     except CaptureError as error:
         if not writes:
             raise
@@ -195,43 +209,75 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     return build(exported, attributes, shared.attributes)
 
 
-def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
+def _export(model: nn.Module, name: str, spec: Mapping[str, Any], constants: Constants) -> tuple[Exported, Answers]:
     """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
     ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
     not.
     """
-    if method_of(model, name) is None:
-        raise CaptureError(f"the model has no method {name!r}")
+    method = spec.get("method") or name
+    if method_of(model, method) is None:
+        raise CaptureError(f"the model has no method {method!r}")
+    call = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
     answers = Answers()
     try:
-        return _export_answered(model, name, args, kwargs, dynamic, answers)
+        exported = _export_answered(model, method, *call, answers, constants)
     except CaptureError:
         if not answers.asked:
             raise
-    return _export_answered(model, name, args, kwargs, dynamic, Answers(as_traced=True))
+        answers = Answers(as_traced=True)
+        exported = _export_answered(model, method, *call, answers, constants)
+    return replace(exported, name=name), answers
 
 
 def _export_answered(
-    model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any, answers: Answers
+    model: nn.Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic: Any,
+    answers: Answers,
+    constants: Constants,
 ) -> Exported:
     reasons: dict[str, None] = {}
-    root = EntryModule(model, name, reasons, answers)
-    names = list(inspect.signature(root.forward).parameters)
-    example = (args, kwargs)
-    dynamic = for_export(root.forward, args, dynamic)
-    wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
-    steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
-    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
+    writes: dict[str, None] = {}
+    with watched(model) as before:
+        root = EntryModule(model, name, before, answers, constants, reasons, writes)
+        signature = inspect.signature(root.forward).parameters
+        dynamic = for_export(root.forward, args, dynamic)
+        wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
+        program, asked = _trace(model, root, name, wide_args, wide_kwargs, dynamic)
+        reasons |= dict.fromkeys(before.lost())
+    if reasons:
+        raise diagnose.NotTraceable([*writes, *reasons])
+    return Exported(
+        name,
+        program,
+        args,
+        kwargs,
+        list(signature),
+        [p.name for p in signature.values() if p.kind is p.KEYWORD_ONLY],
+        dynamic,
+        PREFIX,
+        (args, kwargs),
+        asked=tuple(asked),
+        writes=tuple(writes),
+        method=name,
+    )
+
+
+def _trace(
+    model: nn.Module, root: nn.Module, name: str, args: Any, kwargs: Any, dynamic: Any
+) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
+    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes."""
+    steps: Any = VaryingSteps() if dynamic else nullcontext()
+    asking: Any = questions.recorded() if dynamic else nullcontext({})
+    with evaluation(model), torch.no_grad(), diagnose.quiet(), steps:
         try:
             with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
-                program = _program(root, wide_args, wide_kwargs, dynamic)
+                return _program(root, args, kwargs, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
             raise diagnose.export_error(error, scripted) from error
-    if writes or reasons:
-        raise diagnose.NotTraceable([*writes, *reasons])
-    only = [p.name for p in inspect.signature(root.forward).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example, asked=tuple(asked))
 
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:

@@ -22,6 +22,8 @@ COPIED = frozenset({dict, OrderedDict, list, set, deque, np.ndarray, array, byte
 RANDOM = (np.random.RandomState, np.random.Generator, np.random.BitGenerator)
 NO_STATE = frozenset({"torch", "sympy", "logging", "typing"})
 """Top modules whose objects are not looked into."""
+REPRESENTED = (torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""Of those, what is the same if it is written in the same way."""
 
 
 class Fingerprints:
@@ -55,6 +57,11 @@ class Fingerprints:
         """What a container held, or the value itself."""
         return self._old.get(id(value), value)
 
+    def of(self, value: Any) -> Any:
+        """The fingerprint that was taken of a tensor, container or object; None if none was."""
+        known, print_ = self._known.get(id(value), (None, None))
+        return print_[1] if known is value and isinstance(print_, tuple) else None
+
     def restore(self) -> None:
         """Give every container, tensor and plain object what it had."""
         for undo in self._undo:
@@ -66,19 +73,19 @@ class Fingerprints:
             self._old[id(value)] = old = value[:] if isinstance(value, (array, bytearray)) else value.copy()
             self._undo.append(lambda: _refill(value, old))
         if isinstance(value, dict):
-            return [(_key(k), inner(v)) for k, v in dict.items(value)]
+            return [(self._key(k), inner(v)) for k, v in dict.items(value)]
         if isinstance(value, (list, tuple, deque)):
             return [inner(v) for v in value]
         if isinstance(value, (set, frozenset)):
-            return sorted(str(_key(v)) for v in value)
+            return sorted(str(self._key(v)) for v in value)
         if isinstance(value, np.ndarray):
-            return id(value), value.shape, hash(value.tobytes())
+            return self._identity(value), value.shape, hash(value.tobytes())
         if isinstance(value, (array, bytearray)):
-            return id(value), bytes(value)
+            return self._identity(value), bytes(value)
         if isinstance(value, types.FunctionType):
-            return id(value), self._function(value, inner)
+            return self._identity(value), self._function(value, inner)
         if isinstance(value, functools.partial):
-            return id(value), [inner(v) for v in (value.func, value.args, value.keywords)]
+            return self._identity(value), [inner(v) for v in (value.func, value.args, value.keywords)]
         if isinstance(value, (types.MethodType, types.BuiltinMethodType)):
             owner = getattr(value, "__self__", None)
             return value.__name__, None if isinstance(owner, types.ModuleType) else inner(owner)
@@ -91,7 +98,18 @@ class Fingerprints:
             return id(value), inner(value.get(None))
         if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
             return id(value), repr(value), inner(_position(value))
-        return id(value), self._object(value, inner) if _is_plain(value) else None
+        return (self._identity(value), self._object(value, inner)) if _is_plain(value) else self._other(value)
+
+    def _identity(self, value: Any) -> Any:
+        return id(value)
+
+    def _key(self, value: Any) -> Any:
+        """Of what is a key of a dict, or in a set."""
+        return repr(value) if isinstance(value, (str, int, float)) else id(value)
+
+    def _other(self, value: Any) -> Any:
+        """Of what is not looked into."""
+        return id(value), None
 
     def _tensor(self, value: torch.Tensor) -> Any:
         if value.is_inference() or value.layout is not torch.strided:
@@ -137,6 +155,53 @@ class Fingerprints:
         hooks = isinstance(value, nn.Module)
         held = {k: v for k, v in names.items() if not (hooks and "_hooks" in k)}
         return [(k, inner(v)) for k, v in (held | slots).items()]
+
+
+class Form(Fingerprints):
+    """Of what calls in one trace have left behind: without the ids of what they have made; tensors, numbers and sizes
+    of the trace are numbered, and in `leaves`.
+
+    before: the fingerprints of what was there before the first call. lasting: what the calls have changed for good, if
+    only once: tensors that were there and are written in place, random generators.
+    """
+
+    def __init__(self, before: Fingerprints, apart: Container[int] = ()) -> None:
+        super().__init__(apart=apart)
+        self._before = before
+        self._order: dict[int, int] = {}
+        self.leaves: list[Any] = []
+        self.lasting = False
+
+    def __call__(self, value: Any, depth: int = DEPTH) -> Any:
+        if isinstance(value, (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            return self._leaf(value)
+        inner = super().__call__(value, depth)
+        return (self._identity(value), inner) if type(value) in COPIED else inner
+
+    def _leaf(self, value: Any) -> Any:
+        old = self._before.of(value)
+        if old is not None:
+            self.lasting |= old != self._before._tensor(value)
+            return id(value)
+        if id(value) not in self._order:
+            self._order[id(value)] = len(self._order)
+            self.leaves.append(value)
+        return ("leaf", self._order[id(value)])
+
+    def _identity(self, value: Any) -> Any:
+        known = self._before.of(value) is not None
+        return id(value) if known else ("made", self._order.setdefault(id(value), len(self._order)))
+
+    def _key(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._key, value))
+        return repr(value) if isinstance(value, (bytes, type(None), *REPRESENTED)) else super()._key(value)
+
+    def _other(self, value: Any) -> Any:
+        return repr(value) if isinstance(value, REPRESENTED) else super()._other(value)
+
+    def _random(self, value: Any) -> Any:
+        self.lasting = True
 
 
 def library_of(thing: Any) -> str:
@@ -206,10 +271,6 @@ def _reset(value: Any, names: dict[str, Any], slots: dict[str, Any]) -> None:
 def _slots(cls: type) -> list[str]:
     made = [c for c in cls.__mro__ if "__slots__" in vars(c)]
     return [k for c in made for k, v in vars(c).items() if isinstance(v, types.MemberDescriptorType)]
-
-
-def _key(value: Any) -> Any:
-    return repr(value) if isinstance(value, (str, int, float)) else id(value)
 
 
 def _is_plain(value: Any) -> bool:

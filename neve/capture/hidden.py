@@ -66,8 +66,10 @@ def is_users(file: str) -> bool:
     return not library and not file.startswith(INTERNAL) and not file.startswith("<")
 
 
-def sources(model: nn.Module) -> list[Source]:
-    """All variables that the code of a model's modules names outside of them, also those that have no value yet."""
+def outside(model: nn.Module) -> tuple[list[Source], list[Any]]:
+    """All variables that the code of a model's modules names outside of them, also those that have no value yet; and
+    the functions with functools.lru_cache that it names.
+    """
     found: dict[tuple[int, str], Source] = {}
     walk: list[Any] = [v for m in model.modules() for v in (type(m), *_functions(m))]
     apart = {id(m) for m in model.modules()}
@@ -89,7 +91,7 @@ def sources(model: nn.Module) -> list[Source]:
             walk += _code(value)
             if isinstance(value, DATA) or (not foreign and _may_change(value)):
                 found[id(source.holder), source.key] = source
-    return list(found.values())
+    return list(found.values()), [thing for thing in seen.values() if isinstance(thing, CACHE)]
 
 
 def _functions(module: nn.Module) -> Iterator[Any]:

@@ -40,11 +40,14 @@ def record(
     The first call of a method is the one that was captured; of the others those are left out, with a warning, that the
     compiled method does not take.
     """
-    return {
-        name: list(_recorded(model, examples[name], method, signature.methods[name], bool(signature.state)))
-        for name, method in program.methods.items()
-        if name in examples
-    }
+    from neve.capture.entry_module import unchanged
+
+    with unchanged(model):
+        return {
+            name: list(_recorded(model, examples[name], method, signature.methods[name], bool(signature.state)))
+            for name, method in program.methods.items()
+            if name in examples
+        }
 
 
 def _recorded(model: Any, examples: Examples, method: Method, signature: MethodSignature, stateful: bool) -> Any:

@@ -18,6 +18,7 @@ import torch
 
 from neve.build.target import Target
 from neve.build.toolchain import Compiler
+from neve.capture.entry_module import unchanged
 from neve.capture.examples import Call, Examples
 from neve.check.bisect import Failure, Step, locate
 from neve.check.examples import Recorded
@@ -72,9 +73,10 @@ def prove(
 
     Raises VerifyError at the first difference.
     """
-    tried, found = search(module, original, seconds, progress, trials, recorded)
-    if found is not None:
-        raise explain(found, original, target, compiler, progress)
+    with unchanged(original.model):
+        tried, found = search(module, original, seconds, progress, trials, recorded)
+        if found is not None:
+            raise explain(found, original, target, compiler, progress)
     errors: dict[str, float] = {}
     for t in tried:
         for k, e in enumerate(t.errors if t.example else ()):

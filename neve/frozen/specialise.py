@@ -213,22 +213,24 @@ class Specialisations:
     def _compile(self, start: Snapshot, calls: Mapping[str, Call], numbers: bool = True) -> Module:
         """Code that reads settings at each call, but for those that cannot vary, or for all with numbers in them."""
         from neve.api import compile
+        from neve.capture.repeated import one_of_many
 
         args, kwargs = calls.get("forward", (None, None))
         others = {m: {"args": a, "kwargs": k} for m, (a, k) in calls.items() if m != "forward"}
-        return compile(
-            start.model,
-            args,
-            kwargs,
-            methods=others or None,
-            preserved_attrs=[
-                *(p for p in self.settings if varies(self.values[p], numbers)),
-                *self._written_attributes(),
-            ],
-            optimize_numerics=not any(m in self.options.exact for m in calls),
-            disable=self.options.disable,
-            prepack=self.options.prepack,
-        )
+        with one_of_many():
+            return compile(
+                start.model,
+                args,
+                kwargs,
+                methods=others or None,
+                preserved_attrs=[
+                    *(p for p in self.settings if varies(self.values[p], numbers)),
+                    *self._written_attributes(),
+                ],
+                optimize_numerics=not any(m in self.options.exact for m in calls),
+                disable=self.options.disable,
+                prepack=self.options.prepack,
+            )
 
     def _written_attributes(self) -> list[str]:
         """The attributes, lists and dicts as wholes, that are written or hold what is."""

@@ -74,7 +74,7 @@ class Grows(Buffers):
 
 class FromNone(Buffers):
     def forward(self, x: Tensor) -> Any:
-        self.late = x * 1
+        self.late = x * 1 if self.late is None else self.late + x
         return self.late + 1
 
 
@@ -86,7 +86,7 @@ class Swaps(Buffers):
 
 class Makes(Buffers):
     def forward(self, x: Tensor) -> Any:
-        self.register_buffer("made", x * 1)
+        self.register_buffer("made", x + getattr(self, "made", 0))
         return self.made + 1
 
 
