@@ -372,7 +372,7 @@ def test_an_interrupted_compilation_leaves_no_compiler(folder: Path, tmp_path: P
     while not started.exists() and child.poll() is None:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    printed, said = child.communicate()
+    printed, said = child.communicate(timeout=60)
     assert (child.returncode, printed, said) == (130, "", "neve: interrupted\n")
     for process in map(int, started.read_text().split()):
         assert not Path(f"/proc/{process}").exists() or "(zombie)" in Path(f"/proc/{process}/status").read_text()
