@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,11 @@ FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([
 SCRIPTED = "torchscript:"
 GENERATED = "<eval_with_key>"
 """The file of code that torch makes of a graph, such as a branch's."""
+Line = tuple[str, int, str]
+"""A file, a line's number in it, and what the line says."""
+STDLIB = os.path.dirname(os.__file__) + os.sep
+PACKAGES = "-packages"
+ENTRY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry_module.py")
 INTERNAL = (
     os.path.dirname(inspect.__file__) + os.sep + "inspect.py",
     os.path.dirname(torch.__file__) + os.sep,
@@ -57,17 +62,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def frames_of(method: str) -> Iterator[None]:
-    """With the lines of that method on record where torch.export knows those of forward alone."""
+def all_frames() -> Iterator[None]:
+    """With all lines of the user's code on record where torch.export knows those of functions named forward alone."""
     name = "torch.fx.proxy.TracerBase._filter_traceback_frames"
-    if method.rpartition(".")[2] == "forward" or missing(name):
+    if missing(name):
         yield
         return
+    torchs: Any = torch.fx.proxy.TracerBase._filter_traceback_frames
 
-    def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
-        entered = max((i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])), default=-1)
+    def users(tracer: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
+        entered = next((i for i, f in enumerate(summary) if f.filename == ENTRY), len(summary))
         inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
-        return traceback.StackSummary.from_list(inner)
+        return traceback.StackSummary.from_list(inner) if inner else torchs(tracer, summary)
 
     with replaced((name, users)):
         yield
@@ -81,23 +87,40 @@ def op_name(target: Any) -> str:
 
 
 def origin(node: fx.Node, strip: str = "") -> Origin:
-    """The module path and the user's line of a node."""
-    frame = _frame(node)
-    return Origin(module(node, strip), f"{short_path(frame[0])}:{frame[1]}" if frame else "")
+    """The module path and the innermost line outside of torch of a node."""
+    frames = _frames(node)
+    return Origin(module(node, strip), f"{short_path(frames[-1][0])}:{frames[-1][1]}" if frames else "")
 
 
 def at(node: fx.Node, strip: str = "") -> str:
     """Where a node is, as the end of a message."""
-    frame, path = _frame(node), module(node, strip)
-    return where(path, frame[0], int(frame[1]), frame[3].strip()) if frame else where(path)
+    return where(module(node, strip), *_frames(node))
 
 
-def where(module: str, file: str = "", line: int = 0, text: str = "") -> str:
-    """A module's path and a source line, with what it says, as the end of a message."""
+def where(module: str, *lines: Line) -> str:
+    """A module's path and source lines, with what they say, as the end of a message."""
     parts = [f"in {module}"] if module else []
-    if file:
-        parts.append(f"{file}:{line}" + (f": {text}" if text else ""))
+    parts += [f"{_shown(file)}:{line}" + (f": {text}" if text else "") for file, line, text in lines]
     return f"  ({', '.join(parts)})" if parts else ""
+
+
+def _shown(file: str) -> str:
+    return short_path(file) if PACKAGES in file else file
+
+
+def telling(lines: Sequence[Line]) -> list[Line]:
+    """Of a stack, outermost first, what tells a user where he is: the innermost line of his own code, and behind it the
+    innermost of an installed package, if his code calls one there.
+    """
+    lines = [line for line in lines if not of_python(line[0])] or lines
+    lines = [line for line in lines if not line[0].startswith("<")] or lines
+    own = [line for line in lines if PACKAGES not in line[0]]
+    return list(dict.fromkeys([*own[-1:], *lines[-1:]]))
+
+
+def of_python(file: str) -> bool:
+    """Whether a file is of Python's own library."""
+    return file.startswith(STDLIB) and PACKAGES not in file
 
 
 def scripted_file(module: str, file: str) -> str:
@@ -115,11 +138,11 @@ def module(node: fx.Node, strip: str = "") -> str:
     return decoded(frames[-1][0])[0] if frames else path
 
 
-def _frame(node: fx.Node) -> tuple[str, ...] | None:
-    frames = [(decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
-    theirs = [f for f in frames if not f[0].startswith((INTERNAL[-1], GENERATED))]
-    own = [f for f in theirs if not f[0].startswith(INTERNAL)]
-    return (own or theirs)[-1] if theirs else None
+def _frames(node: fx.Node) -> list[Line]:
+    """The lines that tell where a node is; of torch's own code if there are no others."""
+    found = [(decoded(f[0])[1], int(f[1]), f[3].strip()) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
+    theirs = [f for f in found if not f[0].startswith((INTERNAL[-1], GENERATED))]
+    return telling([f for f in theirs if not f[0].startswith(INTERNAL)]) or theirs[-1:]
 
 
 def decoded(file: str) -> tuple[str, str]:
@@ -173,7 +196,7 @@ def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
     scripted: parts of the model are ScriptModules.
     """
     if isinstance(error, CaptureError):
-        return type(error)([r + user_line(error) for r in error.reasons])
+        return type(error)([r + user_line(error) for r in error.all_reasons])
     text = str(error)
     kind: type[CaptureError] = NotTraceable if scripted else CaptureError
     for wanted, explain in _EXPLANATIONS:
@@ -187,15 +210,14 @@ def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
 
 
 def user_line(error: BaseException) -> str:
-    """The innermost line of the traceback that is neither torch's nor neve's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    chain = error.__cause__ or error.__context__
-    if chain is not None:
-        frames = traceback.extract_tb(chain.__traceback__) or frames
-    own = [(*decoded(f.filename), f.lineno or 0, f.line or "") for f in frames]
-    own += [(*decoded(f[0]), int(f[1]), f[3]) for f in FRAME.findall(str(error))]
-    own = [f for f in own if not f[1].startswith(INTERNAL) and "<" not in f[1]]
-    return where(own[-1][0], own[-1][1], own[-1][2], own[-1][3].strip()) if own else ""
+    """Where in the user's code an error was raised, or what torch says of it in its text."""
+    began = error.__cause__ or error.__context__  # whose traceback ends where it was caught
+    stacks = [traceback.extract_tb(e.__traceback__) for e in (error, began) if e is not None]
+    found = [(f.filename, f.lineno or 0, (f.line or "").strip()) for stack in stacks for f in stack]
+    found += [(f[0], int(f[1]), f[3].strip()) for f in FRAME.findall(str(error))]
+    found = [f for f in found if not decoded(f[0])[1].startswith(INTERNAL) and "<" not in decoded(f[0])[1]]
+    lines = telling(found)
+    return where(decoded(lines[0][0])[0], *((decoded(f)[1], n, text) for f, n, text in lines)) if lines else ""
 
 
 def first_lines(text: str, n: int = 3) -> str:

@@ -53,10 +53,10 @@ def capture(
         with prints.told(), torch.random.fork_rng(devices=[]):
             return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
-        if preserved_attrs and any("depends on" in r for r in error.reasons):
+        if preserved_attrs and any("depends on" in r for r in error.all_reasons):
             names = ", ".join(preserved_attrs)
             hint = f"a number that is preserved ({names}) is known at run time only: no size may depend on it"
-            raise CaptureError([*error.reasons, hint]) from error
+            raise CaptureError([*error.all_reasons, hint]) from error
         raise
 
 
@@ -175,7 +175,7 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
             errors.append(error)
             if isinstance(error, diagnose.NotTraceable) and not preserved.implied:
                 raise
-    raise next((e for e in errors if not any("torch.export raised" in r for r in e.reasons)), errors[-1])
+    raise next((e for e in errors if not any("torch.export raised" in r for r in e.all_reasons)), errors[-1])
 
 
 def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *calls: Any) -> Program:
@@ -223,7 +223,7 @@ def _export_answered(
     steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
         try:
-            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
+            with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
                 program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())

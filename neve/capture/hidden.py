@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from neve.capture.diagnose import INTERNAL
+from neve.capture.diagnose import INTERNAL, of_python
 from neve.capture.fingerprints import NO_STATE, content, library_of
 
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, deque, torch.Tensor, np.ndarray)
 """What is watched of the globals of installed packages that have no module of the model."""
 MAX_FUNCTIONS = 4000
-STDLIB = os.path.dirname(os.__file__) + os.sep
 MISSING = object()
 WORLD = (BuiltinMethodType, random.Random, os._Environ)
 """What is watched of the modules of libraries: random generators, among them those behind functions, and os.environ."""
@@ -62,8 +61,7 @@ class Source:
 
 def is_users(file: str) -> bool:
     """Whether a source file is neither Python's nor torch's nor neve's."""
-    library = file.startswith(STDLIB) and "-packages" not in file
-    return not library and not file.startswith(INTERNAL) and not file.startswith("<")
+    return not of_python(file) and not file.startswith(INTERNAL) and not file.startswith("<")
 
 
 def sources(model: nn.Module) -> list[Source]:

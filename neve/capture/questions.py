@@ -32,7 +32,6 @@ from neve.ops.control import Raise
 TORCH = os.path.dirname(torch.__file__) + os.sep
 OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.sep}", "functional.py"))
 """Python code of torch that runs as a part of models."""
-_PACKAGES = "-packages"
 OF_MACHINES = (diagnose.GENERATED, "<frozen")
 """Files of code that was generated, or that Python brings along."""
 CHECK = "torch.fx.experimental.sym_node.SymNode.expect_true"
@@ -67,7 +66,7 @@ class Question:
 
     @property
     def of_package(self) -> bool:
-        return _PACKAGES in self.file and not self.file.startswith(OF_MODELS)
+        return diagnose.PACKAGES in self.file and not self.file.startswith(OF_MODELS)
 
 
 @contextmanager
@@ -205,4 +204,4 @@ def _raises(file: str, line: int) -> str:
 def _where(question: Question) -> str:
     module, file = diagnose.decoded(question.file)
     text = linecache.getline(file, question.line).strip()
-    return diagnose.where(module, diagnose.short_path(file), question.line, text)
+    return diagnose.where(module, (diagnose.short_path(file), question.line, text))

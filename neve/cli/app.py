@@ -42,9 +42,9 @@ app = typer.Typer(
 
 def run(argv: Sequence[str]) -> int:
     """The exit code of a command line; errors are told on stderr as one message."""
-    debug, as_json = "--debug" in argv, "--json" in argv
+    debug, verbose, as_json = "--debug" in argv, "--verbose" in argv, "--json" in argv
     try:
-        app(args=[a for a in argv if a != "--debug"], prog_name="neve")  # --debug may stand anywhere
+        app(args=[a for a in argv if a not in ("--debug", "--verbose")], prog_name="neve")  # they may stand anywhere
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             tell_error(KeyboardInterrupt("interrupted"), as_json)
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        tell_error(error, as_json)
+        tell_error(error, as_json, verbose)
         return exit_code(error)
     return 0
 
@@ -67,6 +67,9 @@ def _version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print every reason why a model is refused; may stand anywhere.")
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="On an error print the traceback; may stand anywhere.")

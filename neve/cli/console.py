@@ -72,15 +72,21 @@ def exit_code(error: BaseException) -> int:
     return REFUSED if isinstance(error, NeveError) else DEFECT
 
 
-def tell_error(error: BaseException, as_json: bool) -> None:
+def tell_error(error: BaseException, as_json: bool, verbose: bool = False) -> None:
     """One message on stderr; with --json also an object on stdout, so that a script that reads it sees why."""
     text = str(error) or type(error).__name__
+    if isinstance(error, CaptureError) and error.reasons != error.all_reasons:
+        more = len(error.all_reasons) - len(error.reasons)
+        text = error.told(error.all_reasons if verbose else error.reasons)
+        text += "" if verbose else f"\n  and {more} more, which --verbose prints"
     if exit_code(error) == DEFECT:
         text = f"{type(error).__name__}: {text}\nThis is a defect of neve: please report it, with what --debug prints"
     err.print("[bold red]neve:[/] ", end="")
     err.print(text, markup=False)
     if as_json:
-        tell_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": exit_code(error)}})
+        told = {"kind": type(error).__name__, "message": str(error), "exit_code": exit_code(error)}
+        told |= {"reasons": error.all_reasons} if isinstance(error, CaptureError) else {}
+        tell_json({"error": told})
 
 
 def tell_json(value: Any) -> None:

@@ -56,7 +56,7 @@ def _place(text: str, known: Known) -> tuple[str, int] | None:
 
 
 def _where(place: tuple[str, int] | None) -> str:
-    return diagnose.where("", *place, linecache.getline(*place).strip()) if place else ""
+    return diagnose.where("", (*place, linecache.getline(*place).strip())) if place else ""
 
 
 def _explained(text: str) -> str:

@@ -62,7 +62,7 @@ def capture_source(
     try:
         return _capture(model, wanted, preserved_attrs)
     except CaptureError as error:
-        raise CaptureError(list(dict.fromkeys([*refused.reasons, *error.reasons]))) from error
+        raise CaptureError(list(dict.fromkeys([*refused.all_reasons, *error.all_reasons]))) from error
 
 
 def _capture(model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str]) -> Program:
