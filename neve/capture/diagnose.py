@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,17 @@ from neve.internals import missing, replaced
 from neve.ir.graph import Origin
 
 SHOWN = 5
-UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
+LONGEST = 400
+"""Characters of a message of torch."""
+ADVICE = (
+    r"\s*The error above occurred when calling torch\.export",
+    r"\s*For more information",
+    r"\s*While executing %",
+    r"\s*Original traceback:",
+    r"\s*If this type holds tensors",
+    r"\s*To register a custom",
+    r"\s*Alternatively, you could also",
+)
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([^\n]*))?')
 SCRIPTED = "torchscript:"
 GENERATED = "<eval_with_key>"
@@ -190,25 +200,6 @@ def _why(target: Any) -> str:
     return ""
 
 
-def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
-    """What torch.export raised, as: what, where in the user's source, and what to do.
-
-    scripted: parts of the model are ScriptModules.
-    """
-    if isinstance(error, CaptureError):
-        return type(error)([r + user_line(error) for r in error.all_reasons])
-    text = str(error)
-    kind: type[CaptureError] = NotTraceable if scripted else CaptureError
-    for wanted, explain in _EXPLANATIONS:
-        if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
-            what = explain(text)
-            kind = NotTraceable if explain in (_data_dependent, _constraints) else kind
-            break
-    else:
-        what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
-    return kind(what + user_line(error))
-
-
 def user_line(error: BaseException) -> str:
     """Where in the user's code an error was raised, or what torch says of it in its text."""
     began = error.__cause__ or error.__context__  # whose traceback ends where it was caught
@@ -220,60 +211,8 @@ def user_line(error: BaseException) -> str:
     return where(decoded(lines[0][0])[0], *((decoded(f)[1], n, text) for f, n, text in lines)) if lines else ""
 
 
-def first_lines(text: str, n: int = 3) -> str:
-    return " ".join(line.strip() for line in text.strip().splitlines() if line.strip())[:300] if text else ""
-
-
-def _data_dependent(text: str) -> str:
-    return (
-        "Python control flow depends on the values of a tensor, which are unknown while capturing; "
-        "use torch.where, or torch.cond"
-        " "
-        "and torch.while_loop with a function for each branch"
-    )
-
-
-def _constraints(text: str) -> str:
-    lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
-    _, found, fixes = text.partition("Suggested fixes:")
-    fix = " ".join(fixes.split("\n\n")[0].split()) if found else ""
-    wanted = "; ".join(lines)[:600]
-    return f"the declared dynamic sizes do not fit the model: {wanted}" + (f" (suggested: {fix})" if fix else "")
-
-
-_EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    (
-        r"ConstraintViolation|Constraints violated",
-        _constraints,
-    ),
-    (
-        r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
-        _data_dependent,
-    ),
-    (
-        r"Dynamo does not know how to trace|Unsupported:",
-        lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t),
-    ),
-    (
-        r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type",
-        lambda t: (
-            f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; "
-            "pass tensors in tuples, lists or dicts"
-        ),
-    ),
-    (
-        r"^RuntimeError: x\.data = ",
-        lambda t: f"{t}, which torch.export cannot follow: write into it (with torch.no_grad(): x.copy_(…))",
-    ),
-    (
-        UNTRACED.pattern,
-        lambda t: (
-            "the model makes a tensor in a way that torch.export cannot follow (x.data, memory from numpy, or other "
-            "code that goes around torch's operators): use x.detach() and torch's operators"
-        ),
-    ),
-    (
-        r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional",
-        lambda t: f"the example arguments do not fit forward: {first_lines(t)}",
-    ),
-)
+def first_lines(text: str) -> str:
+    """What a message of torch's says, without its advice, which is for torch, and cut between words if it is long."""
+    told = re.split("|".join(ADVICE), text, maxsplit=1)[0]
+    words = " ".join(line.strip() for line in told.strip().splitlines() if line.strip())
+    return words if len(words) <= LONGEST else f"{words[:LONGEST].rpartition(' ')[0]} …"

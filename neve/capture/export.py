@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from neve.capture import diagnose, fast_paths, prints, questions
+from neve.capture import constraints, diagnose, fast_paths, guards, prints, questions, refusals
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watch_attributes
 from neve.capture.build import Exported, build, exported
@@ -53,11 +55,17 @@ def capture(
         with prints.told(), torch.random.fork_rng(devices=[]):
             return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
-        if preserved_attrs and any("depends on" in r for r in error.all_reasons):
+        reasons = [_in_words(r) for r in error.all_reasons]
+        if preserved_attrs and any("depends on" in r for r in reasons):
             names = ", ".join(preserved_attrs)
-            hint = f"a number that is preserved ({names}) is known at run time only: no size may depend on it"
-            raise CaptureError([*error.all_reasons, hint]) from error
-        raise
+            reasons.append(f"a number that is preserved ({names}) is known at run time only: no size may depend on it")
+        raise CaptureError(reasons) from error
+
+
+def _in_words(reason: str) -> str:
+    """Without sympy's notation, but for the line of the model that is quoted."""
+    what, place, line = reason.partition("  (")
+    return guards.in_python(what) + place + line
 
 
 def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
@@ -221,24 +229,47 @@ def _export_answered(
     dynamic = for_export(root.forward, args, dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
-    with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
+    with (
+        evaluation(model),
+        watch_attributes(model, root) as writes,
+        torch.no_grad(),
+        diagnose.quiet(),
+        steps,
+        constraints.recorded() as assumed,
+    ):
         try:
             with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
                 program = _program(root, wide_args, wide_kwargs, dynamic)
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
-            raise diagnose.export_error(error, scripted) from error
+            own = partial(_raised, model, name, example)
+            raise refusals.export_error(error, scripted, assumed, own) from error
     if writes or reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
     only = [p.name for p in inspect.signature(root.forward).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return Exported(name, program, args, kwargs, names, only, dynamic, PREFIX, example, asked=tuple(asked))
 
 
+def _raised(model: nn.Module, name: str, example: tuple[tuple[Any, ...], dict[str, Any]]) -> BaseException | None:
+    """What a copy of the model raises for the example."""
+    try:
+        args, kwargs = copy.deepcopy(example)
+        method = method_of(copy.deepcopy(model), name)
+    except Exception:
+        return None
+    try:
+        with torch.no_grad(), prints.silent():
+            method(*args, **kwargs)
+    except Exception as error:
+        return error
+    return None
+
+
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     try:
         return exported(root, args, kwargs, dynamic)
     except RuntimeError as error:
-        if not diagnose.UNTRACED.search(str(error)):
+        if not refusals.UNTRACED.search(str(error)):
             raise
     with DataAsDetached():  # not in the handler, so that its error has a context of its own
         return exported(root, args, kwargs, dynamic)

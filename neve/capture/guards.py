@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,9 +131,40 @@ def written(relation: Any) -> str:
     joint = {sympy.And: " and ", sympy.Or: " or "}.get(type(relation))
     if joint:
         return joint.join(written(a) for a in relation.args)
-    relation = relation.reversed if relation.lhs.is_number else relation
-    sign = {sympy.Eq: "==", sympy.Ne: "!="}.get(type(relation))
-    return f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation)
+    if isinstance(relation, sympy.core.relational.Relational) and relation.lhs.is_number:
+        relation = relation.reversed
+    return in_python(str(relation))
+
+
+def multiples(sizes: Sequence[Any]) -> str:
+    """What to declare so that divisions in these sizes or relations have no remainder."""
+    divided = [f for d in sizes if isinstance(d, sympy.Basic) for f in d.atoms(sympy.floor, sympy.Mod)]
+    parts = [f.args if isinstance(f, sympy.Mod) else sympy.fraction(sympy.together(f.args[0])) for f in divided]
+    found = {f"{size} as {by} * torch.export.Dim(…)": None for size, by in parts if size.is_Symbol and by.is_Integer}
+    return (
+        f"declare {', '.join(sorted(found))}" if found else "declare sizes as multiples of a torch.export.Dim (2 * Dim)"
+    )
+
+
+OPERATORS = {"Mod": "%", "PythonMod": "%", "FloorDiv": "//", "Eq": "==", "Ne": "!="}
+CALL = re.compile(rf"\b({'|'.join(OPERATORS)})\(([^(),]+), ([^(),]+)\)")
+FLOOR = re.compile(r"\b(floor)\(([^()/]+)/(\w+)\)")
+READ = re.compile(r"\b(?:u|zuf|zf)\d+\b")
+
+
+def in_python(text: str) -> str:
+    """A text with sympy's expressions of sizes in it, with these as Python code: t % 4 for Mod(t, 4)."""
+    before = ""
+    while before != text:
+        before, text = text, CALL.sub(_infix, FLOOR.sub(_infix, text))
+    return READ.sub("(a number read from a tensor)", text)
+
+
+def _infix(call: re.Match[str]) -> str:
+    """In brackets, unless it stands alone between commas, brackets or relations."""
+    made = f"{call[2]} {OPERATORS.get(call[1], '//')} {call[3]}"
+    left, right = call.string[: call.start()].rstrip()[-1:], call.string[call.end() :].lstrip()[:1]
+    return made if left in "([,=<>" and right in ")],=<>!:" else f"({made})"
 
 
 def _all(parts: list[bool | None]) -> bool | None:
