@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from neve.capture import constraints
 from neve.capture.diagnose import NotTraceable, first_lines, user_line
 from neve.errors import CaptureError
 
+RAW = ("torch.export raised ", "torch.jit says: ")
+"""What is said before torch's own words, where nothing better is known."""
+CONTROL_FLOW = "Python control flow depends on the values of a tensor"
 UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
 
 
@@ -35,12 +38,22 @@ def export_error(
     if own is not None:
         what = f"the model itself raises for the example arguments, {type(own).__name__}: {first_lines(str(own))}"
         return kind(what + (user_line(own) or user_line(error)))
-    return kind(f"torch.export raised {type(error).__name__}: {first_lines(text)}{user_line(error)}")
+    return NotTraceable(f"{RAW[0]}{type(error).__name__}: {first_lines(text)}{user_line(error)}")
+
+
+def merged(refused: CaptureError, others: Sequence[str]) -> list[str]:
+    """The reasons of torch.export and those of a second way, those first that say the most; of torch.export alone, if
+    it only wants the sizes declared otherwise.
+    """
+    if all(r.startswith(constraints.HEAD) for r in refused.all_reasons):
+        return refused.all_reasons
+    reasons = dict.fromkeys([*refused.all_reasons, *others])
+    return sorted(reasons, key=lambda r: 2 if r.startswith(RAW) or RAW[1] in r else int(r.startswith(CONTROL_FLOW)))
 
 
 def _data_dependent(text: str) -> str:
     return (
-        "Python control flow depends on the values of a tensor, which are unknown while capturing; "
+        f"{CONTROL_FLOW}, which are unknown while capturing; "
         "use torch.where, or torch.cond and torch.while_loop with a function for each branch"
     )
 

@@ -251,6 +251,130 @@ class Rebound:
         return x * self.weight
 
 
+@rewritten("use the elements of the tensor itself")
+class ToList:
+    def broken(self, x: Tensor) -> Tensor:
+        y = x.sum(0).tolist()
+        if x.sum() > 0:
+            return x * y[0]
+        return x
+
+    def fixed(self, x: Tensor) -> Tensor:
+        y = x.sum(0)
+        if x.sum() > 0:
+            return x * y[0]
+        return x
+
+
+class Config:
+    def __init__(self, shift):  # type: ignore[no-untyped-def]
+        self.shift = shift
+
+
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = Config(1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.config.shift if x.sum() > 0 else x
+
+
+class Attributes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift if x.sum() > 0 else x
+
+
+FIXES.append(Fix("keep the numbers and tensors of it as attributes of the module in its place", Configured, Attributes))
+
+
+@rewritten("which would be lost: pass it as an argument and return it")
+class Written:
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: dict[str, Any] = {}
+
+    def broken(self, x: Tensor) -> Any:
+        self.log["x"] = x.sum()
+        return x
+
+    def fixed(self, x: Tensor) -> Any:
+        return x, x.sum()
+
+
+@rewritten(r"write to a copy \(x = x.clone\(\)\)")
+class OnSomePaths:
+    def broken(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        z = y if x.sum() > 0 else x
+        z.add_(1)
+        return y + x
+
+    def fixed(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        z = (y if x.sum() > 0 else x).clone()
+        z.add_(1)
+        return y + x
+
+
+@rewritten("give both the same shape and type")
+class Paths:
+    def broken(self, x: Tensor) -> Tensor:
+        y = x
+        if x.sum() > 0:
+            y = x.long()
+        return y * 2
+
+    def fixed(self, x: Tensor) -> Tensor:
+        y = x
+        if x.sum() > 0:
+            y = x.long().float()
+        return y * 2
+
+
+@rewritten(r"call .contiguous\(\) on it first")
+class Noise:
+    def broken(self, x: Tensor) -> Tensor:
+        return functional.rrelu(x.t(), training=True) * 0
+
+    def fixed(self, x: Tensor) -> Tensor:
+        return functional.rrelu(x.t().contiguous(), training=True) * 0
+
+
+@rewritten(r"write into slices, x\[…\] = …")
+class Windows:
+    def broken(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x.unfold(1, 1, 2).mul_(2)
+        return x
+
+    def fixed(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, ::2] = x[:, ::2] * 2
+        return x
+
+
+@rewritten("give it all its keys before the loop")
+class Grows:
+    def broken(self, x: Tensor) -> Any:
+        found, i = {}, 0
+        while x[0, 0] + i < 3:
+            found["last"] = x + i
+            i += 1
+        return found["last"]
+
+    def fixed(self, x: Tensor) -> Any:
+        found, i = {"last": x}, 0
+        while x[0, 0] + i < 3:
+            found["last"] = x + i
+            i += 1
+        return found["last"]
+
+
 @declared("give a tuple with an entry for each", ({1: T}, {1: T}), ({1: T},))
 def too_many(x: Tensor) -> Tensor:
     return x * 2

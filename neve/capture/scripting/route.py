@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from neve.capture import constraints, diagnose
+from neve.capture import diagnose, refusals
 from neve.capture.entry_module import method_of
 from neve.capture.export import evaluation
 from neve.capture.scripting import explain, rewrite
@@ -54,8 +54,7 @@ Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 def capture_source(
     model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str], refused: CaptureError
 ) -> Program:
-    """The Program of a model that torch.export refused. CaptureError with the reasons of both; those of torch.export
-    alone, if it only wants the sizes declared otherwise.
+    """The Program of a model that torch.export refused. CaptureError with the reasons of both.
 
     The model is not changed. Its example calls are made in Python and by what was compiled, each method twice and with
     other values once more: any difference, in results or in the state that they depend on, is a reason to refuse.
@@ -63,9 +62,7 @@ def capture_source(
     try:
         return _capture(model, wanted, preserved_attrs)
     except CaptureError as error:
-        if all(r.startswith(constraints.HEAD) for r in refused.all_reasons):
-            raise CaptureError(refused.all_reasons) from error
-        raise CaptureError(list(dict.fromkeys([*refused.all_reasons, *error.all_reasons]))) from error
+        raise CaptureError(refusals.merged(refused, error.all_reasons)) from error
 
 
 def _capture(model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str]) -> Program:
