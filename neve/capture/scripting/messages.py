@@ -8,7 +8,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     (
         r"Could not cast attribute '(?P<name>\w+)' to type __torch__\.(?:\w+\.)*(?P<type>\w+)",
         (
-            "self.{name} is an object, a {type}: keep the numbers and tensors of it as attributes of the module in its place"
+            "self.{name} is an object, a {type}: keep the numbers and tensors of it as attributes of the module in its "
+            "place"
         ),
     ),
     (
