@@ -46,7 +46,7 @@ class Source:
         if isinstance(self.holder, CellType):
             return content(self.holder)
         found = (vars(self.holder) if isinstance(self.holder, type) else self.holder).get(self.key, MISSING)
-        return MISSING if isinstance(found, ModuleType) else found
+        return MISSING if isinstance(found, ModuleType) else _without_fx(found)
 
     def put(self, value: Any) -> None:
         if isinstance(self.holder, CellType):
@@ -57,6 +57,12 @@ class Source:
             self.holder.pop(self.key, None)
         else:
             self.holder[self.key] = value
+
+
+def _without_fx(value: Any) -> Any:
+    """The function itself, for one that torch.fx.wrap has replaced while torch.fx traces."""
+    of_fx = isinstance(value, FunctionType) and value.__code__.co_filename == torch.fx._symbolic_trace.__file__
+    return getattr(value, "__wrapped__", value) if of_fx else value
 
 
 def is_users(file: str) -> bool:
