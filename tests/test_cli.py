@@ -273,7 +273,6 @@ def test_every_unsupported_op_is_told_with_its_line(folder: Path, capsys: pytest
         (["compile", "justaname"], 2, "wanted model.pt2"),
         (["compile", "MODEL", "--target", "vax"], 2, "unknown target"),
         (["compile", "MODEL", "--compiler", "no-such-cc"], 3, "does not run"),
-        (["compile", "MODEL", "--disable", "fold_batch_nrm"], 2, "did you mean fold_batch_norm?"),
         (["run", "nowhere.neve"], 2, "there is no file"),
         (["run", "FILE", "-o", "nowhere/y.npy"], 2, "the folder nowhere does not exist"),
         (["run", "FILE", "-o", "FILE"], 2, "is what is read"),
@@ -328,6 +327,7 @@ def test_debug_shows_where(tmp_path: Path) -> None:
         (["-o", "FOLDER/cli_models.py"], "is what is read"),
         (["-o", "/dev/null"], "is no plain file"),
         (["--target", "vax"], "unknown target"),
+        (["--disable", "fold_batch_nrm"], "did you mean fold_batch_norm?"),
         (["--name", "a-b"], "a C identifier"),
         (["--threads", "0"], "equal to 1"),
         (["--tune", "1", "--target", "wasm32"], "cannot run code for wasm32"),
@@ -341,6 +341,13 @@ def test_wrong_usage_is_told_before_anything_slow_is_imported(
         monkeypatch.setitem(sys.modules, name, None)  # so that importing it fails
     argv = [o.replace("FOLDER", str(folder)) for o in options]
     assert message in " ".join(refused(capsys, 2, "compile", f"{folder}/cli_models.py:net", *argv).split())
+
+
+def test_the_passes_are_known_by_name() -> None:
+    from neve.passes.names import pass_names
+    from neve.passes.pipeline import passes
+
+    assert pass_names() == sorted({p.name for p in passes()})
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from neve.cli.options import ArtifactFile, Json, Threads, existing
 from neve.cli.proving import bisect, verify
 from neve.cli.running import bench, run_command
 from neve.errors import BuildError
+from neve.passes.names import pass_names
 from neve.progress import shown
 
 app = typer.Typer(
@@ -354,11 +355,7 @@ def _target(name: str) -> Target:
 
 
 def _known_passes(names: Sequence[str]) -> None:
-    if not names:
-        return
-    from neve.passes.pipeline import passes
-
-    known = list(dict.fromkeys(p.name for p in passes()))
+    known = pass_names() if names else []
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)
