@@ -130,10 +130,14 @@ def written(relation: Any) -> str:
     """A relation as Python code."""
     joint = {sympy.And: " and ", sympy.Or: " or "}.get(type(relation))
     if joint:
-        return joint.join(written(a) for a in relation.args)
+        parts = [f"({written(a)})" if isinstance(a, sympy.And | sympy.Or) else written(a) for a in relation.args]
+        return joint.join(parts)
+    if isinstance(relation, sympy.Not):
+        return f"not ({written(relation.args[0])})"
     if isinstance(relation, sympy.core.relational.Relational) and relation.lhs.is_number:
         relation = relation.reversed
-    return in_python(str(relation))
+    sign = {sympy.Eq: "==", sympy.Ne: "!="}.get(type(relation))
+    return in_python(f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation))
 
 
 def multiples(sizes: Sequence[Any]) -> str:
@@ -147,9 +151,10 @@ def multiples(sizes: Sequence[Any]) -> str:
 
 
 OPERATORS = {"Mod": "%", "PythonMod": "%", "FloorDiv": "//", "Eq": "==", "Ne": "!="}
-CALL = re.compile(rf"\b({'|'.join(OPERATORS)})\(([^(),]+), ([^(),]+)\)")
+_OPERAND = r"((?:[^(),]|\([^()]*\))+)"
+CALL = re.compile(rf"\b({'|'.join(OPERATORS)})\({_OPERAND}, {_OPERAND}\)")
 FLOOR = re.compile(r"\b(floor)\(([^()/]+)/(\w+)\)")
-READ = re.compile(r"\b(?:u|zuf|zf)\d+\b")
+READ = re.compile(r"(?<![.'\"])\b(?:u|zuf|zf)\d+\b")
 
 
 def in_python(text: str) -> str:
@@ -162,7 +167,9 @@ def in_python(text: str) -> str:
 
 def _infix(call: re.Match[str]) -> str:
     """In brackets, unless it stands alone between commas, brackets or relations."""
-    made = f"{call[2]} {OPERATORS.get(call[1], '//')} {call[3]}"
+    sign = OPERATORS.get(call[1], "//")
+    operands = [f"({x})" if sign in ("%", "//") and " " in x else x for x in call.groups()[1:]]
+    made = f"{operands[0]} {sign} {operands[1]}"
     left, right = call.string[: call.start()].rstrip()[-1:], call.string[call.end() :].lstrip()[:1]
     return made if left in "([,=<>" and right in ")],=<>!:" else f"({made})"
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture.export import capture
+from neve.capture.guards import written
 from neve.errors import CaptureError
 from neve.ir.interpret import interpret
 from tests.capture.fixes import FIXES, Fix
@@ -41,3 +43,21 @@ def test_a_fix_that_is_followed_works(fix: Fix) -> None:
     state = {}  # type: ignore[var-annotated]
     for got, want in zip(interpret(graph, [np.asarray(x) for x in args], state), wanted, strict=True):
         np.testing.assert_allclose(got, np.asarray(want), rtol=1e-5, atol=1e-5)
+
+
+t, n = sympy.symbols("t n", integer=True, positive=True)
+RELATIONS = (
+    sympy.Eq(2 * sympy.floor(t / 2), t, evaluate=False),
+    sympy.Ne(sympy.Mod(t + 1, 4), 0),
+    sympy.And(t > 3, sympy.Or(sympy.Ne(t, 7), n < 2)),
+    sympy.Not(sympy.Or(t > 3, n < 2)),
+    sympy.Eq(sympy.Mod(t * n, 3), sympy.Mod(n, 2)),
+    sympy.Ge(5, sympy.floor((t + n) / 3) * 2),
+)
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=str)
+def test_relations_are_written_as_python_code(relation: Any) -> None:
+    text = written(relation)
+    for sizes in ({"t": a, "n": b} for a in range(1, 9) for b in range(1, 5)):
+        assert eval(text, {"floor": np.floor}, dict(sizes)) == bool(relation.subs({t: sizes["t"], n: sizes["n"]}))
