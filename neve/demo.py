@@ -37,7 +37,8 @@ _SECONDS = 2.0  # of timing
 
 def run_demo(keep: Path | None, threads: int, query: str, as_json: bool) -> None:
     """Compiles, saves, runs elsewhere, compares, and prints what it found. NeveError says what is missing."""
-    from neve.cli.console import duration, out, progress, size, tell_json
+    from neve.cli.console import duration, out, size, tell_json
+    from neve.progress import shown
 
     folder = _weights()
     tokenizer = folder / "tokenizer.json"
@@ -45,7 +46,7 @@ def run_demo(keep: Path | None, threads: int, query: str, as_json: bool) -> None
     with tempfile.TemporaryDirectory(prefix="neve-demo-") as temporary:
         path = keep or Path(temporary) / "minilm.neve"
         start = time.perf_counter()
-        with progress("compiling all-MiniLM-L6-v2", as_json) as tell:
+        with shown("compiling all-MiniLM-L6-v2", False if as_json else None) as tell:
             if tell:
                 tell(0.0, "loading the model and its weights")
             encoder = _encoder(folder)
@@ -165,7 +166,7 @@ def _compile(encoder: Any, path: Path, threads: int, tell: Any) -> Any:
     mask[1, 9:] = 0
     shapes = {"ids": {0: batch, 1: length}, "mask": {0: batch, 1: length}}
     module = neve.compile(
-        encoder, (ids, mask), dynamic_shapes=shapes, name="minilm", threads=threads, progress=tell
+        encoder, (ids, mask), dynamic_shapes=shapes, name="minilm", threads=threads, progress=tell or False
     )  # fmt: skip
     module.save(path)
     return module.artifact

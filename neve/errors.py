@@ -11,19 +11,32 @@ class NeveError(Exception):
     """The base of all errors that neve raises on purpose."""
 
 
+TOLD = 5
+
+
 class CaptureError(NeveError):
-    """A model cannot be captured; reasons holds all of them, each with its source line where known."""
+    """A model cannot be captured. all_reasons has why, each with its source line where known, those first that the user
+    can act on; reasons has the first five, which the message tells.
+    """
 
     def __init__(self, reasons: Iterable[str] | str) -> None:
-        self.reasons: list[str] = [reasons] if isinstance(reasons, str) else list(reasons)
-        head = "the model cannot be captured"
-        if len(self.reasons) == 1:
-            super().__init__(f"{head}: {self.reasons[0]}")
-        else:
-            super().__init__(f"{head}, for {len(self.reasons)} reasons:" + "".join(f"\n  - {r}" for r in self.reasons))
+        self.all_reasons: list[str] = [reasons] if isinstance(reasons, str) else list(reasons)
+        more = len(self.reasons) < len(self.all_reasons)
+        super().__init__(self.told(self.reasons) + ("\n  and others: see all_reasons of this error" if more else ""))
+
+    @property
+    def reasons(self) -> list[str]:
+        return self.all_reasons[:TOLD]
+
+    def told(self, reasons: list[str]) -> str:
+        """The message with these of the reasons."""
+        head, count = "the model cannot be captured", len(self.all_reasons)
+        if count == 1:
+            return f"{head}: {reasons[0]}"
+        return f"{head}, for {count} reasons:" + "".join(f"\n  - {r}" for r in reasons)
 
     def __reduce__(self) -> tuple[type[CaptureError], tuple[list[str]]]:
-        return CaptureError, (self.reasons,)
+        return CaptureError, (self.all_reasons,)
 
 
 class ArtifactError(NeveError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -242,18 +244,12 @@ def test_unpack_writes_what_compiles(net: Path, tmp_path: Path, capsys: pytest.C
     assert "-ffreestanding" in found["flags"]
 
 
-def test_dims_are_named_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = f"{folder}/cli_models.py:net"
-    assert "wanted ARG:DIM" in refused(capsys, 2, "compile", spec, "--dynamic", "input.0")
-    assert "it has input" in refused(capsys, 2, "compile", spec, "--dynamic", "x:0")
-
-
 @pytest.mark.parametrize(
     ("spec", "code", "message"),
     [
         ("raises", 1, "ValueError: no weights here"),
         ("alone", 1, "return (model, args)"),
-        ("number", 1, "gave a int, wanted a model"),
+        ("number", 1, "gave an int, wanted a model"),
         ("nothing", 2, "it has Keywords"),
     ],
 )
@@ -275,17 +271,19 @@ def test_every_unsupported_op_is_told_with_its_line(folder: Path, capsys: pytest
         (["compile", "nowhere.pt2"], 2, "there is no file"),
         (["compile", "no_such_module:f"], 2, "there is no module"),
         (["compile", "justaname"], 2, "wanted model.pt2"),
-        (["compile", "MODEL", "--target", "vax"], 3, "unknown target"),
+        (["compile", "MODEL", "--target", "vax"], 2, "unknown target"),
         (["compile", "MODEL", "--compiler", "no-such-cc"], 3, "does not run"),
-        (["compile", "MODEL", "--disable", "fold_batch_nrm"], 2, "did you mean fold_batch_norm?"),
-        (["run", "nowhere.neve"], 1, "cannot be read"),
+        (["run", "nowhere.neve"], 2, "there is no file"),
+        (["run", "FILE", "-o", "nowhere/y.npy"], 2, "the folder nowhere does not exist"),
+        (["run", "FILE", "-o", "FILE"], 2, "is what is read"),
+        (["unpack", "FILE", "--c", "/dev/null/c"], 2, "is no folder"),
         (["frobnicate"], 2, "No such command"),
         (["run", "FILE", "--method", "encode"], 2, "only forward"),
         (["run", "FILE", "--random", "1", "--size", "batch"], 2, "wanted NAME=N"),
         (["run", "FILE", "--random", "1", "--size", "batch=65"], 1, "1 to 64"),
         (["run", "FILE", "-i", "FILE"], 2, "has no array 'input'"),
         (["run", "FILE", "-i", "MODEL"], 2, "no .npy or .npz file"),
-        (["inspect", "MODEL"], 1, ""),
+        (["inspect", "MODEL"], 2, "there is no file"),
     ],
 )
 def test_mistakes_are_explained(
@@ -295,16 +293,97 @@ def test_mistakes_are_explained(
     assert message in refused(capsys, code, *(names.get(a, a) for a in argv))
 
 
-def test_json_has_the_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["run", "nowhere.neve", "--json"]) == 1
+def test_json_has_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.neve").touch()
+    assert run(["run", str(tmp_path / "empty.neve"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "ArtifactError"
 
 
-def test_debug_shows_where() -> None:
+def test_debug_shows_where(tmp_path: Path) -> None:
     from neve.errors import ArtifactError
 
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        run(["run", "nowhere.neve", "--debug"])
+    (tmp_path / "empty.neve").touch()
+    with pytest.raises(ArtifactError, match="empty"):
+        run(["run", str(tmp_path / "empty.neve"), "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dynamic", "input:0=b:1..0"], "0 <= MIN <= MAX"),
+        (["--dynamic", "input:0=b:0..0"], "0 <= MIN <= MAX"),
+        (["--dynamic", f"input:0=b:0..{10**30}"], "0 <= MIN <= MAX"),
+        (["--dynamic", "input.0"], "wanted ARG:DIM"),
+        (["--dynamic", "input:-1"], "wanted ARG:DIM"),
+        (["--dynamic", "input:0="], "wanted ARG:DIM"),
+        (["--dynamic", "input:0=a:x..3"], "wanted ARG:DIM"),
+        (["--dynamic", ":0"], "wanted ARG:DIM"),
+        (["--dynamic", "input:0=if"], "a word of Python"),
+        (["--dynamic", "input:0=a", "--dynamic", "input:0=b"], "about the same dim"),
+        (["--dynamic", "input:0=a:1..4", "--dynamic", "input:1=a:1..5"], "has two ranges"),
+        (["-o", "FOLDER"], "is a folder"),
+        (["-o", "FOLDER/nowhere/a.neve"], "does not exist: make it first"),
+        (["-o", "FOLDER/cli_models.py/a.neve"], "is no folder"),
+        (["-o", "FOLDER/cli_models.py"], "is what is read"),
+        (["-o", "/dev/null"], "is no plain file"),
+        (["--target", "vax"], "unknown target"),
+        (["--disable", "fold_batch_nrm"], "did you mean fold_batch_norm?"),
+        (["--name", "a-b"], "a C identifier"),
+        (["--threads", "0"], "equal to 1"),
+        (["--tune", "1", "--target", "wasm32"], "cannot run code for wasm32"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_slow_is_imported(
+    folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "sympy"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that importing it fails
+    argv = [o.replace("FOLDER", str(folder)) for o in options]
+    assert message in " ".join(refused(capsys, 2, "compile", f"{folder}/cli_models.py:net", *argv).split())
+
+
+def test_the_passes_are_known_by_name() -> None:
+    from neve.passes.names import pass_names
+    from neve.passes.pipeline import passes
+
+    assert pass_names() == sorted({p.name for p in passes()})
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("x:0", "it has input"),
+        ("input:2", "has the dims 0 to 1 only"),
+        ("input:0=b:4..9", "outside of the range"),
+    ],
+)
+def test_a_dynamic_size_has_to_be_of_the_example(
+    folder: Path, size: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, 2, "compile", f"{folder}/cli_models.py:net", "--dynamic", size)
+
+
+def test_an_interrupted_compilation_leaves_no_compiler(folder: Path, tmp_path: Path) -> None:
+    """A compiler that starts another process, as gcc does, and never ends."""
+    started, fake = tmp_path / "started", tmp_path / "gcc"
+    fake.write_text(
+        f"#!/bin/sh\n[ \"$1\" = --version ] && echo 'gcc 12.2.0' && exit\nsleep 600 &\n"
+        f"echo $$ $! >> {started}.part\nmv {started}.part {started}\nwait\n"
+    )
+    fake.chmod(0o755)
+    argv = [sys.executable, "-m", "neve", "compile", f"{folder}/cli_models.py:net", "-o", str(tmp_path / "a.neve")]
+    argv += ["--compiler", str(fake)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NEVE_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    child = subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not started.exists() and child.poll() is None:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    printed, said = child.communicate(timeout=60)
+    assert (child.returncode, printed, said) == (130, "", "neve: interrupted\n")
+    for process in map(int, started.read_text().split()):
+        assert not Path(f"/proc/{process}").exists() or "(zombie)" in Path(f"/proc/{process}/status").read_text()
+    assert not list(tmp_path.glob("neve-build-*"))
 
 
 def test_a_pt2_file_brings_its_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

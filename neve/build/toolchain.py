@@ -13,12 +13,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,6 +213,8 @@ class _Build:
     ) -> None:
         self.compiler, self.target, self.flags, self.folder = compiler, target, flags, folder
         self.progress = progress or (lambda done, total, what: None)
+        self.children: set[subprocess.Popen[str]] = set()
+        self.stopped = False
         self.environment = {**os.environ, "LC_ALL": "C"}
         if compiler.kind == "zig":
             place = str((cache.root if cache else folder) / "zig")
@@ -225,13 +228,14 @@ class _Build:
         total = len(jobs) + len(threads) + 1
         objects: list[Path] = []
         with ThreadPoolExecutor(max_workers=processors()) as pool:
-            running = [pool.submit(self.compile, *job) for job in [*jobs, *threads]]
             try:
+                running = [pool.submit(self.compile, *job) for job in [*jobs, *threads]]
                 for done, job in enumerate(running):
                     self.progress(done, total, f"compiling {name} with {self.compiler}")
                     objects.append(job.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                self.stop()
                 raise
         self.check_closed(name, objects[: len(jobs)])
         self.progress(total - 1, total, f"linking {name}")
@@ -278,21 +282,40 @@ class _Build:
                 )
 
     def run(self, command: Sequence[str]) -> None:
+        if self.stopped:
+            return
         try:
-            done = subprocess.run(
+            child = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                check=False,
+                start_new_session=True,  # what the compiler starts itself is stopped with it
             )
         except OSError as error:
             raise BuildError(f"cannot start {command[0]}: {error.strerror}; set NEVE_CC to a C compiler") from error
-        if done.returncode == 0:
-            return
-        raise BuildError(self.explain(command, done.returncode, done.stderr))
+        with child:
+            self.children.add(child)
+            try:
+                if self.stopped:
+                    _kill(child)
+                output = child.communicate()[1]
+            except BaseException:
+                _kill(child)
+                raise
+            finally:
+                self.children.discard(child)
+        if child.returncode and not self.stopped:
+            raise BuildError(self.explain(command, child.returncode, output))
+
+    def stop(self) -> None:
+        """Ends the compilers that run, and starts no other."""
+        self.stopped = True
+        for child in list(self.children):
+            _kill(child)
 
     def explain(self, command: Sequence[str], code: int, output: str) -> str:
         lines = output.splitlines()
@@ -311,6 +334,17 @@ class _Build:
             mend = f"the C is kept in {kept}; generated C that does not compile is a defect of neve: please report it"
         text = "\n".join(f"  {line}" for line in errors)
         return f"the C compiler failed (exit code {code}):\n  {shlex.join(command)}\n{text}\n{mend}"
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """Ends a compiler and the processes that it started."""
+    if child.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
 
 
 @contextmanager

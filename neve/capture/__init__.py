@@ -8,7 +8,7 @@ import warnings
 from neve.errors import NeveError
 from neve.internals import require
 
-OLDEST, NEWEST = (2, 13), (2, 13)
+OLDEST, NEWEST = (2, 13), (2, 14)
 """The releases of torch that neve is tested with; pyproject.toml says the same."""
 
 MEND = "pip install 'neve[compile]'"

@@ -9,6 +9,7 @@ import numpy as np
 
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
+from neve.capture.releases import EMPTY_GROUPS_RAISE
 from neve.ir.graph import Value
 from neve.ir.types import DType, dim, numel
 from neve.ops.conv import Conv, ConvTranspose
@@ -176,6 +177,8 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Value:
+    if EMPTY_GROUPS_RAISE:
+        c.raise_if_empty(x, range(2, len(x.shape)), "group_norm")
     return _affine(c, GroupNorm(groups, eps), x, w, b)
 
 

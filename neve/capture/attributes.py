@@ -124,4 +124,4 @@ def _show(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return "a tensor"
     text = repr(value)
-    return text if len(text) <= 40 else f"a {type(value).__name__}"
+    return text if len(text) <= 40 and " object at 0x" not in text else f"a {type(value).__name__}"

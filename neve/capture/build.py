@@ -13,7 +13,7 @@ import sympy
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, guards, questions, trees
+from neve.capture import diagnose, guards, questions, refusals, trees
 from neve.capture.aliases import LIFTED
 from neve.capture.aten import few_composites
 from neve.capture.constants import Constants, to_numpy
@@ -139,7 +139,7 @@ def decomposed(program: Any) -> Any:
         try:
             return program.run_decompositions(decompositions)
         except Exception as error:
-            raise diagnose.export_error(error) from error
+            raise refusals.export_error(error) from error
 
 
 def updating(root: torch.fx.GraphModule) -> set[Any]:

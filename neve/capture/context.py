@@ -11,7 +11,7 @@ import sympy
 import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
 
-from neve.capture import diagnose
+from neve.capture import diagnose, guards
 from neve.ir.graph import GraphBuilder, Value
 from neve.ir.types import Dim, DType, TensorType, dims, limits
 from neve.ops.base import REGISTRY, Op
@@ -159,7 +159,7 @@ class Context:
         try:
             return v if v.shape == shape else self(Reshape(shape), v)
         except ValueError as error:
-            raise Refusal(f"{error}: declare sizes for which it can always be (2 * Dim)") from error
+            raise Refusal(f"{error}: {guards.multiples(shape)}") from error
 
     def permute(self, v: Value, order: Sequence[int]) -> Value:
         return v if tuple(order) == tuple(range(len(order))) else self(Permute(tuple(order)), v)

@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,26 @@ from neve.internals import missing, replaced
 from neve.ir.graph import Origin
 
 SHOWN = 5
-UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
+LONGEST = 400
+"""Characters of a message of torch."""
+ADVICE = (
+    r"\s*The error above occurred when calling torch\.export",
+    r"\s*For more information",
+    r"\s*While executing %",
+    r"\s*Original traceback:",
+    r"\s*If this type holds tensors",
+    r"\s*To register a custom",
+    r"\s*Alternatively, you could also",
+)
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n(?!\s*File ")\s*([^\n]*))?')
 SCRIPTED = "torchscript:"
 GENERATED = "<eval_with_key>"
 """The file of code that torch makes of a graph, such as a branch's."""
+Line = tuple[str, int, str]
+"""A file, a line's number in it, and what the line says."""
+STDLIB = os.path.dirname(os.__file__) + os.sep
+PACKAGES = "-packages"
+ENTRY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry_module.py")
 INTERNAL = (
     os.path.dirname(inspect.__file__) + os.sep + "inspect.py",
     os.path.dirname(torch.__file__) + os.sep,
@@ -57,19 +72,18 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def frames_of(method: str) -> Iterator[None]:
-    """With the lines of that method on record where torch.export knows those of forward alone."""
+def all_frames() -> Iterator[None]:
+    """With all lines of the user's code on record where torch.export knows those of functions named forward alone."""
     name = "torch.fx.proxy.TracerBase._filter_traceback_frames"
-    if method.rpartition(".")[2] == "forward" or missing(name):
+    if missing(name):
         yield
         return
+    torchs: Any = torch.fx.proxy.TracerBase._filter_traceback_frames
 
-    def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
-        last = max((i for i, f in enumerate(summary) if not f.filename.startswith(INTERNAL)), default=-1)
-        # neve's own modes are called by what the user's code calls
-        entered = max((i for i, f in enumerate(summary[:last]) if f.filename.startswith(INTERNAL[-1])), default=-1)
+    def users(tracer: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
+        entered = next((i for i, f in enumerate(summary) if f.filename == ENTRY), len(summary))
         inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
-        return traceback.StackSummary.from_list(inner)
+        return traceback.StackSummary.from_list(inner) if inner else torchs(tracer, summary)
 
     with replaced((name, users)):
         yield
@@ -83,23 +97,40 @@ def op_name(target: Any) -> str:
 
 
 def origin(node: fx.Node, strip: str = "") -> Origin:
-    """The module path and the user's line of a node."""
-    frame = _frame(node)
-    return Origin(module(node, strip), f"{short_path(frame[0])}:{frame[1]}" if frame else "")
+    """The module path and the innermost line outside of torch of a node."""
+    frames = _frames(node)
+    return Origin(module(node, strip), f"{short_path(frames[-1][0])}:{frames[-1][1]}" if frames else "")
 
 
 def at(node: fx.Node, strip: str = "") -> str:
     """Where a node is, as the end of a message."""
-    frame, path = _frame(node), module(node, strip)
-    return where(path, frame[0], int(frame[1]), frame[3].strip()) if frame else where(path)
+    return where(module(node, strip), *_frames(node))
 
 
-def where(module: str, file: str = "", line: int = 0, text: str = "") -> str:
-    """A module's path and a source line, with what it says, as the end of a message."""
+def where(module: str, *lines: Line) -> str:
+    """A module's path and source lines, with what they say, as the end of a message."""
     parts = [f"in {module}"] if module else []
-    if file:
-        parts.append(f"{file}:{line}" + (f": {text}" if text else ""))
+    parts += [f"{_shown(file)}:{line}" + (f": {text}" if text else "") for file, line, text in lines]
     return f"  ({', '.join(parts)})" if parts else ""
+
+
+def _shown(file: str) -> str:
+    return short_path(file) if PACKAGES in file else file
+
+
+def telling(lines: Sequence[Line]) -> list[Line]:
+    """Of a stack, outermost first, what tells a user where he is: the innermost line of his own code, and behind it the
+    innermost of an installed package, if his code calls one there.
+    """
+    lines = [line for line in lines if not of_python(line[0])] or lines
+    lines = [line for line in lines if not line[0].startswith("<")] or lines
+    own = [line for line in lines if PACKAGES not in line[0]]
+    return list(dict.fromkeys([*own[-1:], *lines[-1:]]))
+
+
+def of_python(file: str) -> bool:
+    """Whether a file is of Python's own library."""
+    return file.startswith(STDLIB) and PACKAGES not in file
 
 
 def scripted_file(module: str, file: str) -> str:
@@ -117,11 +148,11 @@ def module(node: fx.Node, strip: str = "") -> str:
     return decoded(frames[-1][0])[0] if frames else path
 
 
-def _frame(node: fx.Node) -> tuple[str, ...] | None:
-    frames = [(decoded(f[0])[1], *f[1:]) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
-    theirs = [f for f in frames if not f[0].startswith((INTERNAL[-1], GENERATED))]
-    own = [f for f in theirs if not f[0].startswith(INTERNAL)]
-    return (own or theirs)[-1] if theirs else None
+def _frames(node: fx.Node) -> list[Line]:
+    """The lines that tell where a node is; of torch's own code if there are no others."""
+    found = [(decoded(f[0])[1], int(f[1]), f[3].strip()) for f in FRAME.findall(node.meta.get("stack_trace") or "")]
+    theirs = [f for f in found if not f[0].startswith((INTERNAL[-1], GENERATED))]
+    return telling([f for f in theirs if not f[0].startswith(INTERNAL)]) or theirs[-1:]
 
 
 def decoded(file: str) -> tuple[str, str]:
@@ -169,91 +200,19 @@ def _why(target: Any) -> str:
     return ""
 
 
-def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
-    """What torch.export raised, as: what, where in the user's source, and what to do.
-
-    scripted: parts of the model are ScriptModules.
-    """
-    if isinstance(error, CaptureError):
-        return type(error)([r + user_line(error) for r in error.reasons])
-    text = str(error)
-    kind: type[CaptureError] = NotTraceable if scripted else CaptureError
-    for wanted, explain in _EXPLANATIONS:
-        if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
-            what = explain(text)
-            kind = NotTraceable if explain in (_data_dependent, _constraints) else kind
-            break
-    else:
-        what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
-    return kind(what + user_line(error))
-
-
 def user_line(error: BaseException) -> str:
-    """The innermost line of the traceback that is neither torch's nor neve's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    chain = error.__cause__ or error.__context__
-    if chain is not None:
-        frames = traceback.extract_tb(chain.__traceback__) or frames
-    own = [(*decoded(f.filename), f.lineno or 0, f.line or "") for f in frames]
-    own += [(*decoded(f[0]), int(f[1]), f[3]) for f in FRAME.findall(str(error))]
-    own = [f for f in own if not f[1].startswith(INTERNAL) and "<" not in f[1]]
-    return where(own[-1][0], own[-1][1], own[-1][2], own[-1][3].strip()) if own else ""
+    """Where in the user's code an error was raised, or what torch says of it in its text."""
+    began = error.__cause__ or error.__context__  # whose traceback ends where it was caught
+    stacks = [traceback.extract_tb(e.__traceback__) for e in (error, began) if e is not None]
+    found = [(f.filename, f.lineno or 0, (f.line or "").strip()) for stack in stacks for f in stack]
+    found += [(f[0], int(f[1]), f[3].strip()) for f in FRAME.findall(str(error))]
+    found = [f for f in found if not decoded(f[0])[1].startswith(INTERNAL) and "<" not in decoded(f[0])[1]]
+    lines = telling(found)
+    return where(decoded(lines[0][0])[0], *((decoded(f)[1], n, text) for f, n, text in lines)) if lines else ""
 
 
-def first_lines(text: str, n: int = 3) -> str:
-    return " ".join(line.strip() for line in text.strip().splitlines() if line.strip())[:300] if text else ""
-
-
-def _data_dependent(text: str) -> str:
-    return (
-        "Python control flow depends on the values of a tensor, which are unknown while capturing; "
-        "use torch.where, or torch.cond"
-        " "
-        "and torch.while_loop with a function for each branch"
-    )
-
-
-def _constraints(text: str) -> str:
-    lines = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
-    _, found, fixes = text.partition("Suggested fixes:")
-    fix = " ".join(fixes.split("\n\n")[0].split()) if found else ""
-    wanted = "; ".join(lines)[:600]
-    return f"the declared dynamic sizes do not fit the model: {wanted}" + (f" (suggested: {fix})" if fix else "")
-
-
-_EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    (
-        r"ConstraintViolation|Constraints violated",
-        _constraints,
-    ),
-    (
-        r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
-        _data_dependent,
-    ),
-    (
-        r"Dynamo does not know how to trace|Unsupported:",
-        lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t),
-    ),
-    (
-        r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type",
-        lambda t: (
-            f"an argument or result is of a type that torch.export does not take: {first_lines(t)}; "
-            "pass tensors in tuples, lists or dicts"
-        ),
-    ),
-    (
-        r"^RuntimeError: x\.data = ",
-        lambda t: f"{t}, which torch.export cannot follow: write into it (with torch.no_grad(): x.copy_(…))",
-    ),
-    (
-        UNTRACED.pattern,
-        lambda t: (
-            "the model makes a tensor in a way that torch.export cannot follow (x.data, memory from numpy, or other "
-            "code that goes around torch's operators): use x.detach() and torch's operators"
-        ),
-    ),
-    (
-        r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional",
-        lambda t: f"the example arguments do not fit forward: {first_lines(t)}",
-    ),
-)
+def first_lines(text: str) -> str:
+    """What a message of torch's says, without its advice, which is for torch, and cut between words if it is long."""
+    told = re.split("|".join(ADVICE), text, maxsplit=1)[0]
+    words = " ".join(line.strip() for line in told.strip().splitlines() if line.strip())
+    return words if len(words) <= LONGEST else f"{words[:LONGEST].rpartition(' ')[0]} …"

@@ -4,24 +4,71 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
 import torch
 from torch.utils import _pytree as pytree
 
+from neve.errors import CaptureError
+
 
 def widen(
     names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """Arguments in which no dynamic dim is 1, which torch.export would take as fixed: such axes are repeated twice."""
+    """Arguments in which no dynamic dim is 1, which torch.export would take as fixed: such axes are repeated twice.
+
+    CaptureError: the specification does not fit the arguments.
+    """
     if not dynamic:
         return args, dict(kwargs), dynamic
     specs = by_argument(names, args, kwargs, dynamic)
+    wrong = [*_unknown(names, kwargs, dynamic), *_mismatches(names, args, kwargs, specs)]
+    if wrong:
+        raise CaptureError(list(dict.fromkeys(wrong)))
     wide_args = tuple(_widen(a, s) for a, s in zip(args, specs, strict=False))
     wide_kwargs = {k: _widen(v, specs[len(args) + i]) for i, (k, v) in enumerate(kwargs.items())}
     return wide_args, wide_kwargs, dynamic
+
+
+def _unknown(names: Sequence[str], kwargs: Mapping[str, Any], dynamic: Any) -> Iterator[str]:
+    """A reason for each name in a specification that no argument has."""
+    for name in dynamic if isinstance(dynamic, Mapping) else ():
+        if name not in names and name not in kwargs:
+            known = ", ".join(dict.fromkeys([*names, *kwargs])) or "none"
+            yield f"dynamic_shapes is about the argument {name!r}, which there is not: the names are {known}"
+
+
+def _mismatches(
+    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], specs: Sequence[Any]
+) -> Iterator[str]:
+    """A reason for each axis in the specifications that the example's tensors do not have, or outside of its range."""
+    for k, (value, given) in enumerate(zip([*args, *kwargs.values()], specs, strict=False)):
+        what = list(kwargs)[k - len(args)] if k >= len(args) else names[min(k, len(names) - 1)] if names else k
+        for tensor, spec in _pairs(value, given):
+            if isinstance(spec, (tuple, list)) and len(spec) != tensor.dim():
+                yield f"dynamic_shapes has {len(spec)} entries for {what}, whose shape is {list(tensor.shape)}"
+                continue
+            for axis, d in _axes(tensor, spec).items():
+                if not 0 <= axis < tensor.dim():
+                    yield (
+                        f"dynamic_shapes is about axis {axis} of {what}, whose shape is {list(tensor.shape)}: number "
+                        "the axes from 0"
+                    )
+                elif type(d) is torch.export.Dim:
+                    yield from _outside(f"axis {axis} of {what}", tensor.shape[axis], d)
+
+
+def _outside(what: str, size: int, dim: Any) -> Iterator[str]:
+    low, high = int(dim.min), float(dim.max)
+    if high < 2:
+        yield f"the range of {dim.__name__} ends at {dim.max}: declare max=2 or more, or leave it out of dynamic_shapes"
+    elif not low <= size <= high and (size != 1 or low > 2):  # an axis of 1 is repeated
+        yield (
+            f"{what} of the example is {size}, and {dim.__name__} is declared as {low} to {dim.max}: give an example "
+            "in the range, or declare another one"
+        )
 
 
 def for_export(forward: Any, args: tuple[Any, ...], dynamic: Any) -> Any:
@@ -30,6 +77,8 @@ def for_export(forward: Any, args: tuple[Any, ...], dynamic: Any) -> Any:
     if not isinstance(dynamic, (tuple, list)) or inspect.Parameter.VAR_POSITIONAL not in kinds:
         return dynamic
     start = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    if start >= len(args):
+        return dynamic
     flat = len(dynamic) == len(args) and not (len(dynamic) == start + 1 and _nested(dynamic[start]))
     return (*dynamic[:start], tuple(dynamic[start:])) if flat else dynamic
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from neve.capture import diagnose, fast_paths, prints, questions, repeated
+from neve.capture import constraints, diagnose, fast_paths, guards, prints, questions, refusals, repeated
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
@@ -28,6 +30,8 @@ from neve.capture.surroundings import Answers
 from neve.capture.varying import VaryingSteps
 from neve.errors import CaptureError
 from neve.ir.graph import Program
+
+Example = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def capture(
@@ -54,11 +58,17 @@ def capture(
         with prints.told(), torch.random.fork_rng(devices=[]):
             return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
-        if preserved_attrs and any("depends on" in r for r in error.reasons):
+        reasons = [_in_words(r) for r in error.all_reasons]
+        if preserved_attrs and any("depends on" in r for r in reasons):
             names = ", ".join(preserved_attrs)
-            hint = f"a number that is preserved ({names}) is known at run time only: no size may depend on it"
-            raise CaptureError([*error.reasons, hint]) from error
-        raise
+            reasons.append(f"a number that is preserved ({names}) is known at run time only: no size may depend on it")
+        raise CaptureError(reasons) from error
+
+
+def _in_words(reason: str) -> str:
+    """Without sympy's notation, but for the line of the model that is quoted."""
+    what, place, line = reason.partition("  (")
+    return guards.in_python(what) + place + line
 
 
 def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
@@ -188,7 +198,7 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
             errors.append(error)
             if isinstance(error, diagnose.NotTraceable) and not preserved.implied:
                 raise
-    raise next((e for e in errors if not any("torch.export raised" in r for r in e.reasons)), errors[-1])
+    raise next((e for e in errors if not any("torch.export raised" in r for r in e.all_reasons)), errors[-1])
 
 
 def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, *call: Any) -> Program:
@@ -245,7 +255,7 @@ def _export_answered(
         signature = inspect.signature(root.forward).parameters
         dynamic = for_export(root.forward, args, dynamic)
         wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
-        program, asked = _trace(model, root, name, wide_args, wide_kwargs, dynamic)
+        program, asked = _trace(model, root, name, (args, kwargs), (wide_args, wide_kwargs), dynamic)
         reasons |= dict.fromkeys(before.lost())
     if reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
@@ -266,25 +276,43 @@ def _export_answered(
 
 
 def _trace(
-    model: nn.Module, root: nn.Module, name: str, args: Any, kwargs: Any, dynamic: Any
+    model: nn.Module, root: nn.Module, name: str, example: Example, wide: Example, dynamic: Any
 ) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
-    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes."""
+    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes. wide is the
+    example with sizes that differ where they may.
+    """
     steps: Any = VaryingSteps() if dynamic else nullcontext()
     asking: Any = questions.recorded() if dynamic else nullcontext({})
-    with evaluation(model), torch.no_grad(), diagnose.quiet(), steps:
+    with evaluation(model), torch.no_grad(), diagnose.quiet(), steps, constraints.recorded() as assumed:
         try:
-            with diagnose.frames_of(name), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
-                return _program(root, args, kwargs, dynamic), asked
+            with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
+                return _program(root, *wide, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
-            raise diagnose.export_error(error, scripted) from error
+            own = partial(_raised, model, name, example)
+            raise refusals.export_error(error, scripted, assumed, own) from error
+
+
+def _raised(model: nn.Module, name: str, example: Example) -> BaseException | None:
+    """What a copy of the model raises for the example."""
+    try:
+        args, kwargs = copy.deepcopy(example)
+        method = method_of(copy.deepcopy(model), name)
+    except Exception:
+        return None
+    try:
+        with torch.no_grad(), prints.silent():
+            method(*args, **kwargs)
+    except Exception as error:
+        return error
+    return None
 
 
 def _program(root: nn.Module, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     try:
         return exported(root, args, kwargs, dynamic)
     except RuntimeError as error:
-        if not diagnose.UNTRACED.search(str(error)):
+        if not refusals.UNTRACED.search(str(error)):
             raise
     with DataAsDetached():  # not in the handler, so that its error has a context of its own
         return exported(root, args, kwargs, dynamic)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,10 +130,48 @@ def written(relation: Any) -> str:
     """A relation as Python code."""
     joint = {sympy.And: " and ", sympy.Or: " or "}.get(type(relation))
     if joint:
-        return joint.join(written(a) for a in relation.args)
-    relation = relation.reversed if relation.lhs.is_number else relation
+        parts = [f"({written(a)})" if isinstance(a, sympy.And | sympy.Or) else written(a) for a in relation.args]
+        return joint.join(parts)
+    if isinstance(relation, sympy.Not):
+        return f"not ({written(relation.args[0])})"
+    if isinstance(relation, sympy.core.relational.Relational) and relation.lhs.is_number:
+        relation = relation.reversed
     sign = {sympy.Eq: "==", sympy.Ne: "!="}.get(type(relation))
-    return f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation)
+    return in_python(f"{relation.lhs} {sign} {relation.rhs}" if sign else str(relation))
+
+
+def multiples(sizes: Sequence[Any]) -> str:
+    """What to declare so that divisions in these sizes or relations have no remainder."""
+    divided = [f for d in sizes if isinstance(d, sympy.Basic) for f in d.atoms(sympy.floor, sympy.Mod)]
+    parts = [f.args if isinstance(f, sympy.Mod) else sympy.fraction(sympy.together(f.args[0])) for f in divided]
+    found = {f"{size} as {by} * torch.export.Dim(…)": None for size, by in parts if size.is_Symbol and by.is_Integer}
+    return (
+        f"declare {', '.join(sorted(found))}" if found else "declare sizes as multiples of a torch.export.Dim (2 * Dim)"
+    )
+
+
+OPERATORS = {"Mod": "%", "PythonMod": "%", "FloorDiv": "//", "Eq": "==", "Ne": "!="}
+_OPERAND = r"((?:[^(),]|\([^()]*\))+)"
+CALL = re.compile(rf"\b({'|'.join(OPERATORS)})\({_OPERAND}, {_OPERAND}\)")
+FLOOR = re.compile(r"\b(floor)\(([^()/]+)/(\w+)\)")
+READ = re.compile(r"(?<![.'\"])\b(?:u|zuf|zf)\d+\b")
+
+
+def in_python(text: str) -> str:
+    """A text with sympy's expressions of sizes in it, with these as Python code: t % 4 for Mod(t, 4)."""
+    before = ""
+    while before != text:
+        before, text = text, CALL.sub(_infix, FLOOR.sub(_infix, text))
+    return READ.sub("(a number read from a tensor)", text)
+
+
+def _infix(call: re.Match[str]) -> str:
+    """In brackets, unless it stands alone between commas, brackets or relations."""
+    sign = OPERATORS.get(call[1], "//")
+    operands = [f"({x})" if sign in ("%", "//") and " " in x else x for x in call.groups()[1:]]
+    made = f"{operands[0]} {sign} {operands[1]}"
+    left, right = call.string[: call.start()].rstrip()[-1:], call.string[call.end() :].lstrip()[:1]
+    return made if left in "([,=<>" and right in ")],=<>!:" else f"({made})"
 
 
 def _all(parts: list[bool | None]) -> bool | None:

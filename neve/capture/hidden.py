@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from neve.capture.diagnose import INTERNAL
+from neve.capture.diagnose import INTERNAL, of_python
 from neve.capture.fingerprints import NO_STATE, content, library_of
 
 DATA = (bool, int, float, str, bytes, list, tuple, dict, set, deque, torch.Tensor, np.ndarray)
 """What is watched of the globals of installed packages that have no module of the model."""
 MAX_FUNCTIONS = 4000
-STDLIB = os.path.dirname(os.__file__) + os.sep
 MISSING = object()
 WORLD = (BuiltinMethodType, random.Random, os._Environ)
 """What is watched of the modules of libraries: random generators, among them those behind functions, and os.environ."""
@@ -47,7 +46,7 @@ class Source:
         if isinstance(self.holder, CellType):
             return content(self.holder)
         found = (vars(self.holder) if isinstance(self.holder, type) else self.holder).get(self.key, MISSING)
-        return MISSING if isinstance(found, ModuleType) else found
+        return MISSING if isinstance(found, ModuleType) else _without_fx(found)
 
     def put(self, value: Any) -> None:
         if isinstance(self.holder, CellType):
@@ -60,10 +59,15 @@ class Source:
             self.holder[self.key] = value
 
 
+def _without_fx(value: Any) -> Any:
+    """The function itself, for one that torch.fx.wrap has replaced while torch.fx traces."""
+    of_fx = isinstance(value, FunctionType) and value.__code__.co_filename == torch.fx._symbolic_trace.__file__
+    return getattr(value, "__wrapped__", value) if of_fx else value
+
+
 def is_users(file: str) -> bool:
     """Whether a source file is neither Python's nor torch's nor neve's."""
-    library = file.startswith(STDLIB) and "-packages" not in file
-    return not library and not file.startswith(INTERNAL) and not file.startswith("<")
+    return not of_python(file) and not file.startswith(INTERNAL) and not file.startswith("<")
 
 
 def outside(model: nn.Module) -> tuple[list[Source], list[Any]]:

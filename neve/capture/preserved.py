@@ -39,7 +39,7 @@ class Preserved:
                 else:
                     self._explicit(owner, last, found, name)
             except CaptureError as error:
-                reasons += error.reasons
+                reasons += error.all_reasons
         if missing or reasons:
             raise CaptureError(unknown(missing) + reasons)
 

@@ -23,7 +23,7 @@ import torch
 from neve.capture import diagnose
 from neve.capture.aten_checks import truth
 from neve.capture.context import Context
-from neve.capture.guards import holds, of_strides, ours, shape_env, written
+from neve.capture.guards import holds, multiples, of_strides, ours, shape_env, written
 from neve.capture.hidden import is_users
 from neve.capture.symbols import UnsupportedSize
 from neve.internals import replaced, require
@@ -32,7 +32,6 @@ from neve.ops.control import Raise
 TORCH = os.path.dirname(torch.__file__) + os.sep
 OF_MODELS = tuple(TORCH + path for path in (f"nn{os.sep}", f"distributions{os.sep}", "functional.py"))
 """Python code of torch that runs as a part of models."""
-_PACKAGES = "-packages"
 OF_MACHINES = (diagnose.GENERATED, "<frozen")
 """Files of code that was generated, or that Python brings along."""
 CHECK = "torch.fx.experimental.sym_node.SymNode.expect_true"
@@ -54,6 +53,11 @@ CHOICES = {"__sym_min__": sympy.Le, "__sym_max__": sympy.Ge}
 """Methods of SymInt that give one of both operands → for which relation the first one."""
 
 
+RANGE = "declare a range without such sizes (torch.export.Dim with min and max)"
+
+FIXED = "leave that dim out of dynamic_shapes"
+
+
 @dataclass(frozen=True)
 class Question:
     """relation: what was true of the sizes, in torch's symbols; file and line: of the model's code that asked; error:
@@ -67,7 +71,7 @@ class Question:
 
     @property
     def of_package(self) -> bool:
-        return _PACKAGES in self.file and not self.file.startswith(OF_MODELS)
+        return diagnose.PACKAGES in self.file and not self.file.startswith(OF_MODELS)
 
 
 @contextmanager
@@ -151,10 +155,10 @@ def unanswered(asked: Sequence[Question], c: Context, program: Any) -> Iterator[
                 wrong = c("logical_not", truth(c, question.relation))
                 c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{_where(question)}"), wrong)
             elif not question.of_package or not holds(question.relation, c.symbols.of_two_or_more()):
-                yield (
-                    f"the model takes another branch where {written(sympy.Not(relation))}{_where(question)}: declare a "
-                    "range without such sizes (torch.export.Dim with min and max)"
-                )
+                others = sympy.Not(relation)
+                mend = RANGE if not others.has(sympy.Mod) else FIXED
+                mend = multiples([relation]) if relation.has(sympy.Mod) and isinstance(relation, sympy.Eq) else mend
+                yield f"the model takes another branch where {written(others)}: {mend}{_where(question)}"
         except UnsupportedSize:
             yield f"the model asks for {question.relation} of its sizes, which is not supported{_where(question)}"
 
@@ -205,4 +209,4 @@ def _raises(file: str, line: int) -> str:
 def _where(question: Question) -> str:
     module, file = diagnose.decoded(question.file)
     text = linecache.getline(file, question.line).strip()
-    return diagnose.where(module, diagnose.short_path(file), question.line, text)
+    return diagnose.where(module, (diagnose.short_path(file), question.line, text))

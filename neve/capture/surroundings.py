@@ -18,6 +18,7 @@ from types import CodeType
 from typing import Any
 
 from neve.capture.hidden import is_users
+from neve.capture.releases import FX_TRACING
 from neve.internals import missing
 
 READ = {
@@ -25,7 +26,7 @@ READ = {
     "torch._utils.is_compiling": ("torch.compiler", "_is_compiling_flag"),
     "torch._dynamo.external_utils.is_compiling": ("torch.compiler", "_is_compiling_flag"),
     "torch.compiler.is_exporting": ("torch.compiler", "_is_exporting_flag"),
-    "torch.fx._symbolic_trace.is_fx_tracing": ("torch.fx._symbolic_trace", "_is_fx_tracing_flag"),
+    "torch.fx._symbolic_trace.is_fx_tracing": ("torch.fx._symbolic_trace", FX_TRACING),
 }
 """The functions whose answer torch.export changes, with the variable of torch that each reads."""
 FALSE_IN_EAGER = (
@@ -75,8 +76,10 @@ def as_in_eager(answers: Answers) -> Iterator[None]:
 
 def answer(module: str, flag: str) -> bool:
     """For code that `_code` makes: what its caller hears who asks for a flag of torch."""
-    said = bool(getattr(importlib.import_module(module), flag))
-    return _now[-1].of(sys._getframe(2).f_code.co_filename, said) if _now else said
+    said: Any = importlib.import_module(module)
+    for name in flag.split("."):
+        said = getattr(said, name, False)
+    return _now[-1].of(sys._getframe(2).f_code.co_filename, bool(said)) if _now else bool(said)
 
 
 def false_in_eager() -> list[Any]:

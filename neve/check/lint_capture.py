@@ -310,7 +310,7 @@ def reasons(
     methods: Mapping[str, Any] | None,
 ) -> Iterator[Finding]:
     """A finding for every place that a CaptureError names; all branches on data that a call of the model takes."""
-    for reason in error.reasons:
+    for reason in error.all_reasons:
         if "control flow depends on the values" in reason:
             read = list(dict.fromkeys(_values_read(model, args, kwargs, methods)))
             yield from read or [_reason("data-dependent-control-flow", reason, reason, _BRANCH)]

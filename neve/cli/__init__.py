@@ -19,4 +19,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(3)
+    except KeyboardInterrupt:
+        print("neve: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

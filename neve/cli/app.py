@@ -13,22 +13,27 @@ import typer
 
 import neve
 from neve import artifact as artifacts
-from neve.build.target import BASES, parse_target, runs_here
+from neve.build.target import BASES, Target, parse_target, runs_here
 from neve.cli import report
 from neve.cli.console import (
     EXIT_CODES,
+    INTERRUPTED,
     UsageError,
     exit_code,
     out,
-    progress,
     size,
     tell_error,
     tell_json,
+    writable_file,
+    writable_folder,
 )
 from neve.cli.lint import lint_command
-from neve.cli.options import ArtifactFile, Json, Threads
+from neve.cli.options import ArtifactFile, Json, Threads, existing
 from neve.cli.proving import bisect, verify
 from neve.cli.running import bench, run_command
+from neve.errors import BuildError
+from neve.passes.names import pass_names
+from neve.progress import shown
 
 app = typer.Typer(
     name="neve", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, epilog=EXIT_CODES,
@@ -38,15 +43,17 @@ app = typer.Typer(
 
 def run(argv: Sequence[str]) -> int:
     """The exit code of a command line; errors are told on stderr as one message."""
-    debug, as_json = "--debug" in argv, "--json" in argv
+    debug, verbose, as_json = "--debug" in argv, "--verbose" in argv, "--json" in argv
     try:
-        app(args=[a for a in argv if a != "--debug"], prog_name="neve")  # --debug may stand anywhere
+        app(args=[a for a in argv if a not in ("--debug", "--verbose")], prog_name="neve")  # they may stand anywhere
     except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            tell_error(KeyboardInterrupt("interrupted"), as_json)
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except Exception as error:
         if debug:
             raise
-        tell_error(error, as_json)
+        tell_error(error, as_json, verbose)
         return exit_code(error)
     return 0
 
@@ -61,6 +68,9 @@ def _version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print every reason why a model is refused; may stand anywhere.")
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="On an error print the traceback; may stand anywhere.")
@@ -139,27 +149,34 @@ def compile_(
 
         neve compile net.py:make -o net.neve --target aarch64-android
     """
-    from neve.cli.models import dynamic_shapes, load_model
+    from neve.cli.models import check_spec, dynamic_shapes, load_model, read_dynamic
 
     if no_verify and thorough:
         raise UsageError("--no-verify and --thorough contradict each other")
-    output = output or Path(f"{_identifier(Path(model.rpartition(':')[2]).stem)}.neve")
+    place, factory = check_spec(model)
+    output = writable_file(output or Path(f"{_identifier(factory or Path(place).stem)}.neve"), [place])
+    name = name or _identifier(output.stem)
+    if not (name.isidentifier() and name.isascii()):
+        raise UsageError(f"--name {name!r}: wanted a C identifier, which is the prefix of every function")
+    here = not runs_here(_target(target))
+    if tune and not here:
+        raise UsageError(f"--tune measures kernels on this machine, which cannot run code for {target}")
+    sizes = read_dynamic(dynamic or [])
     _known_passes(disable or [])
-    with progress(f"compiling {model}", as_json) as report_progress:
+    with shown(f"compiling {model}", False if as_json else None) as report_progress:
         if report_progress:
             report_progress(0.0, "loading the model")
         loaded = load_model(model)
         what: dict[str, Any] = {
-            "dynamic_shapes": dynamic_shapes(loaded, dynamic or []),
+            "dynamic_shapes": dynamic_shapes(loaded, sizes),
             "target": target,
             "optimize_numerics": not exact,
             "disable": tuple(disable or ()),
             "preserved_attrs": tuple(preserve or ()),
-            "name": name or _identifier(output.stem),
+            "name": name,
             "compiler": compiler,
-            "progress": report_progress,
+            "progress": report_progress or False,
         }
-        here = not runs_here(parse_target(target))
         if here:
             made = neve.compile(
                 loaded.model,
@@ -170,8 +187,6 @@ def compile_(
                 verify="thorough" if thorough else not no_verify,
                 **what,
             ).artifact
-        elif tune:
-            raise UsageError(f"--tune measures kernels on this machine, which cannot run code for {target}")
         else:
             made = neve.build_artifact(loaded.model, loaded.args, loaded.kwargs, **what)
         made.extra["model"] = model
@@ -189,7 +204,10 @@ def compile_(
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="OLD.pt", help="A TorchScript archive (.pt, .ptl).", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="OLD.pt", help="A TorchScript archive (.pt, .ptl).", show_default=False, callback=existing
+        ),
     ],
     output: Annotated[
         Path, typer.Argument(metavar="NEW.pt|NEW.pt2", help="TorchScript, or an exported program.", show_default=False)
@@ -213,8 +231,7 @@ def convert(
     from neve.cli.models import need_torch
 
     need_torch()
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}")
+    writable_file(output, [source])
     neve.convert(source, output, method=method)
     told = {"file": str(output), "file_bytes": output.stat().st_size}
     if as_json:
@@ -289,7 +306,7 @@ def unpack(
         neve unpack model.neve --c model/ && gcc -O3 -fno-tree-loop-if-convert -Imodel my_program.c model/model.c
     """
     found = artifacts.load(file)
-    paths = artifacts.unpack(found, folder)
+    paths = artifacts.unpack(found, writable_folder(folder))
     flags = _flags(found)
     command = ["cc", *flags, "-c", f"{found.name}.c"]
     if as_json:
@@ -318,7 +335,7 @@ def demo(
     """
     from neve.demo import QUERY, run_demo
 
-    run_demo(keep, threads, query or QUERY, as_json)
+    run_demo(writable_file(keep) if keep else None, threads, query or QUERY, as_json)
 
 
 app.command("lint")(lint_command)
@@ -330,12 +347,15 @@ def _identifier(text: str) -> str:
     return made if made.isidentifier() else f"model_{made}".rstrip("_")
 
 
-def _known_passes(names: Sequence[str]) -> None:
-    if not names:
-        return
-    from neve.passes.pipeline import passes
+def _target(name: str) -> Target:
+    try:
+        return parse_target(name)
+    except BuildError as error:
+        raise UsageError(f"--target: {error}") from error
 
-    known = list(dict.fromkeys(p.name for p in passes()))
+
+def _known_passes(names: Sequence[str]) -> None:
+    known = pass_names() if names else []
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from neve import artifact as artifacts
 from neve.check.lint import CODES, Finding, lint, lint_artifact
-from neve.cli.console import REFUSED, UsageError, out, progress, tell_json
+from neve.cli.console import REFUSED, UsageError, out, tell_json
+from neve.progress import shown
 
 _HELP = f"""Tell what in a model keeps it from being compiled, or makes it larger or slower than it need be.
 
@@ -56,7 +57,7 @@ def lint_command(
     unknown = [code for code in ignore or [] if code not in CODES]
     if unknown:
         raise UsageError(f"--ignore: there is no code {unknown[0]!r}; the codes are {', '.join(CODES)}")
-    with progress(f"looking at {model}", as_json):
+    with shown(f"looking at {model}", False if as_json else None):
         found = [f for f in _find(model, dynamic or [], int(huge * 2**20)) if f.code not in (ignore or [])]
     errors = sum(f.level == "error" for f in found)
     if as_json:
@@ -78,10 +79,11 @@ def _find(model: str, dynamic: list[str], huge: int) -> list[Finding]:
         if dynamic:
             raise UsageError("--dynamic is for models that are not compiled yet: a .neve file has its sizes")
         return lint_artifact(artifacts.load(Path(model)), huge)
-    from neve.cli.models import dynamic_shapes, load_model
+    from neve.cli.models import dynamic_shapes, load_model, read_dynamic
 
+    sizes = read_dynamic(dynamic)
     loaded = load_model(model)
-    shapes = dynamic_shapes(loaded, dynamic)
+    shapes = dynamic_shapes(loaded, sizes)
     return lint(loaded.model, loaded.args, loaded.kwargs, dynamic_shapes=shapes, huge=huge)
 
 

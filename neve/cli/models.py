@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import keyword
 import re
 import sys
 import traceback
@@ -17,7 +18,9 @@ from neve.cli.console import MissingPackageError, UsageError
 from neve.errors import CaptureError
 
 ARCHIVES = (".pt2", ".pt", ".ptl")
-_DYNAMIC = re.compile(r"(?P<arg>\w+):(?P<dim>\d+)(=(?P<name>[A-Za-z_]\w*))?(:(?P<min>\d+)\.\.(?P<max>\d+)?)?")
+_DYNAMIC = re.compile(r"(?P<arg>\w+):(?P<dim>\d+)(=(?P<name>[A-Za-z_]\w*))?(:(?P<min>\d+)\.\.(?P<max>\d+)?)?", re.ASCII)
+LARGEST = 2**31 - 1
+"""Of what a size may be at most."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,25 @@ class Loaded:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_spec(spec: str) -> tuple[str, str]:
+    """The place and the factory that a MODEL names; UsageError, before anything is imported, if it cannot be one."""
+    place, colon, name = (spec, "", "") if spec.endswith(ARCHIVES) else spec.rpartition(":")
+    if not place or (colon and not name) or not (colon or spec.endswith(ARCHIVES)):
+        raise UsageError(f"{spec!r} is no model: wanted model.pt2, package.module:factory or path/to/file.py:factory")
+    if place.endswith((".py", *ARCHIVES)) and not Path(place).is_file():
+        raise UsageError(f"there is no file {place}")
+    return place, name
+
+
 def load_model(spec: str) -> Loaded:
     """The model that `model.pt2`, `package.module:factory` or `path/to/file.py:factory` names.
 
     UsageError: there is no such file, module or factory. CaptureError: the factory raised, or gave no model.
     """
     need_torch()
-    if spec.endswith(ARCHIVES):
-        if not Path(spec).is_file():
-            raise UsageError(f"there is no file {spec}")
+    place, name = check_spec(spec)
+    if not name:
         return Loaded(spec)
-    place, colon, name = spec.rpartition(":")
-    if not colon or not place or not name:
-        raise UsageError(f"{spec!r} is no model: wanted model.pt2, package.module:factory or path/to/file.py:factory")
     module = _import(place)
     try:
         factory = getattr(module, name)
@@ -51,21 +60,20 @@ def load_model(spec: str) -> Loaded:
     return _made(spec, factory)
 
 
-def dynamic_shapes(loaded: Loaded, asked: Sequence[str]) -> Any:
-    """torch.export's dynamic_shapes for options such as "x:0", "x:0=batch" and "x:0=batch:1..64"; None if there are
-    none.
+@dataclass(frozen=True)
+class DynamicSize:
+    """One --dynamic: a dim of an argument, the name of its size, and the range (None: not limited)."""
 
-    The name of an argument, or its position where forward takes *args; dims of one name are equal.
-    """
-    if not asked:
-        return None
-    from torch import nn
-    from torch.export import Dim
+    text: str
+    argument: str
+    dim: int
+    name: str
+    range: tuple[int, int | None] | None
 
-    if not isinstance(loaded.model, nn.Module) or loaded.args is None:
-        raise UsageError("--dynamic is for a factory that gives (model, args): a .pt2 file has its sizes already")
-    wanted: dict[str, dict[int, Any]] = {}
-    dims: dict[str, Any] = {}
+
+def read_dynamic(asked: Sequence[str]) -> list[DynamicSize]:
+    """Options such as "x:0", "x:0=batch" and "x:0=batch:1..64". UsageError for what contradicts itself."""
+    made: list[DynamicSize] = []
     for text in asked:
         found = _DYNAMIC.fullmatch(text)
         if found is None:
@@ -74,30 +82,85 @@ def dynamic_shapes(loaded: Loaded, asked: Sequence[str]) -> Any:
             )
         name = found["name"] or f"{found['arg']}_{found['dim']}"
         name = name if name[0].isalpha() else f"d{name}"
-        if name not in dims or found["min"]:
-            limits = {"min": int(found["min"])} if found["min"] else {}
-            limits |= {"max": int(found["max"])} if found["max"] else {}
-            dims[name] = Dim(name, **limits)
-        wanted.setdefault(found["arg"], {})[int(found["dim"])] = name
-    bound = inspect.signature(loaded.model.forward).bind(*loaded.args, **loaded.kwargs)
+        if keyword.iskeyword(name):
+            raise UsageError(f"--dynamic {text!r}: {name} is a word of Python: take another name")
+        low, high = int(found["min"] or 0), int(found["max"]) if found["max"] else None
+        if high is not None and not max(low, 1) <= high <= LARGEST:
+            raise UsageError(f"--dynamic {text!r}: wanted MIN..MAX with 0 <= MIN <= MAX and MAX from 1 to {LARGEST}")
+        size = DynamicSize(text, found["arg"], int(found["dim"]), name, (low, high) if found["min"] else None)
+        for other in made:
+            if (other.argument, other.dim) == (size.argument, size.dim):
+                raise UsageError(f"--dynamic {text!r} and {other.text!r} are about the same dim: leave one out")
+            if other.name == name and size.range and other.range and size.range != other.range:
+                raise UsageError(f"--dynamic {text!r} and {other.text!r}: {name} is one size, and has two ranges")
+        made.append(size)
+    return made
+
+
+def dynamic_shapes(loaded: Loaded, asked: Sequence[DynamicSize]) -> Any:
+    """torch.export's dynamic_shapes, None if nothing is asked.
+
+    An argument is named, or has its position where forward takes *args; dims of one name are equal.
+    """
+    if not asked:
+        return None
+    from torch import nn
+    from torch.export import Dim
+
+    if not isinstance(loaded.model, nn.Module) or loaded.args is None:
+        raise UsageError("--dynamic is for a factory that gives (model, args): a .pt2 file has its sizes already")
+    ranges = {s.name: s.range for s in sorted(asked, key=lambda s: s.range is not None)}
+    dims = {n: Dim(n, min=r[0], max=r[1]) if r else Dim(n) for n, r in ranges.items()}
+    wanted: dict[str, list[DynamicSize]] = {}
+    for size in asked:
+        wanted.setdefault(size.argument, []).append(size)
+
+    known: list[str] = []
+
+    def of(name: str, value: Any) -> Any:
+        known.append(name)
+        return {s.dim: dims[s.name] for s in wanted.pop(name, ()) if _has_dim(value, s)} or None
+
+    try:
+        bound = inspect.signature(loaded.model.forward).bind(*loaded.args, **loaded.kwargs)
+    except TypeError as error:
+        raise CaptureError(f"the example arguments do not fit forward: {error}") from error
     shapes: dict[str, Any] = {}
     for parameter, value in bound.arguments.items():
         if bound.signature.parameters[parameter].kind is inspect.Parameter.VAR_POSITIONAL:
-            shapes[parameter] = tuple(wanted.pop(str(i), None) for i in range(len(value)))
+            shapes[parameter] = tuple(of(str(i), v) for i, v in enumerate(value))
         elif bound.signature.parameters[parameter].kind is inspect.Parameter.VAR_KEYWORD:
-            shapes[parameter] = {key: wanted.pop(key, None) for key in value}
+            shapes[parameter] = {key: of(key, v) for key, v in value.items()}
         else:
-            shapes[parameter] = wanted.pop(parameter, None)
+            shapes[parameter] = of(parameter, value)
     if wanted:
-        raise UsageError(f"--dynamic: forward has no argument {', '.join(wanted)}; it has {', '.join(shapes)}")
-    return _with_dims(shapes, dims)
+        raise UsageError(f"--dynamic: forward has no argument {', '.join(wanted)}; it has {', '.join(known)}")
+    return shapes
 
 
-def _with_dims(value: Any, dims: Mapping[str, Any]) -> Any:
-    """The same structure, with each dim's name replaced by its Dim."""
-    if isinstance(value, dict):
-        return {k: dims[v] if isinstance(k, int) else _with_dims(v, dims) for k, v in value.items()}
-    return tuple(_with_dims(v, dims) for v in value) if isinstance(value, tuple) else value
+def _has_dim(value: Any, size: DynamicSize) -> bool:
+    """True; UsageError if an example argument has no such dim, or its size there is outside of the range."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise UsageError(
+            f"--dynamic {size.text!r}: the example's {size.argument} is no tensor but {_kind(value)}"
+            " (neve.compile in Python takes dynamic_shapes for tensors in lists and dicts)"
+        )
+    if size.dim >= value.dim():
+        raise UsageError(
+            f"--dynamic {size.text!r}: the example's {size.argument} has the dims 0 to {value.dim() - 1} only, "
+            f"its shape is {list(value.shape)}"
+            if value.dim()
+            else f"--dynamic {size.text!r}: the example's {size.argument} has no dims, it is a number"
+        )
+    low, high = size.range or (0, None)
+    if not low <= value.shape[size.dim] <= (LARGEST if high is None else high):
+        raise UsageError(
+            f"--dynamic {size.text!r}: the example's {size.argument} has the size {value.shape[size.dim]} there, "
+            "which is outside of the range"
+        )
+    return True
 
 
 def need_torch() -> None:
@@ -163,7 +226,8 @@ def _made(spec: str, factory: Any) -> Loaded:
 
 
 def _kind(value: Any) -> str:
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _raised(what: str, error: BaseException) -> str:

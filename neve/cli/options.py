@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-ArtifactFile = Annotated[Path, typer.Argument(metavar="FILE.neve", help="A compiled model.", show_default=False)]
+from neve.cli.console import UsageError
+
+
+def existing(path: Path | None) -> Path | None:
+    """The path of a file that is there; else UsageError."""
+    if path is None or path.is_file():
+        return path
+    raise UsageError(f"{path} is a folder: wanted a file" if path.is_dir() else f"there is no file {path}")
+
+
+ArtifactFile = Annotated[
+    Path, typer.Argument(metavar="FILE.neve", help="A compiled model.", show_default=False, callback=existing)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 MethodName = Annotated[
     str | None, typer.Option("--method", "-m", metavar="NAME", help="Which entry point (default: forward).")

@@ -12,10 +12,12 @@ import typer
 import neve
 from neve import artifact as artifacts
 from neve.cli import calls
-from neve.cli.console import REFUSED, UsageError, out, progress, tell_json
-from neve.cli.options import ArtifactFile, Json, MethodName, Threads
+from neve.cli.console import REFUSED, UsageError, out, tell_json
+from neve.cli.models import check_spec, load_model
+from neve.cli.options import ArtifactFile, Json, MethodName, Threads, existing
 from neve.cli.report import show_tried
 from neve.errors import VerifyError
+from neve.progress import shown
 from neve.runtime.context import DEFAULT_SEED, GENERATOR
 
 OTHER = (
@@ -59,6 +61,8 @@ def verify(
     """
     if model and not thorough:
         raise UsageError("--model is for --thorough: the examples are compared without the model")
+    if model:
+        check_spec(model)
     if thorough:
         _search(file, model, seconds, threads, as_json)
         return
@@ -83,7 +87,13 @@ def bisect(
     model: ModelSpec = None,
     given: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="FILE.npz", help="The inputs that differ, as a VerifyError saved them."),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE.npz",
+            help="The inputs that differ, as a VerifyError saved them.",
+            callback=existing,
+        ),
     ] = None,
     method: MethodName = None,
     seconds: Annotated[
@@ -104,9 +114,11 @@ def bisect(
 
         neve bisect --model net.py:make --input inputs.npz model.neve
     """
+    if model:
+        check_spec(model)
     from neve.check.prove import first_step, save_inputs, search
 
-    with progress(f"bisecting {file}", as_json) as report:
+    with shown(f"bisecting {file}", False if as_json else None) as report:
         made = _recaptured(file, model, threads)
         if given is None:
             found = search(made.module, made.original, seconds, report)[1]
@@ -146,7 +158,7 @@ def bisect(
 def _search(file: Path, model: str | None, seconds: float, threads: int | None, as_json: bool) -> None:
     from neve.check.prove import explain, search
 
-    with progress(f"comparing {file} with its model", as_json) as report:
+    with shown(f"comparing {file} with its model", False if as_json else None) as report:
         made = _recaptured(file, model, threads)
         tried, found = search(made.module, made.original, seconds, report)
         if found:
@@ -162,7 +174,6 @@ def _search(file: Path, model: str | None, seconds: float, threads: int | None, 
 
 def _recaptured(file: Path, model: str | None, threads: int | None) -> Any:
     from neve.check.recapture import recapture
-    from neve.cli.models import load_model
 
     artifact = artifacts.load(file)
     spec = model or artifact.extra.get("model")

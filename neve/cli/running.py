@@ -13,9 +13,10 @@ from rich.table import Table
 
 import neve
 from neve.cli import calls, report
-from neve.cli.console import UsageError, duration, err, out, progress, tell_json
+from neve.cli.console import UsageError, duration, err, out, tell_json, writable_file
 from neve.cli.options import ArtifactFile, Inputs, Json, MethodName, Random, SizeOptions, Threads
 from neve.errors import NeveError
+from neve.progress import shown
 
 
 def run_command(
@@ -43,6 +44,8 @@ def run_command(
 
         neve run model.neve --random 0 --size s0=17 --json
     """
+    for path in output or []:
+        writable_file(path, [file, *(inputs or [])])
     module = neve.load(file, threads=threads)
     chosen = calls.pick_method(module, method)
     given = _inputs(module, chosen, inputs, random, sizes)
@@ -109,7 +112,7 @@ def bench(
     given = _inputs(module, chosen, inputs, random, sizes)
     found: list[calls.Times] = []
     counts = threads or sorted({1, module.threads})
-    with progress(f"timing {file}", as_json) as report_progress:
+    with shown(f"timing {file}", False if as_json else None) as report_progress:
         for i, count in enumerate(counts):
             if report_progress:
                 report_progress(i / len(counts), f"{count} threads")

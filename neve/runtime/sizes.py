@@ -55,7 +55,7 @@ class Solver:
             if value < symbol.min or (symbol.max is not None and value > symbol.max):
                 limits = f"{symbol.min} or more" if symbol.max is None else f"{symbol.min} to {symbol.max}"
                 raise InputError(
-                    f"{self._where(symbol.name)} is {value}, wanted {limits}; compile with a wider range for this size"
+                    f"{self._where(symbol.name)} is {value}, wanted {limits}: the sizes it was compiled for"
                 )
         try:
             for (text, message), holds in zip(self.method.guards, self.guards(*values), strict=True):

@@ -51,7 +51,7 @@ def test_compiled_from_source() -> None:
 @pytest.mark.parametrize("name", READ)
 def test_torch_hears_what_it_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, flag = READ[name]
-    monkeypatch.setattr(f"{module}.{flag}", True)
+    monkeypatch.setattr(f"{module}.{flag}", True, raising=False)
     answers = Answers()
     with as_in_eager(answers):
         assert not ASKS[name]()
@@ -82,3 +82,22 @@ def test_packages_are_traced_if_they_must_be() -> None:
 def _asked_in(file: str, function: Any) -> Any:
     """What code in that file hears."""
     return eval(compile("function()", file, "eval"), {"function": function})
+
+
+def _depth(x: Tensor, scale: float) -> Tensor:
+    return x * scale
+
+
+torch.fx.wrap("_depth")
+
+
+def test_a_function_that_fx_replaces_while_it_traces_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return _depth(x, 2.0)
+
+    def other_way(*_: Any) -> None:
+        pytest.fail("torch.export refused it")
+
+    monkeypatch.setattr("neve.capture.scripting.route.capture_source", other_way)
+    assert capture(Wrapped().eval(), (torch.ones(3),)).methods.keys() == {"forward"}

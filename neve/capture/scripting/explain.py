@@ -56,14 +56,16 @@ def _place(text: str, known: Known) -> tuple[str, int] | None:
 
 
 def _where(place: tuple[str, int] | None) -> str:
-    return diagnose.where("", *place, linecache.getline(*place).strip()) if place else ""
+    return diagnose.where("", (*place, linecache.getline(*place).strip())) if place else ""
 
 
 def _explained(text: str) -> str:
     for pattern, what in MEANINGS:
         found = re.search(pattern, text, re.DOTALL)
         if found:
-            return what.format(**{k: " ".join(v.split())[:100] for k, v in found.groupdict(default="").items()})
+            return what.format(
+                **{k: textwrap.shorten(v, 100, placeholder=" …") for k, v in found.groupdict(default="").items()}
+            )
     return f"torch.jit says: {diagnose.first_lines(text.partition('  File ' + chr(34))[0]).rstrip(' :')}"
 
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from neve.capture.torchscript.machine import TOLIST
+
 MEANINGS: tuple[tuple[str, str], ...] = (
+    (
+        r"Could not cast attribute '(?P<name>\w+)' to type __torch__\.(?:\w+\.)*(?P<type>\w+)",
+        (
+            "self.{name} is an object, a {type}: keep the numbers and tensors of it as attributes of the module in its "
+            "place"
+        ),
+    ),
     (
         (
             r"Module '(?P<module>\w+)' has no attribute '(?P<name>\w+)' \(This attribute exists.*?type: "
@@ -151,7 +160,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Expected type hint for result of tolist",
-        "the type of tolist() is not declared: write x: List[float] = y.tolist()",
+        TOLIST,
     ),
     (
         r"Python builtin <.*?(?P<name>\w+)(?: of \w+ object at \w+)?> is currently not supported",
@@ -167,7 +176,10 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"formatting in JoinedStr|conversion in JoinedStr",
-        "a string is formatted (f'{{x:.2f}}', f'{{x!r}}'): use str(), or only format in what is printed or raised",
+        (
+            "a string is formatted (f'{{x:.2f}}', f'{{x!r}}'): compare the numbers themselves, or only format in what "
+            "is printed or raised"
+        ),
     ),
     (
         r"undefined value (?P<name>\w+)",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from neve.capture import diagnose
+from neve.capture import diagnose, refusals
 from neve.capture.entry_module import method_of
 from neve.capture.export import evaluation
 from neve.capture.scripting import explain, rewrite
@@ -62,7 +62,7 @@ def capture_source(
     try:
         return _capture(model, wanted, preserved_attrs)
     except CaptureError as error:
-        raise CaptureError(list(dict.fromkeys([*refused.reasons, *error.reasons]))) from error
+        raise CaptureError(refusals.merged(refused, error.all_reasons)) from error
 
 
 def _capture(model: nn.Module, wanted: Mapping[str, Mapping[str, Any]], preserved_attrs: Sequence[str]) -> Program:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from neve.capture import diagnose, questions
+from neve.capture import diagnose, questions, refusals
 from neve.capture.aliases import separate
 from neve.capture.build import Exported, build
 from neve.capture.build import exported as exported_program
@@ -180,7 +180,7 @@ def _export(scripted: Scripted, entry: Entry, unused_draws: bool = False) -> Exp
             if not unused_draws:
                 drop_unused_draws(program.graph_module)
         except Exception as error:
-            raise diagnose.export_error(error) from error
+            raise refusals.export_error(error) from error
     example = (args, kwargs)
     return Exported(
         entry.name, program, args, kwargs, names, dynamic=dynamic, strip="model.", example=example, asked=tuple(asked)

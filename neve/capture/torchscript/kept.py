@@ -43,7 +43,7 @@ def preserve(model: Model, settled: Settled, names: Sequence[str]) -> dict[str, 
             else:
                 found |= _checked({name: (owner, key)})
         except CaptureError as error:
-            reasons += error.reasons
+            reasons += error.all_reasons
     if missing or reasons:
         raise CaptureError(unknown(missing) + reasons)
     for owner, key in found.values():

@@ -49,6 +49,9 @@ class Frame:
     at: ast.stmt | ast.expr | None = None
 
 
+TOLIST = "tolist() gives Python numbers that only the run knows: use the elements of the tensor itself (y[0])"
+
+
 class Path(str):
     """A dotted name that is no value yet: torch.relu, ops.prim.dtype, __torch__.torch.nn.functional.relu."""
 
@@ -117,6 +120,8 @@ class Machine:
 
     def call_method(self, obj: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call a method of an object of the archive."""
+        if name == "tolist":
+            raise Refusal(TOLIST)
         if not isinstance(obj, Obj):
             raise Refusal(f"{describe(obj)} has no method {name!r}")
         method = self.sources.cls(obj.cls).methods.get(name)

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
+from neve.capture import diagnose
 from neve.capture.torchscript.declared import Declared
 from neve.capture.torchscript.memory import overlaps, storage_of
 from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Place, Refusal, Var
@@ -218,11 +219,11 @@ class Recorder:
         except Refusal:
             raise
         except Exception as error:
-            text = " ".join(str(error).split())
+            text = diagnose.first_lines(str(error))
             kind = type(error).__name__
             if "DynamicOutputShape" in kind or "DataDependent" in kind:
                 text = "the shape of its result depends on the values of its input"
-            raise Refusal(f"{_name(op)}: {text[:300]}") from error
+            raise Refusal(f"{_name(op)}: {text}") from error
 
     def _wrap(self, result: Any, given: Sequence[Var], step: Step, needs: Names, known: Any) -> Any:
         if isinstance(result, torch.Tensor):

@@ -288,4 +288,4 @@ def _after(calls: Sequence[str]) -> str:
 
 
 def _where(place: Place | None) -> str:
-    return diagnose.where(*place) if place else ""
+    return diagnose.where(place[0], place[1:]) if place else ""

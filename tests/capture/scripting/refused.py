@@ -346,7 +346,7 @@ REFUSED = {
     LambdaPassed: ((X,), "with def"),
     NestedSteps: ((X,), "make it a method"),
     VarArgsDiffer: ((X,), "name the arguments"),
-    FSpecValue: ((X, 3), "str()"),
+    FSpecValue: ((X, 3), "compare the numbers themselves"),
     NumpyRandom: ((X,), "function of torch"),
     NumpyArray: ((X,), "operators of torch"),
     SumGenerator: ((X,), "convert"),

@@ -19,7 +19,7 @@ from neve.errors import CaptureError, VerifyError
 from neve.ir.graph import Program
 from neve.ir.interpret import interpret
 from neve.ir.verify import verify_program
-from tests.capture.scripting import hidden, hooked, obstacles, refused
+from tests.capture.scripting import fixed, hidden, hooked, obstacles, refused
 
 
 def negative(value: Any) -> Any:
@@ -220,3 +220,10 @@ def test_a_compiled_module_keeps_its_state() -> None:
     assert module.artifact.measured
     first, second = module(torch.ones(3)), module(torch.ones(3))
     np.testing.assert_allclose(second, 2 * np.asarray(first), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", fixed.FIXED, ids=lambda c: c.__name__)
+@pytest.mark.filterwarnings("ignore:The TorchScript type system")
+def test_what_follows_the_mend_of_a_refusal_works(cls: type[nn.Module]) -> None:
+    model, args = fixed.FIXED[cls]().eval(), refused.REFUSED[cls][0]
+    check(capture(model, args), model, [("forward", args), ("forward", negative(args)), ("forward", args)])

@@ -1,0 +1,115 @@
+"""What torch.export raised, as reasons: what, where in the user's source, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from neve.capture import constraints
+from neve.capture.diagnose import NotTraceable, first_lines, user_line
+from neve.errors import CaptureError
+
+RAW = ("torch.export raised ", "torch.jit says: ")
+"""What is said before torch's own words, where nothing better is known."""
+CONTROL_FLOW = "Python control flow depends on the values of a tensor"
+UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
+
+
+def export_error(
+    error: BaseException,
+    scripted: bool = False,
+    assumed: constraints.Assumed | None = None,
+    eager: Callable[[], BaseException | None] = lambda: None,
+) -> CaptureError:
+    """The error to raise for what torch.export raised.
+
+    scripted: parts of the model are ScriptModules. eager gives what the model itself raises for the example.
+    """
+    if isinstance(error, CaptureError):
+        return type(error)([r + user_line(error) for r in error.all_reasons])
+    text = str(error)
+    kind: type[CaptureError] = NotTraceable if scripted else CaptureError
+    if _OF_SIZES.search(f"{type(error).__name__}: {text}"):
+        return NotTraceable(constraints.explained(text, assumed))
+    for wanted, explain in _EXPLANATIONS:
+        if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
+            return (NotTraceable if explain is _data_dependent else kind)(explain(text) + user_line(error))
+    own = eager()
+    if own is not None:
+        what = f"the model itself raises for the example arguments, {type(own).__name__}: {first_lines(str(own))}"
+        return kind(what + (user_line(own) or user_line(error)))
+    return NotTraceable(f"{RAW[0]}{type(error).__name__}: {first_lines(text)}{user_line(error)}")
+
+
+def merged(refused: CaptureError, others: Sequence[str]) -> list[str]:
+    """The reasons of torch.export and those of a second way, those first that say the most; of torch.export alone, if
+    it only wants the sizes declared otherwise.
+    """
+    if all(r.startswith(constraints.HEAD) for r in refused.all_reasons):
+        return refused.all_reasons
+    reasons = dict.fromkeys([*refused.all_reasons, *others])
+    return sorted(reasons, key=lambda r: 2 if r.startswith(RAW) or RAW[1] in r else int(r.startswith(CONTROL_FLOW)))
+
+
+def _data_dependent(text: str) -> str:
+    return (
+        f"{CONTROL_FLOW}, which are unknown while capturing; "
+        "use torch.where, or torch.cond and torch.while_loop with a function for each branch"
+    )
+
+
+def _of_type(text: str) -> str:
+    found = re.search(r"<class '([^']+)'>( in output)?", text)
+    if found is None:
+        return f"an argument or result is of a type that torch.export does not take: {first_lines(text)}"
+    what, name = "a result" if found[2] else "an argument", found[1].rpartition(".")[2]
+    return f"{what} is of the type {name}, which cannot be taken apart: pass tensors in tuples, lists or dicts"
+
+
+_OF_SIZES = re.compile(
+    r"ConstraintViolation|Constraints violated|Specializations unexpectedly required|"
+    r"conflicts between user-specified ranges and inferred"
+)
+_EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (
+        r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
+        _data_dependent,
+    ),
+    (
+        r"Dynamo does not know how to trace|Unsupported:",
+        lambda t: "the model uses Python that torch.export cannot follow: " + first_lines(t),
+    ),
+    (
+        r"Type '?.*'? is not (a )?supported|Unsupported input type|not an allowed type|in output, which is not a known",
+        _of_type,
+    ),
+    (
+        r"mismatch between the structure of `inputs` and `dynamic_shapes`",
+        lambda t: (
+            "dynamic_shapes is not of the same form as the arguments: give a tuple with an entry for each of them, or "
+            "a dict by their names, None where nothing varies"
+        ),
+    ),
+    (
+        r"^RuntimeError: x\.data = ",
+        lambda t: f"{t}, which torch.export cannot follow: write into it (with torch.no_grad(): x.copy_(…))",
+    ),
+    (
+        r"\.numpy\(\) is not supported for tensor subclasses",
+        lambda t: (
+            "numpy is called in the model, which neither torch.export nor C can follow: use torch's functions, or do "
+            "it outside and pass the result as an argument"
+        ),
+    ),
+    (
+        UNTRACED.pattern,
+        lambda t: (
+            "the model makes a tensor in a way that torch.export cannot follow (x.data, memory from numpy, or other "
+            "code that goes around torch's operators): use x.detach() and torch's operators"
+        ),
+    ),
+    (
+        r"missing (\d+|a) required|takes \d+ positional|unexpected keyword|too many positional",
+        lambda t: f"the example arguments do not fit forward: {first_lines(t)}",
+    ),
+)
