@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy
 
+from neve.capture import aten_windows
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
@@ -14,6 +15,7 @@ from neve.ir.types import Dim, DType, dim
 from neve.ops.index import IndexSelect
 from neve.ops.overwrite import AsStridedScatter, DiagEmbed, DiagonalScatter, SliceScatter
 from neve.ops.pad import Cat, CircularPad, Pad, ReflectionPad, ReplicationPad, Roll, Tril, Triu
+from neve.ops.scatter import IndexPut
 from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
 from neve.ops.source import Arange
 
@@ -87,8 +89,6 @@ def bounds(c: Context, size: Dim, start: Any, stop: Any) -> tuple[Dim, Dim]:
 
 
 def _bound(c: Context, size: Dim, at: Any) -> Dim:
-    if not isinstance(at, (int, sympy.Expr)):
-        raise Refusal("a slice whose bound is read from a tensor")
     if isinstance(at, int) and at >= END:
         return size
     if isinstance(size, int) and isinstance(at, int):
@@ -106,6 +106,8 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
 @aten("slice.Tensor", "slice_copy.Tensor")
 def slice_(c: Context, x: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
     axis = c.axis(axis, len(x.shape))
+    if aten_windows.by_run(start, stop, step):
+        return aten_windows.read(c, x, axis, start, stop, step)
     low, high = bounds(c, x.shape[axis], start, stop)
     return c.slice(x, axis, low, high, step)
 
@@ -113,12 +115,13 @@ def slice_(c: Context, x: Value, axis: int = 0, start: Any = None, stop: Any = N
 @aten("select.int", "select_copy.int")
 def select(c: Context, x: Value, axis: int, index: Any) -> Value:
     axis = c.axis(axis, len(x.shape))
+    if aten_windows.by_run(index):
+        found = c(IndexSelect(axis), x, aten_windows.row(c, x.shape[axis], index))
+        return c.reshape(found, x.shape[:axis] + x.shape[axis + 1 :])
     return c.select(x, axis, _index(c, x.shape[axis], index))
 
 
 def _index(c: Context, size: Dim, index: Any) -> Dim:
-    if not isinstance(index, (int, sympy.Expr)):
-        raise Refusal("an index that is read from a tensor as a Python number: use the tensor itself as the index")
     if isinstance(index, int) and index < 0:
         index = dim(size + index)
     low, gap = c.symbols.range(sympy.sympify(index)), c.symbols.range(sympy.sympify(size - index))
@@ -355,6 +358,8 @@ def slice_scatter(
     c: Context, x: Value, src: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1
 ) -> Value:
     axis = c.axis(axis, len(x.shape))
+    if aten_windows.by_run(start, stop, step):
+        return aten_windows.write(c, x, c.cast(src, x.dtype), axis, start, stop, step)
     low, high = bounds(c, x.shape[axis], start, stop)
     src = c.expand(c.cast(src, x.dtype), Slice(axis, low, high, step).infer(x.type)[0].shape)
     return src if src.shape == x.shape and low == 0 and step == 1 else c(SliceScatter(axis, low, high, step), x, src)
@@ -363,8 +368,11 @@ def slice_scatter(
 @aten("select_scatter")
 def select_scatter(c: Context, x: Value, src: Value, axis: int, index: Any) -> Value:
     axis = c.axis(axis, len(x.shape))
-    at = _index(c, x.shape[axis], index)
     src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1 :])
+    if aten_windows.by_run(index):
+        place = aten_windows.row(c, x.shape[axis], index)
+        return c(IndexPut((axis,)), x, place, c.unsqueeze(src, axis))
+    at = _index(c, x.shape[axis], index)
     return c(SliceScatter(axis, at, dim(at + 1), 1), x, c.unsqueeze(src, axis))
 
 

@@ -154,7 +154,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     signature = e.program.graph_signature
     sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
     b = GraphBuilder()
-    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
+    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip, by_data=branches)
     placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
     branches.extend(questions.unanswered(e.asked, walk.c, e.program))

@@ -17,6 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from neve.capture.surroundings import Answers, as_in_eager
+from neve.capture.windows import Windows
 
 PREFIX = "model."
 """What stands before the name of every tensor and module of the model."""
@@ -37,7 +38,7 @@ class EntryModule(nn.Module):
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
             given = contents_of(args, kwargs)
-            with as_in_eager(answers):
+            with as_in_eager(answers), Windows((args, kwargs)):
                 result = method(*args, **kwargs)
             reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
             return _settled(model, before, result, reasons)
