@@ -81,7 +81,8 @@ class Windows(TorchFunctionMode):
         for axis, part in parts:
             count, size = self._count(part), x.shape[axis]
             if count is None or _inside(part, size):
-                x = _slice(x, axis, part.start, part.stop, part.step)
+                start, stop = (_from_front(b, size) for b in (part.start, part.stop))
+                x = _slice(x, axis, start, stop, part.step)
                 continue
             low, high = _bounds(part, size)
             what = f"a slice that is compiled for a length of {count} is shorter in this call"
@@ -183,13 +184,25 @@ def _end_if(wrong: Tensor, message: str) -> None:
     torch.ops.aten._assert_async.msg(~wrong, message)
 
 
+def _from_front(bound: Any, size: Any) -> Any:
+    """A bound of a slice as torch can tell where it is: -n for an int argument n counts from the end."""
+    if not isinstance(bound, torch.SymInt) or _by_data(bound) or not _known(bound <= 0):
+        return bound
+    _end_if(_scalar(bound) == 0, f"{InputError.__name__}: a slice at -n, where n = 0 means the whole, is for n > 0 only")
+    return size - torch.sym_min(-bound, size)
+
+
 def _inside(part: slice, size: Any) -> bool:
     """Whether torch knows that a slice lies in an axis, from a model's own torch._check."""
+    return _known(part.start >= 0) and _known(part.stop <= size)
+
+
+def _known(truth: Any) -> bool:
     if missing(PROVED):
         return False
     from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-    return bool(statically_known_true(part.start >= 0) and statically_known_true(part.stop <= size))
+    return bool(statically_known_true(truth))
 
 
 def _is_basic(item: Any) -> bool:
