@@ -30,6 +30,8 @@ class Windows(TorchFunctionMode):
         super().__init__()
         given = [x for x in pytree.tree_leaves(args) if isinstance(x, torch.SymInt)]
         self.numbers: set[sympy.Symbol] = {s for x in given for s in x.node.expr.free_symbols}
+        for x in given:
+            torch._check(x >= 0)  # a call refuses negative ones
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
