@@ -16,6 +16,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from neve.capture.elsewhere import Elsewhere
 from neve.capture.surroundings import Answers, as_in_eager
 from neve.capture.windows import Windows
 
@@ -33,12 +34,12 @@ class EntryModule(nn.Module):
     def __init__(self, model: nn.Module, name: str, reasons: dict[str, None], answers: Answers) -> None:
         super().__init__()
         self.model = model
-        method = method_of(model, name)
+        method, elsewhere = method_of(model, name), Elsewhere(model)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
             given = contents_of(args, kwargs)
-            with as_in_eager(answers), Windows((args, kwargs)):
+            with as_in_eager(answers), Windows((args, kwargs)), elsewhere.bound():
                 result = method(*args, **kwargs)
             reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
             return _settled(model, before, result, reasons)

@@ -91,7 +91,7 @@ class Fingerprints:
             return id(value), inner(value.get(None))
         if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
             return id(value), repr(value), inner(_position(value))
-        return id(value), self._object(value, inner) if _is_plain(value) else None
+        return id(value), self._object(value, inner) if is_plain(value) else None
 
     def _tensor(self, value: torch.Tensor) -> Any:
         if value.is_inference() or value.layout is not torch.strided:
@@ -212,7 +212,7 @@ def _key(value: Any) -> Any:
     return repr(value) if isinstance(value, (str, int, float)) else id(value)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """An instance of a class written in Python that is no class or part of torch; a module of a model counts."""
     if isinstance(value, nn.Module):
         return True
