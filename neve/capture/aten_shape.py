@@ -96,7 +96,9 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
         return min(max(at + size if at < 0 else at, 0), size)
     found = c.symbols.range(sympy.sympify(at))
     if found is not None and found[1] == 0 and not isinstance(at, int):
-        c.raise_if_below(dim(-at), 1, f"{InputError.__name__}: a slice at -n, which is the whole for n = 0, is compiled for")
+        c.raise_if_below(
+            dim(-at), 1, f"{InputError.__name__}: a slice at -n, which is the whole for n = 0, is compiled for"
+        )
     elif found is None or found[0] < 0 <= found[1]:
         raise Refusal(f"a slice at {at}: whether it counts from the end depends on the size; declare the size's range")
     if found[0] < 0:

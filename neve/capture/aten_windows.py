@@ -65,7 +65,9 @@ def row(c: Context, size: Dim, index: Any) -> Value:
     """An index of an axis as a position 0..size-1, one element; eager raises where there is none."""
     n, at = c.tensor(size, DType.int64), c.tensor(index, DType.int64)
     low = c("lt", at, c("neg", n))
-    c.raise_if(c("logical_or", low, c("ge", at, n)), f"IndexError: an index is out of range: not in {-size}..{size - 1}")
+    c.raise_if(
+        c("logical_or", low, c("ge", at, n)), f"IndexError: an index is out of range: not in {-size}..{size - 1}"
+    )
     return c.reshape(c("where", c("lt", at, c.full(0, DType.int64)), c("add", at, n), at), (1,))
 
 

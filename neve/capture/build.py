@@ -43,7 +43,7 @@ def small_sizes() -> Any:
 @dataclass
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
-    name.
+    name; ints: whether int() of tensors gave what Python's own does not (see `ints`).
     """
 
     name: str
@@ -57,6 +57,7 @@ class Exported:
     example: tuple[Any, Mapping[str, Any]] | None = None
     mutated: dict[str, str] = field(default_factory=dict)
     asked: Sequence[questions.Question] = ()
+    ints: bool = False
 
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -100,7 +101,7 @@ def build(
     attributes = several | dict(attributes or {})
     methods = {e.name: _method(e, constants, symbols, reasons, branches) for e in exported}
     if reasons or branches:
-        kind = CaptureError if reasons else diagnose.NotTraceable
+        kind = CaptureError if reasons and not any(e.ints for e in exported) else diagnose.NotTraceable
         raise kind(list(dict.fromkeys([*reasons, *branches])))
     return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes, hidden))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from neve.capture import diagnose, fast_paths, prints, questions
+from neve.capture import diagnose, fast_paths, ints, prints, questions
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watch_attributes
 from neve.capture.build import Exported, build, exported
@@ -198,17 +198,25 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
 def _export(model: nn.Module, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any) -> Exported:
     """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
     ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
-    not.
+    not. Last, with int() of tensors (see `ints`).
     """
     if method_of(model, name) is None:
         raise CaptureError(f"the model has no method {name!r}")
     answers = Answers()
     try:
-        return _export_answered(model, name, args, kwargs, dynamic, answers)
-    except CaptureError:
-        if not answers.asked:
+        try:
+            return _export_answered(model, name, args, kwargs, dynamic, answers)
+        except CaptureError:
+            if not answers.asked:
+                raise
+        return _export_answered(model, name, args, kwargs, dynamic, Answers(as_traced=True))
+    except diagnose.NotTraceable:
+        if not (files := ints.files(model)):
             raise
-    return _export_answered(model, name, args, kwargs, dynamic, Answers(as_traced=True))
+        with ints.of_tensors(files), suppress(CaptureError):
+            done = _export_answered(model, name, args, kwargs, dynamic, Answers())
+            return replace(done, ints=True)
+        raise
 
 
 def _export_answered(

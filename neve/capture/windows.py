@@ -190,7 +190,9 @@ def _from_front(bound: Any, size: Any) -> Any:
     """A bound of a slice as torch can tell where it is: -n for an int argument n counts from the end."""
     if not isinstance(bound, torch.SymInt) or _by_data(bound) or not _known(bound <= 0):
         return bound
-    _end_if(_scalar(bound) == 0, f"{InputError.__name__}: a slice at -n, where n = 0 means the whole, is for n > 0 only")
+    _end_if(
+        _scalar(bound) == 0, f"{InputError.__name__}: a slice at -n, where n = 0 means the whole, is for n > 0 only"
+    )
     return size - torch.sym_min(-bound, size)
 
 
