@@ -19,6 +19,7 @@ from neve.plan.stages import (
     Extern,
     Loop,
     Move,
+    Put,
     Reduce,
     Scan,
     Stage,
@@ -111,8 +112,10 @@ class Fused:
 
 
 def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
-    """Inline, then give templates epilogues and prologues. What reads mutable tensors (Moves write them) stays put."""
-    stages, views = _inline(block, mutable)
+    """Inline, then give templates epilogues and prologues. What reads mutable tensors (Moves and Puts write
+    them) stays where it is until the last write.
+    """
+    stages, views = _inline(block)
     required = set(block.outputs)
     stages = _epilogues(stages, views, required, mutable)
     readers: Counter[Tensor] = Counter(t for s in (*stages, *views.values()) for t in s.reads)
@@ -120,11 +123,13 @@ def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
 
 
 def mutable_tensors(block: Block) -> frozenset[Tensor]:
-    """Targets of every Move, in nested blocks too."""
+    """What every Move and Put writes, in nested blocks too."""
     found: set[Tensor] = set()
     for s in block.stages:
         if isinstance(s, Move):
             found.add(s.target)
+        elif isinstance(s, Put):
+            found.update(s.writes)
         elif isinstance(s, Branch):
             found |= mutable_tensors(s.then) | mutable_tensors(s.orelse)
         elif isinstance(s, Loop):
@@ -136,7 +141,7 @@ def _needs_memory(stage: Stage) -> bool:
     return not isinstance(stage, (Compute, Reduce, Scan))
 
 
-def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict[Tensor, Compute]]:
+def _inline(block: Block) -> tuple[list[Stage], dict[Tensor, Compute]]:
     users: dict[Tensor, list[Stage]] = {}
     for s in block.stages:
         for t in s.reads:
@@ -151,7 +156,7 @@ def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict
         c = inlined.get(load.tensor)
         return load if c is None else c.expr.subs(dict(zip(c.vars, load.index, strict=True)))
 
-    for s in block.stages:
+    for s, later in zip(block.stages, _written_later(block), strict=True):
         if isinstance(s, (Compute, Reduce, Scan)):
             s = replace(s, expr=rewrite(s.expr, substitute))
         if isinstance(s, Compute) and not users.get(s.out) and s.out not in required:
@@ -159,7 +164,7 @@ def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict
         if (
             not isinstance(s, Compute)
             or s.out in required
-            or not _worth_inlining(s, users[s.out], mutable, kernel_results)
+            or not _worth_inlining(s, users[s.out], later, kernel_results)
         ):
             out.append(s)
             continue
@@ -169,9 +174,20 @@ def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict
     return out, views
 
 
-def _worth_inlining(s: Compute, users: list[Stage], mutable: frozenset[Tensor], kernel_results: set[Tensor]) -> bool:
+def _written_later(block: Block) -> list[frozenset[Tensor]]:
+    """For each stage of a block: the tensors from outside of it that a later one writes."""
+    found: list[frozenset[Tensor]] = []
+    later: frozenset[Tensor] = frozenset()
+    for s in reversed(block.stages):
+        found.append(later)
+        later |= mutable_tensors(Block([s], ()))
+    return found[::-1]
+
+
+def _worth_inlining(s: Compute, users: list[Stage], later: frozenset[Tensor], kernel_results: set[Tensor]) -> bool:
+    """later: what is written behind s, which must be read where s is."""
     read = list(loads(s.expr))
-    if any(x.tensor in mutable for x in read):
+    if any(x.tensor in later for x in read):
         return False
     if isinstance(s.expr, Load):
         return all(not _needs_memory(u) or isinstance(u, (Template, Extern)) for u in users)

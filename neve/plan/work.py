@@ -7,7 +7,7 @@ from typing import Any
 
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
-from neve.plan.stages import Reduce, Template, loads
+from neve.plan.stages import Put, Reduce, Template, loads
 from neve.plan.steps import ExternCall, Kernel, Nest
 
 Text = int | str
@@ -69,7 +69,8 @@ def traffic(step: Any, array_bytes: int = 0) -> Text:
             sizes += [_bytes(t) for t in sorted(read, key=lambda t: t.name)]
         return _sum([array_bytes, *sizes])
     if isinstance(step, ExternCall):
-        return _sum([_bytes(t) for t in (*step.stage.inputs, *step.stage.results)])
+        written = step.stage.inputs[1:] if isinstance(step.stage, Put) else step.stage.results
+        return _sum([_bytes(t) for t in (*step.stage.inputs, *written)])
     assert isinstance(step, Nest)
     written = {m.stage.out for m in step.members}
     once: dict[Tensor, Text] = {}
