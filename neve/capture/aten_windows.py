@@ -17,7 +17,8 @@ from neve.ops.source import Arange
 
 BY_DATA = (
     "the length of a slice depends on the values of tensors: keep the whole axis and mask what is not meant, as "
-    "torch.where(torch.arange(x.shape[1]) < n, x, 0) does for x[:, :n], or take a slice of fixed length (x[:, p : p + 4])"
+    "torch.where(torch.arange(x.shape[1]) < n, x, 0) does for x[:, :n], or take a slice of fixed length, as "
+    "x[:, p : p + 4]"
 )
 
 

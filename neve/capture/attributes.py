@@ -79,7 +79,7 @@ def _reason(path: str, name: str, old: Any, new: Any) -> str:
     mend = (
         "register it as a buffer and write it in place"
         if isinstance(new, torch.Tensor)
-        else "pass it as an argument and return it, or compute it anew"
+        else "make it in the call, or pass it as an argument and return it"
     )
     what = f"self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)})"
     return f"forward writes the attribute {what}, which would be lost: {mend}"

@@ -33,7 +33,8 @@ class _Meta(type):
         if isinstance(x, torch.Tensor):
             x = (x.to(torch.int64) if x.dtype is torch.bool else x).item()
         if isinstance(x, (torch.SymInt, torch.SymFloat)) and not x.node.is_constant() and not x.node.has_hint():
-            return torch.sym_int(x)
+            convert: Any = torch.sym_int
+            return convert(x)
         return builtins.int(*args, **kwargs)
 
 

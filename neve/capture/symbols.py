@@ -270,12 +270,11 @@ class MethodSymbols:
         """max or min: where the ranges decide which, that one; else by `positive_part`."""
         found, choose = args[0], max if name == "Max" else min
         for a in args[1:]:
-            limits = self.range(found), self.range(a)
+            first, second = self.range(found), self.range(a)
             found = found + self.positive_part(a - found) if name == "Max" else found - self.positive_part(found - a)
             found = sympy.expand(found)
-            if found.has(sympy.floor) and limits[0] is not None and limits[1] is not None:
-                (low, high), (least, most) = limits
-                self._extremes[found] = choose(low, least), choose(high, most)
+            if found.has(sympy.floor) and first is not None and second is not None:
+                self._extremes[found] = choose(first[0], second[0]), choose(first[1], second[1])
         return found
 
     def positive_part(self, e: sympy.Expr) -> sympy.Expr:

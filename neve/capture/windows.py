@@ -19,6 +19,8 @@ from neve.errors import InputError
 from neve.internals import missing
 
 PROVED = "torch.fx.experimental.symbolic_shapes.statically_known_true"
+_check: Any = torch._check
+_sym_min: Any = torch.sym_min
 Part = tuple[int, slice]
 """An axis, and what is taken of it."""
 
@@ -31,7 +33,7 @@ class Windows(TorchFunctionMode):
         given = [x for x in pytree.tree_leaves(args) if isinstance(x, torch.SymInt)]
         self.numbers: set[sympy.Symbol] = {s for x in given for s in x.node.expr.free_symbols}
         for x in given:
-            torch._check(x >= 0)  # a call refuses negative ones
+            _check(x >= 0)  # a call refuses negative ones
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -160,8 +162,8 @@ def _narrow(x: Tensor, axis: int, start: Any, length: Any) -> Tensor:
 def _at(x: Tensor, axis: int, low: Tensor, count: Any) -> Tensor:
     """x[low : low + count] along axis as a view, after the run has checked that it is there."""
     at = low.clamp(min=0).item()
-    torch._check(at >= 0)
-    torch._check(at + count <= x.shape[axis])
+    _check(at >= 0)
+    _check(at + count <= x.shape[axis])
     return _slice(x, axis, at, at + count)
 
 
@@ -193,7 +195,7 @@ def _from_front(bound: Any, size: Any) -> Any:
     _end_if(
         _scalar(bound) == 0, f"{InputError.__name__}: a slice at -n, where n = 0 means the whole, is for n > 0 only"
     )
-    return size - torch.sym_min(-bound, size)
+    return size - _sym_min(-bound, size)
 
 
 def _inside(part: slice, size: Any) -> bool:

@@ -303,7 +303,7 @@ class IndexPut(Op):
         return (permuted(b, reshaped(b, out, [x.shape[a] for a in order]), back),)
 
     def _places(self, x: Tensor, indices: Sequence[Tensor]) -> Callable[..., Expr]:
-        """At an element of the broadcast index: the row of x, its indexed axes as one; -1 where that is out of range."""
+        """At an element of the broadcast index: the row of x, its indexed axes as one; -1 if that is out of range."""
 
         def to(*i: Index) -> Expr:
             at: Expr = const(0, DType.int64)
@@ -324,7 +324,7 @@ class IndexPut(Op):
         return not self.accumulate and self.axes == tuple(range(self.axes[0], self.axes[-1] + 1))
 
     def in_place(self, b: Builder, *inputs: Tensor) -> tuple[str, dict[str, str | int | Dim], tuple[Tensor, ...]]:
-        """The header, macros and operands of a kernel that writes into x, the first input, where it lies (row-major)."""
+        """Header, macros and operands of a kernel that writes into x, the first input, where it lies (row-major)."""
         x, indices, values = inputs[0], inputs[1:-1], inputs[-1]
         shape, first, rank = indexed_shape(self, x.type, self.axes, [t.type for t in indices])
         index_shape = shape[first : first + rank]

@@ -69,8 +69,8 @@ def traffic(step: Any, array_bytes: int = 0) -> Text:
             sizes += [_bytes(t) for t in sorted(read, key=lambda t: t.name)]
         return _sum([array_bytes, *sizes])
     if isinstance(step, ExternCall):
-        written = step.stage.inputs[1:] if isinstance(step.stage, Put) else step.stage.results
-        return _sum([_bytes(t) for t in (*step.stage.inputs, *written)])
+        stored = step.stage.inputs[1:] if isinstance(step.stage, Put) else step.stage.results
+        return _sum([_bytes(t) for t in (*step.stage.inputs, *stored)])
     assert isinstance(step, Nest)
     written = {m.stage.out for m in step.members}
     once: dict[Tensor, Text] = {}

@@ -272,7 +272,8 @@ class Recorder:
         if row is not None and row.row is not None:
             base, axis, index = row.row
             row.version = self.versions[row.root]
-            rows = row if row.step.op is ATEN.index_select.default else self.call(ATEN.unsqueeze.default, row, axis)
+            several = row.meta.dim() == base.meta.dim()
+            rows = row if several else self.call(ATEN.unsqueeze.default, row, axis)
             self.call(ATEN.index_copy_.default, base, axis, index, rows)
             row.version = self.versions[row.root]
 
