@@ -65,7 +65,9 @@ def frames_of(method: str) -> Iterator[None]:
         return
 
     def users(_: Any, summary: traceback.StackSummary) -> traceback.StackSummary:
-        entered = max((i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])), default=-1)
+        ours = [i for i, f in enumerate(summary) if f.filename.startswith(INTERNAL[-1])]
+        # not what a model calls, such as a mode for torch's functions
+        entered = max((i for i in ours if summary[i].name == "forward"), default=max(ours, default=-1))
         inner = [f for f in summary[entered + 1 :] if not f.filename.startswith(INTERNAL)]
         return traceback.StackSummary.from_list(inner)
 

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from neve.errors import InputError
-from neve.internals import missing
+from neve.errors import CaptureError, InputError
+from neve.internals import missing, require
 
 PROVED = "torch.fx.experimental.symbolic_shapes.statically_known_true"
-_check: Any = torch._check
 _sym_min: Any = torch.sym_min
 Part = tuple[int, slice]
 """An axis, and what is taken of it."""
@@ -201,6 +200,13 @@ def _from_front(bound: Any, size: Any) -> Any:
 def _inside(part: slice, size: Any) -> bool:
     """Whether torch knows that a slice lies in an axis, from a model's own torch._check."""
     return _known(part.start >= 0) and _known(part.stop <= size)
+
+
+def _check(truth: Any) -> None:
+    """Tell torch that a relation of sizes holds."""
+    require("a position that the run decides", "torch._check", error=CaptureError)
+    check: Any = torch._check
+    check(truth)
 
 
 def _known(truth: Any) -> bool:
