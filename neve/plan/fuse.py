@@ -112,10 +112,10 @@ class Fused:
 
 
 def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
-    """Inline, then give templates epilogues and prologues. What reads mutable tensors (Moves and Puts write
-    them) stays where it is until the last write.
+    """Inline, then give templates epilogues and prologues. What reads mutable tensors stays put: those that
+    Moves write, and those of Puts until the last one.
     """
-    stages, views = _inline(block)
+    stages, views = _inline(block, mutable)
     required = set(block.outputs)
     stages = _epilogues(stages, views, required, mutable)
     readers: Counter[Tensor] = Counter(t for s in (*stages, *views.values()) for t in s.reads)
@@ -141,7 +141,7 @@ def _needs_memory(stage: Stage) -> bool:
     return not isinstance(stage, (Compute, Reduce, Scan))
 
 
-def _inline(block: Block) -> tuple[list[Stage], dict[Tensor, Compute]]:
+def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict[Tensor, Compute]]:
     users: dict[Tensor, list[Stage]] = {}
     for s in block.stages:
         for t in s.reads:
@@ -156,7 +156,9 @@ def _inline(block: Block) -> tuple[list[Stage], dict[Tensor, Compute]]:
         c = inlined.get(load.tensor)
         return load if c is None else c.expr.subs(dict(zip(c.vars, load.index, strict=True)))
 
-    for s, later in zip(block.stages, _written_later(block), strict=True):
+    last = {t: s for s in block.stages if isinstance(s, Put) for t in s.writes}
+    for s in block.stages:
+        mutable -= {t for t in s.writes if last.get(t) is s}
         if isinstance(s, (Compute, Reduce, Scan)):
             s = replace(s, expr=rewrite(s.expr, substitute))
         if isinstance(s, Compute) and not users.get(s.out) and s.out not in required:
@@ -164,7 +166,7 @@ def _inline(block: Block) -> tuple[list[Stage], dict[Tensor, Compute]]:
         if (
             not isinstance(s, Compute)
             or s.out in required
-            or not _worth_inlining(s, users[s.out], later, kernel_results)
+            or not _worth_inlining(s, users[s.out], mutable, kernel_results)
         ):
             out.append(s)
             continue
@@ -174,20 +176,9 @@ def _inline(block: Block) -> tuple[list[Stage], dict[Tensor, Compute]]:
     return out, views
 
 
-def _written_later(block: Block) -> list[frozenset[Tensor]]:
-    """For each stage of a block: the tensors from outside of it that a later one writes."""
-    found: list[frozenset[Tensor]] = []
-    later: frozenset[Tensor] = frozenset()
-    for s in reversed(block.stages):
-        found.append(later)
-        later |= mutable_tensors(Block([s], ()))
-    return found[::-1]
-
-
-def _worth_inlining(s: Compute, users: list[Stage], later: frozenset[Tensor], kernel_results: set[Tensor]) -> bool:
-    """later: what is written behind s, which must be read where s is."""
+def _worth_inlining(s: Compute, users: list[Stage], mutable: frozenset[Tensor], kernel_results: set[Tensor]) -> bool:
     read = list(loads(s.expr))
-    if any(x.tensor in later for x in read):
+    if any(x.tensor in mutable for x in read):
         return False
     if isinstance(s.expr, Load):
         return all(not _needs_memory(u) or isinstance(u, (Template, Extern)) for u in users)
