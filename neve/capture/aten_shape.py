@@ -7,13 +7,16 @@ from typing import Any
 
 import sympy
 
+from neve.capture import aten_windows
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
+from neve.errors import InputError
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, dim
 from neve.ops.index import IndexSelect
 from neve.ops.overwrite import AsStridedScatter, DiagEmbed, DiagonalScatter, SliceScatter
 from neve.ops.pad import Cat, CircularPad, Pad, ReflectionPad, ReplicationPad, Roll, Tril, Triu
+from neve.ops.scatter import IndexPut
 from neve.ops.shape import AsStrided, Diagonal, Flip, Repeat, Slice, Unfold
 from neve.ops.source import Arange
 
@@ -87,14 +90,16 @@ def bounds(c: Context, size: Dim, start: Any, stop: Any) -> tuple[Dim, Dim]:
 
 
 def _bound(c: Context, size: Dim, at: Any) -> Dim:
-    if not isinstance(at, (int, sympy.Expr)):
-        raise Refusal("a slice whose bound is read from a tensor")
     if isinstance(at, int) and at >= END:
         return size
     if isinstance(size, int) and isinstance(at, int):
         return min(max(at + size if at < 0 else at, 0), size)
     found = c.symbols.range(sympy.sympify(at))
-    if found is None or found[0] < 0 <= found[1]:
+    if found is not None and found[1] == 0 and not isinstance(at, int):
+        c.raise_if_below(
+            dim(-at), 1, f"{InputError.__name__}: a slice at -n, which is the whole for n = 0, is compiled for"
+        )
+    elif found is None or found[0] < 0 <= found[1]:
         raise Refusal(f"a slice at {at}: whether it counts from the end depends on the size; declare the size's range")
     if found[0] < 0:
         at = dim(size + at)
@@ -106,6 +111,8 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
 @aten("slice.Tensor", "slice_copy.Tensor")
 def slice_(c: Context, x: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
     axis = c.axis(axis, len(x.shape))
+    if aten_windows.by_run(start, stop, step):
+        return aten_windows.read(c, x, axis, start, stop, step)
     low, high = bounds(c, x.shape[axis], start, stop)
     return c.slice(x, axis, low, high, step)
 
@@ -113,20 +120,22 @@ def slice_(c: Context, x: Value, axis: int = 0, start: Any = None, stop: Any = N
 @aten("select.int", "select_copy.int")
 def select(c: Context, x: Value, axis: int, index: Any) -> Value:
     axis = c.axis(axis, len(x.shape))
-    return c.select(x, axis, _index(c, x.shape[axis], index))
+    if _by_run(c, x.shape[axis], index):
+        found = c(IndexSelect(axis), x, aten_windows.row(c, x.shape[axis], index))
+        return c.reshape(found, x.shape[:axis] + x.shape[axis + 1 :])
+    return c.select(x, axis, _index(x.shape[axis], index))
 
 
-def _index(c: Context, size: Dim, index: Any) -> Dim:
-    if not isinstance(index, (int, sympy.Expr)):
-        raise Refusal("an index that is read from a tensor as a Python number: use the tensor itself as the index")
-    if isinstance(index, int) and index < 0:
-        index = dim(size + index)
-    low, gap = c.symbols.range(sympy.sympify(index)), c.symbols.range(sympy.sympify(size - index))
-    if low is None or gap is None or low[0] < 0 or gap[0] < 1:
-        raise Refusal(
-            f"the index {index} of an axis of size {size}: inside or not depends on the size; declare the size's range"
-        )
-    return dim(index)
+def _by_run(c: Context, size: Dim, index: Any) -> bool:
+    """Whether the run has to say where in an axis an index is, if it is in it."""
+    if aten_windows.by_run(index):
+        return True
+    low, gap = c.symbols.range(sympy.sympify(_index(size, index))), c.symbols.range(sympy.sympify(size - index))
+    return low is None or gap is None or low[0] < 0 or gap[0] < 1
+
+
+def _index(size: Dim, index: Any) -> Dim:
+    return dim(size + index) if isinstance(index, int) and index < 0 else dim(index)
 
 
 @aten("narrow")
@@ -355,6 +364,8 @@ def slice_scatter(
     c: Context, x: Value, src: Value, axis: int = 0, start: Any = None, stop: Any = None, step: int = 1
 ) -> Value:
     axis = c.axis(axis, len(x.shape))
+    if aten_windows.by_run(start, stop, step):
+        return aten_windows.write(c, x, c.cast(src, x.dtype), axis, start, stop, step)
     low, high = bounds(c, x.shape[axis], start, stop)
     src = c.expand(c.cast(src, x.dtype), Slice(axis, low, high, step).infer(x.type)[0].shape)
     return src if src.shape == x.shape and low == 0 and step == 1 else c(SliceScatter(axis, low, high, step), x, src)
@@ -363,8 +374,11 @@ def slice_scatter(
 @aten("select_scatter")
 def select_scatter(c: Context, x: Value, src: Value, axis: int, index: Any) -> Value:
     axis = c.axis(axis, len(x.shape))
-    at = _index(c, x.shape[axis], index)
     src = c.expand(c.cast(src, x.dtype), x.shape[:axis] + x.shape[axis + 1 :])
+    if _by_run(c, x.shape[axis], index):
+        place = aten_windows.row(c, x.shape[axis], index)
+        return c(IndexPut((axis,)), x, place, c.unsqueeze(src, axis))
+    at = _index(x.shape[axis], index)
     return c(SliceScatter(axis, at, dim(at + 1), 1), x, c.unsqueeze(src, axis))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from neve.capture.elsewhere import Elsewhere
 from neve.capture.fingerprints import Fingerprints
 from neve.capture.hidden import MISSING, Source, outside
 from neve.capture.recomputed import Recomputed, recomputed
@@ -39,6 +40,7 @@ class Watched:
     def __init__(self, model: nn.Module, apart: Sequence[Recomputed] = ()) -> None:
         registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
         self.modules = {id(m) for m in model.modules()}
+        self.elsewhere = Elsewhere(model)
         self.prints = Fingerprints(registered, self.modules)
         self._attributes = {
             path: (m, {k: (v, self.prints(v)) for k, v in m.__dict__.items() if _watched(k)})
@@ -105,7 +107,7 @@ def _reason(path: str, name: str, old: Any, new: Any) -> str:
     mend = (
         "register it as a buffer and write it in place"
         if isinstance(new, torch.Tensor)
-        else "pass it as an argument and return it, or compute it anew"
+        else "make it in the call, or pass it as an argument and return it"
     )
     what = f"self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)})"
     return f"forward writes the attribute {what}, which would be lost: {mend}"

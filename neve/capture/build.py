@@ -43,7 +43,8 @@ def small_sizes() -> Any:
 @dataclass
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
-    name, writes says what a call leaves behind that the program does not, method is the model's name for it.
+    name, writes says what a call leaves behind that the program does not, method is the model's name for it; ints:
+    whether int() of tensors gave what Python's own does not (see `ints`).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Exported:
     asked: Sequence[questions.Question] = ()
     writes: Sequence[str] = ()
     method: str = ""
+    ints: bool = False
 
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -113,7 +115,7 @@ def build(
     attributes = several | dict(attributes or {})
     methods = {e.name: _method(e, constants, symbols, reasons, branches) for e in exported}
     if reasons or branches:
-        kind = CaptureError if reasons else diagnose.NotTraceable
+        kind = CaptureError if reasons and not any(e.ints for e in exported) else diagnose.NotTraceable
         raise kind(list(dict.fromkeys([*reasons, *branches])))
     return Program(methods, dict(symbols.ranges), constants.states, _trees(constants, attributes, hidden))
 
@@ -167,7 +169,7 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
     signature = e.program.graph_signature
     sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
     b = GraphBuilder()
-    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip)
+    walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip, by_data=branches)
     placeholders, leaves, numbers = _placeholders(e, walk, constants)
     reasons.extend(guards.unproved(e.program, sizes))
     branches.extend(questions.unanswered(e.asked, walk.c, e.program))

@@ -21,6 +21,7 @@ from neve.capture.attributes import Watched
 from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
 from neve.capture.surroundings import Answers, as_in_eager
+from neve.capture.windows import Windows
 
 PREFIX = "model."
 """What stands before the name of every tensor and module of the model."""
@@ -50,7 +51,7 @@ class EntryModule(nn.Module):
         def forward(*args: Any, **kwargs: Any) -> Any:
             changes: list[Binding] = []
             try:
-                done = called(model, name, args, kwargs, answers, constants, reasons)
+                done = called(model, name, args, kwargs, watched, answers, constants, reasons)
                 changes = done.changes
                 writes.update(dict.fromkeys([b.reason for b in changes] + [c.reason for c in watched.changes()]))
             finally:
@@ -79,6 +80,7 @@ def called(
     name: str,
     args: Any,
     kwargs: Any,
+    watched: Watched,
     answers: Answers,
     constants: Constants,
     reasons: dict[str, None],
@@ -88,7 +90,7 @@ def called(
     given = contents_of(args, kwargs)
     values = KnownValues(model, constants)
     try:
-        with as_in_eager(answers), values:
+        with as_in_eager(answers), values, Windows((args, kwargs)), watched.elsewhere.bound():
             result = method_of(model, name)(*args, **kwargs)
     except Exception:
         values.close()

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture import constraints, diagnose, fast_paths, guards, prints, questions, refusals, repeated
+from neve.capture import constraints, diagnose, fast_paths, guards, ints, prints, questions, refusals, repeated
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
@@ -222,7 +222,7 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
 def _export(model: nn.Module, name: str, spec: Mapping[str, Any], constants: Constants) -> tuple[Exported, Answers]:
     """With a model that hears what it would in eager. If it cannot be traced so, code of installed packages, which may
     ask because it cannot be, hears that it is traced: it has the same meaning then, or verification finds that it has
-    not.
+    not. Last, with int() of tensors (see `ints`).
     """
     method = spec.get("method") or name
     if method_of(model, method) is None:
@@ -230,13 +230,21 @@ def _export(model: nn.Module, name: str, spec: Mapping[str, Any], constants: Con
     call = tuple(spec.get("args") or ()), dict(spec.get("kwargs") or {}), spec.get("dynamic_shapes")
     answers = Answers()
     try:
-        exported = _export_answered(model, method, *call, answers, constants)
-    except CaptureError:
-        if not answers.asked:
-            raise
+        try:
+            return replace(_export_answered(model, method, *call, answers, constants), name=name), answers
+        except CaptureError:
+            if not answers.asked:
+                raise
         answers = Answers(as_traced=True)
-        exported = _export_answered(model, method, *call, answers, constants)
-    return replace(exported, name=name), answers
+        return replace(_export_answered(model, method, *call, answers, constants), name=name), answers
+    except diagnose.NotTraceable:
+        if not (files := ints.files(model)):
+            raise
+        answers = Answers()
+        with ints.of_tensors(files), suppress(CaptureError):
+            exported = _export_answered(model, method, *call, answers, constants)
+            return replace(exported, name=name, ints=True), answers
+        raise
 
 
 def _export_answered(

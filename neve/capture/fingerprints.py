@@ -98,7 +98,7 @@ class Fingerprints:
             return id(value), inner(value.get(None))
         if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
             return id(value), repr(value), inner(_position(value))
-        return (self._identity(value), self._object(value, inner)) if _is_plain(value) else self._other(value)
+        return (self._identity(value), self._object(value, inner)) if is_plain(value) else self._other(value)
 
     def _identity(self, value: Any) -> Any:
         return id(value)
@@ -273,7 +273,7 @@ def _slots(cls: type) -> list[str]:
     return [k for c in made for k, v in vars(c).items() if isinstance(v, types.MemberDescriptorType)]
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """An instance of a class written in Python that is no class or part of torch; a module of a model counts."""
     if isinstance(value, nn.Module):
         return True

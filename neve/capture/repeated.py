@@ -106,7 +106,7 @@ class _Calls(nn.Module):
             for method, (args, kwargs), given in zip(self.methods, calls, states, strict=True):
                 for name, tensor in zip(self.state, given, strict=True):
                     _tensor(self.model, name).copy_(tensor)
-                done = called(self.model, method.method, args, kwargs, *self.heard, self.reasons)
+                done = called(self.model, method.method, args, kwargs, self.before, *self.heard, self.reasons)
                 for b in done.changes:
                     changes.setdefault((id(b.table), b.name), b)
                 result, tree = pytree.tree_flatten(done.result)

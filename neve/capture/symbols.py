@@ -51,6 +51,10 @@ RESERVED = frozenset(
 )
 
 
+GREATEST_INT = 2**31 - 1
+"""Of an int argument that a size depends on by way of min or max; the program refuses greater ones."""
+
+
 class UnsupportedSize(ValueError):
     """A size expression that index arithmetic cannot hold."""
 
@@ -102,6 +106,7 @@ class MethodSymbols:
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
         self._numbers: set[sympy.Symbol] = set()
+        self._extremes: dict[sympy.Expr, tuple[float, float]] = {}
 
     @property
     def ranges(self) -> Mapping[sympy.Symbol, Range]:
@@ -120,11 +125,13 @@ class MethodSymbols:
             self._symbol(s)
 
     def introduce_number(self, expr: Any, name: str) -> sympy.Symbol:
-        """The symbol that an int argument of that name gives: it may be 0 or 1 as well, whatever torch assumes."""
+        """The symbol that an int argument of that name gives: it may be 0 or 1 as well, whatever torch assumes; greater
+        than what the model's checks allow it is not.
+        """
         s = _sympy(expr)
         if not isinstance(s, sympy.Symbol) or s in self._ours:
             raise UnsupportedSize(f"the int argument {name!r} is tied to another size")
-        self._ours[s] = self._owner.define(identifier(name), Range())
+        self._ours[s] = self._owner.define(identifier(name), Range(0, _range(self._constraints.get(s)).max))
         self._numbers.add(s)
         return self._ours[s]
 
@@ -176,8 +183,11 @@ class MethodSymbols:
         return dim(self._extreme("Min", [sympy.sympify(n) for n in sizes]))
 
     def range(self, e: sympy.Expr) -> tuple[float, float] | None:
-        """See `bounds`."""
-        return bounds(e, self._owner.ranges)
+        """See `bounds`; tighter for what `largest` and `least` have given."""
+        found, known = bounds(e, self._owner.ranges), self._extremes.get(sympy.expand(e))
+        if found is None or known is None:
+            return found or known
+        return max(found[0], known[0]), min(found[1], known[1])
 
     def _symbol(self, s: sympy.Symbol) -> sympy.Symbol:
         if s not in self._ours:
@@ -258,10 +268,14 @@ class MethodSymbols:
 
     def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
         """max or min: where the ranges decide which, that one; else by `positive_part`."""
-        found = args[0]
+        found, choose = args[0], max if name == "Max" else min
         for a in args[1:]:
+            first, second = self.range(found), self.range(a)
             found = found + self.positive_part(a - found) if name == "Max" else found - self.positive_part(found - a)
-        return sympy.expand(found)
+            found = sympy.expand(found)
+            if found.has(sympy.floor) and first is not None and second is not None:
+                self._extremes[found] = choose(first[0], second[0]), choose(first[1], second[1])
+        return found
 
     def positive_part(self, e: sympy.Expr) -> sympy.Expr:
         """max(e, 0) as index arithmetic can hold it: e · floor((e + m) / m), for an m above |e|. Of e and −e the one
@@ -279,6 +293,11 @@ class MethodSymbols:
         if not _is_integer_form(e):
             raise UnsupportedSize(f"max({e}, 0) of what is no integer")
         reach = max(abs(x) for x in found) if found is not None else float("inf")
+        endless = {s for s in e.free_symbols if self.ranges[s].max is None}
+        if reach == float("inf") and endless and endless <= {self._ours[s] for s in self._numbers}:
+            for s in endless:
+                self._owner.limit(s, GREATEST_INT)
+            return self.positive_part(e)
         if reach == float("inf"):
             raise UnsupportedSize(f"whether {e} is below 0: declare the size's range (torch.export.Dim with max)")
         m = 1 << int(reach).bit_length()
@@ -354,7 +373,7 @@ def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, 
 
 def _part_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
     """Of an expression with what `positive_part` makes: for |x| < m, x · ⌊x/m + 1⌋ is max(x, 0), and x · ⌊x/m⌋ is
-    max(x, 0) − x.
+    max(x, 0) − x; and max(x, 0) is x + max(−x, 0).
     """
     for step in sorted(e.atoms(sympy.floor), key=str):
         factor, quotient = e.coeff(step), sympy.expand(step.args[0])
@@ -365,10 +384,16 @@ def _part_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[f
             times = sympy.cancel(factor / part) if factor.free_symbols and part != 0 else None
             if times is None or not times.is_Integer or rest.has(step):
                 continue
-            inner, outer = bounds(part, ranges), bounds(rest - (0 if whole else factor), ranges)
-            if inner is not None and outer is not None and max(map(abs, inner)) < m:
-                ends = sorted(float(times) * max(x, 0.0) for x in inner)
-                return outer[0] + ends[0], outer[1] + ends[1]
+            inner = bounds(part, ranges)
+            if inner is None or max(map(abs, inner)) >= m:
+                continue
+            found = []
+            for sign in (1, -1):
+                outer = bounds(sympy.expand(rest + (whole - 1 + (sign < 0)) * factor), ranges)
+                ends = sorted(float(times) * max(sign * x, 0.0) for x in inner)
+                found += [] if outer is None else [(outer[0] + ends[0], outer[1] + ends[1])]
+            if found:
+                return max(low for low, _ in found), min(high for _, high in found)
     return None
 
 
@@ -457,7 +482,8 @@ def _is_integer_form(e: sympy.Expr) -> bool:
         for f in sympy.Mul.make_args(term):
             if f.is_Integer or isinstance(f, (sympy.Symbol, sympy.floor, sympy.Mod)):
                 continue
-            if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0 and isinstance(f.base, sympy.Symbol):
+            base = f.base if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0 else None
+            if isinstance(base, (sympy.Symbol, sympy.floor)):
                 continue
             return False
     return True

@@ -12,6 +12,7 @@ from torch import fx
 
 from neve.capture import diagnose, guards, number_arithmetic
 from neve.capture.aten import table
+from neve.capture.aten_windows import ByData
 from neve.capture.context import Context, Number, Refusal, dtype_of
 from neve.capture.symbols import MethodSymbols, UnsupportedSize
 from neve.errors import CaptureError
@@ -35,7 +36,8 @@ ASSERTING = frozenset(
 class Walk:
     """Builds a Graph from one fx graph. reasons collects all that cannot be captured; the walk goes on after each.
 
-    lost: the symbols of sizes, as torch names them, that come out of what could not be captured.
+    lost: the symbols of sizes, as torch names them, that come out of what could not be captured; by_data: the reasons
+    that do not hold for a capture by the model's source.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class Walk:
         reasons: list[str],
         strip: str = "",
         lost: set[str] | None = None,
+        by_data: list[str] | None = None,
     ) -> None:
         self.gm, self.b, self.symbols, self.reasons, self.strip = gm, builder, symbols, reasons, strip
         self.c = Context(builder, symbols, strip)
         self.env: dict[fx.Node, Any] = {}
         self.lost: set[str] = set() if lost is None else lost
+        self.by_data: list[str] = reasons if by_data is None else by_data
 
     def run(self, placeholders: Mapping[str, Any]) -> list[Any]:
         """Walk all nodes, placeholders given by name; returns what the output node names (Values, dims, constants)."""
@@ -96,11 +100,12 @@ class Walk:
             follows = self.lost & _unknown(node)  # from a reason that is known
             self.lost |= _unknown(node)
             if not isinstance(e, _Known) and not follows:
-                self.reasons.append(f"{diagnose.op_name(node.target)}: {e}{diagnose.at(node, self.strip)}")
+                reasons = self.by_data if isinstance(e, ByData) else self.reasons
+                reasons.append(f"{diagnose.op_name(node.target)}: {e}{diagnose.at(node, self.strip)}")
             del self.b.nodes[start:]
             return self._placeholder(node.meta.get("val"))
         except (TypeError, IndexError, KeyError, AttributeError, AssertionError) as e:
-            if not self.reasons:  # else it may follow from what an unsupported node stands for
+            if not self.reasons and not self.by_data:  # else it may follow from what an unsupported node stands for
                 where = diagnose.at(node, self.strip)
                 raise CaptureError(f"internal: {node.format_node()}: {type(e).__name__}: {e}{where}") from e
             del self.b.nodes[start:]
@@ -175,7 +180,7 @@ class Walk:
     def _branch(self, gm: fx.GraphModule, operands: Sequence[Value], keep: int | None = None) -> Graph:
         """A subgraph on inputs of the operands' types; with keep, inputs from there on are appended to its outputs."""
         b = GraphBuilder()
-        walk = Walk(gm, b, self.symbols, self.reasons, self.strip, self.lost)
+        walk = Walk(gm, b, self.symbols, self.reasons, self.strip, self.lost, self.by_data)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
         sizes = {n.name: self.symbols.dim(n.meta["val"]) for n in gm.graph.nodes if _is_given_size(n)}
@@ -188,7 +193,7 @@ class Walk:
         if "autocast" in str(node.target) and args[2] is not False and any(args[:at]) and args[2]:
             raise Refusal("autocast inside the model is not supported: cast the model itself")
         gm, operands = args[at], args[at + 1 :]
-        walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip, self.lost)
+        walk = Walk(gm, self.b, self.symbols, self.reasons, self.strip, self.lost, self.by_data)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         return tuple(walk.run(dict(zip(names, operands, strict=True))))
 
@@ -203,7 +208,7 @@ class Walk:
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)
                 if g.type != t and not self.agree(g.type, t):
-                    if self.reasons:
+                    if self.reasons or self.by_data:
                         raise _Known  # it may follow from what an unsupported node stands for
                     raise CaptureError(
                         f"internal: {node.format_node()} is built as {g.type}, torch says {t}"

@@ -79,10 +79,14 @@ def emit(
     )
 
 
+VAST = 1 << 22
+"""A size that may be as large is given its memory call by call, as one without an upper bound."""
+
+
 def _bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
     """Bytes that are enough for every size if every symbol in it has an upper bound, else the formula."""
     symbols = {a.name for a in size.atoms() if isinstance(a, Sym)} | _inner_symbols(size)
-    if any(ranges[s].max is None for s in symbols):
+    if any((most := ranges[s].max) is None or most >= VAST for s in symbols):
         return size
     return _limits(size, ranges)[1]
 

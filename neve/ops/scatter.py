@@ -6,7 +6,7 @@ Written serially along the index: of several writes to one place the last wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +286,25 @@ class IndexPut(Op):
         places, inner = numel(x.shape[a] for a in self.axes), numel(x.shape[a] for a in rest)
         index_shape = shape[first : first + rank]
 
+        def value(*i: Index) -> Expr:
+            return values.broadcast((*i[rank : rank + first], *i[:rank], *i[rank + first :]))
+
+        rows = b.compute((*index_shape, *(x.shape[a] for a in rest)), x.dtype, value)
+        m = numel(index_shape)
+        out = scatter_kernel(
+            b,
+            reshaped(b, permuted(b, x, order), (1, places, inner)),
+            reshaped(b, b.compute(index_shape, DType.int64, self._places(x, indices)), (1, m)),
+            reshaped(b, rows, (1, m, inner)),
+            "sum" if self.accumulate else "none",
+            True,
+        )
+        back = [order.index(a) for a in range(len(order))]
+        return (permuted(b, reshaped(b, out, [x.shape[a] for a in order]), back),)
+
+    def _places(self, x: Tensor, indices: Sequence[Tensor]) -> Callable[..., Expr]:
+        """At an element of the broadcast index: the row of x, its indexed axes as one; -1 if that is out of range."""
+
         def to(*i: Index) -> Expr:
             at: Expr = const(0, DType.int64)
             for axis, t in zip(self.axes, indices, strict=True):
@@ -297,21 +316,28 @@ class IndexPut(Op):
                 at = where(inside, call("add", call("mul", at, size), k), const(-1, DType.int64))
             return at
 
-        def value(*i: Index) -> Expr:
-            return values.broadcast((*i[rank : rank + first], *i[:rank], *i[rank + first :]))
+        return to
 
-        rows = b.compute((*index_shape, *(x.shape[a] for a in rest)), x.dtype, value)
-        m = numel(index_shape)
-        out = scatter_kernel(
-            b,
-            reshaped(b, permuted(b, x, order), (1, places, inner)),
-            reshaped(b, b.compute(index_shape, DType.int64, to), (1, m)),
-            reshaped(b, rows, (1, m, inner)),
-            "sum" if self.accumulate else "none",
-            True,
-        )
-        back = [order.index(a) for a in range(len(order))]
-        return (permuted(b, reshaped(b, out, [x.shape[a] for a in order]), back),)
+    @property
+    def fits_in_place(self) -> bool:
+        """Whether `in_place` has it."""
+        return not self.accumulate and self.axes == tuple(range(self.axes[0], self.axes[-1] + 1))
+
+    def in_place(self, b: Builder, *inputs: Tensor) -> tuple[str, dict[str, str | int | Dim], tuple[Tensor, ...]]:
+        """Header, macros and operands of a kernel that writes into x, the first input, where it lies (row-major)."""
+        x, indices, values = inputs[0], inputs[1:-1], inputs[-1]
+        shape, first, rank = indexed_shape(self, x.type, self.axes, [t.type for t in indices])
+        index_shape = shape[first : first + rank]
+        macros: dict[str, str | int | Dim] = {
+            "T": C_TYPES.get(x.dtype, "uint16_t"),
+            "OUTER": numel(x.shape[: self.axes[0]]),
+            "N": numel(x.shape[a] for a in self.axes),
+            "INNER": numel(x.shape[self.axes[-1] + 1 :]),
+            "M": numel(index_shape),
+        }
+        places = b.compute(index_shape, DType.int64, self._places(x, indices))
+        rows = b.compute(shape, x.dtype, lambda *i: values.broadcast(i))
+        return "put.h", macros, (places, rows)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

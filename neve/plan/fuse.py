@@ -19,6 +19,7 @@ from neve.plan.stages import (
     Extern,
     Loop,
     Move,
+    Put,
     Reduce,
     Scan,
     Stage,
@@ -111,7 +112,9 @@ class Fused:
 
 
 def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
-    """Inline, then give templates epilogues and prologues. What reads mutable tensors (Moves write them) stays put."""
+    """Inline, then give templates epilogues and prologues. What reads mutable tensors stays put: those that
+    Moves write, and those of Puts until the last one.
+    """
     stages, views = _inline(block, mutable)
     required = set(block.outputs)
     stages = _epilogues(stages, views, required, mutable)
@@ -120,11 +123,13 @@ def fuse(block: Block, mutable: frozenset[Tensor]) -> Fused:
 
 
 def mutable_tensors(block: Block) -> frozenset[Tensor]:
-    """Targets of every Move, in nested blocks too."""
+    """What every Move and Put writes, in nested blocks too."""
     found: set[Tensor] = set()
     for s in block.stages:
         if isinstance(s, Move):
             found.add(s.target)
+        elif isinstance(s, Put):
+            found.update(s.writes)
         elif isinstance(s, Branch):
             found |= mutable_tensors(s.then) | mutable_tensors(s.orelse)
         elif isinstance(s, Loop):
@@ -151,7 +156,9 @@ def _inline(block: Block, mutable: frozenset[Tensor]) -> tuple[list[Stage], dict
         c = inlined.get(load.tensor)
         return load if c is None else c.expr.subs(dict(zip(c.vars, load.index, strict=True)))
 
+    last = {t: s for s in block.stages if isinstance(s, Put) for t in s.writes}
     for s in block.stages:
+        mutable -= {t for t in s.writes if last.get(t) is s}
         if isinstance(s, (Compute, Reduce, Scan)):
             s = replace(s, expr=rewrite(s.expr, substitute))
         if isinstance(s, Compute) and not users.get(s.out) and s.out not in required:

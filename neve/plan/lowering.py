@@ -14,6 +14,7 @@ from neve.ir.walk import graphs
 from neve.ops.base import Op
 from neve.ops.checks import wide
 from neve.ops.control import WriteState
+from neve.plan.in_place import in_place
 from neve.plan.select import packs, refusal
 from neve.plan.stages import (
     Block,
@@ -24,6 +25,7 @@ from neve.plan.stages import (
     Fail,
     Loop,
     Move,
+    Put,
     Reduce,
     Scan,
     Stage,
@@ -144,9 +146,13 @@ class Lowering:
         self.constants: dict[ConstTensor, Tensor] = {}
         self.states: dict[StateVar, Tensor] = {}
         self._written: set[StateVar] = set()
+        self._puts: set[Node] = set()
 
     def method(self, graph: Graph) -> Lowered:
+        found = in_place(graph)
+        graph, self._puts = found.graph, found.puts
         self._written = {op.var for g in graphs(graph) for n in g.nodes if isinstance(op := n.op, WriteState)}
+        self._written -= found.variables
         inputs = tuple(Tensor(v.type, v.name) for v in graph.inputs)
         outputs = self._own(self.graph(graph, inputs))
         block = Block(self.recorder.stages, outputs)
@@ -191,9 +197,15 @@ class Lowering:
         if op.name == "read_state":
             # a copy: later writes must not change what was read
             return (self.recorder.compute(op.var.type.shape, op.var.dtype, self._state(op.var)),)
+        if op.name == "write_state" and op.var not in self._written:
+            return ()
         if op.name == "write_state":
             self.recorder._add(Move(inputs[0], self._state(op.var)))
             return ()
+        if node in self._puts:
+            header, macros, operands = op.in_place(self.recorder, *inputs)
+            self.recorder._add(Put(header, macros, operands, inputs[:1]))
+            return inputs[:1]
         if op.name == "if":
             results = tuple(self.recorder.tensor(v.type) for v in node.outputs)
             sides = [self.block(g, inputs[1:], results) for g in (op.then, op.orelse)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -176,7 +176,9 @@ class _Scheduler:
             inputs = tuple(self._contiguous(t) for t in s.inputs)
             for t in s.results:
                 self._allocate(t, None, dense=True)
-            self.stages.append(ExternCall(Extern(s.header, s.macros, inputs, s.results, s.scratch, s.origin, s.label)))
+            self.stages.append(ExternCall(replace(s, inputs=inputs)))
+            for t in s.results:
+                self._forget(t)
         elif isinstance(s, Move):
             vars = tuple(Var(f"m{k}", Index.of(d)) for k, d in enumerate(s.target.shape))
             at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)

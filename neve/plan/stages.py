@@ -154,6 +154,19 @@ class Extern(Stage):
 
 
 @dataclass(eq=False)
+class Put(Extern):
+    """A C kernel that writes parts of tensors that exist outside of the block: of state."""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return ()
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        return self.results
+
+
+@dataclass(eq=False)
 class Branch(Stage):
     """if pred: then-stages, else: else-stages; each side ends in Copies into `results`."""
 

@@ -102,7 +102,7 @@ class ExternCall(Stepped):
 
     @property
     def writes(self) -> tuple[Tensor, ...]:
-        return self.stage.outputs
+        return self.stage.writes
 
 
 @dataclass(eq=False)

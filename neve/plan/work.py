@@ -9,7 +9,7 @@ from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
 from neve.kernels.kernel import product
 from neve.plan import select
-from neve.plan.stages import Reduce, loads
+from neve.plan.stages import Put, Reduce, loads
 from neve.plan.steps import ExternCall, Kernel, Nest
 
 Text = int | str
@@ -51,7 +51,8 @@ def traffic(step: Any, array_bytes: int = 0) -> Text:
             sizes += [_bytes(t) for t in sorted(read, key=lambda t: t.name)]
         return _sum([array_bytes, *sizes])
     if isinstance(step, ExternCall):
-        return _sum([_bytes(t) for t in (*step.stage.inputs, *step.stage.results)])
+        stored = step.stage.inputs[1:] if isinstance(step.stage, Put) else step.stage.results
+        return _sum([_bytes(t) for t in (*step.stage.inputs, *stored)])
     assert isinstance(step, Nest)
     written = {m.stage.out for m in step.members}
     once: dict[Tensor, Text] = {}

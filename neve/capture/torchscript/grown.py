@@ -26,6 +26,7 @@ from neve.capture.torchscript.values import (
     describe,
     needs_of,
 )
+from neve.errors import InputError
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.machine import Machine
@@ -216,7 +217,7 @@ def cut(m: Machine, x: Var | Grown, axis: int, start: Any, stop: Any, step: Any)
     full = number(m, x.length) if isinstance(x, Grown) else size_of(m, buffer.meta.shape[axis])
     window = _window(start, stop)
     if window is not None and step == 1:
-        return narrowed(m, x, axis, start, window)
+        return narrowed(m, x, axis, start, window, sliced=True)
     low = _bound(m, start, 0, full)
     count = binary(m.tape, "sub", _bound(m, stop, full, full), low)
     if step > 1:
@@ -265,8 +266,10 @@ def _window(start: Any, stop: Any) -> int | None:
     return far if far > 0 else None
 
 
-def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any) -> Any:
-    """`count` (int or Dim) entries from start on; the run checks that they are all there."""
+def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any, sliced: bool = False) -> Any:
+    """`count` (int or Dim) entries from start on; the run checks that they are all there. sliced: a slice from -1 to 3
+    is empty, and one that is cut off is nothing that eager refuses.
+    """
     buffer = _tensor(x)
     full = number(m, x.length) if isinstance(x, Grown) else size_of(m, buffer.meta.shape[axis])
     first, whole = m.tape.number(start, int), m.tape.number(full, int)
@@ -275,15 +278,19 @@ def narrowed(m: Machine, x: Var | Grown, axis: int, start: Any, count: Any) -> A
     last = m.tape.call(ATEN.add.Tensor, first, m.tape.number(count, int))
     low, high = m.tape.call(ATEN.lt.Scalar, first, 0), m.tape.call(ATEN.gt.Tensor, last, whole)
     outside = m.tape.call(ATEN.logical_or.default, low, high)
-    m.tape.fail(outside, f"a part of {describe(count)} entries reaches beyond the end of axis {axis}")
+    what = f"a part of {describe(count)} entries reaches beyond the end of axis {axis}"
+    if sliced:
+        negative = m.tape.call(ATEN.lt.Scalar, m.tape.number(start, int), 0)
+        across = m.tape.call(ATEN.logical_and.default, negative, m.tape.call(ATEN.ge.Tensor, last, whole))
+        outside = m.tape.call(ATEN.logical_or.default, outside, across)
+        what = f"{InputError.__name__}: a slice of {describe(count)} entries is shorter in this call"
+    m.tape.fail(outside, what)
     safe = m.tape.call(ATEN.where.self, outside, m.tape.number(0, int), first)
     index = m.tape.call(ATEN.arange.default, plain(count), dtype=torch.int64)
     index = m.tape.call(ATEN.add.Tensor, index, safe)
     limit = m.tape.call(ATEN.sub.Scalar, m.tape.number(size_of(m, buffer.meta.shape[axis]), int), 1)
     index = m.tape.call(ATEN.clamp_min.default, m.tape.call(ATEN.minimum.default, index, limit), 0)
-    part = m.tape.tensor(ATEN.index_select.default, buffer, axis, index)
-    m.tape.may_share(part, [buffer])
-    return part
+    return m.tape.window(buffer, axis, index)
 
 
 def row(m: Machine, buffer: Var, axis: int, i: Any, n: Any, message: str = "index out of range") -> Any:

@@ -155,7 +155,14 @@ class Recorder:
 
     def pick(self, x: Var, axis: int, index: Var) -> Var:
         """x.select(axis, index) with the index in a tensor of one element: a view of x, whatever x is."""
-        made = self.tensor(_pick, x, axis, index)
+        return self._part(_pick, x, axis, index)
+
+    def window(self, x: Var, axis: int, index: Var) -> Var:
+        """The entries of x along axis at the positions of the index, which differ: a view of x, as `pick`."""
+        return self._part(ATEN.index_select.default, x, axis, index)
+
+    def _part(self, op: Any, x: Var, axis: int, index: Var) -> Var:
+        made = self.tensor(op, x, axis, index)
         made.root = x.root
         made.row, made.version = (x, axis, index), self.versions.get(x.root, 0)
         return made
@@ -266,7 +273,9 @@ class Recorder:
         if row is not None and row.row is not None:
             base, axis, index = row.row
             row.version = self.versions[row.root]
-            self.call(ATEN.index_copy_.default, base, axis, index, self.call(ATEN.unsqueeze.default, row, axis))
+            several = row.meta.dim() == base.meta.dim()
+            rows = row if several else self.call(ATEN.unsqueeze.default, row, axis)
+            self.call(ATEN.index_copy_.default, base, axis, index, rows)
             row.version = self.versions[row.root]
 
     def write(self, var: Var) -> None:
