@@ -16,14 +16,17 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from neve.capture.objects import CONSTANTS, plain, restored, strangers
 from neve.capture.surroundings import Answers, as_in_eager
+from neve.errors import CaptureError
 
 PREFIX = "model."
 """What stands before the name of every tensor and module of the model."""
 
 
 class EntryModule(nn.Module):
-    """A module whose forward is a model's method, with that method's signature.
+    """A module whose forward is a model's method, with that method's signature, between values as `objects.plain` makes
+    them.
 
     reasons gets what cannot be captured; torch.export restores what a call does to attributes, so it is none. answers
     is what the method hears when it asks whether it is traced.
@@ -36,10 +39,13 @@ class EntryModule(nn.Module):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             before = list(_bindings(model))
-            given = contents_of(args, kwargs)
+            args, kwargs = restored(args), restored(kwargs)
+            given = contents_of(*plain((args, kwargs)))
             with as_in_eager(answers):
-                result = method(*args, **kwargs)
-            reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
+                result = plain(method(*args, **kwargs))
+            if found := strangers(result):
+                raise CaptureError(found)
+            reasons.update(dict.fromkeys(rearranged(given, *plain((args, kwargs)))))
             return _settled(model, before, result, reasons)
 
         called = method.forward if isinstance(method, nn.Module) else method
@@ -71,10 +77,17 @@ def contents_of(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
 def rearranged(before: tuple[list[Any], Any], args: Any, kwargs: Any) -> list[str]:
     """A reason if a call has put other entries into lists and dicts among its arguments."""
     leaves, spec = contents_of(args, kwargs)
-    if spec == before[1] and all(a is b for a, b in zip(before[0], leaves, strict=True)):
+    if spec == before[1] and all(map(_is_same, before[0], leaves)):
         return []
-    what = "it changes which entries a list or dict among its arguments has, which its caller would not see"
-    return [f"{what}: return the new list or dict, or write into the tensors that are in it"]
+    what = (
+        "it changes which entries a list or dict among its arguments has, or an attribute of an object among them, "
+        "which its caller would not see"
+    )
+    return [f"{what}: return the new one, or write into the tensors that are in it"]
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) in CONSTANTS and type(a) is type(b) and a == b)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from neve.capture.attributes import watch_attributes
 from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
-from neve.capture.dynamic import for_export, widen
+from neve.capture.dynamic import by_field, for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import leaves, located, of_program
+from neve.capture.objects import plain
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
@@ -216,9 +217,10 @@ def _export_answered(
 ) -> Exported:
     reasons: dict[str, None] = {}
     root = EntryModule(model, name, reasons, answers)
+    args, kwargs = plain(args), plain(kwargs)
     names = list(inspect.signature(root.forward).parameters)
     example = (args, kwargs)
-    dynamic = for_export(root.forward, args, dynamic)
+    dynamic = for_export(root.forward, args, by_field(names, args, kwargs, dynamic))
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     steps, asking = (VaryingSteps(), questions.recorded()) if dynamic else (nullcontext(), nullcontext(()))
     with evaluation(model), watch_attributes(model, root) as writes, torch.no_grad(), diagnose.quiet(), steps:
