@@ -10,6 +10,7 @@ import torch
 
 from neve.capture.torchscript.grown import longer, number, padded, place, plain, put, row, simple, size_of, zeros
 from neve.capture.torchscript.numbers import binary, is_number, kind_of
+from neve.capture.torchscript.pickles import Member
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import (
     KINDS,
@@ -42,7 +43,7 @@ def template_of(value: Any) -> tuple[Any, list[Any]]:
     if isinstance(value, tuple):
         found = [template_of(v) for v in pieces(value) or ()]
         return tuple(t for t, _ in found), [x for _, leaves in found for x in leaves]
-    if value is None or isinstance(value, (str, torch.device)):
+    if value is None or isinstance(value, (str, Member, torch.device)):
         return value, []
     raise Refusal(f"{describe(value)} is put into a list whose length the inputs decide, which is not supported")
 
