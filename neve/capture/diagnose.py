@@ -182,7 +182,7 @@ def export_error(error: BaseException, scripted: bool = False) -> CaptureError:
             kind = NotTraceable if explain in (_data_dependent, _constraints) else kind
             break
     else:
-        what = f"torch.export raised {type(error).__name__}: {first_lines(text)}"
+        what, kind = f"torch.export raised {type(error).__name__}: {first_lines(text)}", NotTraceable
     return kind(what + user_line(error))
 
 
