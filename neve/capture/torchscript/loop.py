@@ -120,10 +120,11 @@ class Loop:
                 return
             if self.turns is None and (self.growths or any(isinstance(e, Length) for e in ends.values())):
                 self.turns = bound(self.m, ends["go",], params, starts, ends)
-                self.trial = self.trial or bool(self.growths)
             self._measure(params, ends)
             new = self._new_writes(side), self._new_sharing(side, params, ends)
-            if self._found() == count and not any(new):
+            if self._found() == count and not any(new) and self.turns is None and self.growths and not self.trial:
+                self.trial = True
+            elif self._found() == count and not any(new):
                 self._require_turns(ends["go",])
                 self._record(side, params, starts, ends)
                 return
