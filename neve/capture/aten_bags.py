@@ -32,13 +32,15 @@ def embedding_bag(
     offsets, at = c.cast(offsets, INT), c(Arange(0, 1, length, INT))
     starts = c.slice(offsets, 0, 0, bags)
     _check_offsets(c, offsets, starts, length, fast)
-    in_range(c, indices, weight.shape[0], "embedding_bag", "RuntimeError")
     # what is in no bag is put into one more, the last
     bag = _bag_of(c, starts, length)
     if padding_idx >= 0:
         bag = c("where", c("eq", indices, c.full(padding_idx, indices.dtype)), c.tensor(bags, INT), bag)
     elif fast and include_last_offset:
-        bag = c("where", c("lt", at, c.select(offsets, 0, bags)), bag, c.tensor(bags, INT))
+        inside = c("lt", at, c.select(offsets, 0, bags))
+        bag = c("where", inside, bag, c.tensor(bags, INT))
+        indices = c("where", inside, indices, c.full(0, indices.dtype))
+    in_range(c, indices, weight.shape[0], "embedding_bag", "RuntimeError")
     acc = weight.dtype if weight.dtype is DType.float64 else DType.float32
     rows = c.cast(c(Embedding(), weight, indices), acc)
     if scales is not None:

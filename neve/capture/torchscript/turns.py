@@ -43,7 +43,7 @@ def bound(
     m: Machine, go: Any, params: Mapping[Any, Any], starts: Mapping[Any, Any], ends: Mapping[Any, Any]
 ) -> Turns | None:
     """A bound on the turns of a loop that goes on if `go` (of the body's region): some variable of it is counted up by
-    a constant each turn, or some list grows, and stays below a number that is known or a size. None if nothing is found.
+    a constant each turn, or some list grows, and stays below a number that is known or a size. None if there is none.
     """
     if not isinstance(go, Num):
         return None
