@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from neve.capture.objects import Fields, Kind, plain
 from neve.errors import CaptureError
@@ -93,7 +94,7 @@ def _dict(kind: Any, keys: Sequence[Any], children: Sequence[Tree]) -> Tree:
 
 
 def _key(key: Any) -> Tree:
-    leaves, spec = torch.utils._pytree.tree_flatten(plain(key))
+    leaves, spec = pytree.tree_flatten(plain(key))
     if not all(type(x) in (bool, int, float, str, type(None)) for x in leaves):
         raise CaptureError(
             f"a dict with the key {key!r}: wanted strings, numbers, enumeration members or tuples of them"

@@ -94,9 +94,7 @@ class Loop:
         self.growths: dict[Spot, Growth] = {}
         self.unread: set[Spot] = set()  # set in a turn, with sizes that change, and never read before that or after
         self.converted: dict[Spot, tuple[tuple[Growth, Turns], Any]] = {}
-        self.trial = (
-            False  # whether space for one turn is given to what grows, to see what its lengths are compared with
-        )
+        self.trial = False  # whether what grows has space for one turn, to see what its length is compared with
         self.starts: dict[Spot, Any] = {}
         self.known = m.reachable()
         self.tainted: Tainted = {}
