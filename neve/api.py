@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,8 +259,8 @@ def _compile(
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
     args, kwargs = (None, None) if specs else (args, kwargs)
     program = capture(model, args, kwargs, methods=specs, preserved_attrs=preserved_attrs)
-    for name_of_class, kind in CLASSES.items():
-        register_class(name_of_class, partial(_made, kind), getattr(kind, "_asdict", None))
+    for kind in CLASSES.values():
+        register_class(kind.name, kind.build, kind.fields)
     lap("capture")
     _tell(progress, "optimize", "optimizing the graph")
     options: dict[str, Any] = {"optimize_numerics": optimize_numerics, "disable": tuple(disable), "prepack": prepack}
@@ -322,10 +321,6 @@ def _compile(
 def _title(model: Any) -> str:
     """What a model is called where its progress is shown."""
     return Path(model).name if isinstance(model, (str, Path)) else type(model).__name__
-
-
-def _made(kind: type, fields: dict[str, Any]) -> Any:
-    return kind(**fields)
 
 
 def _tuned(

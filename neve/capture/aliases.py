@@ -12,6 +12,8 @@ import torch
 from torch.export.graph_signature import InputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
+from neve.capture.objects import tree_map
+
 FIX = (
     "; export it again with tensors of their own and other values than those of the model (x.clone()), or compile the "
     "nn.Module"
@@ -21,7 +23,7 @@ LIFTED = frozenset({InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TE
 
 def separate(value: Any) -> Any:
     """Arguments with each tensor in memory of its own: dense, and a leaf that requires grad if it did."""
-    return pytree.tree_map(lambda x: _separate(x) if isinstance(x, torch.Tensor) else x, value)
+    return tree_map(lambda x: _separate(x) if isinstance(x, torch.Tensor) else x, value)
 
 
 def _separate(x: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,7 @@ def table() -> dict[Any, Builder]:
     from neve.capture import (  # noqa: F401
         aten_activation,
         aten_attention,
+        aten_bags,
         aten_checks,
         aten_index,
         aten_nn,

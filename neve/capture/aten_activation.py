@@ -8,7 +8,7 @@ from typing import Any
 from neve.capture.aten import aten
 from neve.capture.aten_pointwise import unary
 from neve.capture.aten_random import random_rrelu
-from neve.capture.context import Context, Refusal
+from neve.capture.context import Context, Number, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import DType, limits
 from neve.ops.activation import Clamp, Elu, Hardsigmoid, Hardswish, LeakyRelu, Prelu, Relu, Softplus
@@ -83,12 +83,19 @@ def gelu(c: Context, x: Value, approximate: str = "none") -> Value:
 
 @aten("softplus")
 def softplus(c: Context, x: Value, beta: Any = 1, threshold: Any = 20) -> Value:
-    return c(Softplus(float(beta), float(threshold)), x)
+    if not any(isinstance(n, Number) for n in (beta, threshold)):
+        return c(Softplus(float(beta), float(threshold)), x)
+    beta, threshold = c.tensor(beta, x.dtype), c.tensor(threshold, x.dtype)
+    scaled = c("mul", x, beta)
+    return c("where", c("gt", scaled, threshold), x, c("div", c("log1p", c("exp", scaled)), beta))
 
 
 @aten("leaky_relu")
 def leaky_relu(c: Context, x: Value, negative_slope: Any = 0.01) -> Value:
-    return c(LeakyRelu(float(negative_slope)), x)
+    if not isinstance(negative_slope, Number):
+        return c(LeakyRelu(float(negative_slope)), x)
+    below = c("mul", x, c.tensor(negative_slope, x.dtype))
+    return c("where", c("gt", x, c.full(0, x.dtype)), x, below)
 
 
 @aten("rrelu_with_noise_functional")
@@ -102,7 +109,11 @@ def rrelu(
 
 @aten("elu")
 def elu(c: Context, x: Value, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Value:
-    return c(Elu(float(alpha), float(scale), float(input_scale)), x)
+    if not any(isinstance(n, Number) for n in (alpha, scale, input_scale)):
+        return c(Elu(float(alpha), float(scale), float(input_scale)), x)
+    alpha, scale, input_scale = (c.tensor(n, x.dtype) for n in (alpha, scale, input_scale))
+    below = c("mul", c("mul", c("expm1", c("mul", x, input_scale)), alpha), scale)
+    return c("where", c("le", x, c.full(0, x.dtype)), below, c("mul", x, scale))
 
 
 @aten("_prelu_kernel")

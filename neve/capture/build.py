@@ -22,6 +22,7 @@ from neve.capture.draws import kept_draws
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import named_symbols
 from neve.capture.held import Attributes, Held, as_tree, key_of, leaves
+from neve.capture.objects import tree_leaves
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
@@ -236,7 +237,7 @@ def _placeholders(
                 values[spec.arg.name] = 1
         elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, ConstantArgument):
             values[spec.arg.name] = spec.arg.value
-            leaves.append(_constant(spec.arg.value))
+            leaves.append(trees.constant(spec.arg.value))
         elif spec.kind in LIFTED or spec.kind is InputKind.TOKEN:
             values[spec.arg.name] = None
         else:
@@ -246,7 +247,7 @@ def _placeholders(
             walk.reasons.append(
                 f"the model has {what}" if own else f"the input {name!r} ({spec.kind.name.lower()}) is not supported"
             )
-            leaves.append(_constant(None))
+            leaves.append(trees.constant(None))
             values[spec.arg.name] = None
     for spec in e.program.graph_signature.input_specs:
         if spec.kind in LIFTED and nodes[spec.arg.name].users:
@@ -273,7 +274,7 @@ def _input(walk: Walk, node: Any) -> Value:
 
 def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
     if isinstance(arg, ConstantArgument):
-        return _constant(arg.value)
+        return trees.constant(arg.value)
     kind = None
     if isinstance(arg, SymIntArgument) and not isinstance(value, Number):
         value, kind = value if isinstance(value, Value) else size_value(walk.c, value), "int"
@@ -284,19 +285,9 @@ def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tre
             value = size_value(walk.c, value)
         except (UnsupportedSize, ValueError) as error:
             walk.reasons.append(f"an output: {error}")
-            return _constant(None)
+            return trees.constant(None)
     outputs.append(value)
     return {"leaf": len(outputs) - 1} | ({"as": kind} if kind else {})
-
-
-def _constant(value: Any) -> trees.Tree:
-    if value is None:
-        return {"none": True}
-    if isinstance(value, (bool, int, float, str)):
-        return {"const": value}
-    if isinstance(value, (torch.dtype, torch.device)):
-        return {"const": str(value)}
-    raise CaptureError(f"an argument or result of type {type(value).__name__}: pass tensors, numbers, strings or None")
 
 
 def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
@@ -313,7 +304,7 @@ def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarr
     """The example inputs in the order of the graph's inputs."""
     if e.example is None:
         return ()
-    flat = torch.utils._pytree.tree_leaves(e.example)
+    flat = tree_leaves(e.example)
     if len(flat) != len(leaves):
         return ()
     inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)

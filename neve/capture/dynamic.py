@@ -11,6 +11,7 @@ import sympy
 import torch
 from torch.utils import _pytree as pytree
 
+from neve.capture.objects import Fields
 from neve.errors import CaptureError
 
 
@@ -83,6 +84,30 @@ def for_export(forward: Any, args: tuple[Any, ...], dynamic: Any) -> Any:
     return (*dynamic[:start], tuple(dynamic[start:])) if flat else dynamic
 
 
+def by_field(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any) -> Any:
+    """The specification with a list for each object among the plain arguments, whose fields it may name."""
+    if isinstance(dynamic, Mapping):
+        named = dict(zip(names, args, strict=False)) | dict(kwargs)
+        return {name: _by_field(named.get(name), spec) for name, spec in dynamic.items()}
+    if isinstance(dynamic, (tuple, list)):
+        values = [*args, *kwargs.values()]
+        return type(dynamic)([*map(_by_field, values, dynamic), *dynamic[len(values) :]])
+    return dynamic
+
+
+def _by_field(value: Any, spec: Any) -> Any:
+    if isinstance(value, Fields):
+        if not isinstance(spec, (Mapping, tuple, list)):
+            spec = vars(spec) if hasattr(spec, "__dict__") else {}
+        given = dict(spec) if isinstance(spec, Mapping) else dict(zip(value.names, spec, strict=True))
+        return [_by_field(v, given.get(n)) for n, v in zip(value.names, value.values, strict=True)]
+    if isinstance(value, dict) and isinstance(spec, Mapping):
+        return {k: _by_field(value.get(k), s) for k, s in spec.items()}
+    if isinstance(value, (tuple, list)) and isinstance(spec, (tuple, list)) and len(spec) == len(value):
+        return type(spec)(map(_by_field, value, spec))
+    return spec
+
+
 def _nested(spec: Any) -> bool:
     """Whether a specification is a tuple of those of tensors rather than of one tensor's axes."""
     return isinstance(spec, (tuple, list)) and any(isinstance(s, (Mapping, tuple, list)) for s in spec)
@@ -109,6 +134,7 @@ def _pairs(value: Any, spec: Any) -> list[tuple[torch.Tensor, Any]]:
         return [(value, spec)]
     if spec is None:
         return []
+    value = value.values if isinstance(value, Fields) else value
     if isinstance(value, Mapping) and isinstance(spec, Mapping):
         return [p for k, v in value.items() for p in _pairs(v, spec.get(k))]
     if isinstance(value, (tuple, list)) and isinstance(spec, (tuple, list)) and len(spec) == len(value):

@@ -20,15 +20,18 @@ from torch.utils import _pytree as pytree
 from neve.capture.attributes import Watched
 from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
+from neve.capture.objects import CONSTANTS, plain, restored, strangers
 from neve.capture.surroundings import Answers, as_in_eager
 from neve.capture.windows import Windows
+from neve.errors import CaptureError
 
 PREFIX = "model."
 """What stands before the name of every tensor and module of the model."""
 
 
 class EntryModule(nn.Module):
-    """A module whose forward is a model's method, with that method's signature.
+    """A module whose forward is a model's method, with that method's signature, between values as `objects.plain` makes
+    them.
 
     reasons gets what cannot be captured, writes what would be lost: the module is left as it was. answers is what the
     method hears when it asks whether it is traced, constants what of the model's tensors is known.
@@ -87,17 +90,21 @@ def called(
 ) -> Done:
     """A call of a method in a trace."""
     before = list(_bindings(model))
-    given = contents_of(args, kwargs)
+    windows = Windows((args, kwargs))
+    args, kwargs = restored(args), restored(kwargs)
+    given = contents_of(*plain((args, kwargs)))
     values = KnownValues(model, constants)
     try:
-        with as_in_eager(answers), values, Windows((args, kwargs)), watched.elsewhere.bound():
-            result = method_of(model, name)(*args, **kwargs)
+        with as_in_eager(answers), values, windows, watched.elsewhere.bound():
+            result = plain(method_of(model, name)(*args, **kwargs))
+        if found := strangers(result):
+            raise CaptureError(found)
     except Exception:
         values.close()
         for b in (*before, *_appeared(model, before)):
             b.undo()
         raise
-    reasons.update(dict.fromkeys(rearranged(given, args, kwargs)))
+    reasons.update(dict.fromkeys(rearranged(given, *plain((args, kwargs)))))
     done = _settled(model, before, result, reasons)
     values.close()
     return done
@@ -146,10 +153,17 @@ def contents_of(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
 def rearranged(before: tuple[list[Any], Any], args: Any, kwargs: Any) -> list[str]:
     """A reason if a call has put other entries into lists and dicts among its arguments."""
     leaves, spec = contents_of(args, kwargs)
-    if spec == before[1] and all(a is b for a, b in zip(before[0], leaves, strict=True)):
+    if spec == before[1] and all(map(_is_same, before[0], leaves)):
         return []
-    what = "it changes which entries a list or dict among its arguments has, which its caller would not see"
-    return [f"{what}: return the new list or dict, or write into the tensors that are in it"]
+    what = (
+        "it changes which entries a list or dict among its arguments has, or an attribute of an object among them, "
+        "which its caller would not see"
+    )
+    return [f"{what}: return the new one, or write into the tensors that are in it"]
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) in CONSTANTS and type(a) is type(b) and a == b)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from neve.capture.export import is_scripted
+from neve.capture.objects import tree_map
 from neve.errors import CaptureError
 
 ALL = "get_all_bundled_inputs"
@@ -104,4 +104,4 @@ def bundled_inputs(model: Any) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def _copied(value: Any) -> Any:
-    return pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, value)
+    return tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, value)

@@ -20,10 +20,11 @@ from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
-from neve.capture.dynamic import for_export, widen
+from neve.capture.dynamic import by_field, for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
 from neve.capture.held import leaves, located, of_program
 from neve.capture.known import Constants
+from neve.capture.objects import plain
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
@@ -261,9 +262,10 @@ def _export_answered(
     with watched(model) as before:
         root = EntryModule(model, name, before, answers, constants, reasons, writes)
         signature = inspect.signature(root.forward).parameters
-        dynamic = for_export(root.forward, args, dynamic)
+        given, (args, kwargs) = (args, kwargs), (plain(args), plain(kwargs))
+        dynamic = for_export(root.forward, args, by_field(list(signature), args, kwargs, dynamic))
         wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
-        program, asked = _trace(model, root, name, (args, kwargs), (wide_args, wide_kwargs), dynamic)
+        program, asked = _trace(model, root, name, (wide_args, wide_kwargs), dynamic, given)
         reasons |= dict.fromkeys(before.lost())
     if reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
@@ -284,10 +286,10 @@ def _export_answered(
 
 
 def _trace(
-    model: nn.Module, root: nn.Module, name: str, example: Example, wide: Example, dynamic: Any
+    model: nn.Module, root: nn.Module, name: str, wide: Example, dynamic: Any, given: Example | None = None
 ) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
-    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes. wide is the
-    example with sizes that differ where they may.
+    """root, which calls the model's method of that name, after torch.export; and what was asked of sizes. wide is an
+    example whose sizes differ where they may, given the caller's own, for which the model may raise.
     """
     steps: Any = VaryingSteps() if dynamic else nullcontext()
     asking: Any = questions.recorded() if dynamic else nullcontext({})
@@ -297,14 +299,16 @@ def _trace(
                 return _program(root, *wide, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())
-            own = partial(_raised, model, name, example)
+            own = partial(_raised, model, name, given)
             raise refusals.export_error(error, scripted, assumed, own) from error
 
 
-def _raised(model: nn.Module, name: str, example: Example) -> BaseException | None:
+def _raised(model: nn.Module, name: str, given: Example | None) -> BaseException | None:
     """What a copy of the model raises for the example."""
+    if given is None:
+        return None
     try:
-        args, kwargs = copy.deepcopy(example)
+        args, kwargs = copy.deepcopy(given)
         method = method_of(copy.deepcopy(model), name)
     except Exception:
         return None

@@ -236,7 +236,7 @@ class _Check:
         )
         with watched(self.model) as before:
             root = _Calls(self.model, [m.method for m in calls], self.state, before, self.answers, self.constants)
-            program, asked = self.trace(self.model, root, calls[-1].method.method, (given, states), {}, shapes)
+            program, asked = self.trace(self.model, root, calls[-1].method.method, ((given, states), {}), shapes)
             if root.lasting or root.reasons or before.lost() or self.constants.clash:
                 raise Carried
         seen = _Seen(self, calls, root, decomposed(program))

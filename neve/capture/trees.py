@@ -14,15 +14,20 @@ An in_tree is {"args": [tree, …], "kwargs": {name: tree, …}, "names": [param
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch.utils import _pytree as pytree
+
+from neve.capture.objects import Fields, Kind, plain
 from neve.errors import CaptureError
 
 Tree = dict[str, Any]
-CLASSES: dict[str, type] = {}
+CLASSES: dict[str, Kind] = {}
 """The classes that trees have named, the latest of each name."""
+DICTS = {dict: "builtins.dict", defaultdict: "builtins.dict", OrderedDict: "collections.OrderedDict"}
 
 
 def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
@@ -37,28 +42,71 @@ def tree_of(spec: Any, leaves: Iterator[Tree]) -> Tree:
     )
     if kind is tuple or kind is list:
         return {kind.__name__: children}
-    if kind in (dict, OrderedDict, defaultdict):
-        keys = context[1] if kind is defaultdict else context
-        if not all(isinstance(k, str) for k in keys):
-            raise CaptureError(f"a dict with keys {list(keys)!r}: only strings can be keys of arguments and results")
-        found = dict(zip(keys, children, strict=True))
-        return (
-            {"object": {"class": "collections.OrderedDict", "fields": found}}
-            if kind is OrderedDict
-            else {"dict": found}
-        )
-    names = _field_names(kind, context, len(children))
-    if names is None:
+    if kind in DICTS:
+        return _dict(kind, context[1] if kind is defaultdict else context, children)
+    if kind is Fields:
+        made, names = context
+        CLASSES[made.name] = made
+        return _object(made.name, dict(zip(names, children, strict=True)))
+    if kind is deque:
+        return _object("collections.deque", _numbered(children) | {"maxlen": constant(context)})
+    found = _field_names(kind, context, len(children))
+    if found is None:
         raise CaptureError(
             f"a {kind.__module__}.{kind.__qualname__} among the arguments or results: tensors may be in "
             "tuples, lists, dicts, named tuples or dataclasses"
         )
-    made = context if isinstance(context, type) else kind  # of named tuples the kind is not their class
-    name = f"{made.__module__}.{made.__qualname__}"
-    CLASSES[name] = made
-    present, absent = names
-    fields = dict(zip(present, children, strict=True)) | {k: {"none": True} for k in absent}
+    cls = context if isinstance(context, type) else kind  # of named tuples the kind is not their class
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    CLASSES[name] = _kind(name, cls)
+    present, absent = found
+    return _object(name, dict(zip(present, children, strict=True)) | {k: {"none": True} for k in absent})
+
+
+def constant(value: Any) -> Tree:
+    """The tree of a value that does not vary. Raises CaptureError for one that no file can hold."""
+    if value is None:
+        return {"none": True}
+    if isinstance(value, (bool, int, float, str)):
+        return {"const": value}
+    if isinstance(value, (torch.dtype, torch.device)):
+        return {"const": str(value)}
+    raise CaptureError(f"an argument or result of type {type(value).__name__}: pass tensors, numbers, strings or None")
+
+
+def _object(name: str, fields: dict[str, Tree]) -> Tree:
     return {"object": {"class": name, "fields": fields}}
+
+
+def _numbered(children: Sequence[Tree]) -> dict[str, Tree]:
+    return {str(k): child for k, child in enumerate(children)}
+
+
+def _dict(kind: Any, keys: Sequence[Any], children: Sequence[Tree]) -> Tree:
+    """A dict; one with keys that are no strings as an object whose fields are its items."""
+    if all(isinstance(k, str) for k in keys):
+        found = dict(zip(keys, children, strict=True))
+        return _object(DICTS[kind], found) if kind is OrderedDict else {"dict": found}
+    items = {repr(k): {"tuple": [_key(k), child]} for k, child in zip(keys, children, strict=True)}
+    if len(items) < len(keys):
+        raise CaptureError(f"a dict with keys {list(keys)!r}, of which two look alike: give it other keys")
+    return _object(f"{DICTS[kind]}.items", items)
+
+
+def _key(key: Any) -> Tree:
+    leaves, spec = pytree.tree_flatten(plain(key))
+    if not all(type(x) in (bool, int, float, str, type(None)) for x in leaves):
+        raise CaptureError(
+            f"a dict with the key {key!r}: wanted strings, numbers, enumeration members or tuples of them"
+        )
+    return tree_of(spec, map(constant, leaves))
+
+
+def _kind(name: str, cls: Any) -> Kind:
+    """How objects of a class that torch's pytree knows are made of their fields."""
+    if issubclass(cls, tuple) and not hasattr(cls, "_fields"):  # such as torch.return_types.max
+        return Kind(name, lambda f: cls(f.values()), lambda v: dict(zip(cls.__match_args__, v, strict=True)))
+    return Kind(name, lambda f: cls(**f), getattr(cls, "_asdict", vars))
 
 
 def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[str]] | None:
@@ -67,6 +115,8 @@ def _field_names(kind: Any, context: Any, count: int) -> tuple[list[str], list[s
         return list(context._fields), []
     if hasattr(kind, "_fields") and len(kind._fields) == count:
         return list(kind._fields), []
+    if issubclass(kind, tuple) and len(getattr(kind, "__match_args__", ())) == count:
+        return list(kind.__match_args__), []
     if not isinstance(context, (list, tuple)):
         return None
     fields = dataclasses.is_dataclass(kind)

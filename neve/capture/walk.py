@@ -105,8 +105,11 @@ class Walk:
             del self.b.nodes[start:]
             return self._placeholder(node.meta.get("val"))
         except (TypeError, IndexError, KeyError, AttributeError, AssertionError) as e:
-            if not self.reasons and not self.by_data:  # else it may follow from what an unsupported node stands for
-                where = diagnose.at(node, self.strip)
+            where = diagnose.at(node, self.strip)
+            if any(isinstance(a, Number) for a in _leaves([self.arg(a) for a in node.args])):
+                what = f"{diagnose.op_name(node.target)} takes a number that is known at run time only"
+                self.reasons.append(f"{what}, and has no form with a tensor in its place{where}")
+            elif not self.reasons and not self.by_data:  # else it may follow from what an unsupported node stands for
                 raise CaptureError(f"internal: {node.format_node()}: {type(e).__name__}: {e}{where}") from e
             del self.b.nodes[start:]
             return self._placeholder(node.meta.get("val"))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
+from neve.capture.objects import tree_leaves
 from neve.check.bisect import Failure
 from neve.check.search import Counterexample, result_of
 from neve.check.verify import flat_arrays, original, relative_error
@@ -41,7 +41,7 @@ def first_module(model: Any, method: str, found: Counterexample, failure: Failur
 
 def _keep(name: str, results: list[tuple[str, list[np.ndarray]]]) -> Callable[..., None]:
     def hook(module: Any, args: Any, output: Any) -> None:
-        tensors = [x for x in pytree.tree_leaves(output) if isinstance(x, torch.Tensor)]
+        tensors = [x for x in tree_leaves(output) if isinstance(x, torch.Tensor)]
         results.append((name, [np.array(next(flat_arrays(x))) for x in tensors]))
 
     return hook

@@ -143,23 +143,25 @@ def outcome(run: Callable[..., Any], call: Call, method: MethodSignature) -> lis
     kwargs: dict[str, Any] = clone(dict(call.kwargs))
     result = run(*args, **kwargs)
     inputs = flatten(method, args, kwargs) if method.writes else []
-    return [result.to_tuple() if hasattr(result, "to_tuple") else result, *(inputs[i] for i, _ in method.writes)]
+    return [result.to_tuple() if hasattr(type(result), "to_tuple") else result, *(inputs[i] for i, _ in method.writes)]
 
 
 def clone(value: Any) -> Any:
     """The value with every tensor in it copied, so that a call cannot change the caller's."""
     import torch
-    from torch.utils import _pytree
 
-    return _pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, value)
+    from neve.capture.objects import tree_map
+
+    return tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, value)
 
 
 def flat_arrays(value: Any) -> Iterator[np.ndarray]:
     """The tensors in a result, as numpy arrays (bfloat16 as float32), in order; numbers count as arrays."""
     import torch
-    from torch.utils import _pytree
 
-    for x in _pytree.tree_leaves(value if not hasattr(value, "to_tuple") else value.to_tuple()):
+    from neve.capture.objects import tree_leaves
+
+    for x in tree_leaves(value if not hasattr(type(value), "to_tuple") else value.to_tuple()):
         if isinstance(x, torch.Tensor):
             x = x.detach().cpu()
             yield (x.float() if x.dtype is torch.bfloat16 else x).numpy()
@@ -222,9 +224,10 @@ def compare(method: str, call: Callable[[], Any], want: Result, computed: str = 
 def dtype_names(value: Any, arrays: Sequence[np.ndarray]) -> list[str]:
     """Element types of flat results; bfloat16 is not seen in the arrays."""
     import torch
-    from torch.utils import _pytree
 
-    tensors = [x for x in _pytree.tree_leaves(value) if isinstance(x, torch.Tensor)]
+    from neve.capture.objects import tree_leaves
+
+    tensors = [x for x in tree_leaves(value) if isinstance(x, torch.Tensor)]
     if len(tensors) == len(arrays):
         return [str(t.dtype).removeprefix("torch.") for t in tensors]
     return [str(a.dtype) for a in arrays]

@@ -353,10 +353,11 @@ def same(old: Any, new: Any) -> bool:
 
 def _refuse_devices(calls: Mapping[str, Call]) -> None:
     import torch
-    from torch.utils import _pytree
+
+    from neve.capture.objects import tree_leaves
 
     for method, call in calls.items():
-        devices = {str(x.device) for x in _pytree.tree_leaves(call) if isinstance(x, torch.Tensor)} - {"cpu"}
+        devices = {str(x.device) for x in tree_leaves(call) if isinstance(x, torch.Tensor)} - {"cpu"}
         if devices:
             raise InputError(f"{method}: an argument is on {', '.join(devices)}, wanted tensors in memory: use .cpu()")
 
@@ -364,9 +365,10 @@ def _refuse_devices(calls: Mapping[str, Call]) -> None:
 def detached(value: Any) -> Any:
     """The value with copies of its tensors, which are plain ones without gradients."""
     import torch
-    from torch.utils import _pytree
 
-    return _pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, value)
+    from neve.capture.objects import tree_map
+
+    return tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, value)
 
 
 def own(value: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,55 @@ from neve.trees import leaves
 Build = Callable[[dict[str, Any]], Any]
 Fields = Callable[[Any], Mapping[str, Any]]
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool}
-_CLASSES: dict[str, tuple[Build, Fields]] = {"collections.OrderedDict": (OrderedDict, dict)}
+_CLASSES: dict[str, tuple[Build, Fields]] = {
+    "builtins.complex": (lambda f: complex(**f), lambda v: {"real": v.real, "imag": v.imag}),
+    "builtins.dict.items": (lambda f: dict(f.values()), lambda v: {repr(k): (k, x) for k, x in v.items()}),
+    "builtins.frozenset": (lambda f: frozenset(f.values()), lambda v: {repr(x): x for x in v}),
+    "builtins.set": (lambda f: set(f.values()), lambda v: {repr(x): x for x in v}),
+    "collections.OrderedDict": (OrderedDict, dict),
+    "collections.OrderedDict.items": (
+        lambda f: OrderedDict(f.values()),
+        lambda v: {repr(k): (k, x) for k, x in v.items()},
+    ),
+    "collections.defaultdict": (
+        lambda f: defaultdict(None, f.values()),
+        lambda v: {repr(k): (k, x) for k, x in v.items()},
+    ),
+    "collections.deque": (
+        lambda f: deque([x for k, x in f.items() if k != "maxlen"], f["maxlen"]),
+        lambda v: dict(_numbered(v), maxlen=v.maxlen),
+    ),
+    "types.SimpleNamespace": (lambda f: SimpleNamespace(**f), vars),
+}
+"""Class → how an object is made of its fields and taken apart: a file only names it, and those of others are stand-ins
+until `register_class` tells them.
+"""
+
+
+def _torch() -> Any:
+    return sys.modules["torch"]
+
+
+def _numbered(values: Iterable[Any]) -> dict[str, Any]:
+    return {str(k): x for k, x in enumerate(values)}
+
+
+_TORCH: dict[str, tuple[Build, Fields]] = {
+    "dtype": (lambda f: getattr(_torch(), f["name"]), lambda v: {"name": str(v).partition(".")[2]}),
+    "device": (lambda f: _torch().device(**f), lambda v: {"type": v.type, "index": v.index}),
+    "Size": (lambda f: _torch().Size(f.values()), _numbered),
+}
+
+
+def _known(name: str) -> tuple[Build, Fields] | None:
+    """A class that was registered, or is torch's own where torch is loaded."""
+    if name in _CLASSES or not name.startswith("torch.") or "torch" not in sys.modules:
+        return _CLASSES.get(name)
+    part, _, last = name.removeprefix("torch.").rpartition(".")
+    cls = getattr(sys.modules.get("torch.return_types"), last, None) if part == "return_types" else None
+    if isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "__match_args__"):  # such as max
+        return lambda f: cls(f.values()), lambda v: dict(zip(cls.__match_args__, v, strict=True))
+    return None if part else _TORCH.get(last)
 
 
 class Struct:
@@ -92,11 +142,11 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
     name: str = value["class"]
     named = {key: builder(t) for key, t in value["fields"].items()}
 
-    known = _CLASSES.get(name)  # as the class is now: another model may have one of the same name
+    known = _known(name)  # as the class is now: another model may have one of the same name
 
     def make(leaves: Sequence[Any]) -> Any:
         fields = {key: part(leaves) for key, part in named.items()}
-        found = known or _CLASSES.get(name)
+        found = known or _known(name)
         return found[0](fields) if found else Struct(name, fields)
 
     return make
@@ -165,8 +215,9 @@ def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
         for part, item in zip(present, value, strict=True):
             _gather(part, item, found)
     elif kind == "object":
+        fields = _fields(parts["class"], value)
         for name, part in parts["fields"].items():
-            _gather(part, value[name] if isinstance(value, (Mapping, Struct)) else getattr(value, name), found)
+            _gather(part, fields.get(name), found)
 
 
 def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -241,11 +292,16 @@ def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: l
 
 
 def _fields(name: str, value: Any) -> Any:
-    if name in _CLASSES and not isinstance(value, (Mapping, Struct)):
-        return dict(_CLASSES[name][1](value))
+    """The fields of an object of a class, or of what stands for one."""
     if isinstance(value, Struct):
         return dict(value.items())
-    return value if isinstance(value, Mapping) else getattr(value, "__dict__", value)
+    known = _known(name)
+    if known is None:
+        return value if isinstance(value, Mapping) else getattr(value, "__dict__", value)
+    try:
+        return dict(known[1](value))
+    except (TypeError, AttributeError, ValueError):
+        return value
 
 
 def _kind(value: Any) -> str:

@@ -19,7 +19,7 @@ from neve.capture.torchscript.grown import number
 from neve.capture.torchscript.machine import Machine
 from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.model import Entry
-from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.pickles import Member, Obj
 from neve.capture.torchscript.replay import Listed, Narrowed
 from neve.capture.torchscript.schema import dtype_number
 from neve.capture.torchscript.tape import Recorder
@@ -179,11 +179,9 @@ def plain(m: Machine, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(plain(m, v) for v in value)
     if isinstance(value, dict):
-        if not all(isinstance(k, str) for k in value):
-            raise Refusal("a dict whose keys are no strings is returned")
         return {k: plain(m, v) for k, v in value.items()}
     if isinstance(value, Dim):
         return value.var if value.kind is int else Num(value.kind, size_tensor(m, value))
-    if isinstance(value, (Obj, Bound, Text, Uninitialized)):
+    if isinstance(value, (Member, Obj, Bound, Text, Uninitialized)):
         raise Refusal(f"the method returns {describe(value)}: only tensors, numbers, strings and containers of them")
     return m.tape.use(value) if isinstance(value, Var) else value

@@ -34,7 +34,7 @@ from neve.capture.torchscript.grown import (
 )
 from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import kind_of
-from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.pickles import Member, Obj
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import (
     UNINITIALIZED,
@@ -146,6 +146,8 @@ class Merger:
         if isinstance(a, Named) and isinstance(b, Named) and a.cls == b.cls:
             items = tuple(self.merge(x, y, f"{what}.{f}") for x, y, f in zip(a.items, b.items, a.fields, strict=True))
             return Named(a.cls, a.fields, items)
+        if isinstance(a, Member) and isinstance(b, Member) and a.cls == b.cls:
+            return Member(a.cls, self.merge(a.value, b.value, f"{what}.value"))
         if isinstance(a, (list, dict)) and type(a) is type(b):
             if (id(a), id(b)) not in self._known:
                 ours, theirs = self._held(a, b)

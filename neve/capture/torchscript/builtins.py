@@ -10,9 +10,9 @@ import torch
 
 from neve.capture import prints
 from neve.capture.torchscript import containers, entries, masked, packed, prepacked, tensors
-from neve.capture.torchscript.control import size_tensor
+from neve.capture.torchscript.control import same, size_tensor
 from neve.capture.torchscript.numbers import BINARY, COMPARISONS, UNARY, binary, convert, is_number, kind_of, unary
-from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.pickles import Member, Obj
 from neve.capture.torchscript.schema import call_op, dtype_number
 from neve.capture.torchscript.upgrades import upgraded
 from neve.capture.torchscript.values import (
@@ -262,6 +262,8 @@ def _is(m: Machine, a: Any, b: Any) -> Any:
         return binary(m.tape, "eq", a, b)
     if isinstance(a, Var) and isinstance(b, Var):
         known = (a.step is not None or b.step is not None) and b.root not in m.tape.may_be(a)[1:]
+    elif isinstance(a, Member) and isinstance(b, Member):
+        known = not isinstance(a.value, Num) and not isinstance(b.value, Num) and not same(a, b)  # torch makes copies
     else:
         known = isinstance(a, (list, dict, Obj)) and not m.heap.may_be(a, b)
     if not known:
@@ -286,6 +288,8 @@ def _equal_values(m: Machine, a: Any, b: Any) -> Any:
         return (
             _equal_values(m, list(a.items()), list(b.items())) if list(a) == list(b) else a.keys() == b.keys() and NO()
         )
+    if isinstance(a, Member) and isinstance(b, Member):
+        return a.cls == b.cls and call_torch(m, "eq", [a.value, b.value], {})
     if isinstance(a, Text) or isinstance(b, Text):
         raise Refusal("a comparison of strings that depend on the inputs")
     return a == b

@@ -257,6 +257,12 @@ def _result_tree(tree: Any, result: Any) -> Tree:
     if isinstance(result, (tuple, list)):
         ((kind, parts),) = tree.items()
         return {kind: [_result_tree(t, v) for t, v in zip(parts, result, strict=True)]}
+    if isinstance(result, Mapping) and "object" in tree:  # its keys are no strings
+        items = {k: t["tuple"] for k, t in tree["object"]["fields"].items()}
+        fields = {
+            repr(k): {"tuple": [items[repr(k)][0], _result_tree(items[repr(k)][1], v)]} for k, v in result.items()
+        }
+        return {"object": {**tree["object"], "fields": fields}}
     if isinstance(result, Mapping):
         return {"dict": {k: _result_tree(tree["dict"][k], v) for k, v in result.items()}}
     return dict(tree)

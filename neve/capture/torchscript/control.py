@@ -11,6 +11,7 @@ import torch
 
 from neve.capture.torchscript.grown import number, same_number, size_of, zeros
 from neve.capture.torchscript.numbers import convert, decided, is_number, kind_of
+from neve.capture.torchscript.pickles import Member
 from neve.capture.torchscript.tape import Region, Tainted
 from neve.capture.torchscript.values import (
     Dim,
@@ -147,6 +148,8 @@ def same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, (bool, int, float, str, torch.device)) or a is None:
         return type(a) is type(b) and (a == b or (a != a and b != b)) and str(a) == str(b)
+    if isinstance(a, Member):
+        return isinstance(b, Member) and a.cls == b.cls and same(a.value, b.value)
     if isinstance(a, PackedSizes) and isinstance(b, PackedSizes):
         return same(a.batch, b.batch) and same(a.count, b.count)
     if isinstance(a, Length) and isinstance(b, Length):

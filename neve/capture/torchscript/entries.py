@@ -10,6 +10,8 @@ import torch
 
 from neve.capture.torchscript.grown import longer, number, padded, place, plain, put, row, simple, size_of, zeros
 from neve.capture.torchscript.numbers import binary, is_number, kind_of
+from neve.capture.torchscript.pickles import Member
+from neve.capture.torchscript.schema import dtype_of_number
 from neve.capture.torchscript.tape import ATEN
 from neve.capture.torchscript.values import (
     KINDS,
@@ -42,7 +44,7 @@ def template_of(value: Any) -> tuple[Any, list[Any]]:
     if isinstance(value, tuple):
         found = [template_of(v) for v in pieces(value) or ()]
         return tuple(t for t, _ in found), [x for _, leaves in found for x in leaves]
-    if value is None or isinstance(value, (str, torch.device)):
+    if value is None or isinstance(value, (str, Member, torch.device)):
         return value, []
     raise Refusal(f"{describe(value)} is put into a list whose length the inputs decide, which is not supported")
 
@@ -209,6 +211,19 @@ def concatenated(m: Machine, c: list[Any], axis: Any = 0) -> Any:
     return simple(Grown(flat, axis, total))
 
 
+def tensor(m: Machine, c: list[Any], dtype: Any = None, **_: Any) -> Any:
+    """torch.tensor of numbers, as many as the run decides."""
+    entries: Entries = c[0]
+    leaf = entries.template
+    if not isinstance(leaf, Leaf) or leaf.kind is torch.Tensor:
+        raise Refusal(f"tensor of {describe(c)} that does not hold numbers")
+    if dtype is None and leaf.kind is not float:
+        raise Refusal("tensor of a list that may be empty, which Python makes one of floats then: give it dtype=")
+    kind = torch.get_default_dtype() if leaf.kind is float else leaf.dtype
+    wanted = kind if dtype is None else dtype_of_number(dtype)
+    return simple(Grown(m.tape.cast(_own(m, entries.columns[0]), wanted), 0, entries.length))
+
+
 def _require_entries(m: Machine, length: Length, message: str) -> None:
     n = number(m, length)
     if isinstance(n, int):
@@ -234,6 +249,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "copy": _copy,
     "list": _copy,
     "stack": stacked,
+    "tensor": tensor,
+    "as_tensor": tensor,
     "cat": concatenated,
     "concat": concatenated,
     "concatenate": concatenated,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.pickles import Member, Obj
 from neve.capture.torchscript.source import Sources
 from neve.capture.torchscript.values import (
     KINDS,
@@ -129,7 +129,7 @@ class Reader:
             return PartsForm(type(value), getattr(value, "cls", ""), keys, inner)
         if isinstance(value, (Bound, Text, Uninitialized)):
             raise Refusal(f"the attribute {path} is {describe(value)} after the call", needs_of(value))
-        plain = value is None or isinstance(value, (str, torch.device, torch.dtype))
+        plain = value is None or isinstance(value, (str, Member, torch.device, torch.dtype))
         return KnownForm(repr(value) if plain else f"{type(value)} {id(value)}", value)
 
     def _leaf(self, value: Any, path: str, form: TensorForm | NumberForm) -> TensorForm | NumberForm:

@@ -12,7 +12,7 @@ import torch
 from neve.capture.held import FIXED, Held, hold, leaves, part_of, unknown
 from neve.capture.torchscript.forms import Component, Form, KnownForm, NumberForm, PartsForm, TensorForm
 from neve.capture.torchscript.model import CONTENT, Model, Settled, tensor_key
-from neve.capture.torchscript.pickles import Obj, Unsupported
+from neve.capture.torchscript.pickles import Member, Obj, Unsupported
 from neve.capture.torchscript.values import KINDS
 from neve.capture.torchscript.variants import Variants
 from neve.errors import CaptureError
@@ -37,7 +37,7 @@ def preserve(model: Model, settled: Settled, names: Sequence[str]) -> dict[str, 
                 missing.append(name)
             elif isinstance(value, Obj) and value.packed is None:
                 found |= _checked(dict(_below(value, name, set())))
-            elif value is None or isinstance(value, (str, Obj, Unsupported)):
+            elif value is None or isinstance(value, (str, Member, Obj, Unsupported)):
                 what = "packed" if isinstance(value, Obj) else repr(value)
                 raise CaptureError(f"the attribute {name} is {what}, which {FIXED}")
             else:
@@ -178,5 +178,7 @@ def _below(module: Obj, path: str, seen: set[int]) -> Iterator[tuple[str, tuple[
     for k, v in module.attrs.items():
         if isinstance(v, Obj) and v.packed is None:
             yield from _below(v, f"{path}.{k}", seen)
-        elif k != "training" and not k.startswith("_") and not isinstance(v, (Obj, Unsupported, str, type(None))):
+        elif (
+            k != "training" and not k.startswith("_") and not isinstance(v, (Member, Obj, Unsupported, str, type(None)))
+        ):
             yield f"{path}.{k}", (module, k)

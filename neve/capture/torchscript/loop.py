@@ -93,7 +93,8 @@ class Loop:
         self.expanded: dict[Spot, int] = {}
         self.growths: dict[Spot, Growth] = {}
         self.unread: set[Spot] = set()  # set in a turn, with sizes that change, and never read before that or after
-        self.converted: dict[Spot, tuple[Growth, Any]] = {}
+        self.converted: dict[Spot, tuple[tuple[Growth, Turns], Any]] = {}
+        self.trial = False  # whether what grows has space for one turn, to see what its length is compared with
         self.starts: dict[Spot, Any] = {}
         self.known = m.reachable()
         self.tainted: Tainted = {}
@@ -121,7 +122,9 @@ class Loop:
                 self.turns = bound(self.m, ends["go",], params, starts, ends)
             self._measure(params, ends)
             new = self._new_writes(side), self._new_sharing(side, params, ends)
-            if self._found() == count and not any(new):
+            if self._found() == count and not any(new) and self.turns is None and self.growths and not self.trial:
+                self.trial = True
+            elif self._found() == count and not any(new):
                 self._require_turns(ends["go",])
                 self._record(side, params, starts, ends)
                 return
@@ -130,7 +133,7 @@ class Loop:
 
     def _found(self) -> Any:
         growths = {k: str(_meta(g.most)) for k, g in self.growths.items()}
-        return len(self.carried), len(self.expanded), len(self.unread), growths, self.turns
+        return len(self.carried), len(self.expanded), len(self.unread), growths, self.turns, self.trial
 
     def _require_turns(self, go: Any) -> None:
         if self.turns is None and self.growths:
@@ -253,16 +256,17 @@ class Loop:
         """Give what grows space for all turns, outside of the loop; once for each finding of how much it grows."""
         starts = self._roots_now(self.frame.locals, {})
         for place, growth in self.growths.items():
-            if self.turns is None or (place in self.converted and self.converted[place][0] == growth):
+            turns = self.turns or (Turns(1) if self.trial else None)
+            if turns is None or (place in self.converted and self.converted[place][0] == (growth, turns)):
                 continue
-            space = binary(self.m.tape, "mul", growth.most, self.turns.most)
+            space = binary(self.m.tape, "mul", growth.most, turns.most)
             held: Any = list(self.known[place[1]]) if growth.whole else value_at(starts[place[:3]], place[3:])
             if growth.axis is not None:
                 made: Any = replace(grown_of(self.m, held, growth.axis, space), room=True)
             else:
                 entries = replace(entries_of(self.m, held, growth.template, space), room=True)
                 made = entries if growth.whole else [entries]
-            self.converted[place] = growth, made
+            self.converted[place] = (growth, turns), made
 
     def _with_growths(self, starts: dict[Spot, Any]) -> dict[Spot, Any]:
         """With what grows as it has been converted."""
@@ -327,7 +331,7 @@ class Loop:
 
     def _put(self, starts: Mapping[Spot, Any], params: Mapping[Spot, Any]) -> None:
         """Set variables and entries, with params in their places."""
-        growing = self.growths if self.turns is not None else ()
+        growing = self.converted
         by_root: dict[Spot, dict[Spot, Any]] = {place[:3]: {} for place in (*self.expanded, *growing)}
         for place, value in params.items():
             by_root.setdefault(place[:3], {})[place[3:]] = value

@@ -15,10 +15,10 @@ from typing import Any
 from neve.capture.torchscript.branch import branch
 from neve.capture.torchscript.builtins import call_builtin, call_torch
 from neve.capture.torchscript.containers import bounded, key_of
-from neve.capture.torchscript.control import condition, size_tensor
+from neve.capture.torchscript.control import condition, same, size_tensor
 from neve.capture.torchscript.lines import is_torch
 from neve.capture.torchscript.live import unread
-from neve.capture.torchscript.pickles import Obj, Unsupported
+from neve.capture.torchscript.pickles import Member, Obj, Unsupported
 from neve.capture.torchscript.source import Class, Function, Sources
 from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.types import is_of_type
@@ -296,10 +296,15 @@ class Machine:
         if isinstance(owner, Path):
             if owner == "CONSTANTS":
                 return self.constant(name)
+            cls = self.sources.find(owner)
+            if isinstance(cls, Class) and name in cls.constants:
+                return Member(owner, self.evaluate(cls.constants[name]))
             return Path(f"{owner}.{name}")
         if isinstance(owner, Named):
             if name in owner.fields:
                 return owner.items[owner.fields.index(name)]
+        elif isinstance(owner, Member) and name in ("name", "value"):
+            return owner.value if name == "value" else self.member_name(owner)
         elif isinstance(owner, Obj):
             return self.object_attribute(owner, name)
         raise Refusal(f"{describe(owner)} has no attribute {name!r}")
@@ -319,6 +324,12 @@ class Machine:
         if name in cls.methods:
             return Bound(cls.methods[name], obj)
         raise Refusal(f"the {obj.cls.rpartition('.')[2]} has no attribute {name!r}")
+
+    def member_name(self, member: Member) -> str:
+        if isinstance(member.value, Num):
+            raise Refusal(f"the name of a {member.cls} that the inputs decide", member.value.needs)
+        members = self.sources.cls(member.cls).constants
+        return next(name for name, value in members.items() if same(self.evaluate(value), member.value))
 
     def constant(self, name: str) -> Any:
         if not (name[:1] == "c" and name[1:].isdigit()) or int(name[1:]) >= len(self.constants):

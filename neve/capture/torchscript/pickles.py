@@ -51,6 +51,17 @@ class Obj:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A member of an enumeration of the archive. value: an int, float, str, or one of these that the run decides."""
+
+    cls: str
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"{self.cls.rpartition('.')[2]}({self.value!r})"
+
+
+@dataclass(frozen=True)
 class Unsupported:
     """Stands for a value that neve cannot hold; using it refuses with the reason."""
 
@@ -184,6 +195,9 @@ class Reader:
 
     def reduce(self, stack: list[Any]) -> None:
         args, what = stack.pop(), stack.pop()
+        if isinstance(what, _Global) and CLASS.fullmatch(what.path) and type(args) in (int, float, str):
+            stack.append(Member(what.path, args))  # torch writes no tuple here
+            return
         if not isinstance(what, _Global) or not isinstance(args, tuple):
             raise self.wrong("a call of what is no function is refused")
         stack.append(self._call(what, args))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
+from neve.capture.torchscript.number_forms import form
 from neve.capture.torchscript.numbers import convert, kind_of
 from neve.capture.torchscript.tape import Recorder
 from neve.capture.torchscript.values import Dim, Num, Refusal, Uninitialized, Var, describe, needs_of
@@ -27,6 +28,8 @@ LAYOUTS = (torch.strided, torch.sparse_coo, torch.sparse_csr)
 MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
 NUMBERS = frozenset({"number", "Scalar"})
 INTS = frozenset({"int", "SymInt"})
+UNROUNDED = frozenset({"add", "sub", "mul", "div"})
+"""What computes with a number as it is, not rounded to the half type of the tensor."""
 
 
 def dtype_number(dtype: torch.dtype) -> int:
@@ -140,6 +143,9 @@ def call_op(tape: Recorder, namespace: str, name: str, args: Sequence[Any], kwar
             bound[p.name] = convert(tape, bound[p.name], int)  # so does TorchScript: torch.full([2], True) is of int64
     run_time = [p for p in parameters if _has_num(bound.get(p.name))]
     if run_time:
+        made = form(tape, partial(_call, tape, namespace), name, bound)
+        if made is not NotImplemented:
+            return made
         op, parameters, bound = _with_tensors(tape, namespace, name, op, parameters, bound, run_time)
     given = {p.name: _converted(bound[p.name], p.type) for p in parameters if p.name in bound}
     for p in parameters:
@@ -151,6 +157,10 @@ def call_op(tape: Recorder, namespace: str, name: str, args: Sequence[Any], kwar
             break
         positional.append(given.pop(p.name))
     return tape.call(op, *positional, **given)
+
+
+def _call(tape: Recorder, namespace: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    return call_op(tape, namespace, name, args, kwargs)
 
 
 def _inner(type_: str) -> str:
@@ -165,7 +175,7 @@ def _with_tensors(
     tape: Recorder, namespace: str, name: str, op: Any, parameters: Any, bound: Any, run_time: Sequence[Parameter]
 ) -> tuple[Any, Any, Any]:
     """The overload that takes tensors where this one takes numbers, since some are known at run time only."""
-    tensors = [v for v in bound.values() if isinstance(v, Var)]
+    tensors = [v for n, v in bound.items() if isinstance(v, Var) and n != "condition"]
     for p in run_time:
         if _inner(p.type) not in NUMBERS or p.name == "alpha":
             raise Refusal(
@@ -177,6 +187,11 @@ def _with_tensors(
         types = {p.name: p.type for p in others}
         if all(types.get(n, "").removeprefix("Optional[").removesuffix("]") == "Tensor" for n in names):
             dtype = torch.result_type(tensors[0].meta, bound[run_time[0].name].kind(1)) if tensors else None
+            if name == "where" and dtype is None:
+                kinds = {kind_of(v) for n, v in bound.items() if n != "condition"}
+                dtype = torch.get_default_dtype() if float in kinds else torch.int64 if int in kinds else torch.bool
+            if name in UNROUNDED and tensors[0].meta.dim():
+                dtype = None if dtype in (torch.float16, torch.bfloat16) else dtype
             replaced = dict(bound)
             for n, value in bound.items():
                 if n in names or (types.get(n, "").endswith(("Tensor", "Tensor]")) and _is_number(value)):

@@ -30,8 +30,8 @@ class Function:
 class Class:
     """A TorchScript class: kind is its base ("Module", "NamedTuple", "Enum", "" or "Interface").
 
-    types maps attributes to their annotations, constants to those that are Final with a value; lists holds the lists of
-    names in it (__parameters__, __forward_hooks__).
+    types maps attributes to their annotations, constants to those that are Final with a value, and the members of an
+    enumeration to theirs; lists holds the lists of names in it (__parameters__, __forward_hooks__).
     """
 
     name: str
@@ -120,6 +120,8 @@ def _class(name: str, node: ast.ClassDef, file: str) -> Class:
             key: Any = entry.targets[0].slice  # __annotations__["0"] = type
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 made.types[key.value] = entry.value
+        elif isinstance(entry, ast.Assign) and isinstance(entry.targets[0], ast.Name) and made.kind == "Enum":
+            made.constants[entry.targets[0].id] = entry.value
         elif isinstance(entry, ast.Assign) and isinstance(entry.targets[0], ast.Name):
             names = [e.value for e in getattr(entry.value, "elts", ()) if isinstance(e, ast.Constant)]
             made.lists[entry.targets[0].id] = [n for n in names if isinstance(n, str)]

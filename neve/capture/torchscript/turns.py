@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def bound(
     m: Machine, go: Any, params: Mapping[Any, Any], starts: Mapping[Any, Any], ends: Mapping[Any, Any]
 ) -> Turns | None:
     """A bound on the turns of a loop that goes on if `go` (of the body's region): some variable of it is counted up by
-    a constant each turn and stays below a number that is known or a size. None if nothing is found.
+    a constant each turn, or some list grows, and stays below a number that is known or a size. None if there is none.
     """
     if not isinstance(go, Num):
         return None
@@ -54,7 +54,7 @@ def bound(
             step = offset(end.var, param.var)
             if step > 0 and (type(start) is int or isinstance(start, Dim)):
                 counters[param.var] = start, step
-    return _below(m, go.var, counters)
+    return _below(m, go.var, counters) or _by_length(m, go, params, ends)
 
 
 def _below(m: Machine, go: Var, counters: Mapping[Var, tuple[Any, int]]) -> Turns | None:
@@ -87,11 +87,58 @@ def _turns(m: Machine, limit: Any, first: int, by: int, equal: bool) -> Turns:
     return Turns(binary(m.tape, "add", limit, 1))
 
 
+def _by_length(m: Machine, go: Num, params: Mapping[Any, Any], ends: Mapping[Any, Any]) -> Turns | None:
+    """A bound from a list that is longer after every turn after which the loop goes on, and then below a number."""
+    for place, end in ends.items():
+        start = params.get(place)
+        if not isinstance(end, Length) or not isinstance(start, Num) or type(end.most) is not int:
+            continue
+        for low, high, equal, after in _implied(go.var, True, end.value.var if isinstance(end.value, Num) else None):
+            limit = _known(m, _outer(high), go.var.region)
+            grows = end.most > 0 if end.value is None else offset(after, start.var) > 0
+            above = offset(low, start.var) >= end.most or (after is not None and offset(low, after) >= 0)
+            if limit is not None and grows and above:
+                return Turns(max(limit + equal, 0) + 1 if type(limit) is int else binary(m.tape, "add", limit, 2))
+    return None
+
+
+def _implied(var: Var, truth: bool, length: Var | None) -> Iterator[tuple[Var, Var, bool, Var | None]]:
+    """(a, b, equal, length) with a < b, or a <= b if equal, that follow from a condition's being true or false; length
+    is what the length is then.
+    """
+    step = var.step
+    if step is None:
+        return
+    if step.op in ANDS and truth:
+        for a in step.args:
+            yield from _implied(a, True, length)
+    elif step.op is ATEN.logical_not.default:
+        yield from _implied(step.args[0], not truth, length)
+    elif step.op in COMPARISONS:
+        name, turned = COMPARISONS[step.op]
+        low, high = reversed(step.args) if turned else step.args
+        yield (low, high, name == "le", length) if truth else (high, low, name == "lt", length)
+    elif step.op == "cond":
+        pred, *sides, _ = step.args
+        for taken, other in ((0, 1), (1, 0)):
+            end = {out: sides[taken].outputs[k] for k, out in enumerate(step.outs)}
+            if _constant(sides[other].outputs[step.outs.index(var)]) == (not truth):
+                inner = end.get(length, length) if length is not None else None
+                yield from _implied(pred, taken == 0, inner)
+                yield from _implied(end[var], truth, inner)
+
+
+def _outer(var: Any) -> Any:
+    while isinstance(var, Var) and var.outer is not None:
+        var = var.outer
+    return var
+
+
 def offset(var: Any, param: Var) -> int:
     """The constant c if var is param + c; -1 if it is not."""
     total = 0
     param = param.region.captured.get(param, param)
-    while isinstance(var, Var) and var is not param and var.region.captured.get(param) is not var:
+    while isinstance(var, Var) and var is not param and _outer(var) is not _outer(param):
         step = var.step
         if step is None or step.op is not ATEN.add.Tensor or len(step.args) != 2:
             return -1

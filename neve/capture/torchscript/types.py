@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from neve.capture.torchscript.numbers import is_number, kind_of
-from neve.capture.torchscript.pickles import Obj
+from neve.capture.torchscript.pickles import Member, Obj
 from neve.capture.torchscript.values import KINDS, Grown, Named, Packed, PackedSizes, Refusal, Text, Var, describe
 
 NUMBERS = {kind.__name__: kind for kind in KINDS}
@@ -32,7 +32,7 @@ def is_of_type(value: Any, annotation: ast.expr) -> bool:
         case ast.Subscript(value=ast.Name(id=name), slice=inner) if name in PARAMETRIC:
             return PARAMETRIC[name](value, inner)
         case ast.Attribute():
-            return isinstance(value, (Obj, Named)) and value.cls == ast.unparse(annotation)
+            return isinstance(value, (Obj, Named, Member)) and value.cls == ast.unparse(annotation)
     raise Refusal(f"isinstance of {describe(value)} and {ast.unparse(annotation)[:60]} is not supported")
 
 

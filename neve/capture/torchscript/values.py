@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from neve.capture.torchscript.pickles import Obj, Unsupported
+from neve.capture.torchscript.pickles import Member, Obj, Unsupported
 
 if TYPE_CHECKING:
     from neve.capture.torchscript.tape import Recorder, Region, Step
@@ -229,6 +229,8 @@ def pieces(value: Any) -> list[Any] | None:
         return list(value)
     if isinstance(value, Named):
         return list(value.items)
+    if isinstance(value, Member):
+        return [value.value]
     if isinstance(value, Grown):
         return [value.buffer, value.length]
     if isinstance(value, Packed):
@@ -244,6 +246,8 @@ def put_together(value: Any, parts: Sequence[Any]) -> Any:
         return Named(value.cls, value.fields, tuple(parts))
     if isinstance(value, Packed):
         return Packed(*parts)
+    if isinstance(value, Member):
+        return Member(value.cls, *parts)
     *rest, length = parts
     length = length if isinstance(length, Length) else Length(length, 0)
     if isinstance(value, Grown):
@@ -351,7 +355,7 @@ def needs_of(*values: Any) -> Names:
             found |= v.needs
         elif isinstance(v, Length):
             found |= needs_of(v.origin, v.most, v.value)
-        elif isinstance(v, (list, tuple, Grown, Entries)):
+        elif isinstance(v, (list, tuple, Grown, Entries, Member)):
             found |= needs_of(*(v if isinstance(v, list) else pieces(v) or ()))
     return found
 
@@ -360,7 +364,7 @@ def describe(value: Any) -> str:
     """A value as a message shows it."""
     if isinstance(value, Var):
         return f"a tensor {value}"
-    if value is None or isinstance(value, (Num, Dim, Uninitialized, Obj, str, int, float)):
+    if value is None or isinstance(value, (Num, Dim, Uninitialized, Member, Obj, str, int, float)):
         return repr(value)
     if isinstance(value, Grown):
         return f"a tensor {value.buffer} whose length along axis {value.axis} the inputs decide"

@@ -641,6 +641,21 @@ class ChainedCompare(nn.Module):
 Pair = namedtuple("Pair", ["a", "b"])
 
 
+class PackedSequences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(1, 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        n = torch.tensor([2, 6, 3])
+        y, (h, _) = self.rnn(
+            nn.utils.rnn.pack_padded_sequence(
+                x.reshape(1, -1, 1)[:, :6].repeat(3, 1, 1), n, batch_first=True, enforce_sorted=False
+            )
+        )
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0], h
+
+
 class NamedTupleOut(nn.Module):
     def forward(self, x):
         if x.sum() > 0:
@@ -853,6 +868,7 @@ WORKS = {
     IsInstance: (X,),
     ChainedCompare: (X,),
     NamedTupleOut: (X,),
+    PackedSequences: (X,),
     DictOut: (X,),
     MixedDictOut: (X,),
     Logging: (X,),

@@ -143,7 +143,38 @@ class Cut(nn.Module):
         return part, tail, table[1:n:2], part * 2 + 1, part.sum(0), tail.size(0), window, table.narrow(0, min(n, 4), 2)
 
 
+class Ended(nn.Module):
+    """A while loop that the length of a list ends, or its last entry; numbers as a tensor."""
+
+    def forward(self, x, n: int):
+        turns: list[int] = []
+        while len(turns) < n:
+            x = torch.sin(x * 1.5 + len(turns))
+            k = int(x.argmax())
+            if k == 2:
+                break
+            turns.append(k)
+        return turns, torch.tensor(turns, dtype=torch.long), x
+
+
+class TwoExits(nn.Module):
+    def forward(self, x, n: int):
+        turns: list[float] = []
+        rows: list[torch.Tensor] = []
+        while True:
+            x = torch.sin(x * 1.5 + len(turns))
+            if bool(x.sum() < -1):
+                break
+            rows.append(x)
+            turns.append(float(x.sum()))
+            if len(turns) >= n:
+                break
+        return torch.tensor(turns), rows, x
+
+
 PROBLEMS: list[tuple[nn.Module, list[tuple[Any, ...]]]] = [
+    (Ended(), [(X, 4), (X, 0), (X * -1, 9), (X * 3, 2)]),
+    (TwoExits(), [(X, 4), (X, 1), (X, 0), (X * -3, 9)]),
     (Joined(), [(X, n) for n in (4, 0, 1, 9)]),
     (Stacked(), [(X, n) for n in (4, 0, 1, 9)]),
     (Long(), [(X,), (-X,)]),
@@ -180,6 +211,20 @@ class Unbounded(nn.Module):
             x = x + 1
             found.append(x)
         return torch.stack(found)
+
+
+class PerhapsEndless(nn.Module):
+    """A turn may leave the list as it is, so its length does not bound the turns, and with them the other list."""
+
+    def forward(self, x, n: int):
+        some: list[float] = []
+        every: list[float] = []
+        while len(some) < n:
+            x = torch.sin(x * 1.5 + len(every))
+            if bool(x.sum() > 0):
+                some.append(float(x.sum()))
+            every.append(float(x.sum()))
+        return some, every
 
 
 class OneTensorInAll(nn.Module):
@@ -228,6 +273,7 @@ class WrittenInPlace(nn.Module):
     ("model", "args", "wanted"),
     [
         (Unbounded(), (X * 0,), "no bound"),
+        (PerhapsEndless(), (X, 3), "no bound"),
         (WrittenAfterwards(), (X, 3), "same as another one on some paths only"),
     ],
     ids=lambda p: type(p).__name__,
