@@ -58,13 +58,20 @@ class Unknown(Exception):
     """A tensor has no value while a model is traced."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Made:
-    """How a tensor was made, if it is still what it was then."""
+    """How a tensor was made, if it is still what it was then; and its value, once it was asked for."""
 
     tensor: weakref.ref[Tensor]
     version: int
     compute: Callable[[], Any]
+    value: Any = None
+
+    def known(self) -> Any:
+        """The value, which the caller may write into."""
+        if self.value is None:
+            self.value = self.compute()
+        return self.value.clone() if isinstance(self.value, Tensor) else self.value
 
 
 class KnownValues(TorchFunctionMode):
@@ -133,7 +140,7 @@ class KnownValues(TorchFunctionMode):
         made = self._made.get(id(tensor))
         if made is None or made.tensor() is not tensor or made.version != tensor._version:
             raise Unknown
-        return made.compute()
+        return made.known()
 
 
 def _registered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
