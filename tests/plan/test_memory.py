@@ -195,7 +195,7 @@ def test_whatever_branches_and_loops_read_is_still_there(data: st.DataObject) ->
     drawn = Steps(data.draw)
     steps = drawn.block([], 1)
     arena = assign(lifetimes(steps, drawn.buffers))
-    plan = Schedule(steps, drawn.buffers, {}, (), (), {}, {})
+    plan = Schedule(steps, drawn.buffers, {}, (), (), {}, {}, {})
     for path in PATHS:
         memory = Memory(plan, arena.offsets, int(arena.size.value({})), {})
         for e in events(steps, path):
