@@ -40,7 +40,7 @@ def reshape(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
 
 @aten("squeeze", "squeeze.dim", "squeeze.dims", "squeeze_copy", "squeeze_copy.dim", "squeeze_copy.dims")
 def squeeze(c: Context, x: Value, axes: Sequence[int] | int | None = None) -> Value:
-    over = c.axes(axes, len(x.shape))
+    over = [] if axes == [] else c.axes(axes, len(x.shape))  # no axes given are all, an empty list of them none
     for axis in over:
         size = x.shape[axis]
         bounds = (size, size) if isinstance(size, int) else c.symbols.range(size)
