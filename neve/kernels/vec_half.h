@@ -18,12 +18,14 @@ typedef neve_vu16 neve_vu16_mem __attribute__((aligned(2), may_alias));
 
 NEVE_INLINE vf neve_widen_bf16(neve_vu16 b) { return (vf)(__builtin_convertvector(b, neve_vu32) << 16); }
 
-NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v)
+/* The upper halves of the lanes are the result, the lower ones anything. */
+NEVE_INLINE neve_vu32 neve_rounded_bf16(vf v)
 {
-    neve_vu32 i = (neve_vu32)v, rounded = (i + 0x7fffu + ((i >> 16) & 1)) >> 16;
-    neve_vu32 nan = (neve_vu32)(v != v);
-    return __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), neve_vu16);
+    neve_vu32 i = (neve_vu32)v, nan = (neve_vu32)(v != v);
+    return ((i + 0x7fffu + ((i >> 16) & 1)) & ~nan) | (nan & 0x7fc00000u);
 }
+NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v) { return __builtin_convertvector(neve_rounded_bf16(v) >> 16, neve_vu16); }
+NEVE_INLINE vf vround_bf16(vf v) { return (vf)(neve_rounded_bf16(v) & 0xffff0000u); }
 
 #if defined(__F16C__) && defined(__clang__)
 typedef _Float16 neve_vf16 __attribute__((vector_size(NEVE_VL * 2)));
@@ -56,10 +58,11 @@ NEVE_INLINE neve_vu16 neve_narrow_f16(vf v)
 }
 #endif
 
+NEVE_INLINE vf vround_f16(vf v) { return neve_widen_f16(neve_narrow_f16(v)); }
+
 #define NEVE_HALF_MEMORY(NAME) \
     NEVE_INLINE vf vload_##NAME(const uint16_t *p) { return neve_widen_##NAME(*(const neve_vu16_mem *)p); } \
     NEVE_INLINE void vstore_##NAME(uint16_t *p, vf v) { *(neve_vu16_mem *)p = neve_narrow_##NAME(v); } \
-    NEVE_INLINE vf vround_##NAME(vf v) { return neve_widen_##NAME(neve_narrow_##NAME(v)); } \
     NEVE_INLINE vf vload_strided_##NAME##_n(const uint16_t *p, int64_t stride, int64_t cnt) \
     { \
         neve_vu16 h = {0}; \
