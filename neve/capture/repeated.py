@@ -34,7 +34,10 @@ from neve.capture.known import Constants
 from neve.capture.surroundings import Answers
 from neve.errors import CaptureError
 
-MAX_TRACES = 12
+FEW_CALLS = 16
+"""So many calls are traced at most, and four more for each pair of methods. What counts calls leaves something new
+behind each time: it is no cache, and every trace has all calls before it once more.
+"""
 LAST = "last"
 """What the last call is called, and a method by itself."""
 _one_of_many = ContextVar("_one_of_many", default=False)
@@ -175,7 +178,7 @@ class _Check:
         self.state = [n for n, t in tensors if n in written or t.untyped_storage()._cdata in state]
         self.expressions = Expressions()
         self.alone = [self._alone(e, program) for e, program in zip(methods, programs, strict=True)]
-        self.traces = 0
+        self.calls = FEW_CALLS + 4 * len(methods) ** 2
 
     def run(self) -> None:
         """Until the methods leave behind nothing new."""
@@ -224,8 +227,8 @@ class _Check:
 
     def _traced(self, calls: Sequence[_Alone], signs: Mapping[Any, str]) -> tuple[Any, Any, Mapping[Any, str]]:
         """What was left before the last call, and after it; for each symbol the signs for which that is so."""
-        self.traces += 1
-        if self.traces > MAX_TRACES:
+        self.calls -= len(calls)
+        if self.calls < 0:
             raise Carried
         last = len(calls) - 1
         given = [_arguments(m, k == last, signs) for k, m in enumerate(calls)]
