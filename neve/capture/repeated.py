@@ -34,7 +34,7 @@ from neve.capture.known import Constants
 from neve.capture.surroundings import Answers
 from neve.errors import CaptureError
 
-FEW_CALLS = 16
+FEW_CALLS = 5
 """So many calls are traced at most, and four more for each pair of methods. What counts calls leaves something new
 behind each time: it is no cache, and every trace has all calls before it once more.
 """
