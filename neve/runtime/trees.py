@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neve.errors import InputError
+from neve.errors import ArtifactError, InputError
 from neve.runtime.signature import MethodSignature, Tree
 from neve.trees import leaves
 
@@ -46,12 +46,20 @@ def _torch() -> Any:
     return sys.modules["torch"]
 
 
+def _dtype(name: str) -> Any:
+    """torch's dtype of that name; nothing else of torch, whatever a file names."""
+    found = getattr(_torch(), name, None)
+    if not isinstance(found, _torch().dtype):
+        raise ArtifactError(f"torch has no dtype {name!r}")
+    return found
+
+
 def _numbered(values: Iterable[Any]) -> dict[str, Any]:
     return {str(k): x for k, x in enumerate(values)}
 
 
 _TORCH: dict[str, tuple[Build, Fields]] = {
-    "dtype": (lambda f: getattr(_torch(), f["name"]), lambda v: {"name": str(v).partition(".")[2]}),
+    "dtype": (lambda f: _dtype(f["name"]), lambda v: {"name": str(v).partition(".")[2]}),
     "device": (lambda f: _torch().device(**f), lambda v: {"type": v.type, "index": v.index}),
     "Size": (lambda f: _torch().Size(f.values()), _numbered),
 }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import neve
-from neve.runtime.trees import _CLASSES
+from neve.runtime.trees import _CLASSES, builder
 
 T = TypeVar("T")
 X = torch.tensor([[1.0, 3.0, 2.0, 3.0], [0.5, -1.0, 0.0, 2.0], [4.0, 4.5, -3.0, 1.0]])
@@ -172,6 +172,13 @@ values, indices = most
 assert most.values is values and indices.tolist() == [1, 3, 1]
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("name", ["load", "nn", "hub.load", "__builtins__", "nothing"])
+def test_a_file_that_names_a_dtype_gets_no_other_thing_of_torch(name: str) -> None:
+    tree = {"object": {"class": "torch.dtype", "fields": {"name": {"const": name}}}}
+    with pytest.raises(neve.ArtifactError, match="no dtype"):
+        builder(tree)([])
 
 
 def test_objects_are_arguments() -> None:
