@@ -115,9 +115,10 @@ class Struct:
 
 def register_class(name: str, build: Build, fields: Fields | None = None) -> None:
     """Makes outputs whose tree names this class real objects: build gets the fields, `fields` takes an argument
-    apart.
+    apart. Torch's own classes stay what they are.
     """
-    _CLASSES[name] = (build, fields or vars)
+    if name in _CLASSES or _known(name) is None:
+        _CLASSES[name] = (build, fields or vars)
 
 
 def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
