@@ -139,6 +139,15 @@ def _no_factor(call: Call) -> bool:
     return False
 
 
+def weights(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
+    """The second operand."""
+    return (1,)
+
+
+def _nothing(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Kernel:
     """What one folder offers.
@@ -149,8 +158,8 @@ class Kernel:
     that it is given, which copies an operand only where its strides do not fit.
     flops: multiplications and additions of a call, counted as its definition has them.
     takes_factor: whether a call may have a factor.
-    packs: the positions of operands that may be constants of any type that float32 holds; all others are float32 by the
-    time that `bind` sees them.
+    packs: the positions of operands that `bind` packs if they are constants: these may be of any type that float32
+    holds. All others are widened to float32 before `bind` sees them.
     """
 
     ops: tuple[str, ...]
@@ -158,7 +167,7 @@ class Kernel:
     bind: Callable[[Call, Operands], Bound]
     flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index]
     takes_factor: Callable[[Call], bool] = _no_factor
-    packs: tuple[int, ...] = ()
+    packs: Callable[[Op, Sequence[Shaped]], tuple[int, ...]] = _nothing
 
 
 # --- for those who bind -----------------------------------------------------------------------------------------------

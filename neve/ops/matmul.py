@@ -76,7 +76,8 @@ class MatMul(Op):
             yield sample(cls(), data(a, seed=2 * i), data(b, seed=2 * i + 1))
         yield sample(cls(), data((2, 3), edges=True), data((3, 2), seed=1))
         for dtype in (DType.float64, DType.float16, DType.bfloat16, DType.int64, DType.int32, DType.uint8):
-            yield sample(cls(), data((2, 3, 4), dtype), data((4, 5), dtype, seed=1), dtypes=[dtype] * 2)
+            for b in ((4, 5), (2, 4, 5)):
+                yield sample(cls(), data((2, 3, 4), dtype), data(b, dtype, seed=1), dtypes=[dtype] * 2)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Recorder:
 
     def kernel(self, op: Op, inputs: Sequence[Tensor], outputs: Sequence[TensorType]) -> tuple[Tensor, ...]:
         """Operands of a half type are widened, but for those that are packed."""
-        packed = {x for k, x in enumerate(inputs) if k in packs(op) and x in self.fixed}
+        packed = {x for k, x in enumerate(inputs) if k in packs(op, inputs) and x in self.fixed}
         wider = tuple(x if x in packed else self._widened(x) for x in inputs)
         outs = tuple(self.tensor(t) for t in outputs)
         self._add(Template(op, wider, outs))

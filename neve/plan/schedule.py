@@ -12,6 +12,8 @@ from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Load, Tensor
+from neve.ir.types import DType
+from neve.kernels.kernel import Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import group_rows
 from neve.plan.lowering import Lowered
@@ -210,6 +212,8 @@ class _Scheduler:
 
     def _template(self, s: Template) -> None:
         bound = bind(s, self)
+        read = [p.buffer.dtype for p in bound.pointers if isinstance(p, Pointer)]
+        assert not any(d.is_float and d is not DType.float32 for d in read), f"{s.op.name} would read {read} as float32"
         out = s.outputs[0]
         if s.epilogue is None:
             images = [a.subs({}) for a in bound.axes]

@@ -22,10 +22,10 @@ def refusal(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
     return kernel.accepts(op, inputs, fixed) if kernel is not None else f"there is no kernel for {op.name}"
 
 
-def packs(op: Op) -> tuple[int, ...]:
+def packs(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
     """The positions of the operands that the op's kernel packs if they are constants."""
     kernel = kernel_of(op)
-    return kernel.packs if kernel is not None else ()
+    return kernel.packs(op, inputs) if kernel is not None else ()
 
 
 def bind(call: Call, operands: Operands) -> Bound:

@@ -8,12 +8,16 @@ import pytest
 from neve.check.verify import relative_error
 from neve.ir.interpret import evaluate
 from neve.ir.types import DType
+from neve.kernels import KERNELS
 from neve.ops.base import REGISTRY, Sample
 from tests.emit.programs import as_graph, build_methods, call, types_of
 
 TOLERANCE = {DType.float32: 1e-5, DType.float64: 1e-12, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 CONTROL = {"if", "while", "read_state", "write_state", "raise"}
-WEIGHTS = {"convolution": (1,), "linear": (1,), "gru": (1, 2), "lstm": (1, 2), "rnn": (1, 2)}
+CELLS = ("gru", "lstm", "rnn")
+WEIGHTS = {name: (1, 2) if name in CELLS else (1,) for kernel in KERNELS for name in kernel.ops} | {
+    "conv_transpose": (1,)
+}
 """Inputs that are constants in models: samples run with them as constants too."""
 
 ABSOLUTE = {"gelu": 4e-7, "gelu_tanh": 3e-7}

@@ -24,6 +24,7 @@ from neve.kernels.kernel import (
     at,
     product,
     size,
+    weights,
 )
 from neve.ops.base import Op
 
@@ -110,4 +111,4 @@ def takes_factor(call: Call) -> bool:
     return call.factor is None and _by_pixel(call) and pixels >= LEAST_PIXELS
 
 
-CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor, packs=(1,))
+CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor, packs=weights)

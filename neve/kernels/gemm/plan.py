@@ -152,4 +152,9 @@ def bind_pixels(call: Call, x: Access, lda: Index, o: Operands) -> Bound:
     return Bound(tuple(candidates(spec, o.target)), tuple(pointers), coords, (i, at(n), h, w_at))
 
 
-GEMM = Kernel(ops=("linear", "matmul"), accepts=accepts, bind=bind, flops=flops, packs=(1,))
+def packs(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
+    """One matrix for all rows; a batch of matrices is read where it lies."""
+    return (1,) if len(inputs[1].shape) == 2 else ()
+
+
+GEMM = Kernel(ops=("linear", "matmul"), accepts=accepts, bind=bind, flops=flops, packs=packs)

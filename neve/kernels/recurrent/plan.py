@@ -20,6 +20,7 @@ from neve.kernels.kernel import (
     at,
     product,
     size,
+    weights,
 )
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates
 from neve.ops.base import Op
@@ -85,4 +86,4 @@ def _kind(op: Any) -> str:
     return str(op.nonlinearity if op.name == "rnn" else op.name)
 
 
-RECURRENT = Kernel(ops=("gru", "lstm", "rnn"), accepts=accepts, bind=bind, flops=flops, packs=(1,))
+RECURRENT = Kernel(ops=("gru", "lstm", "rnn"), accepts=accepts, bind=bind, flops=flops, packs=weights)
