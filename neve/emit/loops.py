@@ -1,11 +1,12 @@
-"""Loop nests as C: rows shared over threads, inside them vector loops with their tails, reductions in registers."""
+"""Loop nests as statements: rows shared over threads, inside them vector loops with tails, reductions in registers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from neve.emit.expressions import Scope
 from neve.emit.reductions import Reductions
+from neve.emit.statements import Block, Compare, Fitting, For, If, Least, Let, Local, Minus, Size, Statement, Term
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load
@@ -19,49 +20,40 @@ BLOCK = 2048
 class NestWriter(Reductions):
     """Writes one nest into a function body."""
 
-    def body(self) -> list[str]:
-        """The lines of the kernel function after its pointers are declared."""
+    span: tuple[str, str] | None = None
+    """The variables that bound the last loop, where it is not the whole axis."""
+
+    def body(self) -> list[Statement]:
+        """The statements of the kernel function after its pointers are declared."""
         top = Scope()
         if len(self.nest.members) == 1 and not self.nest.extents:
             self._single(self.nest.members[0].stage, top)
         else:
             self._grouped(top)
-        return top.lines
+        return top.body
 
     def _grouped(self, top: Scope) -> None:
         names = [f"q{k}" for k in range(len(self.nest.extents))]
-        row = self._rows(top, self.nest.extents, names)
+        row, loop = self._rows(top, self.nest.extents, names)
         rows = [Var(n, x) for n, x in zip(names, self.nest.extents, strict=True)]
         marker = Var("row", Index.of(1))
         row.vars = {*rows, marker}
         self.e.inside = {m.stage.out: marker for m in self.nest.members}
         for m in self.nest.members:
-            s = m.stage
-            values = dict(zip(m.rows, rows, strict=True))
-            fixed = tuple(recombine(Index.of(values.get(v, v)) if v.extent.const != 1 else Index.of(0)) for v in s.vars)
-            inner = [v for v in s.vars if v not in values and v.extent.const != 1]
-            if isinstance(s, Compute):
-                self._attempt(
-                    row,
-                    lambda r, vec, s=s, values=values, fixed=fixed, inner=inner: self._compute(
-                        r,
-                        self._ordered(inner, s.expr.subs(values)),
-                        s.expr.subs(values),
-                        self.e.buffers[s.out],
-                        fixed,
-                        vec,
-                    ),
-                )
-            else:
-                assert isinstance(s, Reduce)
-                rvars = [v for v in s.rvars if v.extent.const != 1]
-                self._attempt(
-                    row,
-                    lambda r, vec, s=s, values=values, fixed=fixed, rvars=rvars: self._reduce_inside(
-                        r, s, self._ordered(rvars, s.expr.subs(values)), s.expr.subs(values), fixed, vec
-                    ),
-                )
-        self._finish(top, row)
+            self._member(row, m.stage, dict(zip(m.rows, rows, strict=True)))
+        top.add(loop)
+
+    def _member(self, row: Scope, s: Compute | Reduce | Scan, values: dict[Var, Var]) -> None:
+        """A stage inside a row whose variables have these values."""
+        fixed = tuple(recombine(Index.of(values.get(v, v)) if v.extent.const != 1 else Index.of(0)) for v in s.vars)
+        expr = s.expr.subs({v: Index.of(n) for v, n in values.items()})
+        if isinstance(s, Compute):
+            inner = self._ordered([v for v in s.vars if v not in values and v.extent.const != 1], expr)
+            self._compute(row, inner, expr, self.e.buffers[s.out], fixed)
+        else:
+            assert isinstance(s, Reduce)
+            rvars = self._ordered([v for v in s.rvars if v.extent.const != 1], expr)
+            self._reduce_inside(row, s, rvars, expr, fixed)
 
     def _single(self, s: Compute | Reduce | Scan, top: Scope) -> None:
         if isinstance(s, Compute):
@@ -76,33 +68,31 @@ class NestWriter(Reductions):
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in s.vars)
         vars = [v for v in s.vars if v.extent.const != 1]
         vars.sort(key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
-        expr = s.expr
-        vars, expr, at = self._collapse(vars, expr, at, buffer)
+        vars, expr, at = self._collapse(vars, s.expr, at, buffer)
         outer, inner = vars[:-1], vars[-1:]
-        self._cut_rows(top, outer, inner, s, lambda r, tail, vec: self._compute(r, tail, expr, buffer, at, vec))
-
-    def _cut_rows(self, top: Scope, outer: list[Var], inner: list[Var], s: Compute | Reduce, write) -> None:  # type: ignore[no-untyped-def]
-        """Rows over outer; a long inner loop under few rows is cut into blocks that count as rows too."""
-        rows = 1.0
-        for v in outer:
-            rows *= hint(v.extent)
-        cut = bool(inner) and rows < 16 and hint(inner[0].extent) > 2 * BLOCK
-        extents = [v.extent for v in outer]
-        names = [v.name for v in outer]
+        extents, names = [v.extent for v in outer], [v.name for v in outer]
+        cut = self._is_cut(outer, inner)
         if cut:
             extents.append((inner[0].extent + (BLOCK - 1)) // BLOCK)
             names.append("block")
-        row = self._rows(top, extents, names)
+        row, loop = self._rows(top, extents, names)
         row.vars = set(outer)
         if cut:
-            n = self.e.index(inner[0].extent, top)
-            row.add(f"const int64_t from = block * {BLOCK}, to = neve_min(from + {BLOCK}, {n});")
-            self.span = ("from", "to")
-        self._attempt(row, lambda r, vec: write(r, inner, vec))
+            block, n = Index.of(Var("block", extents[-1])), self.e.size(inner[0].extent, top)
+            begin = Index.of(Var("from", inner[0].extent))
+            row.add(Let("from", "i", Size(block * BLOCK)), Let("to", "i", Least(Size(begin + BLOCK), n)))
+            self.span = "from", "to"
+        self._compute(row, inner, expr, buffer, at)
         self.span = None
-        self._finish(top, row)
+        top.add(loop)
 
-    span: tuple[str, str] | None = None
+    @staticmethod
+    def _is_cut(outer: Sequence[Var], inner: Sequence[Var]) -> bool:
+        """Whether a long inner loop under few rows is cut into blocks that count as rows too."""
+        rows = 1.0
+        for v in outer:
+            rows *= hint(v.extent)
+        return bool(inner) and rows < 16 and hint(inner[0].extent) > 2 * BLOCK
 
     def _collapse(
         self, vars: list[Var], expr: Expr, at: tuple[Index, ...], buffer: Buffer
@@ -132,58 +122,49 @@ class NestWriter(Reductions):
             return False
         return all(self._linear(c, w) for c in e.children)
 
-    def _compute(
-        self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...], vector: bool
-    ) -> None:
+    def _compute(self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...]) -> None:
         """for vars: buffer[at] = expr."""
         address = buffer.address(at)
 
         def element(inner: Scope) -> None:
             self.e.store(buffer, address, self.e.value(expr, inner), inner)
 
-        self._loop(scope, vars, element, vector)
-
-    def _loop(self, scope: Scope, vars: list[Var], element, vector: bool) -> None:  # type: ignore[no-untyped-def]
-        """Nested loops over vars around element(scope); if vector, the last one by vectors and a tail for the rest."""
-        e = self.e
         if not vars:
             element(scope)
             return
-        if len(vars) > 1:
-            v = vars[0]
-            inner = scope.child(v)
-            self._loop(inner, vars[1:], element, vector)
-            scope.close(f"for (int64_t {v.name} = 0; {v.name} < {e.index(v.extent, scope)}; {v.name}++)", inner)
-            return
-        v = vars[0]
-        begin, end = self.span or ("0", e.index(v.extent, scope))
-        if not vector:
-            inner = scope.child(v)
-            element(inner)
-            scope.close(f"for (int64_t {v.name} = {begin}; {v.name} < {end}; {v.name}++)", inner)
-            return
+        inner, loops = self._loop_over(scope, vars[:-1])
+        if self._fits(vars, expr, buffer, at):
+            self._by_vectors(inner, vars[-1], element)
+        else:
+            begin, end = self._ends(inner, vars[-1])
+            body = inner.child(vars[-1])
+            element(body)
+            inner.add(For(vars[-1].name, begin or Size(Index.of(0)), end, 1, body.body))
+        self._close(loops)
+
+    def _ends(self, scope: Scope, v: Var) -> tuple[Term | None, Term]:
+        if self.span is not None:
+            return Local(self.span[0]), Local(self.span[1])
+        return None, self.e.size(v.extent, scope)
+
+    def _by_vectors(self, scope: Scope, v: Var, element: Callable[[Scope], None]) -> None:
+        """A loop over v by whole vectors, and what is left over."""
+        e, (begin, end) = self.e, self._ends(scope, v)
         whole = v.extent.const is not None and v.extent.const % self.lanes == 0
         whole = whole and (self.span is None or BLOCK % self.lanes == 0)
-        e.vec, e.partial = v, None
+        e.vec = v
         if v.extent.const is None or v.extent.const >= self.lanes:
             inner = scope.child(v)
             element(inner)
-            scope.close(
-                f"for (int64_t {v.name} = {begin}; {v.name} + {self.lanes} <= {end}; {v.name} += {self.lanes})", inner
-            )
+            scope.add(For(v.name, begin or Size(Index.of(0)), end, self.lanes, inner.body))
         if not whole:
-            tail = scope.child(v)
-            start = (
-                f"{begin} + ({end} - {begin}) / {self.lanes} * {self.lanes}"
-                if begin != "0"
-                else f"({end}) / {self.lanes} * {self.lanes}"
-            )
-            tail.add(f"const int64_t {v.name} = {start}, left = {end} - {v.name};")
-            e.partial = "left"
+            tail, left = scope.child(v), Local("left")
+            tail.add(Let(v.name, "i", Fitting(begin, end, self.lanes)), Let(left.name, "i", Minus(end, Local(v.name))))
+            e.partial = left
             body = tail.child()
             element(body)
-            tail.close("if (left > 0)", body)
-            scope.close("", tail)
+            tail.add(If(Compare(">", left, Size(Index.of(0))), body.body))
+            scope.add(Block(tail.body))
         e.vec = e.partial = None
 
 

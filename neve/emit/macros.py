@@ -4,28 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
+from neve.emit.c import c_index
+from neve.ir.index import Index
 from neve.kernels.kernel import Macro, Offset, Size
 
 Symbol = Callable[[str], str]
 """The C of a size symbol."""
-
-
-def c_index(i: Index, symbol: Symbol) -> str:
-    """An Index in C, variables by their names."""
-
-    def atom(a: Atom) -> str:
-        if isinstance(a, Sym):
-            return symbol(a.name)
-        if isinstance(a, Var):
-            return a.name
-        assert isinstance(a, (Div, Mod))
-        num, den = show(a.num, atom), show(a.den, atom)
-        if a.num.nonnegative:
-            return f"(({num}) {'/' if isinstance(a, Div) else '%'} ({den}))"
-        return f"neve_floor_{'div' if isinstance(a, Div) else 'mod'}({num}, {den})"
-
-    return show(i, atom)
 
 
 def c_size(size: Size, symbol: Symbol) -> str:

@@ -1,72 +1,110 @@
-"""Reductions and scans as C: vector loops with several accumulators, lanes along an output axis, or scalars."""
+"""Reductions and scans: vector loops with several accumulators, lanes along an output axis, or scalars."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
-from neve.emit.expressions import C_TYPES, NotVector, Scope, Value, literal
-from neve.emit.rows import Rows
-from neve.ir.buffers import Buffer
+from neve.emit.expressions import Scope, Value, as_vector
+from neve.emit.rows import RowWriter
+from neve.emit.statements import (
+    Accumulate,
+    AcrossLanes,
+    Apply,
+    Assign,
+    Block,
+    Compare,
+    Convert,
+    Divides,
+    FirstLanes,
+    Fma,
+    For,
+    If,
+    Ignore,
+    KeepBest,
+    Least,
+    Let,
+    Local,
+    Minus,
+    Number,
+    Size,
+    Spread,
+    Statement,
+    Term,
+    While,
+)
 from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Expr
 from neve.ir.types import DType
 from neve.plan.fuse import cost, hint
 from neve.plan.stages import Reduce, Scan, loads
 
-
-@dataclass(frozen=True)
-class Reduction:
-    """How a kind is computed: identity, vector step, scalar step, lane reduction."""
-
-    identity: float
-    vector: str
-    scalar: str
-    lanes: str
-
-
-REDUCTIONS = {
-    "sum": Reduction(0.0, "{0} + {1}", "{0} + {1}", "vred_sum({0})"),
-    "prod": Reduction(1.0, "{0} * {1}", "{0} * {1}", "vred_prod({0})"),
-    "max": Reduction(float("-inf"), "vmax({0}, {1})", "sf_maximum({0}, {1})", "vred_max({0})"),
-    "min": Reduction(float("inf"), "vmin({0}, {1})", "sf_minimum({0}, {1})", "vred_min({0})"),
-}
-
+VECTORS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+"""The kinds that have a vector form, and the function that adds a term."""
+BEST = ("argmax", "argmin")
+F32 = DType.float32
+ZERO = Size(Index.of(0))
 
 BLOCK = 64
 """So many terms are added up before their sum goes to a total, and so many of these to the next: rounding errors of
 long sums grow with the depth, not with the length, as in ATen's cascade sum (ATen/native/cpu/SumKernel.cpp)."""
 
 
+def after(name: str, step: int) -> Size:
+    """A variable and a number."""
+    return Size(Index.of(Var(name, Index.of(0))) + step)
+
+
+def identity(kind: str, dtype: DType) -> Number:
+    """What a reduction of nothing gives, as the type in which it is accumulated has it."""
+    if kind in ("sum", "any", "prod", "all"):
+        return Number(int(kind in ("prod", "all")), dtype)
+    sign = 1 if kind == "min" else -1
+    if dtype.is_float:
+        return Number(sign * math.inf, dtype)
+    if dtype in (DType.bool, DType.uint8):
+        return Number(0 if sign < 0 else 1 if dtype is DType.bool else 255, dtype)
+    half = 1 << (8 * dtype.size - 1)
+    return Number(half - 1 if sign > 0 else -half, dtype)
+
+
 class Totals:
     """The two levels of totals above the vectors that a long sum is added up in."""
 
-    def __init__(self, names: list[str], fresh: Callable[[], str], scope: Scope) -> None:
+    def __init__(self, names: Sequence[str], fresh: Callable[[], str], scope: Scope) -> None:
         self.names, self.first, self.second = names, [fresh() for _ in names], [fresh() for _ in names]
         self.count = fresh()
-        scope.add(f"int64_t {self.count} = 0;")
+        scope.add(Let(self.count, "i", ZERO, constant=False))
         for t in (*self.first, *self.second):
-            scope.add(f"vf {t} = vset(0.0f);")
+            scope.add(Let(t, "v", Spread(Number(0.0, F32)), constant=False))
 
     def flush(self, scope: Scope) -> None:
         """After a block of terms."""
-        scope.add(self._moved(self.names, self.first))
-        scope.add(f"if ((++{self.count} & {BLOCK - 1}) == 0) {{ {self._moved(self.first, self.second)} }}")
+        scope.add(*self._moved(self.names, self.first), Assign(self.count, after(self.count, 1)))
+        scope.add(If(Divides(Local(self.count), BLOCK), self._moved(self.first, self.second)))
 
     def flush_some(self, scope: Scope) -> None:
         """After few terms: once in BLOCK times."""
-        outer = f"if (({self.count} & {BLOCK * BLOCK - 1}) == 0) {{ {self._moved(self.first, self.second)} }}"
-        scope.add(f"if ((++{self.count} & {BLOCK - 1}) == 0) {{ {self._moved(self.names, self.first)} {outer} }}")
+        outer = If(Divides(Local(self.count), BLOCK * BLOCK), self._moved(self.first, self.second))
+        moved = [*self._moved(self.names, self.first), outer]
+        scope.add(Assign(self.count, after(self.count, 1)), If(Divides(Local(self.count), BLOCK), moved))
 
     @staticmethod
-    def _moved(names: list[str], totals: list[str]) -> str:
-        return " ".join(f"{t} = {t} + {n}; {n} = vset(0.0f);" for n, t in zip(names, totals, strict=True))
+    def _moved(names: Sequence[str], totals: Sequence[str]) -> list[Statement]:
+        out: list[Statement] = []
+        for n, t in zip(names, totals, strict=True):
+            out += [Assign(t, added(Local(t), Local(n))), Assign(n, Spread(Number(0.0, F32)))]
+        return out
 
     def close(self, scope: Scope) -> None:
         """At the end: all in the vectors themselves."""
         for n, t, u in zip(self.names, self.first, self.second, strict=True):
-            scope.add(f"{n} = {n} + ({t} + {u});")
+            scope.add(Assign(n, added(Local(n), added(Local(t), Local(u)))))
+
+
+def added(a: Term, b: Term, kind: str = "sum") -> Apply:
+    """Two vectors of partial results as one."""
+    return Apply(VECTORS[kind], "v", (a, b), F32)
 
 
 def is_long(kind: str, extents: Iterable[Index]) -> bool:
@@ -75,7 +113,7 @@ def is_long(kind: str, extents: Iterable[Index]) -> bool:
     return kind == "sum" and (None in sizes or math.prod(n for n in sizes if n is not None) > BLOCK)
 
 
-class Reductions(Rows):
+class Reductions(RowWriter):
     """Writes the reductions of a nest."""
 
     def _single_reduce(self, s: Reduce, top: Scope) -> None:
@@ -83,33 +121,19 @@ class Reductions(Rows):
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in s.vars)
         outer = sorted((v for v in s.vars if v.extent.const != 1), key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
         rvars = self._ordered([v for v in s.rvars if v.extent.const != 1], s.expr)
-        across = (
-            outer
-            and s.kind in REDUCTIONS
-            and s.out.dtype is DType.float32
-            and self._fastest(s, [*outer, *rvars]) in outer
-        )
-        if across:
-            v = self._fastest(s, [*outer, *rvars])
-            assert v is not None
+        v = self._fastest(s, [*outer, *rvars])
+        across = v is not None and v in outer and s.kind in VECTORS and s.out.dtype is F32
+        if across and v is not None:
             outer = [x for x in outer if x is not v]
-            self._attempt_function(
-                top,
-                lambda: self._reduce_across(top, outer, v, rvars, s, buffer, at),
-                lambda: self._reduce_along(top, [*outer, v], rvars, s, buffer, at, False),
-            )
-        else:
-            self._reduce_along(top, outer, rvars, s, buffer, at, True)
-
-    def _attempt_function(self, top: Scope, first, second) -> None:  # type: ignore[no-untyped-def]
-        try:
-            first()
-        except NotVector:
-            top.lines.clear()
-            top.memo.clear()
-            self.e.vec = self.e.partial = None
-            second()
-        self.e.vec = self.e.partial = None
+            forms = self.e.forms(v)
+            if forms.numbers(s.expr) and forms.places(buffer, buffer.address(at)):
+                self._reduce_across(top, outer, v, rvars, s, at)
+                return
+            outer = [*outer, v]
+        row, loop = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
+        row.vars = set(outer)
+        self._reduce_inside(row, s, rvars, s.expr, at, vector=not across)
+        top.add(loop)
 
     def _fastest(self, s: Reduce, vars: list[Var]) -> Var | None:
         """The variable with the smallest step through the largest operand."""
@@ -128,287 +152,235 @@ class Reductions(Rows):
                 best = weight, min(steps, key=lambda t: t[0])[1]
         return best[1] if best else None
 
-    def _reduce_along(
-        self,
-        top: Scope,
-        outer: list[Var],
-        rvars: list[Var],
-        s: Reduce,
-        buffer: Buffer,
-        at: tuple[Index, ...],
-        vector: bool,
-    ) -> None:
-        row = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
-        row.vars = set(outer)
-        self._attempt(row, lambda r, vec: self._reduce_inside(r, s, rvars, s.expr, at, vec), vector)
-        self._finish(top, row)
-
     def _reduce_inside(
-        self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr, at: tuple[Index, ...], vector: bool
+        self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr, at: tuple[Index, ...], vector: bool = True
     ) -> None:
         """A reduction over the inner loops of a row, into the output's element or the row's scalar."""
-        if s.kind not in REDUCTIONS or s.out.dtype is not DType.float32 or not rvars:
-            vector_now = False
-            if vector:
-                raise NotVector
-        else:
-            vector_now = vector
-        result = self._vector_sum(row, s, rvars, expr) if vector_now else self._scalar_reduce(row, s, rvars, expr)
+        vector = vector and s.kind in VECTORS and s.out.dtype is F32 and bool(rvars)
+        vector = vector and self.e.forms(rvars[-1]).numbers(expr)
+        result = self._vector_reduce(row, s, rvars, expr) if vector else self._scalar_reduce(row, s, rvars, expr)
         out = self.e.buffers[s.out]
         if s.out in self.nest.local and not any(v.extent.const != 1 for v in s.vars if Index.of(v) in at):
             self.e.special[s.out] = result
             return
-        self.e.vec = self.e.partial = None
         self.e.store(out, out.address(at), result, row)
         if s.out in self.e.inside:
             self.e.special[s.out] = result
 
-    def _vector_sum(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr) -> Value:
+    # --- along the lanes ----------------------------------------------------------------------------------------------
+
+    def _vector_reduce(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr) -> Value:
         """A float32 reduction along the lanes with several accumulators."""
-        kind, e = REDUCTIONS[s.kind], self.e
-        last = rvars[-1]
+        e, last = self.e, rvars[-1]
         unroll = 4 if hint(last.extent) >= 4 * self.lanes and cost(expr) <= 20 else 1
         names = [e.name() for _ in range(unroll)]
         for n in names:
-            row.add(f"vf {n} = vset({literal(kind.identity, DType.float32)});")
+            row.add(Let(n, "v", Spread(identity(s.kind, F32)), constant=False))
         step = unroll * self.lanes
         steps = (last.extent + (step - 1)) // step
         totals = Totals(names, e.name, row) if is_long(s.kind, (*(v.extent for v in rvars[:-1]), steps)) else None
         long = is_long(s.kind, [steps])
-        around, chain = row, []
-        for v in rvars[:-1]:
-            inner = around.child(v)
-            chain.append((around, v, inner))
-            around = inner
-        end = e.index(last.extent, around)
-        start = around.child()
-        pos = e.name()
-        start.add(f"int64_t {pos} = 0;")
-        if unroll > 1:
-            body = start.child()
-            for u, n in enumerate(names):
-                lane = Var(f"{last.name}u{u}", last.extent)
-                part = body.child(lane)
-                part.add(f"const int64_t {lane.name} = {pos} + {u * self.lanes};")
-                e.vec, e.partial = lane, None
-                part.add(f"{n} = {self._next(s.kind, n, expr.subs({last: Index.of(lane)}), part)};")
-                body.close("", part)
-            self._blocks(start, body, pos, step, end, totals if long else None)
-        lane = Var(f"{last.name}v", last.extent)
-        body = start.child(lane)
-        body.add(f"const int64_t {lane.name} = {pos};")
-        e.vec, e.partial = lane, None
-        body.add(f"{names[0]} = {self._next(s.kind, names[0], expr.subs({last: Index.of(lane)}), body)};")
-        if last.extent.const is None or last.extent.const % step >= self.lanes or unroll == 1:
-            self._blocks(start, body, pos, self.lanes, end, totals if long and unroll == 1 else None)
-        if last.extent.const is None or last.extent.const % self.lanes:
-            lane = Var(f"{last.name}t", last.extent)
-            body = start.child(lane)
-            body.add(f"const int64_t {lane.name} = {pos}, left = {end} - {pos};")
-            e.vec, e.partial = lane, "left"
-            x = e.as_vector(e.value(expr.subs({last: Index.of(lane)}), body))
-            identity = f"vset({literal(kind.identity, DType.float32)})"
-            body.add(f"{names[0]} = {kind.vector.format(names[0], f'vfirst({x}, left, {identity})')};")
-            start.close(f"if ({pos} < {end})", body)
-        around.close("", start)
+        around, loops = self._loop_over(row, rvars[:-1])
+        self._vector_steps(around, s.kind, names, last, expr, totals if long else None)
         if totals is not None and not long:
             totals.flush_some(around)
-        for outer, v, inner in reversed(chain):
-            outer.close(f"for (int64_t {v.name} = 0; {v.name} < {e.index(v.extent, outer)}; {v.name}++)", inner)
-        e.vec = e.partial = None
+        self._close(loops)
         if totals is not None:
             totals.close(row)
-        total = names[0]
+        total: Term = Local(names[0])
         for n in names[1:]:
-            total = kind.vector.format(total, n) if s.kind in ("max", "min") else f"({kind.vector.format(total, n)})"
+            total = added(total, Local(n), s.kind)
         out = e.name()
-        row.add(f"const float {out} = {kind.lanes.format(total)};")
-        return Value(out, "s", DType.float32)
+        row.add(Let(out, "s", AcrossLanes(s.kind, total)))
+        return Value(Local(out), "s", F32)
 
-    def _blocks(self, scope: Scope, body: Scope, pos: str, step: int, end: str, totals: Totals | None) -> None:
+    def _vector_steps(
+        self, around: Scope, kind: str, names: list[str], last: Var, expr: Expr, totals: Totals | None
+    ) -> None:
+        """The innermost loop: several vectors at a time, then one, then what is left."""
+        e, end = self.e, self.e.size(last.extent, around)
+        step = len(names) * self.lanes
+        start, pos = around.child(), e.name()
+        start.add(Let(pos, "i", ZERO, constant=False))
+        if len(names) > 1:
+            body = start.child()
+            for u, n in enumerate(names):
+                part = self._lane_step(body, kind, n, last, f"u{u}", after(pos, u * self.lanes), expr)
+                body.add(Block(part.body))
+            self._blocks(start, body, pos, step, end, totals)
+        if last.extent.const is None or last.extent.const % step >= self.lanes or len(names) == 1:
+            body = self._lane_step(start, kind, names[0], last, "v", Local(pos), expr)
+            self._blocks(start, body, pos, self.lanes, end, totals if len(names) == 1 else None)
+        if last.extent.const is None or last.extent.const % self.lanes:
+            self._lanes_left(start, kind, names[0], last, pos, end, expr)
+        around.add(Block(start.body))
+
+    def _lane_step(self, scope: Scope, kind: str, total: str, last: Var, tag: str, at: Term, expr: Expr) -> Scope:
+        """A scope that adds the vector of terms at a position to a total."""
+        lane = Var(f"{last.name}{tag}", last.extent)
+        body = scope.child(lane)
+        body.add(Let(lane.name, "i", at))
+        self.e.vec = lane
+        body.add(Assign(total, self._next(kind, total, expr.subs({last: Index.of(lane)}), body)))
+        self.e.vec = None
+        return body
+
+    def _lanes_left(self, scope: Scope, kind: str, total: str, last: Var, pos: str, end: Size, expr: Expr) -> None:
+        """The last terms, fewer than lanes."""
+        e, lane = self.e, Var(f"{last.name}t", last.extent)
+        body = scope.child(lane)
+        body.add(Let(lane.name, "i", Local(pos)), Let("left", "i", Minus(end, Local(pos))))
+        e.vec, e.partial = lane, Local("left")
+        x = as_vector(e.value(expr.subs({last: Index.of(lane)}), body))
+        e.vec = e.partial = None
+        first = FirstLanes(x, Local("left"), Spread(identity(kind, F32)))
+        body.add(Assign(total, added(Local(total), first, kind)))
+        scope.add(If(Compare("<", Local(pos), end), body.body))
+
+    def _blocks(self, scope: Scope, body: Scope, pos: str, step: int, end: Term, totals: Totals | None) -> None:
         """body for each step of pos that fits below end, a block at a time if there are totals."""
         if totals is None:
-            scope.close(f"for (; {pos} + {step} <= {end}; {pos} += {step})", body)
+            scope.add(For(pos, None, end, step, body.body))
             return
         block = scope.child()
-        block.add(f"const int64_t stop = neve_min({end}, {pos} + {BLOCK * step});")
-        block.close(f"for (; {pos} + {step} <= stop; {pos} += {step})", body)
+        block.add(Let("stop", "i", Least(end, after(pos, BLOCK * step))))
+        block.add(For(pos, None, Local("stop"), step, body.body))
         totals.flush(block)
-        scope.close(f"while ({pos} + {step} <= {end})", block)
+        scope.add(While(Compare("<=", after(pos, step), end), block.body))
 
-    def _next(self, kind: str, total: str, expr: Expr, scope: Scope) -> str:
-        """total (a vector) and one more vector of terms, in C; products are added without being rounded."""
+    def _next(self, kind: str, total: str, expr: Expr, scope: Scope) -> Term:
+        """total (a vector) and one more vector of terms; products are added without being rounded."""
         e = self.e
         if kind == "sum" and isinstance(expr, Call) and expr.fn == "mul":
-            a, b = (e.as_vector(e.value(x, scope)) for x in expr.args)
-            return f"vfma({a}, {b}, {total})"
-        return REDUCTIONS[kind].vector.format(total, e.as_vector(e.value(expr, scope)))
+            a, b = (as_vector(e.value(x, scope)) for x in expr.args)
+            return Fma(a, b, Local(total))
+        return added(Local(total), as_vector(e.value(expr, scope)), kind)
+
+    # --- scalars ------------------------------------------------------------------------------------------------------
 
     def _scalar_reduce(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr) -> Value:
-        e, dtype = self.e, expr.dtype
-        out = e.name()
-        wide = "double" if dtype.is_float and s.kind in ("sum", "prod") else C_TYPES[dtype]
-        inner = row
-        chain = []
-        for v in rvars:
-            nxt = inner.child(v)
-            chain.append((inner, v, nxt))
-            inner = nxt
-        if s.kind in ("argmax", "argmin"):
-            best, at = e.name(), out
-            row.add(f"{C_TYPES[dtype]} {best} = 0;")
-            row.add(f"int64_t {at} = -1;")
-            place = Index.of(0)
-            for v in s.rvars:
-                place = place * v.extent + (Index.of(v) if v.extent.const != 1 else 0)
-            x = e.value(expr, inner).text
-            better = f"{x} {'>' if s.kind == 'argmax' else '<'} {best}"
-            if dtype.is_float:
-                better = f"{better} || ({x} != {x} && {best} == {best})"
-            here = e.index(place, inner)
-            inner.add(
-                f"if ({at} < 0 || {better} || ({x} == {best} && {here} < {at})) {{ {best} = {x}; {at} = {here}; }}"
-            )
-            result = Value(at, "s", DType.int64)
-        else:
-            x_dtype = s.out.dtype if s.kind in ("any", "all") else dtype
-            identity = _identity(s.kind, dtype)
-            row.add(f"{wide if s.kind not in ('any', 'all') else 'uint8_t'} {out} = {identity};")
-            x = e.value(expr, inner).text
-            inner.add(_scalar_step(s.kind, dtype, out, x))
-            result = Value(out, "s", x_dtype)
-        for outer, v, body in reversed(chain):
-            outer.close(f"for (int64_t {v.name} = 0; {v.name} < {e.index(v.extent, outer)}; {v.name}++)", body)
-        if wide == "double" and result.dtype is not DType.float64 and s.kind in ("sum", "prod"):
+        if s.kind in BEST:
+            return self._best(row, s, rvars, expr)
+        e, dtype, out = self.e, expr.dtype, self.e.name()
+        wide = DType.float64 if dtype.is_float and s.kind in ("sum", "prod") else dtype
+        held = DType.bool if s.kind in ("any", "all") else wide
+        row.add(Let(out, "s", identity(s.kind, held), held, constant=False))
+        inner, loops = self._loop_over(row, rvars)
+        inner.add(Accumulate(s.kind, out, e.value(expr, inner).term, dtype))
+        self._close(loops)
+        if wide is DType.float64 and dtype is not DType.float64 and held is wide:
             name = e.name()
-            row.add(f"const float {name} = (float){out};")
-            return Value(name, "s", s.out.dtype)
-        return Value(result.text, "s", s.out.dtype if s.kind not in ("argmax", "argmin") else DType.int64)
+            row.add(Let(name, "s", Convert(Local(out), wide, F32)))
+            out = name
+        return Value(Local(out), "s", s.out.dtype)
+
+    def _best(self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr) -> Value:
+        """The position of the greatest or least value."""
+        e, dtype = self.e, expr.dtype
+        at, best = e.name(), e.name()
+        row.add(Let(best, "s", Number(0, dtype), dtype, constant=False))
+        row.add(Let(at, "i", Size(Index.of(-1)), constant=False))
+        place = Index.of(0)
+        for v in s.rvars:
+            place = place * v.extent + (Index.of(v) if v.extent.const != 1 else 0)
+        inner, loops = self._loop_over(row, rvars)
+        x = e.value(expr, inner).term
+        inner.add(KeepBest(s.kind, best, at, x, e.size(place, inner), dtype))
+        self._close(loops)
+        return Value(Local(at), "s", DType.int64)
+
+    # --- lanes along an output axis -----------------------------------------------------------------------------------
 
     def _reduce_across(
-        self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, buffer: Buffer, at: tuple[Index, ...]
+        self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, at: tuple[Index, ...]
     ) -> None:
-        """Lanes along an output axis: a few vectors of outputs at a time, the reduction's loops inside."""
-        e = self.e
+        """A few vectors of outputs at a time, the reduction's loops inside."""
         wide = 4 if hint(v.extent) >= 4 * self.lanes and cost(s.expr) <= 12 else 1
         size = wide * self.lanes
-        row = self._rows(
-            top, [*(x.extent for x in outer), (v.extent + (size - 1)) // size], [*(x.name for x in outer), "block"]
-        )
+        extents = [*(x.extent for x in outer), (v.extent + (size - 1)) // size]
+        row, loop = self._rows(top, extents, [*(x.name for x in outer), "block"])
         row.vars = set(outer)
-        n = e.index(v.extent, top)
-        row.add(f"const int64_t base = block * {size}, valid = {n} - base;")
-        whole = v.extent.const is not None and v.extent.const % size == 0
-        if not whole and (v.extent.const is None or v.extent.const >= size):
-            full = row.child()
-            self._across_block(full, s, v, rvars, buffer, at, wide, None)
-            row.close(f"if (valid >= {size})", full)
-        if whole:
-            row.add("(void)valid;")
-            self._across_block(row, s, v, rvars, buffer, at, wide, None)
+        n, valid = self.e.size(v.extent, top), Local("valid")
+        row.add(Let("base", "i", Size(Index.of(Var("block", extents[-1])) * size)))
+        row.add(Let("valid", "i", Minus(n, Local("base"))))
+        if v.extent.const is not None and v.extent.const % size == 0:
+            row.add(Ignore("valid"))
+            self._across_block(row, s, v, rvars, at, wide, None)
         else:
+            some = v.extent.const is None or v.extent.const >= size
+            if some:
+                full = row.child()
+                self._across_block(full, s, v, rvars, at, wide, None)
+                row.add(If(Compare(">=", valid, Size(Index.of(size))), full.body))
             tail = row.child()
-            self._across_block(tail, s, v, rvars, buffer, at, 1, "left")
-            loop = row.child()
-            loop.lines = [f"const int64_t left = neve_min(valid - part, {self.lanes});", *tail.lines]
-            test = f"if (valid < {size}) " if v.extent.const is None or v.extent.const >= size else ""
-            row.close(f"{test}for (int64_t part = 0; part < valid; part += {self.lanes})", loop)
-        self._finish(top, row)
+            tail.add(Let("left", "i", Least(Minus(valid, Local("part")), Size(Index.of(self.lanes)))))
+            self._across_block(tail, s, v, rvars, at, 1, Local("left"))
+            parts = For("part", ZERO, valid, self.lanes, tail.body, whole=False)
+            row.add(If(Compare("<", valid, Size(Index.of(size))), [parts]) if some else parts)
+        top.add(loop)
 
     def _across_block(
-        self,
-        scope: Scope,
-        s: Reduce,
-        v: Var,
-        rvars: list[Var],
-        buffer: Buffer,
-        at: tuple[Index, ...],
-        wide: int,
-        partial: str | None,
+        self, scope: Scope, s: Reduce, v: Var, rvars: list[Var], at: tuple[Index, ...], wide: int, partial: Term | None
     ) -> None:
-        kind, e = REDUCTIONS[s.kind], self.e
+        """wide vectors of outputs from base on, or the one at part."""
+        e, buffer = self.e, self.e.buffers[s.out]
         lanes = [Var(f"{v.name}b{u}", v.extent) for u in range(wide)]
         names = [e.name() for _ in lanes]
         scope.vars |= set(lanes)
+        base = Index.of(Var("base", v.extent))
         for u, (lane, n) in enumerate(zip(lanes, names, strict=True)):
-            scope.add(f"const int64_t {lane.name} = base + {u * self.lanes if partial is None else 'part'};")
-            scope.add(f"vf {n} = vset({literal(kind.identity, DType.float32)});")
+            more = u * self.lanes if partial is None else Index.of(Var("part", v.extent))
+            scope.add(Let(lane.name, "i", Size(base + more)))
+            scope.add(Let(n, "v", Spread(identity(s.kind, F32)), constant=False))
         totals = Totals(names, e.name, scope) if is_long(s.kind, (r.extent for r in rvars)) else None
-        inner, chain = scope, []
-        for r in rvars:
-            nxt = inner.child(r)
-            chain.append((inner, r, nxt))
-            inner = nxt
+        inner, loops = self._loop_over(scope, rvars)
         for lane, n in zip(lanes, names, strict=True):
             e.vec, e.partial = lane, partial
-            inner.add(f"{n} = {self._next(s.kind, n, s.expr.subs({v: Index.of(lane)}), inner)};")
-        for outer, r, body in reversed(chain):
-            end = e.index(r.extent, outer)
-            if totals is not None and r is rvars[-1] and is_long(s.kind, [r.extent]):
-                start = f"{r.name}0"
-                block = outer.child()
-                block.add(f"const int64_t stop = neve_min({end}, {start} + {BLOCK});")
-                block.close(f"for (int64_t {r.name} = {start}; {r.name} < stop; {r.name}++)", body)
-                totals.flush(block)
-                outer.close(f"for (int64_t {start} = 0; {start} < {end}; {start} += {BLOCK})", block)
-            else:
-                outer.close(f"for (int64_t {r.name} = 0; {r.name} < {end}; {r.name}++)", body)
-                if totals is not None and r is rvars[-1]:
-                    totals.flush_some(outer)
+            inner.add(Assign(n, self._next(s.kind, n, s.expr.subs({v: Index.of(lane)}), inner)))
+        self._close_across(loops, totals)
         if totals is not None:
             totals.close(scope)
         for lane, n in zip(lanes, names, strict=True):
             e.vec, e.partial = lane, partial
             place = buffer.address(tuple(i.subs({v: Index.of(lane)}) for i in at))
-            e.store(buffer, place, Value(n, "v", DType.float32), scope)
+            e.store(buffer, place, Value(Local(n), "v", F32), scope)
         e.vec = e.partial = None
+
+    def _close_across(self, loops: Sequence[tuple[Scope, For]], totals: Totals | None) -> None:
+        """The reduction's loops; the innermost, if it is long, a block of terms at a time."""
+        if totals is None:
+            self._close(loops)
+            return
+        outer, loop = loops[-1]
+        assert isinstance(loop.end, Size)
+        if is_long("sum", [loop.end.index]):
+            start = f"{loop.var}0"
+            block = outer.child()
+            block.add(Let("stop", "i", Least(loop.end, after(start, BLOCK))))
+            block.add(For(loop.var, Local(start), Local("stop"), 1, loop.body))
+            totals.flush(block)
+            outer.add(For(start, ZERO, loop.end, BLOCK, block.body, whole=False))
+        else:
+            outer.add(loop)
+            totals.flush_some(outer)
+        self._close(loops[:-1])
+
+    # --- scans --------------------------------------------------------------------------------------------------------
 
     def _scan(self, s: Scan, top: Scope) -> None:
         """Sequential along the axis, rows over the others; float sums run in double as eager's."""
         axis = s.vars[s.axis]
         outer = [v for v in s.vars if v is not axis and v.extent.const != 1]
-        row = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
+        row, loop = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
         row.vars = set(outer)
         e, buffer, dtype = self.e, self.e.buffers[s.out], s.expr.dtype
         run = e.name()
-        wide = "double" if dtype.is_float and s.kind in ("sum", "prod", "logaddexp") else C_TYPES[dtype]
-        row.add(f"{wide} {run} = {_identity(s.kind, dtype)};")
-        inner = row.child(axis)
-        x = e.value(s.expr, inner).text
-        inner.add(_scalar_step(s.kind, dtype, run, x))
+        wide = DType.float64 if dtype.is_float and s.kind in ("sum", "prod", "logaddexp") else dtype
+        row.add(Let(run, "s", identity(s.kind, wide), wide, constant=False))
+        inner, loops = self._loop_over(row, [axis])
+        inner.add(Accumulate(s.kind, run, e.value(s.expr, inner).term, dtype))
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in s.vars)
-        e.store(buffer, buffer.address(at), Value(f"({C_TYPES[dtype]}){run}", "s", dtype), inner)
-        row.close(f"for (int64_t {axis.name} = 0; {axis.name} < {e.index(axis.extent, row)}; {axis.name}++)", inner)
-        self._finish(top, row)
-
-
-def _identity(kind: str, dtype: DType) -> str:
-    if kind in ("sum", "any"):
-        return "0"
-    if kind in ("prod", "all"):
-        return "1"
-    if kind == "logaddexp":
-        return "-__builtin_inf()"
-    if dtype.is_float:
-        text = "__builtin_inf()" if dtype is DType.float64 else "__builtin_inff()"
-        return "-" + text if kind == "max" else text
-    low, high = {DType.bool: ("0", "1"), DType.uint8: ("0", "UINT8_MAX")}.get(dtype) or (
-        f"INT{8 * dtype.size}_MIN",
-        f"INT{8 * dtype.size}_MAX",
-    )
-    return low if kind == "max" else high
-
-
-def _scalar_step(kind: str, dtype: DType, out: str, x: str) -> str:
-    if kind == "sum":
-        return f"{out} += {x};" if dtype.is_float else f"{out} = ({C_TYPES[dtype]})((uint64_t){out} + (uint64_t){x});"
-    if kind == "prod":
-        return f"{out} *= {x};" if dtype.is_float else f"{out} = ({C_TYPES[dtype]})((uint64_t){out} * (uint64_t){x});"
-    if kind in ("any", "all"):
-        return f"{out} {'|' if kind == 'any' else '&'}= ({x} != 0);"
-    if kind == "logaddexp":
-        return f"{out} = sd_logaddexp({out}, {x});"
-    if dtype.is_float:
-        better = f"{x} {'>' if kind == 'max' else '<'} {out} || {x} != {x}"
-        return f"if ({out} == {out} && ({better})) {out} = {x};"
-    return f"if ({x} {'>' if kind == 'max' else '<'} {out}) {out} = {x};"
+        value = Convert(Local(run), wide, F32 if dtype.is_float and wide is not dtype else dtype)
+        e.store(buffer, buffer.address(at), Value(value, "s", dtype), inner)
+        self._close(loops)
+        top.add(loop)

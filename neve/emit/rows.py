@@ -1,10 +1,12 @@
-"""What all loop nests share: the loop over rows, the order of the loops inside, and a try with vectors first."""
+"""What all loop nests share: the loop over rows, the order of the loops inside, whether these have a vector form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neve.emit.expressions import Emitter, NotVector, Scope
+from neve.emit.expressions import Emitter, Scope
+from neve.emit.statements import For, Rows, Share, Size
+from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr
 from neve.plan.fuse import hint
@@ -12,55 +14,39 @@ from neve.plan.stages import loads
 from neve.plan.steps import Nest
 
 
-class Rows:
+class RowWriter:
     """The rows of one nest."""
 
     def __init__(self, nest: Nest, emitter: Emitter) -> None:
         self.nest, self.e = nest, emitter
         self.lanes = emitter.lanes
 
-    def _rows(self, top: Scope, extents: Sequence[Index], names: Sequence[str]) -> Scope:
-        """The scope inside the shared loop over all rows; names become the row's indexes, outermost first."""
+    def _rows(self, top: Scope, extents: Sequence[Index], names: Sequence[str]) -> tuple[Scope, Rows]:
+        """The scope inside the shared loop over all rows, and the loop; names are a row's indexes, outermost first."""
         total = Index.of(1)
         for n in extents:
             total = total * n
-        top.add(f"const neve_range share = neve_share({self.e.index(total, top)}, th);")
+        top.add(Share(self.e.size(total, top)))
         row = top.child()
-        rest = "row"
-        for k in reversed(range(len(extents))):
-            if k == 0:
-                row.add(f"const int64_t {names[k]} = {rest};")
-            else:
-                size = self.e.index(extents[k], top)
-                row.add(f"const int64_t {names[k]} = {rest} % ({size});")
-                rest = f"{rest} / ({size})"
-        if not extents:
-            row.add("(void)row;")
-        return row
+        return row, Rows(names, [self.e.size(n, top) for n in extents], row.body)
 
-    def _finish(self, top: Scope, row: Scope) -> None:
-        top.close("for (int64_t row = share.begin; row < share.end; row++)", row)
+    def _loop_over(self, scope: Scope, vars: Sequence[Var]) -> tuple[Scope, list[tuple[Scope, For]]]:
+        """Nested loops over vars: the scope inside, and the loops, outermost first, to be added by `_close`."""
+        loops = []
+        for v in vars:
+            inner = scope.child(v)
+            loops.append((scope, For(v.name, Size(Index.of(0)), self.e.size(v.extent, scope), 1, inner.body)))
+            scope = inner
+        return scope, loops
 
-    def _attempt(self, scope: Scope, write, vector: bool = True) -> None:  # type: ignore[no-untyped-def]
-        """write(scope, vector?) with vectors; if the expression has no vector form, undone and over scalars."""
-        saved = []
-        up: Scope | None = scope
-        while up is not None:
-            saved.append((up, len(up.lines), dict(up.memo)))
-            up = up.parent
-        special = dict(self.e.special)
-        try:
-            if not vector:
-                raise NotVector
-            write(scope, True)
-        except NotVector:
-            for outer, count, memo in saved:
-                del outer.lines[count:]
-                outer.memo = memo
-            self.e.special = special
-            self.e.vec = self.e.partial = None
-            write(scope, False)
-        self.e.vec = self.e.partial = None
+    @staticmethod
+    def _close(loops: Sequence[tuple[Scope, For]]) -> None:
+        for scope, loop in reversed(loops):
+            scope.add(loop)
+
+    def _fits(self, vars: Sequence[Var], expr: Expr, buffer: Buffer, at: Sequence[Index]) -> bool:
+        """Whether buffer[at] = expr has a vector form along the last of the loops over vars, if there are any."""
+        return not vars or self.e.forms(vars[-1]).written(buffer, buffer.address(at), expr)
 
     def _ordered(self, vars: list[Var], expr: Expr) -> list[Var]:
         """Loops sorted so that the largest operand is walked along memory."""
@@ -71,12 +57,12 @@ class Rows:
                 continue
             address = buffer.address(x.index)
             used = [v for v in vars if v in address.vars]
-            forms = {v: address.affine(v) for v in used}
-            if not used or any(f is None for f in forms.values()):
+            steps = {v: form[0] for v in used if (form := address.affine(v)) is not None}
+            if not used or len(steps) < len(used):
                 continue
             weight = 1.0
             for v in used:
                 weight *= hint(v.extent)
             if best is None or weight > best[0]:
-                best = weight, sorted(vars, key=lambda v: -hint(forms[v][0]) if v in used else -float("inf"))  # type: ignore[index]
+                best = weight, sorted(vars, key=lambda v: -hint(steps[v]) if v in steps else -float("inf"))
         return best[1] if best else vars

@@ -1,13 +1,13 @@
-"""What a template does with its result: the epilogue as C functions of the store's coordinates."""
+"""What a template does with its result: the epilogue as functions of the store's coordinates."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from neve.emit.expressions import Emitter, NotVector, Scope, Value
+from neve.emit.c import C
+from neve.emit.expressions import Emitter, Scope, Value
+from neve.emit.statements import For, Lane, Lanes, Let, Local, Prefetch, Size, Statement
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, Load, Tensor
@@ -24,14 +24,15 @@ LONG_EPILOGUE = 12
 class StoreWriter:
     """Writes the functions by which a kernel stores its results.
 
-    emitter makes an emitter of the kernel function, declarations C of the pointers that it has used, given what is
-    written; base is C of a buffer's place in memory; l2 is the target's cache in bytes.
+    emitter makes an emitter of the kernel function, declarations the pointers that a body uses, given what is written;
+    base tells buffers apart by where their memory begins; l2 is the target's cache in bytes.
     """
 
     kernel: Kernel
     emitter: Callable[[], Emitter]
-    declarations: Callable[[set[Tensor]], list[str]]
+    declarations: Callable[[set[Tensor], Sequence[Statement]], list[Statement]]
     base: Callable[[Buffer], str]
+    language: C
     l2: int
 
     def store(self, partial: bool) -> str:
@@ -39,16 +40,14 @@ class StoreWriter:
         bound, result = self.kernel.bound, self.kernel.stage.results[0]
         out, index, expr = self._stored()
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
-        emitter.vec, emitter.partial = bound.coords[-1], "cnt" if partial else None
-        emitter.special[result] = Value("v", "v", DType.float32)
+        emitter.special[result] = Value(Local("v"), "v", DType.float32)
         buffer = emitter.buffers[out]
-        try:
+        if emitter.forms(bound.coords[-1]).written(buffer, buffer.address(index), expr):
+            emitter.vec, emitter.partial = bound.coords[-1], Local("cnt") if partial else None
             emitter.store(buffer, buffer.address(index), emitter.value(expr, scope), scope)
-        except NotVector:
+        else:
             scope = self._lanes(partial)
-        if partial:
-            return self._function("@_store_n", "vf v, int64_t cnt, ", scope)
-        return self._function("@_store", "vf v, ", scope)
+        return self._function("store_n" if partial else "store", scope)
 
     def fetch(self) -> list[str]:
         """A function that prefetches what the store reads from a column on, where that is contiguous, and what it
@@ -57,24 +56,22 @@ class StoreWriter:
         bound, results = self.kernel.bound, self.kernel.stage.results
         out, index, expr = self._stored()
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
-        emitter.vec = bound.coords[-1]
-        rows: dict[tuple[str, Index], Buffer] = {}
+        emitter.vec = last = bound.coords[-1]
         touched = [(x.tensor, x.index) for x in loads(expr) if x.tensor not in results]
         if hint(Index.of(out.type.numel)) * out.dtype.size > self.l2 and cost(expr) < LONG_EPILOGUE:
             touched.append((out, index))
+        forms, rows = emitter.forms(last), dict[tuple[str, Index], Buffer]()
         for tensor, at in touched:
             buffer = emitter.buffers[tensor]
             address = buffer.address(at)
-            if buffer.dtype is DType.float32 and len(address.vars) > 1 and not any(index_loads(address)):
+            contiguous = len(address.vars) > 1 and forms.stride(address) == Index.of(1)
+            if contiguous and buffer.dtype is DType.float32 and not any(index_loads(address)):
                 rows.setdefault((self.base(buffer), address), buffer)
         written = (self.base(emitter.buffers[out]), emitter.buffers[out].address(index))
         for key, buffer in rows.items():
-            with contextlib.suppress(NotVector):
-                place, stride = emitter.address(buffer, key[1], scope)
-                if stride == Index.of(1):
-                    scope.add(f"vprefetch{'_write' if key == written else ''}({place});")
-        asked = any(line.startswith("vprefetch") for line in scope.lines)
-        return [self._function("@_fetch", "", scope)] if asked else []
+            place, _ = emitter.place(buffer, key[1], scope)
+            scope.add(Prefetch(place, key == written))
+        return [self._function("fetch", scope)] if rows else []
 
     def _lanes(self, partial: bool) -> Scope:
         """The epilogue lane by lane, where it has no vector form."""
@@ -83,15 +80,16 @@ class StoreWriter:
         last = bound.coords[-1]
         lane = Var(f"{last.name}l", last.extent)
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
-        emitter.special[result] = Value("v[lane]", "s", DType.float32)
+        emitter.special[result] = Value(Lane(Local("v"), "lane"), "s", DType.float32)
         marker = Var("lane", Index.of(1))
         emitter.inside = {result: marker}
         inner = scope.child(lane, marker)
-        inner.add(f"const int64_t {lane.name} = {last.name} + lane;")
+        inner.add(Let(lane.name, "i", Size(Index.of(last) + Index.of(marker))))
         values, buffer = {last: Index.of(lane)}, emitter.buffers[out]
         address = buffer.address(tuple(i.subs(values) for i in index))
         emitter.store(buffer, address, emitter.value(expr.subs(values), inner), inner)
-        scope.close(f"for (int64_t lane = 0; lane < {'cnt' if partial else 'NEVE_VL'}; lane++)", inner)
+        count = Local("cnt") if partial else Lanes()
+        scope.add(For("lane", Size(Index.of(0)), count, 1, inner.body))
         return scope
 
     def _stored(self) -> tuple[Tensor, tuple[Index, ...], Expr]:
@@ -103,12 +101,7 @@ class StoreWriter:
         index = tuple(recombine(i.subs(values)) for i in stage.epilogue.index)
         return stage.epilogue.out, index, stage.epilogue.expr.subs(values)
 
-    def _function(self, name: str, params: str, scope: Scope) -> str:
+    def _function(self, name: str, scope: Scope) -> str:
         coords = [c.name for c in self.kernel.bound.coords]
-        head = f"NEVE_INLINE void {name}(void *const *p, const int64_t *s, {params}"
-        head += ", ".join(f"int64_t {c}" for c in coords) + ") {"
-        unused = "(void)p; (void)s;" + "".join(f" (void){c};" for c in coords)
-        words = set(re.findall(r"\w+", " ".join(scope.lines)))
-        declared = (d for d in self.declarations({self._stored()[0]}) if d.split(" = ")[0].split()[-1] in words)
-        body = [unused, *declared, *scope.lines]
-        return "\n".join([head, *("    " + x for x in body), "}"])
+        body = [*self.declarations({self._stored()[0]}, scope.body), *scope.body]
+        return self.language.store(name, coords, body)

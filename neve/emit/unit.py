@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from neve.build.target import Target
-from neve.emit.expressions import STORED, Emitter
+from neve.emit.c import C, c_index
 from neve.emit.loops import NestWriter
-from neve.emit.macros import c_index, c_size, defines
+from neve.emit.macros import c_size, defines
+from neve.emit.operands import Operands
 from neve.emit.stores import LONG_EPILOGUE, StoreWriter
 from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import DType, to_bytes
+from neve.ir.types import to_bytes
 from neve.kernels.kernel import Choice, Packed, Pointer
 from neve.plan import work
 from neve.plan.fuse import cost
@@ -119,6 +119,7 @@ class Unit:
         self.kernels: dict[str, int] = {}
         self.weights = Weights()
         self.headers: set[str] = set(BASE)
+        self.language = C(self.symbol)
 
     def symbol(self, name: str) -> str:
         return f"s[{self.symbols.index(name)}]"
@@ -284,28 +285,30 @@ class MethodWriter:
             self.arrays[t] = self.unit.weights.add(to_bytes(self.schedule.constants[t].array, t.dtype))
         return self.arrays[t]
 
+    def _operands(self) -> Operands:
+        return Operands(self.schedule.buffers, self.base, self.unit.target.vl)
+
     # --- kernels ------------------------------------------------------------------------------------------------------
 
     def _nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
-        nest, extra = canonical(nest, self.schedule.buffers)
-        args = _Arguments(self, extra)
+        nest, args = canonical(nest), self._operands()
         body = NestWriter(nest, args.emitter()).body()
         rows = max((b.slot + -(-_row_bytes(b) // 64) * 64 for b in args.rows), default=0)
         self.need_scratch(Index.of(rows))
         written = {m.stage.out for m in nest.members}
-        text = "\n".join([_head(), *("    " + x for x in [*args.declarations(written), *body]), "}"])
+        text = self.unit.language.kernel([*args.declarations(written, body), *body])
         first = nest.members[0].stage
         label = "+".join(dict.fromkeys(m.stage.label for m in nest.members))
         return self.unit.kernel(text), args.texts, label, first.origin
 
     def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
         bound, stage = k.bound, k.stage
-        args = _Arguments(self, {})
+        args = self._operands()
         for _ in bound.pointers:
             args.fixed("0")
         for t in stage.results[1:]:
             args.fixed(self.base(self.schedule.buffers[t]))
-        writer = StoreWriter(k, args.emitter, args.declarations, self.base, self.unit.target.l2)
+        writer = StoreWriter(k, args.emitter, args.declarations, self.base, self.unit.language, self.unit.target.l2)
         store, fetch = [writer.store(partial) for partial in (False, True)], writer.fetch()
         choice = self._choose(k, store)
         for place, p in enumerate(bound.pointers):
@@ -326,9 +329,7 @@ class MethodWriter:
                 *([f"#define K_FETCH({names}) @_fetch(p, s, {names})"] if fetch else []),
                 f'#include "kernels/{choice.header}"',
                 "#undef K_FETCH",
-                _head(),
-                "    @_run(p, s, th);",
-                "}",
+                RUN,
             ]
         )
         self.unit.headers.add(choice.header)
@@ -363,7 +364,7 @@ class MethodWriter:
 
     def _extern(self, x: ExternCall) -> tuple[int, list[str], str, Origin]:
         s = x.stage
-        args = _Arguments(self, {})
+        args = self._operands()
         for t in (*s.inputs, *s.results):
             args.fixed(self.base(self.schedule.buffers[t]))
         macros = [
@@ -379,67 +380,13 @@ class MethodWriter:
                 *macros,
                 f'#include "kernels/{s.header}"',
                 *undef,
-                _head(),
-                "    @_run(p, s, th);",
-                "}",
+                RUN,
             ]
         )
         return self.unit.kernel(text), args.texts, s.label, s.origin
 
 
-class _Arguments:
-    """The operand pointers of one kernel function: p[] at the call and their declarations inside."""
-
-    def __init__(self, method: MethodWriter, extra: Mapping[Tensor, Buffer]) -> None:
-        self.method = method
-        self.buffers = _Chain(extra, method.schedule.buffers)
-        self.texts: list[str] = []
-        self.names: dict[Buffer, tuple[int, DType]] = {}
-        self.rows: list[Buffer] = []
-
-    def fixed(self, text: str) -> None:
-        """An operand that the kernel addresses by its position."""
-        self.texts.append(text)
-
-    def emitter(self) -> Emitter:
-        unit = self.method.unit
-        return Emitter(self.buffers, self.pointer, unit.symbol, unit.target.vl)
-
-    def pointer(self, buffer: Buffer) -> str:
-        root = buffer.root
-        if root.place == "row":
-            if root not in self.rows:
-                self.rows.append(root)
-            return f"row{self.rows.index(root)}"
-        if root not in self.names:
-            self.names[root] = (len(self.texts), root.dtype)
-            self.texts.append(self.method.base(root))
-        return f"b{self.names[root][0]}"
-
-    def declarations(self, written: set[Tensor]) -> list[str]:
-        roots = {self.buffers[t].root for t in written}
-        out = [f"{'' if b in roots else 'const '}{STORED[d]} *const b{k} = p[{k}];" for b, (k, d) in self.names.items()]
-        out += [f"{STORED[b.dtype]} *const row{k} = (void *)(th->scratch + {b.slot});" for k, b in enumerate(self.rows)]
-        return out
-
-
-class _Chain(dict):  # type: ignore[type-arg]
-    """Buffers of a kernel's renamed tensors before those of the method."""
-
-    def __init__(self, first: Mapping[Tensor, Buffer], second: Mapping[Tensor, Buffer]) -> None:
-        self.first, self.second = first, second
-
-    def __getitem__(self, t: Tensor) -> Buffer:
-        return self.first[t] if t in self.first else self.second[t]
-
-    def get(self, t: Tensor, default: Any = None) -> Any:
-        return self.first.get(t) or self.second.get(t, default)
-
-    def __contains__(self, t: object) -> bool:
-        return t in self.first or t in self.second
-
-
-def canonical(nest: Nest, buffers: Mapping[Tensor, Buffer]) -> tuple[Nest, dict[Tensor, Buffer]]:
+def canonical(nest: Nest) -> Nest:
     """The nest with loop variables named by their place, so that equal nests have equal text."""
     members = []
     for k, m in enumerate(nest.members):
@@ -454,11 +401,14 @@ def canonical(nest: Nest, buffers: Mapping[Tensor, Buffer]) -> tuple[Nest, dict[
         else:
             s = replace(s, vars=vars, expr=expr)
         members.append(Member(s, tuple(names[v] for v in m.rows)))
-    return Nest(nest.extents, members, nest.local), {}
+    return Nest(nest.extents, members, nest.local)
 
 
-def _head() -> str:
-    return "NEVE_KERNEL void @(void *const *p, const int64_t *s, neve_thread *th)\n{\n    (void)p; (void)s; (void)th;"
+RUN = """NEVE_KERNEL void @(void *const *p, const int64_t *s, neve_thread *th)
+{
+    @_run(p, s, th);
+}"""
+"""The function of a kernel whose C is a header."""
 
 
 def _reads(steps: Sequence[Step]) -> Iterator[Tensor]:

@@ -349,6 +349,17 @@ def show(e: Index, atom: Callable[[Atom], str] | None = None) -> str:
     return text[3:] if text.startswith(" + ") else "-" + text[3:]
 
 
+def data_atoms(e: Index) -> Iterator[Data]:
+    """What e reads from data, in the order of its text."""
+    for k, _ in sorted(e.terms.items(), key=lambda t: (len(t[0]) == 0, [_order(a) for a in t[0]])):
+        for a in k:
+            if isinstance(a, Data):
+                yield a
+            elif isinstance(a, (Div, Mod)):
+                yield from data_atoms(a.num)
+                yield from data_atoms(a.den)
+
+
 def _paren(text: str) -> str:
     return text if text.isalnum() else f"({text})"
 

@@ -16,6 +16,11 @@ FOLDERS = sorted(p.parent for p in (ROOT / "kernels").glob("*/plan.py"))
 HEADERS = {h.name for folder in FOLDERS for h in folder.glob("*.h")}
 OUTSIDE = sorted(p for p in ROOT.rglob("*.py") if not any(f in p.parents for f in FOLDERS))
 PLANNING = sorted([*(ROOT / "plan").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
+STATEMENTS = [
+    ROOT / "emit" / f"{name}.py"
+    for name in ("expressions", "forms", "loops", "operands", "reductions", "rows", "statements", "stores")
+]
+"""What turns loop nests into statements, before a language prints them."""
 C = re.compile(
     r"\bs\[|^#|;\s*$|\b(u?int\d+_t|float \*|void \*|const \w+ \*|neve_\w+|v(load|store|set)\w*)\b|\d\.?\df\b"
 )
@@ -47,6 +52,6 @@ def test_no_other_file_names_a_kernel(path: Path) -> None:
         assert not re.search(rf"neve\.kernels\.({folders})\b", path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", PLANNING, ids=lambda p: str(p.relative_to(ROOT)))
-def test_plans_hold_no_c(path: Path) -> None:
+@pytest.mark.parametrize("path", [*PLANNING, *STATEMENTS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_plans_and_statements_hold_no_c(path: Path) -> None:
     assert not [f"line {n}: {text!r}" for n, text in texts(path) if C.search(text)]
