@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -196,7 +196,7 @@ class Points:
         vars, g = list(vars), np.random.default_rng(0)
         extents = [layout.value(v.extent) for v in vars]
         self.count = SAMPLES if all(extents) else 0
-        self.env: dict[str, Any] = dict(layout.sizes)
+        self.env: dict[str, int | np.ndarray] = dict(layout.sizes)
         for v, n in zip(vars, extents, strict=True):
             drawn = g.integers(0, max(n, 1), self.count)
             drawn[: self.count // 8] = g.choice([0, max(n - 1, 0)], self.count // 8)
@@ -207,7 +207,7 @@ class Points:
         return np.broadcast_to(np.asarray(i.value(self.env, _no_data)), [self.count])
 
 
-def _no_data(e: Any) -> Any:
+def _no_data(e: object) -> NoReturn:
     raise PlanError(f"an address that data decide where it has to be known: {e}")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neve.ir.buffers import Buffer, row_major
 from neve.ir.index import Index, Var
@@ -18,24 +17,27 @@ from neve.plan.stages import Compute, Reduce, Scan, loads
 from neve.plan.steps import Member, Nest, Step
 
 RowStage = Compute | Reduce
+Item = RowStage | Scan | Step
+"""What the scheduler hands over: loop nests as stages, all else as steps."""
 ROW_BYTES = 128 * 1024
 
 
 def group_rows(
-    stages: Sequence[Any], buffers: dict[Tensor, Buffer], required: set[Tensor], state: Sequence[Tensor]
+    items: Sequence[Item], buffers: dict[Tensor, Buffer], required: set[Tensor], state: Sequence[Tensor]
 ) -> list[Step]:
     """Stages with Compute, Reduce and Scan turned into Nests; everything else passes through.
 
     required tensors must have memory at the end; state keeps its values between calls.
     """
     readers: dict[Tensor, set[int]] = {}
-    for k, s in enumerate(stages):
+    for k, s in enumerate(items):
         for t in s.reads:
             readers.setdefault(t, set()).add(k)
     overlaps = sharing(buffers)
-    context = _Context(stages, buffers, overlaps, Order(stages, overlaps, state), {})
+    loops = {k: s for k, s in enumerate(items) if isinstance(s, (Compute, Reduce))}
+    context = _Context(items, loops, buffers, overlaps, Order(items, overlaps, state), {})
     groups: dict[int, _Group] = {}
-    for k, s in enumerate(stages):
+    for k, s in loops.items():
         if isinstance(s, Reduce) and k not in context.taken and (g := _seed(k, s, buffers)) is not None:
             _extend(g, context)
             if len(g.members) > 1:
@@ -47,9 +49,10 @@ def group_rows(
 
 @dataclass(eq=False)
 class _Context:
-    """The stages of a block, what is known of them, and which group has taken which."""
+    """The items of a block, its loop nests by position, what is known of them, and which group has taken which."""
 
-    stages: Sequence[Any]
+    items: Sequence[Item]
+    loops: Mapping[int, RowStage]
     buffers: dict[Tensor, Buffer]
     overlaps: Overlaps
     order: Order
@@ -57,7 +60,7 @@ class _Context:
 
     def apart(self, a: int, b: int) -> bool:
         """Whether the stages' rows can be mixed: their memory meets only in what the first defines for the second."""
-        first, second = self.stages[min(a, b)], self.stages[max(a, b)]
+        first, second = self.loops[min(a, b)], self.loops[max(a, b)]
         made, remade = set(self.overlaps(first.out)), set(self.overlaps(second.out))
         if second.out in made or any(t in remade for t in first.reads):
             return False
@@ -97,18 +100,13 @@ def _seed(k: int, s: Reduce, buffers: Mapping[Tensor, Buffer]) -> _Group | None:
 def _extend(g: _Group, c: _Context) -> None:
     """Add to g every later loop nest on the same rows that needs nothing which in turn needs g from outside."""
     (first,) = g.members
-    for k in range(first + 1, len(c.stages)):
-        s = c.stages[k]
-        if (
-            k in c.taken
-            or not isinstance(s, (Compute, Reduce))
-            or (isinstance(s, Reduce) and s.kind in ("argmax", "argmin"))
-        ):
+    for k, s in c.loops.items():
+        if k <= first or k in c.taken or (isinstance(s, Reduce) and s.kind in ("argmax", "argmin")):
             continue
-        own = {c.stages[m].out: m for m in g.members}
+        own = {c.loops[m].out: m for m in g.members}
         if not any(t in own for t in s.reads) or not _joins(k, g, c):
             continue
-        rows = _rows_of(s, g, c.stages, own)
+        rows = _rows_of(s, g, c.loops, own)
         if rows is not None:
             g.members[k] = rows
     _prepend(g, first, c)
@@ -119,14 +117,16 @@ def _joins(k: int, g: _Group, c: _Context) -> bool:
     return c.order.mergeable([k, *g.members]) and all(c.apart(k, m) for m in g.members)
 
 
-def _rows_of(s: RowStage, g: _Group, stages: Sequence[Any], own: Mapping[Tensor, int]) -> tuple[Var, ...] | None:
+def _rows_of(
+    s: RowStage, g: _Group, loops: Mapping[int, RowStage], own: Mapping[Tensor, int]
+) -> tuple[Var, ...] | None:
     """s's variables that walk g's rows, if every load of a group tensor is at one and the same row; else None."""
     rows: tuple[Var, ...] | None = None
     for x in loads(s.expr):
         if x.tensor not in own:
             continue
         m = own[x.tensor]
-        member = stages[m]
+        member = loops[m]
         found = []
         for v in g.members[m]:
             axis = member.vars.index(v) if v in member.vars else -1
@@ -137,7 +137,7 @@ def _rows_of(s: RowStage, g: _Group, stages: Sequence[Any], own: Mapping[Tensor,
         if rows is not None and rows != tuple(found):
             return None
         rows = tuple(found)
-        inner = set(s.vars) | set(getattr(s, "rvars", ())) - set(rows)
+        inner = set(s.vars) | set(s.rvars if isinstance(s, Reduce) else ()) - set(rows)
         if any(
             v in inner and v in rows
             for i, mv in zip(x.index, member.vars, strict=True)
@@ -162,14 +162,11 @@ def _sole(i: Index) -> Var | None:
 
 def _prepend(g: _Group, first: int, c: _Context) -> None:
     """Let the loop nest that makes the reduction's operand join in front, if it walks the same rows."""
-    stages = c.stages
-    for x in loads(stages[first].expr):
-        p = next(
-            (k for k in range(first - 1, -1, -1) if isinstance(stages[k], Compute) and stages[k].out is x.tensor), None
-        )
-        if p is None or p in c.taken or p in g.members:
+    made = {s.out: (k, s) for k, s in c.loops.items() if k < first and isinstance(s, Compute)}
+    for x in loads(c.loops[first].expr):
+        p, producer = made.get(x.tensor, (-1, None))
+        if producer is None or p in c.taken or p in g.members:
             continue
-        producer = stages[p]
         match = {
             v: mv
             for i, mv in zip(x.index, producer.vars, strict=True)
@@ -179,18 +176,18 @@ def _prepend(g: _Group, first: int, c: _Context) -> None:
         if len(match) != sum(v.extent.const != 1 for v in producer.vars) or len(rows) != len(g.extents):
             continue
         # a reduction of a part of it leaves out rows, and a member may read it at other rows
-        if [v.extent for v in rows] == list(g.extents) and _at_own_rows(producer, rows, g, stages) and _joins(p, g, c):
+        if [v.extent for v in rows] == list(g.extents) and _at_own_rows(producer, rows, g, c.loops) and _joins(p, g, c):
             g.members[p] = rows
             return
 
 
-def _at_own_rows(producer: Compute, rows: Sequence[Var], g: _Group, stages: Sequence[Any]) -> bool:
+def _at_own_rows(producer: Compute, rows: Sequence[Var], g: _Group, loops: Mapping[int, RowStage]) -> bool:
     """Whether each member reads what the producer makes at the row that it walks itself."""
     axes = [producer.vars.index(v) for v in rows]
     return all(
         _sole(x.index[axis]) is v
         for k, own in g.members.items()
-        for x in loads(stages[k].expr)
+        for x in loads(loops[k].expr)
         if x.tensor is producer.out
         for axis, v in zip(axes, own, strict=True)
     )
@@ -200,9 +197,9 @@ def _assemble(
     c: _Context, groups: Mapping[int, _Group], readers: Mapping[Tensor, set[int]], required: set[Tensor]
 ) -> list[Step]:
     """Each group at the place where all it needs is done and before anything that needs it."""
-    units: list[tuple[Any, list[int]]] = []
+    units: list[tuple[Item | _Group, list[int]]] = []
     done: set[int] = set()
-    for k, s in enumerate(c.stages):
+    for k, s in enumerate(c.items):
         seed = c.taken.get(k)
         if seed is None:
             units.append((s, [k]))
@@ -211,24 +208,24 @@ def _assemble(
             units.append((groups[seed], list(groups[seed].members)))
     out: list[Step] = []
     for u in c.order.sort([members for _, members in units]):
-        s = units[u][0]
-        if isinstance(s, _Group):
-            out.append(_nest(s, c.stages, readers, c.buffers, required))
-        elif isinstance(s, (Compute, Reduce, Scan)):
-            out.append(Nest((), [Member(s, ())]))
+        unit = units[u][0]
+        if isinstance(unit, _Group):
+            out.append(_nest(unit, c.loops, readers, c.buffers, required))
+        elif isinstance(unit, (Compute, Reduce, Scan)):
+            out.append(Nest((), [Member(unit, ())]))
         else:
-            out.append(s)
+            out.append(unit)
     return out
 
 
 def _nest(
     g: _Group,
-    stages: Sequence[Any],
+    loops: Mapping[int, RowStage],
     readers: Mapping[Tensor, set[int]],
     buffers: dict[Tensor, Buffer],
     required: set[Tensor],
 ) -> Nest:
-    members = [Member(stages[k], rows) for k, rows in sorted(g.members.items())]
+    members = [Member(loops[k], rows) for k, rows in sorted(g.members.items())]
     nest = Nest(g.extents, members)
     offset = 0
     for m in members:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
 from neve.ir.index import Index, Var
@@ -13,7 +12,10 @@ from neve.ir.types import Dim, DType, TensorType, dims
 from neve.ir.walk import graphs
 from neve.ops.base import Op
 from neve.ops.checks import wide
-from neve.ops.control import WriteState
+from neve.ops.control import If, Raise, ReadState, While, WriteState
+from neve.ops.pad import Cat
+from neve.ops.scatter import IndexPut
+from neve.ops.source import Constant
 from neve.plan.in_place import in_place
 from neve.plan.select import packs, refusal
 from neve.plan.stages import (
@@ -186,42 +188,44 @@ class Lowering:
         return block
 
     def node(self, node: Node, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        op: Any = node.op
-        if op.name == "constant":
+        op = node.op
+        if isinstance(op, Constant):
             if op.tensor not in self.constants:
                 self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
                 self.recorder.fixed.add(self.constants[op.tensor])
             return (self.constants[op.tensor],)
-        if op.name == "read_state" and op.var not in self._written:
-            return (self._state(op.var),)
-        if op.name == "read_state":
-            # a copy: later writes must not change what was read
-            return (self.recorder.compute(op.var.type.shape, op.var.dtype, self._state(op.var)),)
-        if op.name == "write_state" and op.var not in self._written:
-            return ()
-        if op.name == "write_state":
-            self.recorder._add(Move(inputs[0], self._state(op.var)))
-            return ()
+        if isinstance(op, (ReadState, WriteState)):
+            return self._access(op, inputs)
         if node in self._puts:
+            assert isinstance(op, IndexPut)
             header, macros, operands = op.in_place(self.recorder, *inputs)
             self.recorder._add(Put(header, macros, operands, inputs[:1]))
             return inputs[:1]
-        if op.name == "if":
+        if isinstance(op, If):
             results = tuple(self.recorder.tensor(v.type) for v in node.outputs)
             sides = [self.block(g, inputs[1:], results) for g in (op.then, op.orelse)]
             self.recorder._add(Branch(inputs[0], sides[0], sides[1], results))
             return results
-        if op.name == "while":
+        if isinstance(op, While):
             return self._loop(op, inputs)
-        if op.name == "cat":
+        if isinstance(op, Cat):
             return (self._cat(op.axis, inputs, node.output.type),)
-        if op.name == "raise":
+        if isinstance(op, Raise):
             fail = Fail(op.message, (), node.origin)
             self.recorder._add(Branch(inputs[0], Block([fail], ()), Block([], ()), ()) if inputs else fail)
             return ()
-        return node.op.lower(self.recorder, *inputs)
+        return op.lower(self.recorder, *inputs)
 
-    def _loop(self, op: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _access(self, op: ReadState | WriteState, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A state variable; what is read before it is written is copied: later writes must not change it."""
+        state = self._state(op.var)
+        if isinstance(op, WriteState):
+            if op.var in self._written:
+                self.recorder._add(Move(inputs[0], state))
+            return ()
+        return (self.recorder.compute(state.shape, state.dtype, state) if op.var in self._written else state,)
+
+    def _loop(self, op: While, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """A loop; what its body hands on as it got it is read where it lies."""
         changes = [i for i, v in enumerate(op.body.inputs) if op.body.outputs[i] is not v]
         values = list(inputs)
@@ -229,8 +233,8 @@ class Lowering:
             values[i] = self.recorder.tensor(inputs[i].type)
         carried = tuple(values[i] for i in changes)
         cond = self.block(op.cond, values)
-        turn = Graph(op.body.inputs, op.body.nodes, tuple(op.body.outputs[i] for i in changes))
-        body = self.block(turn, values, carried)
+        iteration = Graph(op.body.inputs, op.body.nodes, tuple(op.body.outputs[i] for i in changes))
+        body = self.block(iteration, values, carried)
         self.recorder._add(Loop(tuple(inputs[i] for i in changes), carried, cond, body))
         return tuple(values)
 

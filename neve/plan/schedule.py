@@ -15,7 +15,7 @@ from neve.ir.loops import Load, Tensor
 from neve.ir.types import DType
 from neve.kernels.kernel import Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
-from neve.plan.group import group_rows
+from neve.plan.group import Item, group_rows
 from neve.plan.lowering import Lowered
 from neve.plan.select import bind
 from neve.plan.stages import (
@@ -83,7 +83,7 @@ class _Scheduler:
     views: dict[Tensor, Compute] = field(default_factory=dict)
     parts: dict[Tensor, tuple[Concat, Index]] = field(default_factory=dict)
     copies: dict[tuple[Tensor, tuple[int, ...] | None], Tensor] = field(default_factory=dict)
-    stages: list[Stage | Step] = field(default_factory=list)
+    stages: list[Item] = field(default_factory=list)
 
     def run(self) -> Schedule:
         lowered = self.lowered

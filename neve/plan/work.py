@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
 from neve.ir.loops import Tensor
 from neve.kernels.kernel import product
 from neve.plan import select
 from neve.plan.stages import Put, Reduce, loads
-from neve.plan.steps import ExternCall, Kernel, Nest
+from neve.plan.steps import ExternCall, Kernel, Nest, Step
 
 Text = int | str
 """A number, or an expression in the symbols' names as `neve.runtime.expressions` reads them."""
@@ -28,7 +27,7 @@ def text(i: Index) -> Text:
     return i.const if i.const is not None else show(i, atom)
 
 
-def flops(step: Any) -> Text:
+def flops(step: Step) -> Text:
     """Multiplications and additions of a template, counted as its definition has them; 0 for what is no template.
 
     A kernel that needs fewer (Winograd's) is credited with all of them.
@@ -36,7 +35,7 @@ def flops(step: Any) -> Text:
     return text(select.flops(step.stage.op, step.stage.inputs, step.stage.results)) if isinstance(step, Kernel) else 0
 
 
-def traffic(step: Any, array_bytes: int = 0) -> Text:
+def traffic(step: Step, array_bytes: int = 0) -> Text:
     """Bytes that a step reads and writes if each element passes once; array_bytes are those of its packed weights.
 
     Rows that a nest keeps for itself do not count, nor do elements that a gather leaves out.
