@@ -10,19 +10,20 @@ from neve.emit.functions import FUNCTIONS
 from neve.emit.statements import (
     Accumulate,
     AcrossLanes,
-    All,
+    Address,
+    AllOf,
     Apply,
     Assign,
-    Block,
     Compare,
     Convert,
     Divides,
+    Fetch,
     FirstLanes,
     Fitting,
     Fma,
     For,
     FromSize,
-    If,
+    IfThen,
     Ignore,
     KeepBest,
     Lane,
@@ -30,25 +31,24 @@ from neve.emit.statements import (
     Least,
     Let,
     LetOperand,
-    LetPlace,
+    LetPointer,
     LetScratch,
+    Literal,
     Local,
+    LoopWhile,
     Minus,
-    Number,
-    Place,
     Prefetch,
-    Read,
     Round,
-    Rows,
+    RowLoop,
+    Scoped,
     Share,
     Size,
     Spread,
     Statement,
+    Store,
     Strided,
     Term,
-    While,
     Within,
-    Write,
 )
 from neve.ir.index import Atom, Data, Div, Index, Sym, Var, show
 from neve.ir.types import DType, round_to
@@ -133,18 +133,18 @@ class C:
 
     def _statement(self, s: Statement) -> list[str]:
         match s:
-            case Block(body):
+            case Scoped(body):
                 return self._block("", body)
-            case If(test, then, other):
+            case IfThen(test, then, other):
                 return [
                     *self._block(f"if ({self.term(test)})", then),
                     *(self._block("else", other) if other else ()),
                 ]
-            case While(test, body):
+            case LoopWhile(test, body):
                 return self._block(f"while ({self.term(test)})", body)
             case For():
                 return self._block(self._for(s), s.body)
-            case Rows():
+            case RowLoop():
                 return self._rows(s)
         return [self._line(s)]
 
@@ -155,7 +155,7 @@ class C:
         test = f"{s.var} + {s.step} <= " if s.whole else f"{s.var} < "
         return f"for ({begin}; {test}{self.term(s.end)}; {s.var} += {s.step})"
 
-    def _rows(self, s: Rows) -> list[str]:
+    def _rows(self, s: RowLoop) -> list[str]:
         head, rest = [], "row"
         for k in reversed(range(len(s.names))):
             if k == 0:
@@ -172,7 +172,7 @@ class C:
             case Let(name, kind, value, dtype, constant):
                 text = f" = {self.term(value)}" if value is not None else ""
                 return f"{'const ' if constant else ''}{KINDS.get(kind) or VALUES[dtype]} {name}{text};"
-            case LetPlace(name, place, dtype, written):
+            case LetPointer(name, place, dtype, written):
                 return f"{'' if written else 'const '}{STORED[dtype]} *const {name} = {self.term(place)};"
             case LetOperand(name, position, dtype, written):
                 return f"{'' if written else 'const '}{STORED[dtype]} *const {name} = p[{position}];"
@@ -184,7 +184,7 @@ class C:
                 return _accumulate(kind, dtype, total, self.term(value))
             case KeepBest():
                 return self._keep_best(s)
-            case Write():
+            case Store():
                 return self._write(s)
             case Prefetch(place, written):
                 return f"vprefetch{'_write' if written else ''}({self.term(place)});"
@@ -194,7 +194,7 @@ class C:
                 return f"(void){name};"
         raise TypeError(s)
 
-    def _write(self, s: Write) -> str:
+    def _write(self, s: Store) -> str:
         at, value = self.term(s.place), self.term(s.value)
         if s.stride is None:
             half = SCALARS.get(s.dtype)
@@ -219,17 +219,17 @@ class C:
         match t:
             case Local(name):
                 return name
-            case Number(value, dtype):
+            case Literal(value, dtype):
                 return literal(value, dtype)
             case Size(index, data):
                 return c_index(index, self.symbol, lambda a: f"(int64_t){self.term(data[a])}")
             case Apply():
                 return self._apply(t)
-            case Place(base, offset):
+            case Address(base, offset):
                 return f"{base.name} + {self.term(offset)}" if offset is not None else base.name
             case Strided(stride, var):
                 return var if stride.index.const == 1 else f"({self.term(stride)}) * {var}"
-            case Read():
+            case Fetch():
                 return self._read(t)
             case Convert(value, source, dtype):
                 return convert(self.term(value), source, dtype)
@@ -271,7 +271,7 @@ class C:
                 return f"(uint64_t)({self.term(index)}) < (uint64_t)({self.term(extent)})"
             case Divides(count, by):
                 return f"({count.name} & {by - 1}) == 0"
-            case All(tests):
+            case AllOf(tests):
                 return " && ".join(self.term(x) for x in tests)
         raise TypeError(t)
 
@@ -280,7 +280,7 @@ class C:
         types = {"T": VALUES[d], "U": UNSIGNED.get(d, "uint8_t"), "B": str(8 * d.size)}
         return form.format(*(self.term(a) for a in t.args), **types)
 
-    def _read(self, t: Read) -> str:
+    def _read(self, t: Fetch) -> str:
         at = self.term(t.place)
         if t.stride is None:
             half = SCALARS.get(t.dtype)

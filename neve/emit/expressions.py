@@ -8,30 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from neve.emit.forms import LANES, Form, Forms
+from neve.emit.forms import LANES, LaneForm, LaneForms
 from neve.emit.functions import FUNCTIONS
 from neve.emit.statements import (
-    All,
+    Address,
+    AllOf,
     Apply,
     Assign,
     Compare,
     Convert,
+    Fetch,
     FromSize,
-    If,
+    IfThen,
     Let,
-    LetPlace,
+    LetPointer,
+    Literal,
     Local,
-    Number,
-    Place,
-    Read,
     Round,
     Size,
     Spread,
     Statement,
+    Store,
     Strided,
     Term,
     Within,
-    Write,
 )
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, data_atoms, lane_stride
@@ -111,10 +111,10 @@ class Emitter:
         self._count += 1
         return f"x{self._count}"
 
-    def forms(self, vec: Var) -> Forms:
+    def forms(self, vec: Var) -> LaneForms:
         """The forms that values have along a lane variable."""
-        known = {t: Form(v.kind, v.dtype) for t, v in self.special.items()}
-        return Forms(self.buffers, known, self.lanes, vec)
+        known = {t: LaneForm(v.kind, v.dtype) for t, v in self.special.items()}
+        return LaneForms(self.buffers, known, self.lanes, vec)
 
     def size(self, i: Index, scope: Scope) -> Size:
         """i as a term; data-dependent parts are computed first."""
@@ -125,7 +125,7 @@ class Emitter:
     def value(self, e: Expr, scope: Scope) -> Value:
         """e computed in scope or further out."""
         if isinstance(e, Const):
-            return Value(Number(e.value, e.dtype), "s", e.dtype)
+            return Value(Literal(e.value, e.dtype), "s", e.dtype)
         if isinstance(e, Load) and e.tensor in self.special:
             return self.special[e.tensor]
         known = scope.find(e)
@@ -182,10 +182,10 @@ class Emitter:
             value = self._new(scope, Convert(a.term, a.dtype, dtype), "s", dtype)
             return replace(value, exact=a.term) if dtype in HALVES and a.dtype is DType.float32 else value
         if a.kind == "m":
-            one, zero = (Spread(Number(x, DType.float32)) for x in (1.0, 0.0))
+            one, zero = (Spread(Literal(x, DType.float32)) for x in (1.0, 0.0))
             return self._new(scope, Apply("where", "v", (a.term, one, zero), DType.float32), "v", dtype)
         if dtype is DType.bool:
-            zero = Spread(Number(0.0, DType.float32))
+            zero = Spread(Literal(0.0, DType.float32))
             return self._new(scope, Apply("ne", "v", (a.term, zero), DType.float32), "m", dtype)
         if dtype is DType.float32 or dtype is a.dtype:
             return replace(a, dtype=dtype, exact=None)
@@ -201,7 +201,7 @@ class Emitter:
         for side, v in ((then, a), (other, b)):
             side.add(Assign(name, as_vector(v) if kind == "v" else _mask(v) if kind == "m" else v.term))
         scope.add(Let(name, kind, None, e.dtype, constant=False))
-        scope.add(If(tests[0] if len(tests) == 1 else All(tuple(tests)), then.body, other.body))
+        scope.add(IfThen(tests[0] if len(tests) == 1 else AllOf(tuple(tests)), then.body, other.body))
         return Value(Local(name), kind, e.dtype)
 
     def _inside(self, i: Index, n: Index, scope: Scope) -> Term:
@@ -214,45 +214,45 @@ class Emitter:
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
-    def place(self, buffer: Buffer, address: Index, scope: Scope, written: bool = False) -> tuple[Place, Size | None]:
+    def place(self, buffer: Buffer, address: Index, scope: Scope, written: bool = False) -> tuple[Address, Size | None]:
         """The element, and the lane stride, None if the address does not depend on the lane."""
         base = self.pointer(buffer)
         if self.vec is None or self.vec not in address.vars:
-            return Place(base, self.size(address, scope) if address.terms else None), None
+            return Address(base, self.size(address, scope) if address.terms else None), None
         stride = lane_stride(address, self.vec, self.lanes)
         assert stride is not None, "no vector form"
         form = address.affine(self.vec)
         if form is None:
-            return Place(base, self.size(address, scope)), self.size(stride, scope)
+            return Address(base, self.size(address, scope)), self.size(stride, scope)
         home = scope.home(form[1].vars | self._markers(index_loads(form[1])))
         key = (buffer, form[1], written)
         start = scope.find(key)
         if start is None:
             name = self.name()
             rest = self.size(form[1], home) if form[1].terms else None
-            home.add(LetPlace(name, Place(base, rest), buffer.dtype, written))
+            home.add(LetPointer(name, Address(base, rest), buffer.dtype, written))
             start = home.memo[key] = Value(Local(name), "s", buffer.dtype)
         step = self.size(stride, scope)
         assert isinstance(start.term, Local)
-        return Place(start.term, Strided(step, self.vec.name)), step
+        return Address(start.term, Strided(step, self.vec.name)), step
 
     def _load(self, e: Load, scope: Scope) -> Value:
         buffer = self.buffers[e.tensor]
         place, stride = self.place(buffer, buffer.address(e.index), scope)
         if stride is None or not stride.index.terms:
-            return self._new(scope, Read(place, e.dtype), "s", e.dtype)
-        term = Read(place, e.dtype, stride, self.partial)
+            return self._new(scope, Fetch(place, e.dtype), "s", e.dtype)
+        term = Fetch(place, e.dtype, stride, self.partial)
         return self._new(scope, term, "m" if e.dtype is DType.bool else "v", e.dtype)
 
     def store(self, buffer: Buffer, address: Index, v: Value, scope: Scope) -> None:
-        """Write v to buffer at address, as many lanes as it has."""
+        """Store v to buffer at address, as many lanes as it has."""
         place, stride = self.place(buffer, address, scope, written=True)
         if stride is None:
             assert v.kind == "s", "no vector form"
-            scope.add(Write(place, v.exact or v.term, buffer.dtype))
+            scope.add(Store(place, v.exact or v.term, buffer.dtype))
         else:
             value = v.exact if v.exact is not None and v.kind == "v" else as_vector(v)
-            scope.add(Write(place, value, buffer.dtype, stride, self.partial))
+            scope.add(Store(place, value, buffer.dtype, stride, self.partial))
 
 
 def as_vector(v: Value) -> Term:

@@ -18,24 +18,26 @@ LANES = (DType.float32, DType.float16, DType.bfloat16)
 """The types whose elements are loaded and stored as vectors of float32."""
 
 
-class Form(NamedTuple):
+class LaneForm(NamedTuple):
     """What a value is along the loop."""
 
     kind: str
     dtype: DType
 
 
-class Forms:
+class LaneForms:
     """The forms of expressions along the lane variable vec.
 
     known has the forms of tensors that are not in memory.
     """
 
-    def __init__(self, buffers: Mapping[Tensor, Buffer], known: Mapping[Tensor, Form], lanes: int, vec: Var) -> None:
+    def __init__(
+        self, buffers: Mapping[Tensor, Buffer], known: Mapping[Tensor, LaneForm], lanes: int, vec: Var
+    ) -> None:
         self.buffers, self.known, self.lanes, self.vec = buffers, known, lanes, vec
-        self.found: dict[Expr, Form | None] = {}
+        self.found: dict[Expr, LaneForm | None] = {}
 
-    def of(self, e: Expr) -> Form | None:
+    def of(self, e: Expr) -> LaneForm | None:
         """e's form; None if it has none."""
         if e not in self.found:
             self.found[e] = self._of(e)
@@ -76,54 +78,54 @@ class Forms:
         stride = self.stride(address)
         return stride is not None and bool(stride.terms) and buffer.dtype in LANES
 
-    def _of(self, e: Expr) -> Form | None:
+    def _of(self, e: Expr) -> LaneForm | None:
         if isinstance(e, Const):
-            return Form("s", e.dtype)
+            return LaneForm("s", e.dtype)
         if isinstance(e, Load):
             return self._load(e)
         if isinstance(e, FromIndex):
-            return Form("s", e.dtype) if self.vec not in e.vars and self.index(e.index) else None
+            return LaneForm("s", e.dtype) if self.vec not in e.vars and self.index(e.index) else None
         if isinstance(e, Guard):
             return self._guard(e)
         assert isinstance(e, Call)
         args = [self.of(a) for a in e.args]
         return None if None in args else self._call(e, [a for a in args if a is not None])
 
-    def _load(self, e: Load) -> Form | None:
+    def _load(self, e: Load) -> LaneForm | None:
         if e.tensor in self.known:
             return self.known[e.tensor]
         stride = self.stride(self.buffers[e.tensor].address(e.index))
         if stride is None:
             return None
         if not stride.terms:
-            return Form("s", e.dtype)
+            return LaneForm("s", e.dtype)
         if e.dtype is DType.bool:
-            return Form("m", e.dtype)
-        return Form("v", e.dtype) if e.dtype in LANES else None
+            return LaneForm("m", e.dtype)
+        return LaneForm("v", e.dtype) if e.dtype in LANES else None
 
-    def _call(self, e: Call, args: list[Form]) -> Form | None:
+    def _call(self, e: Call, args: list[LaneForm]) -> LaneForm | None:
         if e.fn == "cast":
             return self._cast(args[0], e.dtype)
         if all(a.kind == "s" for a in args):
-            return Form("s", e.dtype)
+            return LaneForm("s", e.dtype)
         data = args[1:] if e.fn == "where" else args
         masks = data[0].dtype is DType.bool
         fits = all(a.dtype is DType.bool if masks else a.dtype in LANES for a in data)
         if not fits or ("m" if masks else "v") not in FUNCTIONS.get(e.fn, {}):
             return None
         if e.dtype is DType.bool:
-            return Form("m", e.dtype)
-        return Form("v", e.dtype) if e.dtype in LANES else None
+            return LaneForm("m", e.dtype)
+        return LaneForm("v", e.dtype) if e.dtype in LANES else None
 
     @staticmethod
-    def _cast(a: Form, dtype: DType) -> Form | None:
+    def _cast(a: LaneForm, dtype: DType) -> LaneForm | None:
         if a.kind == "s":
-            return Form("s", dtype)
+            return LaneForm("s", dtype)
         if dtype in LANES:
-            return Form("v", dtype)
-        return Form("m", dtype) if a.kind == "v" and dtype is DType.bool else None
+            return LaneForm("v", dtype)
+        return LaneForm("m", dtype) if a.kind == "v" and dtype is DType.bool else None
 
-    def _guard(self, e: Guard) -> Form | None:
+    def _guard(self, e: Guard) -> LaneForm | None:
         if any(self.vec in i.vars or self.vec in n.vars for i, n in e.conditions):
             return None
         if not all(self.index(i) and self.index(n) for i, n in e.conditions):
@@ -134,4 +136,4 @@ class Forms:
         kinds = {a.kind, b.kind}
         if "v" in kinds and not (a.dtype in LANES and b.dtype in LANES):
             return None
-        return Form("v" if "v" in kinds else "m" if "m" in kinds else "s", e.dtype)
+        return LaneForm("v" if "v" in kinds else "m" if "m" in kinds else "s", e.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from neve.emit.expressions import Scope
 from neve.emit.reductions import Reductions
-from neve.emit.statements import Block, Compare, Fitting, For, If, Least, Let, Local, Minus, Size, Statement, Term
+from neve.emit.statements import Compare, Fitting, For, IfThen, Least, Let, Local, Minus, Scoped, Size, Statement, Term
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load
@@ -163,8 +163,8 @@ class NestWriter(Reductions):
             e.partial = left
             body = tail.child()
             element(body)
-            tail.add(If(Compare(">", left, Size(Index.of(0))), body.body))
-            scope.add(Block(tail.body))
+            tail.add(IfThen(Compare(">", left, Size(Index.of(0))), body.body))
+            scope.add(Scoped(tail.body))
         e.vec = e.partial = None
 
 

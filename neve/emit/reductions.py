@@ -12,26 +12,26 @@ from neve.emit.statements import (
     AcrossLanes,
     Apply,
     Assign,
-    Block,
     Compare,
     Convert,
     Divides,
     FirstLanes,
     Fma,
     For,
-    If,
+    IfThen,
     Ignore,
     KeepBest,
     Least,
     Let,
+    Literal,
     Local,
+    LoopWhile,
     Minus,
-    Number,
+    Scoped,
     Size,
     Spread,
     Statement,
     Term,
-    While,
 )
 from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Expr
@@ -55,17 +55,17 @@ def after(name: str, step: int) -> Size:
     return Size(Index.of(Var(name, Index.of(0))) + step)
 
 
-def identity(kind: str, dtype: DType) -> Number:
+def identity(kind: str, dtype: DType) -> Literal:
     """What a reduction of nothing gives, as the type in which it is accumulated has it."""
     if kind in ("sum", "any", "prod", "all"):
-        return Number(int(kind in ("prod", "all")), dtype)
+        return Literal(int(kind in ("prod", "all")), dtype)
     sign = 1 if kind == "min" else -1
     if dtype.is_float:
-        return Number(sign * math.inf, dtype)
+        return Literal(sign * math.inf, dtype)
     if dtype in (DType.bool, DType.uint8):
-        return Number(0 if sign < 0 else 1 if dtype is DType.bool else 255, dtype)
+        return Literal(0 if sign < 0 else 1 if dtype is DType.bool else 255, dtype)
     half = 1 << (8 * dtype.size - 1)
-    return Number(half - 1 if sign > 0 else -half, dtype)
+    return Literal(half - 1 if sign > 0 else -half, dtype)
 
 
 class Totals:
@@ -76,24 +76,24 @@ class Totals:
         self.count = fresh()
         scope.add(Let(self.count, "i", ZERO, constant=False))
         for t in (*self.first, *self.second):
-            scope.add(Let(t, "v", Spread(Number(0.0, F32)), constant=False))
+            scope.add(Let(t, "v", Spread(Literal(0.0, F32)), constant=False))
 
     def flush(self, scope: Scope) -> None:
         """After a block of terms."""
         scope.add(*self._moved(self.names, self.first), Assign(self.count, after(self.count, 1)))
-        scope.add(If(Divides(Local(self.count), BLOCK), self._moved(self.first, self.second)))
+        scope.add(IfThen(Divides(Local(self.count), BLOCK), self._moved(self.first, self.second)))
 
     def flush_some(self, scope: Scope) -> None:
         """After few terms: once in BLOCK times."""
-        outer = If(Divides(Local(self.count), BLOCK * BLOCK), self._moved(self.first, self.second))
+        outer = IfThen(Divides(Local(self.count), BLOCK * BLOCK), self._moved(self.first, self.second))
         moved = [*self._moved(self.names, self.first), outer]
-        scope.add(Assign(self.count, after(self.count, 1)), If(Divides(Local(self.count), BLOCK), moved))
+        scope.add(Assign(self.count, after(self.count, 1)), IfThen(Divides(Local(self.count), BLOCK), moved))
 
     @staticmethod
     def _moved(names: Sequence[str], totals: Sequence[str]) -> list[Statement]:
         out: list[Statement] = []
         for n, t in zip(names, totals, strict=True):
-            out += [Assign(t, added(Local(t), Local(n))), Assign(n, Spread(Number(0.0, F32)))]
+            out += [Assign(t, added(Local(t), Local(n))), Assign(n, Spread(Literal(0.0, F32)))]
         return out
 
     def close(self, scope: Scope) -> None:
@@ -206,14 +206,14 @@ class Reductions(RowWriter):
             body = start.child()
             for u, n in enumerate(names):
                 part = self._lane_step(body, kind, n, last, f"u{u}", after(pos, u * self.lanes), expr)
-                body.add(Block(part.body))
+                body.add(Scoped(part.body))
             self._blocks(start, body, pos, step, end, totals)
         if last.extent.const is None or last.extent.const % step >= self.lanes or len(names) == 1:
             body = self._lane_step(start, kind, names[0], last, "v", Local(pos), expr)
             self._blocks(start, body, pos, self.lanes, end, totals if len(names) == 1 else None)
         if last.extent.const is None or last.extent.const % self.lanes:
             self._lanes_left(start, kind, names[0], last, pos, end, expr)
-        around.add(Block(start.body))
+        around.add(Scoped(start.body))
 
     def _lane_step(self, scope: Scope, kind: str, total: str, last: Var, tag: str, at: Term, expr: Expr) -> Scope:
         """A scope that adds the vector of terms at a position to a total."""
@@ -235,7 +235,7 @@ class Reductions(RowWriter):
         e.vec = e.partial = None
         first = FirstLanes(x, Local("left"), Spread(identity(kind, F32)))
         body.add(Assign(total, added(Local(total), first, kind)))
-        scope.add(If(Compare("<", Local(pos), end), body.body))
+        scope.add(IfThen(Compare("<", Local(pos), end), body.body))
 
     def _blocks(self, scope: Scope, body: Scope, pos: str, step: int, end: Term, totals: Totals | None) -> None:
         """body for each step of pos that fits below end, a block at a time if there are totals."""
@@ -246,7 +246,7 @@ class Reductions(RowWriter):
         block.add(Let("stop", "i", Least(end, after(pos, BLOCK * step))))
         block.add(For(pos, None, Local("stop"), step, body.body))
         totals.flush(block)
-        scope.add(While(Compare("<=", after(pos, step), end), block.body))
+        scope.add(LoopWhile(Compare("<=", after(pos, step), end), block.body))
 
     def _next(self, kind: str, total: str, expr: Expr, scope: Scope) -> Term:
         """total (a vector) and one more vector of terms; products are added without being rounded."""
@@ -278,7 +278,7 @@ class Reductions(RowWriter):
         """The position of the greatest or least value."""
         e, dtype = self.e, expr.dtype
         at, best = e.name(), e.name()
-        row.add(Let(best, "s", Number(0, dtype), dtype, constant=False))
+        row.add(Let(best, "s", Literal(0, dtype), dtype, constant=False))
         row.add(Let(at, "i", Size(Index.of(-1)), constant=False))
         place = Index.of(0)
         for v in s.rvars:
@@ -311,12 +311,12 @@ class Reductions(RowWriter):
             if some:
                 full = row.child()
                 self._across_block(full, s, v, rvars, at, wide, None)
-                row.add(If(Compare(">=", valid, Size(Index.of(size))), full.body))
+                row.add(IfThen(Compare(">=", valid, Size(Index.of(size))), full.body))
             tail = row.child()
             tail.add(Let("left", "i", Least(Minus(valid, Local("part")), Size(Index.of(self.lanes)))))
             self._across_block(tail, s, v, rvars, at, 1, Local("left"))
             parts = For("part", ZERO, valid, self.lanes, tail.body, whole=False)
-            row.add(If(Compare("<", valid, Size(Index.of(size))), [parts]) if some else parts)
+            row.add(IfThen(Compare("<", valid, Size(Index.of(size))), [parts]) if some else parts)
         top.add(loop)
 
     def _across_block(

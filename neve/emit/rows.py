@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neve.emit.expressions import Emitter, Scope
-from neve.emit.statements import For, Rows, Share, Size
+from neve.emit.statements import For, RowLoop, Share, Size
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr
@@ -21,14 +21,14 @@ class RowWriter:
         self.nest, self.e = nest, emitter
         self.lanes = emitter.lanes
 
-    def _rows(self, top: Scope, extents: Sequence[Index], names: Sequence[str]) -> tuple[Scope, Rows]:
+    def _rows(self, top: Scope, extents: Sequence[Index], names: Sequence[str]) -> tuple[Scope, RowLoop]:
         """The scope inside the shared loop over all rows, and the loop; names are a row's indexes, outermost first."""
         total = Index.of(1)
         for n in extents:
             total = total * n
         top.add(Share(self.e.size(total, top)))
         row = top.child()
-        return row, Rows(names, [self.e.size(n, top) for n in extents], row.body)
+        return row, RowLoop(names, [self.e.size(n, top) for n in extents], row.body)
 
     def _loop_over(self, scope: Scope, vars: Sequence[Var]) -> tuple[Scope, list[tuple[Scope, For]]]:
         """Nested loops over vars: the scope inside, and the loops, outermost first, to be added by `_close`."""

@@ -26,7 +26,7 @@ class Local(Term):
 
 
 @dataclass(frozen=True)
-class Number(Term):
+class Literal(Term):
     """A literal of a dtype's value type."""
 
     value: float | int | bool
@@ -152,7 +152,7 @@ class AcrossLanes(Term):
 
 
 @dataclass(frozen=True)
-class Place(Term):
+class Address(Term):
     """The address of an element: base, and offset elements from there (None: none)."""
 
     base: Local
@@ -168,10 +168,10 @@ class Strided(Term):
 
 
 @dataclass(frozen=True)
-class Read(Term):
+class Fetch(Term):
     """One element of a dtype, or the lanes from it on, stride apart: count of them, or (None) all."""
 
-    place: Place
+    place: Address
     dtype: DType
     stride: Size | None = None
     count: Term | None = None
@@ -203,7 +203,7 @@ class Divides(Term):
 
 
 @dataclass(frozen=True)
-class All(Term):
+class AllOf(Term):
     """Every one of some tests."""
 
     tests: tuple[Term, ...]
@@ -225,11 +225,11 @@ class Let(Statement):
 
 
 @dataclass(frozen=True)
-class LetPlace(Statement):
+class LetPointer(Statement):
     """A pointer to elements of a dtype."""
 
     name: str
-    place: Place
+    place: Address
     dtype: DType
     written: bool
 
@@ -288,13 +288,13 @@ class KeepBest(Statement):
 
 
 @dataclass(frozen=True)
-class Write(Statement):
+class Store(Statement):
     """An element, or the lanes from it on, stride apart: count of them, or (None) all.
 
     value is of the type that the dtype is computed in: halves are rounded here.
     """
 
-    place: Place
+    place: Address
     value: Term
     dtype: DType
     stride: Size | None = None
@@ -305,19 +305,19 @@ class Write(Statement):
 class Prefetch(Statement):
     """What will be read, or written, at a place."""
 
-    place: Place
+    place: Address
     written: bool
 
 
 @dataclass(frozen=True)
-class Block(Statement):
+class Scoped(Statement):
     """Statements with names of their own."""
 
     body: Sequence[Statement]
 
 
 @dataclass(frozen=True)
-class If(Statement):
+class IfThen(Statement):
     """One of two blocks, by a test of integers."""
 
     test: Term
@@ -326,7 +326,7 @@ class If(Statement):
 
 
 @dataclass(frozen=True)
-class While(Statement):
+class LoopWhile(Statement):
     """body as long as the test holds."""
 
     test: Term
@@ -350,13 +350,13 @@ class For(Statement):
 
 @dataclass(frozen=True)
 class Share(Statement):
-    """The thread's share of so many rows, for the Rows that follow."""
+    """The thread's share of so many rows, for the RowLoop that follows."""
 
     rows: Size
 
 
 @dataclass(frozen=True)
-class Rows(Statement):
+class RowLoop(Statement):
     """body for each row of the thread's share; what indexes names is known of the row: its digits, outermost first."""
 
     names: Sequence[str]

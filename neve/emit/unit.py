@@ -16,7 +16,7 @@ from neve.build.target import Target
 from neve.emit.c import C, c_index
 from neve.emit.loops import NestWriter
 from neve.emit.macros import c_size, defines
-from neve.emit.operands import Operands
+from neve.emit.pointers import Pointers
 from neve.emit.stores import LONG_EPILOGUE, StoreWriter
 from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
@@ -285,13 +285,13 @@ class MethodWriter:
             self.arrays[t] = self.unit.weights.add(to_bytes(self.schedule.constants[t].array, t.dtype))
         return self.arrays[t]
 
-    def _operands(self) -> Operands:
-        return Operands(self.schedule.buffers, self.base, self.unit.target.vl)
+    def _pointers(self) -> Pointers:
+        return Pointers(self.schedule.buffers, self.base, self.unit.target.vl)
 
     # --- kernels ------------------------------------------------------------------------------------------------------
 
     def _nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
-        nest, args = canonical(nest), self._operands()
+        nest, args = canonical(nest), self._pointers()
         body = NestWriter(nest, args.emitter()).body()
         rows = max((b.slot + -(-_row_bytes(b) // 64) * 64 for b in args.rows), default=0)
         self.need_scratch(Index.of(rows))
@@ -303,7 +303,7 @@ class MethodWriter:
 
     def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
         bound, stage = k.bound, k.stage
-        args = self._operands()
+        args = self._pointers()
         for _ in bound.pointers:
             args.fixed("0")
         for t in stage.results[1:]:
@@ -364,7 +364,7 @@ class MethodWriter:
 
     def _extern(self, x: ExternCall) -> tuple[int, list[str], str, Origin]:
         s = x.stage
-        args = self._operands()
+        args = self._pointers()
         for t in (*s.inputs, *s.results):
             args.fixed(self.base(self.schedule.buffers[t]))
         macros = [

@@ -18,7 +18,7 @@ OUTSIDE = sorted(p for p in ROOT.rglob("*.py") if not any(f in p.parents for f i
 PLANNING = sorted([*(ROOT / "plan").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 STATEMENTS = [
     ROOT / "emit" / f"{name}.py"
-    for name in ("expressions", "forms", "loops", "operands", "reductions", "rows", "statements", "stores")
+    for name in ("expressions", "forms", "loops", "pointers", "reductions", "rows", "statements", "stores")
 ]
 """What turns loop nests into statements, before a language prints them."""
 C = re.compile(

@@ -10,7 +10,7 @@ from neve.ir.buffers import Buffer
 from neve.ir.loops import Tensor
 
 
-class Operands:
+class Pointers:
     """texts has C of each pointer at the call; base gives that of a root buffer."""
 
     def __init__(self, buffers: Mapping[Tensor, Buffer], base: Callable[[Buffer], str], lanes: int) -> None:
