@@ -81,7 +81,7 @@ class FreezeError(NeveError, RuntimeError):
 
 
 class BuildError(NeveError):
-    """A compiler is missing or failed; the message has the command, its first errors and the mend."""
+    """A compiler is missing or failed; the message has the command, its first errors and the fix."""
 
 
 class CacheError(NeveError, OSError):

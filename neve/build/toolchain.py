@@ -323,17 +323,17 @@ class _Build:
             :8
         ] or lines[-8:]
         if "No space left" in output:
-            mend = "the disk is full: free some space, or set NEVE_CACHE and TMPDIR to folders on another disk"
+            fix = "the disk is full: free some space, or set NEVE_CACHE and TMPDIR to folders on another disk"
         elif code < 0 or "Killed" in output:
-            mend = "the compiler was killed, most likely for want of memory: set fewer units, or close other programs"
+            fix = "the compiler was killed, most likely for want of memory: set fewer units, or close other programs"
         elif re.search(r"unrecognized|unknown argument|unsupported option|invalid option", output):
-            mend = f"{self.compiler} does not know a flag: wanted gcc >= 10, clang, or ziglang (NEVE_CC=zig)"
+            fix = f"{self.compiler} does not know a flag: wanted gcc >= 10, clang, or ziglang (NEVE_CC=zig)"
         else:
             kept = Path(tempfile.mkdtemp(prefix="neve-failed-"))
             shutil.copytree(self.folder, kept, dirs_exist_ok=True)
-            mend = f"the C is kept in {kept}; generated C that does not compile is a defect of neve: please report it"
+            fix = f"the C is kept in {kept}; generated C that does not compile is a defect of neve: please report it"
         text = "\n".join(f"  {line}" for line in errors)
-        return f"the C compiler failed (exit code {code}):\n  {shlex.join(command)}\n{text}\n{mend}"
+        return f"the C compiler failed (exit code {code}):\n  {shlex.join(command)}\n{text}\n{fix}"
 
 
 def _kill(child: subprocess.Popen[str]) -> None:

@@ -104,13 +104,13 @@ def _watched(name: str) -> bool:
 
 
 def _reason(path: str, name: str, old: Any, new: Any) -> str:
-    mend = (
+    fix = (
         "register it as a buffer and write it in place"
         if isinstance(new, torch.Tensor)
         else "make it in the call, or pass it as an argument and return it"
     )
     what = f"self.{name}{f' of {path}' if path else ''} ({_show(old)} → {_show(new)})"
-    return f"forward writes the attribute {what}, which would be lost: {mend}"
+    return f"forward writes the attribute {what}, which would be lost: {fix}"
 
 
 def _elsewhere(name: str, old: Any, new: Any) -> str:

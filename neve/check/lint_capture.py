@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from neve.check.lint import Finding
+from neve.check.findings import Finding
 from neve.errors import CaptureError
 
 _PLACE = re.compile(r"\((?:in (?P<module>[^,()]+))?(?:, )?(?:(?P<file>[^()]*?):(?P<line>\d+)(?:: .*)?)?\)\s*$")
@@ -177,8 +177,8 @@ def unused(view: View) -> Iterator[Finding]:
 
 
 def _dead(kind: str, path: str, why: str) -> Finding:
-    mend = "delete it from the model" if why == "is never called" else "use its result, or delete it"
-    return Finding("dead-submodule", f"{kind} {why}", f"{mend}; its weights cost only space", path)
+    fix = "delete it from the model" if why == "is never called" else "use its result, or delete it"
+    return Finding("dead-submodule", f"{kind} {why}", f"{fix}; its weights cost only space", path)
 
 
 def _unused(name: str, size: int, path: str) -> Finding:
@@ -316,9 +316,9 @@ def reasons(
             yield from read or [_reason("data-dependent-control-flow", reason, reason, _BRANCH)]
             continue
         head, *places = reason.split("\n")
-        code, mend = _kind(head)
+        code, fix = _kind(head)
         for place in places or [head]:
-            yield _reason(code, head, place.strip(), mend)
+            yield _reason(code, head, place.strip(), fix)
 
 
 def _kind(head: str) -> tuple[str, str]:
@@ -331,13 +331,13 @@ def _kind(head: str) -> tuple[str, str]:
     return "cannot-capture", "change the line named, or capture the part of the model that can be"
 
 
-def _reason(code: str, head: str, place: str, mend: str) -> Finding:
+def _reason(code: str, head: str, place: str, fix: str) -> Finding:
     found = _PLACE.search(place)
     what = _PLACE.sub("", head).strip().removesuffix(f"; {_BRANCH}")
     if found is None or not (found["module"] or found["file"]):
-        return Finding(code, what, mend)
+        return Finding(code, what, fix)
     source = _short(found["file"], int(found["line"])) if found["file"] else ""
-    return Finding(code, what, mend, found["module"] or "", source)
+    return Finding(code, what, fix, found["module"] or "", source)
 
 
 def _short(file: str, line: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neve.check.lint import Finding
+from neve.check.findings import Finding
 from neve.ir.graph import Graph, Node, Origin, Program, Value
 from neve.ir.types import DType
 from neve.ir.walk import graphs, touches_state
@@ -206,9 +206,9 @@ def _mend(text: str) -> str:
     return "write the layer as torch.nn has it, so that it is recognized"
 
 
-def _at(node: Node | None, code: str, what: str, mend: str, method: str) -> Finding:
+def _at(node: Node | None, code: str, what: str, fix: str, method: str) -> Finding:
     origin = node.origin if node is not None else Origin()
-    return Finding(code, what, mend, origin.module, origin.source, method)
+    return Finding(code, what, fix, origin.module, origin.source, method)
 
 
 # A compiled model.

@@ -9,13 +9,14 @@ import typer
 from rich.markup import escape
 
 from neve import artifact as artifacts
-from neve.check.lint import CODES, Finding, lint, lint_artifact
+from neve.check.findings import CODES, Finding
+from neve.check.lint import lint, lint_artifact
 from neve.cli.console import REFUSED, UsageError, out, tell_json
 from neve.progress import shown
 
 _HELP = f"""Tell what in a model keeps it from being compiled, or makes it larger or slower than it need be.
 
-Each finding has the line of the model's source, the module, what it is and how to mend it. MODEL is what
+Each finding has the line of the model's source, the module, what it is and how to fix it. MODEL is what
 `neve compile` takes, and nothing is compiled; of a .neve file the graph is looked at. Exit code 1 if there are
 errors (with `--strict`: any findings), so that a script or CI can stop there.
 
@@ -66,7 +67,7 @@ def lint_command(
     else:
         for f in found:
             _show(f)
-        out.print(f"{errors} errors, {len(found) - errors} warnings" if found else "nothing to mend")
+        out.print(f"{errors} errors, {len(found) - errors} warnings" if found else "nothing to fix")
     if errors or (strict and found):
         raise typer.Exit(REFUSED)
 
@@ -91,4 +92,4 @@ def _show(f: Finding) -> None:
     color = "red" if f.level == "error" else "yellow"
     place = escape(f.source or f"({f.method})") + (f" in {escape(f.module)}" if f.module else "")
     out.print(f"[bold]{place}[/]: [{color}]{f.level}[/] {escape(f'[{f.code}]')} {escape(f.what)}")
-    out.print(f"    {escape(f.mend)}")
+    out.print(f"    {escape(f.fix)}")

@@ -74,8 +74,8 @@ def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[in
     dtype = NUMPY[wanted.dtype]
     if value.dtype != dtype and not (value.dtype.name == wanted.dtype and value.dtype.isnative):
         bits = wanted.dtype == "bfloat16"
-        mend = "pass its bits as uint16, or a torch tensor" if bits else f"convert it with .astype(np.{dtype})"
-        raise _misfit(value, wanted, method, mend)
+        fix = "pass its bits as uint16, or a torch tensor" if bits else f"convert it with .astype(np.{dtype})"
+        raise _misfit(value, wanted, method, fix)
     if value.ndim != len(wanted.shape):
         raise _misfit(value, wanted, method, _rank_mend(value, wanted))
     if not (value.flags.c_contiguous and value.flags.aligned):
@@ -83,9 +83,9 @@ def _numpy(value: np.ndarray[Any, Any], wanted: Tensor, method: str) -> tuple[in
     return address(value), value.shape, value
 
 
-def _misfit(value: Any, wanted: Tensor, method: str, mend: str) -> InputError:
+def _misfit(value: Any, wanted: Tensor, method: str, fix: str) -> InputError:
     got = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    return InputError(f"{method}: {wanted.name}: got {got}, wanted {wanted}; {mend}")
+    return InputError(f"{method}: {wanted.name}: got {got}, wanted {wanted}; {fix}")
 
 
 def _scalar(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...], Any]:

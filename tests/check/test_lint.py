@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import neve
-from neve.check.lint import CODES, ERRORS, Finding, lint, lint_artifact
+from neve.check.findings import CODES, ERRORS, Finding
+from neve.check.lint import lint, lint_artifact
 from neve.cli.app import run
 
 HERE = "test_lint.py:"
@@ -114,7 +115,7 @@ def test_every_read_of_a_value_is_found_not_only_the_first() -> None:
         ("", f"{HERE}{line_of(Branches, 'x.sum()')}"),
         ("inner", f"{HERE}{line_of(Inner, 'range(')}"),
     ]
-    assert "torch.cond" in found[0].mend and "x.sum() > 0" in found[0].what
+    assert "torch.cond" in found[0].fix and "x.sum() > 0" in found[0].what
     assert not model._forward_hooks and not model.inner._forward_pre_hooks
 
 
@@ -237,7 +238,7 @@ def test_pointwise_results_that_get_no_memory_are_not_huge() -> None:
 def test_sizes_without_a_maximum() -> None:
     shapes = [{0: torch.export.Dim("batch", min=1)}]
     (found,) = only(lint(nn.Linear(4, 4).eval(), (X,), dynamic_shapes=shapes), "unbounded-dim")
-    assert "size batch, axis 0 of the input" in found.what and "max=" in found.mend
+    assert "size batch, axis 0 of the input" in found.what and "max=" in found.fix
     assert lint(nn.Linear(4, 4).eval(), (X,), dynamic_shapes=[{0: torch.export.Dim("batch", min=1, max=9)}]) == []
 
 
@@ -400,7 +401,7 @@ def test_exit_codes_and_json(models: str, capsys: pytest.CaptureFixture[str]) ->
     )  # fmt: skip
     code, found = told(f"{models}:idle")
     assert code == 0 and found["warnings"] == 1 and found["findings"][0]["code"] == "unused-weight"
-    assert set(found["findings"][0]) == {"level", "code", "what", "mend", "module", "source", "method"}
+    assert set(found["findings"][0]) == {"level", "code", "what", "fix", "module", "source", "method"}
     assert told(f"{models}:idle", "--strict")[0] == 1
     assert told(f"{models}:idle", "--strict", "--ignore", "unused-weight")[0] == 0
     code, found = told(f"{models}:unsupported")
@@ -413,7 +414,7 @@ def test_text_usage_and_help(models: str, capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert "lint_models.py:7: error [unsupported-op]" in text and "1 errors, 0 warnings" in text
     assert run(["lint", f"{models}:clean"]) == 0
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "nothing to fix" in capsys.readouterr().out
     assert run(["lint", f"{models}:clean", "--ignore", "unused"]) == 2
     assert "there is no code 'unused'" in capsys.readouterr().err
     assert run(["lint", "--help"]) == 0

@@ -2,5 +2,5 @@
 
 `route` is the way through; `observe` runs the model in Python, for types and for the results that the compilation has
 to give; `rewrite` says in TorchScript what Python says in a way that torch.jit does not take; `explain` turns what is
-left into what is wrong, where, and the mend.
+left into what is wrong, where, and the fix.
 """

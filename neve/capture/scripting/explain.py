@@ -1,4 +1,4 @@
-"""What torch.jit's compiler said, as: what is wrong, the user's line, and the mend in one sentence.
+"""What torch.jit's compiler said, as: what is wrong, the user's line, and the fix in one sentence.
 
 torch.jit stops at the first mistake. Of what it cannot parse at all `unsupported` finds every place at once.
 """
@@ -73,7 +73,7 @@ def _explained(text: str) -> str:
 
 
 def unsupported(ran: Observations, rewritten: Mapping[CodeType, ast.stmt]) -> Iterator[tuple[tuple[str, int], str]]:
-    """Every place in the functions that ran whose form torch.jit does not take: (file, line), what and the mend."""
+    """Every place in the functions that ran whose form torch.jit does not take: (file, line), what and the fix."""
     for code in ran:
         function = rewritten.get(code) or _function(code)
         if function is None:

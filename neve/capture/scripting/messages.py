@@ -1,4 +1,4 @@
-"""torch.jit's messages and what they mean: a pattern → what is wrong, and the mend."""
+"""torch.jit's messages and what they mean: a pattern → what is wrong, and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models with data-dependent control flow that are refused, at the line marked "# here", with words of the mend."""
+"""Models with data-dependent control flow that are refused, at the line marked "# here", with words of the fix."""
 
 # ruff: noqa: NPY002, PLW0603, E731, RET503, SIM108
 

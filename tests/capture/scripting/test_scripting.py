@@ -1,4 +1,4 @@
-"""nn.Modules that torch.export cannot trace: compiled from source to what eager gives, or refused with the mend."""
+"""nn.Modules that torch.export cannot trace: compiled from source to what eager gives, or refused with the fix."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def contents(model: nn.Module) -> str:
 
 @pytest.mark.parametrize("cls", refused.REFUSED, ids=lambda c: c.__name__)
 def test_what_is_refused_with_line_and_mend(cls: type[nn.Module], capsys: Any) -> None:
-    args, mend = refused.REFUSED[cls]
+    args, fix = refused.REFUSED[cls]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(CaptureError) as e:
@@ -88,7 +88,7 @@ def test_what_is_refused_with_line_and_mend(cls: type[nn.Module], capsys: Any) -
     (here,) = places
     text = str(e.value)
     assert f"refused.py:{here}: " in text
-    assert mend in text
+    assert fix in text
     assert len(text) < 900 and not any(
         raw in text for raw in ("Traceback", "aten::", "<---", "RuntimeError", "Inferred")
     )
