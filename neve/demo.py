@@ -56,7 +56,7 @@ def run_demo(keep: Path | None, threads: int, query: str, as_json: bool) -> None
         torch_vectors, torch_seconds = _by_torch(encoder, ids, mask, threads)
         vectors, found = _elsewhere(path, tokenizer, texts, threads)
         (code,) = (len(binary.data) for binary in artifact.libraries.values())
-        told = {
+        reported = {
             "query": query,
             "ranking": [{"score": round(s, 4), "sentence": t} for s, t in rank(vectors)],
             "same_ranking_as_pytorch": same_order(vectors, torch_vectors),
@@ -68,14 +68,14 @@ def run_demo(keep: Path | None, threads: int, query: str, as_json: bool) -> None
             "compile_seconds": seconds,
         }
         if as_json:
-            tell_json(told)
+            tell_json(reported)
             return
     out.print(f"[bold]{query}[/]")
-    for row in told["ranking"]:
+    for row in reported["ranking"]:
         out.print(f"  {row['score']:6.3f}  {row['sentence']}", markup=False)
-    latency, sizes = told["latency"], told["bytes"]
-    same = "the same order as PyTorch's" if told["same_ranking_as_pytorch"] else "[red]not PyTorch's order[/]"
-    out.print(f"\n{same}; the vectors differ by {told['max_error']:.1e} at most (they have length 1)")
+    latency, sizes = reported["latency"], reported["bytes"]
+    same = "the same order as PyTorch's" if reported["same_ranking_as_pytorch"] else "[red]not PyTorch's order[/]"
+    out.print(f"\n{same}; the vectors differ by {reported['max_error']:.1e} at most (they have length 1)")
     plural, times = "s" if threads > 1 else "", latency["pytorch"] / latency["neve"]
     out.print(
         f"one sentence of {TOKENS} tokens, {threads} thread{plural}: neve [bold]{duration(latency['neve'])}[/], "

@@ -11,24 +11,24 @@ class NeveError(Exception):
     """The base of all errors that neve raises on purpose."""
 
 
-TOLD = 5
+REPORTED = 5
 
 
 class CaptureError(NeveError):
     """A model cannot be captured. all_reasons has why, each with its source line where known, those first that the user
-    can act on; reasons has the first five, which the message tells.
+    can act on; reasons has the first five, which the message has.
     """
 
     def __init__(self, reasons: Iterable[str] | str) -> None:
         self.all_reasons: list[str] = [reasons] if isinstance(reasons, str) else list(reasons)
         more = len(self.reasons) < len(self.all_reasons)
-        super().__init__(self.told(self.reasons) + ("\n  and others: see all_reasons of this error" if more else ""))
+        super().__init__(self.message(self.reasons) + ("\n  and others: see all_reasons of this error" if more else ""))
 
     @property
     def reasons(self) -> list[str]:
-        return self.all_reasons[:TOLD]
+        return self.all_reasons[:REPORTED]
 
-    def told(self, reasons: list[str]) -> str:
+    def message(self, reasons: list[str]) -> str:
         """The message with these of the reasons."""
         head, count = "the model cannot be captured", len(self.all_reasons)
         if count == 1:
@@ -100,4 +100,4 @@ class VerifyError(NeveError):
 
 
 class PruneError(NeveError, RuntimeError):
-    """Layers cannot be shrunk: where channels go in the model cannot be told."""
+    """Layers cannot be shrunk: where channels go in the model is not known."""

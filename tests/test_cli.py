@@ -86,7 +86,7 @@ def keywords(folder: Path) -> Path:
     return path
 
 
-def told(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
+def answer(capsys: pytest.CaptureFixture[str], *argv: object) -> Any:
     """What a command prints with --json, which must have succeeded."""
     capsys.readouterr()
     assert run([*map(str, argv), "--json"]) == 0
@@ -99,15 +99,15 @@ def test_a_model_alone_brings_its_bundled_inputs(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bundled.neve"
-    assert told(capsys, "compile", f"{folder}/cli_models.py:bundled", "-o", path)["examples"] == {"forward": 2}
-    assert [o["example"] for o in told(capsys, "verify", path)["outputs"]] == [0, 1]
+    assert answer(capsys, "compile", f"{folder}/cli_models.py:bundled", "-o", path)["examples"] == {"forward": 2}
+    assert [o["example"] for o in answer(capsys, "verify", path)["outputs"]] == [0, 1]
 
 
 def test_a_preserved_attribute_is_changeable_and_an_unknown_one_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec, path = f"{folder}/cli_models.py:net", tmp_path / "kept.neve"
-    made = told(capsys, "compile", spec, "-o", path, "--preserve", "3.bias", "--preserve", "1")
+    made = answer(capsys, "compile", spec, "-o", path, "--preserve", "3.bias", "--preserve", "1")
     assert made["state"]["3.bias"] == ["float32", [4]]
     assert neve.load(path).attributes["3.bias"].shape == (4,)
     assert "Unknown name: 9" in refused(capsys, 1, "compile", spec, "-o", path, "--preserve", "9")
@@ -124,7 +124,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *argv: object) -> str
 
 
 def test_inspect_tells_all_that_the_file_holds(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "inspect", net, "--graph", "--calls", "--log")
+    found = answer(capsys, "inspect", net, "--graph", "--calls", "--log")
     assert found["inputs"]["forward"] == [{"name": "input", "dtype": "float32", "shape": ["batch", 8]}]
     assert found["sizes"]["forward"] == {"batch": [1, 64]}
     assert found["bytes"]["weights"] > 4 * (8 * 16 + 16 + 16 * 4 + 4)
@@ -148,22 +148,22 @@ def test_run_gives_what_the_module_gives(net: Path, tmp_path: Path, capsys: pyte
     np.savez(tmp_path / "x.npz", input=x)
     wanted = neve.load(net)(x)
     for given in ("x.npy", "x.npz"):
-        found = told(capsys, "run", net, "-i", tmp_path / given, "-o", tmp_path / "y.npy")
+        found = answer(capsys, "run", net, "-i", tmp_path / given, "-o", tmp_path / "y.npy")
         assert found["outputs"][0]["shape"] == [5, 4]
         np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), wanted)
-    assert told(capsys, "run", net, "--random", 1, "--size", "batch=7")["outputs"][0]["shape"] == [7, 4]
-    assert told(capsys, "run", net, "--random", 1) == told(capsys, "run", net, "--random", 1)
+    assert answer(capsys, "run", net, "--random", 1, "--size", "batch=7")["outputs"][0]["shape"] == [7, 4]
+    assert answer(capsys, "run", net, "--random", 1) == answer(capsys, "run", net, "--random", 1)
     assert run(["run", str(net)]) == 0
     assert "float32" in capsys.readouterr().out
 
 
 def test_structured_outputs_and_keywords(keywords: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "run", keywords, "-o", tmp_path / "y.npz")
+    found = answer(capsys, "run", keywords, "-o", tmp_path / "y.npz")
     assert [o["dtype"] for o in found["outputs"]] == ["float32", "float32", "bfloat16"]
     assert found["outputs"][0]["mean"] == 2
     assert found["outputs"][1]["mean"] == 24
     assert set(np.load(tmp_path / "y.npz")) == {"out0", "out1", "out2"}
-    assert told(capsys, "verify", keywords)["right"]
+    assert answer(capsys, "verify", keywords)["right"]
 
 
 def test_verify_finds_wrong_results(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,13 +183,18 @@ def test_verify_finds_wrong_results(net: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_a_search_finds_no_difference(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["verify", "--thorough", "--seconds", 5], ["inspect", "--tried"]):
-        done = told(capsys, *command, net)
+        done = answer(capsys, *command, net)
         tried = {t["what"] for t in done["tried"]}
         assert {"the example", "values redrawn", "sizes batch=1", "sizes batch=64", "floats: boundaries"} <= tried
         assert all(t["error"] < 1e-5 for t in done["tried"])
         assert run([*map(str, command), str(net)]) == 0
         assert "values redrawn" in capsys.readouterr().out
-    assert told(capsys, "bisect", "--seconds", 1, net) == {"file": str(net), "differs": "", "begins": "", "inputs": ""}
+    assert answer(capsys, "bisect", "--seconds", 1, net) == {
+        "file": str(net),
+        "differs": "",
+        "begins": "",
+        "inputs": "",
+    }
 
 
 def test_a_file_of_another_model_differs(net: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +209,7 @@ def test_a_file_of_another_model_differs(net: Path, folder: Path, capsys: pytest
 
 
 def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "bench", net, "--threads", 1, "--threads", 2, "--seconds", 0.01, "--warmup", 0)
+    found = answer(capsys, "bench", net, "--threads", 1, "--threads", 2, "--seconds", 0.01, "--warmup", 0)
     assert [t["threads"] for t in found["times"]] == [1, 2]
     for t in found["times"]:
         assert 0 < t["min"] <= t["median"] <= t["p95"] and t["calls"] >= 10
@@ -212,11 +217,11 @@ def test_bench_measures_each_number_of_threads(net: Path, capsys: pytest.Capture
 
 def test_bench_tells_the_time_of_each_kernel(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["bench", net, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile"]
-    found = told(capsys, *argv)
+    found = answer(capsys, *argv)
     kernels = found["kernels"]
     assert found["peak"]["flops"] > 0 and len(found["peak"]["bandwidths"]) == 4
     assert {k["limit"] for k in kernels} <= {"compute", "memory"} and all(k["bytes"] > 0 for k in kernels)
-    assert len(kernels) == told(capsys, "inspect", net)["kernel_calls"]["forward"]
+    assert len(kernels) == answer(capsys, "inspect", net)["kernel_calls"]["forward"]
     assert all(k["seconds"] > 0 for k in kernels)
     assert run([*map(str, argv)]) == 0
     assert "share" in capsys.readouterr().out
@@ -229,7 +234,7 @@ def test_a_profile_is_of_the_target_that_was_compiled_for(
     path = tmp_path / "generic.neve"
     assert run(["compile", f"{folder}/cli_models.py:net", "-o", str(path), "--target", "x86_64", "--tune", "0.01"]) == 0
     capsys.readouterr()
-    found = told(capsys, "bench", path, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile")
+    found = answer(capsys, "bench", path, "--threads", 1, "--seconds", 0.01, "--warmup", 0, "--profile")
     assert all(k["seconds"] > 0 for k in found["kernels"])
     made = artifacts.load(path)
     source = Source(made.name, made.sources, made.weights, made.signature)
@@ -238,7 +243,7 @@ def test_a_profile_is_of_the_target_that_was_compiled_for(
 
 
 def test_unpack_writes_what_compiles(net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "unpack", net, "--c", tmp_path / "c")
+    found = answer(capsys, "unpack", net, "--c", tmp_path / "c")
     assert {"net.c", "net.h", "neve.h", "net.weights"} < set(found["files"])
     assert all((tmp_path / "c" / f).is_file() for f in found["files"])
     assert "-ffreestanding" in found["flags"]
@@ -392,9 +397,9 @@ def test_a_pt2_file_brings_its_example(tmp_path: Path, capsys: pytest.CaptureFix
 
     exported = torch.export.export(nn.Linear(4, 3).eval(), (torch.randn(2, 4),))
     torch.export.save(exported, tmp_path / "linear.pt2")
-    found = told(capsys, "compile", tmp_path / "linear.pt2", "-o", tmp_path / "linear.neve", "--name", "lin")
+    found = answer(capsys, "compile", tmp_path / "linear.pt2", "-o", tmp_path / "linear.neve", "--name", "lin")
     assert found["verified"] and found["name"] == "lin"
-    assert told(capsys, "verify", tmp_path / "linear.neve")["right"]
+    assert answer(capsys, "verify", tmp_path / "linear.neve")["right"]
 
 
 COMMANDS = ("compile", "run", "bench", "inspect", "verify", "unpack", "demo")
@@ -430,6 +435,6 @@ def test_other_targets_are_built_and_said_not_to_have_run(
     path = tmp_path / "other.neve"
     assert run(["compile", f"{folder}/cli_models.py:net", "-o", str(path), "--target", target]) == 0
     assert "not run" in capsys.readouterr().out
-    assert list(told(capsys, "inspect", path)["targets"]) == [target]
+    assert list(answer(capsys, "inspect", path)["targets"]) == [target]
     if target != f"{native().name}":
         assert "has no library for this machine" in refused(capsys, 1, "run", path)

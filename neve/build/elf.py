@@ -1,4 +1,4 @@
-"""What can be told of a compiled file without running it: its machine, and the symbols that it lacks."""
+"""What is known of a compiled file without running it: its machine, and the symbols that it lacks."""
 
 from __future__ import annotations
 

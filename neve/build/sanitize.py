@@ -25,11 +25,11 @@ def environment(compiler: Compiler) -> dict[str, str]:
     """
     paths = []
     for name in ("libasan.so", "libubsan.so"):
-        told = subprocess.run(
+        reported = subprocess.run(
             [*compiler.command, f"-print-file-name={name}"], capture_output=True, text=True, check=False
         )
-        path = told.stdout.strip()
-        if told.returncode or not Path(path).is_absolute():
+        path = reported.stdout.strip()
+        if reported.returncode or not Path(path).is_absolute():
             raise BuildError(f"{compiler} has no {name}: install gcc with its sanitizers")
         paths.append(path)
     return {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}

@@ -105,7 +105,7 @@ def native() -> Target:
 
 @functools.cache
 def cpu_features() -> frozenset[str]:
-    """The processor's feature flags as Linux names them; where they are not told, what every such machine has."""
+    """The processor's feature flags as Linux names them; where there are none, what every such machine has."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
         found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
@@ -124,7 +124,7 @@ def _windows_features() -> frozenset[str]:
     import ctypes
 
     present = getattr(ctypes, "windll").kernel32.IsProcessorFeaturePresent  # noqa: B009 - absent elsewhere
-    # every processor with AVX2 (feature 40) also has FMA and F16C; 41: AVX512F, of which no more is told
+    # every processor with AVX2 (feature 40) also has FMA and F16C; 41: AVX512F, of which no more is known
     return frozenset(FEATURES["avx2"]) if present(40) else frozenset()
 
 

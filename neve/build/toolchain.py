@@ -1,4 +1,4 @@
-"""Compilers: which there are, what they are told, and a Source built to a shared library.
+"""Compilers: which there are, their flags, and a Source built to a shared library.
 
 The compiler is $NEVE_CC, else the first that is found in the order of NATIVE (targets of this machine) or CROSS
 (others): clang and gcc on PATH, "zig" being `zig cc` of the ziglang wheel. Libraries come from the cache when nothing
@@ -125,7 +125,7 @@ def find_compiler(target: Target, wanted: str | None = None) -> Compiler:
 
 
 def compile_flags(compiler: Compiler, target: Target) -> list[str]:
-    """What every compilation for a target is told, before the files."""
+    """What every compilation for a target is given, before the files."""
     flags = [*FLAGS, *ISA_FLAGS.get(target.isa, ())]
     if compiler.kind == "gcc":
         # else a loop of vectors may be rewritten as a call of memset inside the definition of memset itself
@@ -395,10 +395,10 @@ def _probe(asked: str) -> Compiler | None:
     program = shutil.which(command[0]) if command else None
     if program is None:
         return None
-    told = _output([program, *command[1:], "--version"])
-    if not told:
+    reported = _output([program, *command[1:], "--version"])
+    if not reported:
         return None
-    first = told.splitlines()[0]
+    first = reported.splitlines()[0]
     number = re.search(r"\d+\.\d+(\.\d+)?", first.split(")")[-1]) or re.search(r"\d+\.\d+(\.\d+)?", first)
     if Path(program).name.startswith("zig") or "zig" in command[1:]:
         return Compiler("zig", (program, *command[1:]), first)

@@ -98,8 +98,8 @@ def augment_model_with_bundled_inputs(
 ) -> None:
     """Give the model inputs of forward, in place; see `augment_many_model_functions_with_bundled_inputs`."""
     check_model(model)
-    given, told = {Named("forward"): inputs}, {Named("forward"): info} if info else None
-    augment_many_model_functions_with_bundled_inputs(model, given, _receive_inflate_expr, told, skip_size_check)
+    given, reported = {Named("forward"): inputs}, {Named("forward"): info} if info else None
+    augment_many_model_functions_with_bundled_inputs(model, given, _receive_inflate_expr, reported, skip_size_check)
 
 
 def augment_many_model_functions_with_bundled_inputs(
@@ -149,8 +149,8 @@ def example_inputs(model: Any) -> dict[str, list[tuple[Any, ...]]]:
     Of a module that has `get_all_bundled_inputs` alone (a hand-written one), those of forward.
     """
     if hasattr(model, FUNCTIONS):
-        told = getattr(model, FUNCTIONS)()
-        return {name: list(getattr(model, about["get_inputs_function_name"][0])()) for name, about in told.items()}
+        reported = getattr(model, FUNCTIONS)()
+        return {name: list(getattr(model, about["get_inputs_function_name"][0])()) for name, about in reported.items()}
     if hasattr(model, "get_all_bundled_inputs"):
         return {"forward": list(model.get_all_bundled_inputs())}
     return {}

@@ -39,10 +39,10 @@ class _Count(_Method):
 
 @dataclass(frozen=True)
 class _About:
-    told: dict[str, dict[str, list[str]]]
+    reported: dict[str, dict[str, list[str]]]
 
     def __call__(self) -> dict[str, dict[str, list[str]]]:
-        return copy.deepcopy(self.told)
+        return copy.deepcopy(self.reported)
 
 
 def augment_plain(model: Any, bundles: Sequence[Bundle]) -> None:

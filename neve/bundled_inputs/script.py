@@ -62,13 +62,13 @@ def _methods(bundles: Sequence[Bundle]) -> list[str]:
         if b.name == "forward":
             texts.append(f"def get_all_bundled_inputs(self):\n    return self.{ALL}forward()\n")
             texts.append(f"def get_num_bundled_inputs(self):\n    return len(self.{ALL}forward())\n")
-    lines = [f"def {FUNCTIONS}(self):", "    told: Dict[str, Dict[str, List[str]]] = {}"]
+    lines = [f"def {FUNCTIONS}(self):", "    reported: Dict[str, Dict[str, List[str]]] = {}"]
     for i, b in enumerate(bundles):
         lines += [
             f"    info_{i}: List[str] = [{', '.join(map(_literal, b.info))}]",
-            f"    told['{b.name}'] = {{'info': info_{i}, 'get_inputs_function_name': ['{ALL}{b.name}']}}",
+            f"    reported['{b.name}'] = {{'info': info_{i}, 'get_inputs_function_name': ['{ALL}{b.name}']}}",
         ]
-    return [*texts, "\n".join([*lines, "    return told", ""])]
+    return [*texts, "\n".join([*lines, "    return reported", ""])]
 
 
 def _literal(text: str) -> str:

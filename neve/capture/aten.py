@@ -81,8 +81,8 @@ def few_composites(more: Collection[Any] = (), less: Collection[Any] = ()) -> It
     """Yields the decompositions for run_decompositions inside the block, which leaves the ops in `more` as they are,
     and not those in `less`.
 
-    A composite op decomposes by itself unless torch is told to preserve it. run_decompositions patches the dispatch of
-    each of the thousand composites that exist (0.2 s), so inside the block it is told only of those in the table.
+    A composite op decomposes by itself unless torch is asked to preserve it. run_decompositions patches the dispatch of
+    each of the thousand composites that exist (0.2 s), so inside the block only those in the table are given to it.
     """
     name = "torch.export.exported_program._collect_all_valid_cia_ops"
     if missing(name):  # a torch that does it another way

@@ -24,7 +24,7 @@ SIZE = re.compile(r"(\w+) = (L\[[^=]*?\]\.size\(\)\[\d+\])")
 """How torch introduces the size behind a Dim."""
 FIX = re.compile(r"(\w+) = (.+?)(?=\s+\w+ = |\s*$)")
 STATIC = re.compile(r"inferred a static shape of (\d+) for dimension (inputs\S+\])")
-TOLD = 2
+REPORTED = 2
 HEAD = "the model does not take every declared size"
 
 
@@ -79,7 +79,7 @@ def explained(text: str, assumed: Assumed | None = None) -> str:
     sizes = dict(SIZE.findall(text))
     fixes = list(_fixes(text))
     lines = assumed.lines(list(sizes.values())) if assumed is not None else []
-    where = diagnose.where("", *list(dict.fromkeys(lines))[:TOLD])
+    where = diagnose.where("", *list(dict.fromkeys(lines))[:REPORTED])
     if not fixes:
         said = [line.strip().lstrip("- ") for line in text.splitlines() if line.strip().startswith("- ")]
         return f"{HEAD}: {_in_words('; '.join(said) or diagnose.first_lines(text))}{where}"

@@ -213,6 +213,6 @@ def user_line(error: BaseException) -> str:
 
 def first_lines(text: str) -> str:
     """What a message of torch's says, without its advice, which is for torch, and cut between words if it is long."""
-    told = re.split("|".join(ADVICE), text, maxsplit=1)[0]
-    words = " ".join(line.strip() for line in told.strip().splitlines() if line.strip())
+    reported = re.split("|".join(ADVICE), text, maxsplit=1)[0]
+    words = " ".join(line.strip() for line in reported.strip().splitlines() if line.strip())
     return words if len(words) <= LONGEST else f"{words[:LONGEST].rpartition(' ')[0]} …"

@@ -56,7 +56,7 @@ def capture(
     compiled. The model itself is left as it was. Raises CaptureError with every reason.
     """
     try:
-        with prints.told(), torch.random.fork_rng(devices=[]):
+        with prints.reported(), torch.random.fork_rng(devices=[]):
             return _capture(model, (args, kwargs, dynamic_shapes, methods), preserved_attrs)
     except CaptureError as error:
         reasons = [_in_words(r) for r in error.all_reasons]

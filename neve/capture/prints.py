@@ -1,4 +1,4 @@
-"""What a model prints while it runs: compiled code does not, which is told once, with the lines."""
+"""What a model prints while it runs: compiled code does not, which is reported once, with the lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def note(place: str) -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def reported() -> Iterator[None]:
     """A UserWarning at the end of the block if the model printed in it."""
     token = _PLACES.set({})
     try:

@@ -160,20 +160,20 @@ def _largest(program: Program) -> dict[Any, int]:
 def blocked_fusions(program: Program, optimized: Program, misses: Sequence[Miss]) -> Iterator[Finding]:
     """Norms behind an activation, and rewrites that were declined, where the work is still there afterwards."""
     left = {n.origin for m in optimized.methods.values() for g in graphs(m.graph) for n in g.nodes}
-    told: set[Origin] = set()
+    reported: set[Origin] = set()
     for name, method in program.methods.items():
         for g in graphs(method.graph):
             for norm, activation in _norms_behind_activations(g):
-                if norm.origin in left and norm.origin not in told:
-                    told.add(norm.origin)
+                if norm.origin in left and norm.origin not in reported:
+                    reported.add(norm.origin)
                     yield _at(
                         norm, "blocked-fusion",
                         f"{activation.op.name} between the layer and its batch_norm keeps the norm out of the weights",
                         "put the norm before the activation (layer, norm, activation) and train it so", name,
                     )  # fmt: skip
     for pass_name, text, origin in misses:
-        if pass_name in FUSIONS and origin in left and str(origin) and origin not in told:
-            told.add(origin)
+        if pass_name in FUSIONS and origin in left and str(origin) and origin not in reported:
+            reported.add(origin)
             yield Finding(
                 "blocked-fusion", f"{pass_name} declined, as {text}", _mend(text), origin.module, origin.source
             )
@@ -230,8 +230,8 @@ def misses_of(artifact: Artifact) -> list[Miss]:
     """What passes declined, as the artifact's log tells it."""
     found = []
     for entry in map(str, artifact.log):
-        told = _DECLINED.fullmatch(entry)
-        if told is not None:
-            module, _, source = (told["origin"] or "").rpartition("  ")
-            found.append((told["pass"], told["text"], Origin(module, source)))
+        reported = _DECLINED.fullmatch(entry)
+        if reported is not None:
+            module, _, source = (reported["origin"] or "").rpartition("  ")
+            found.append((reported["pass"], reported["text"], Origin(module, source)))
     return found

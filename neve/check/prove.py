@@ -1,5 +1,5 @@
 """A compiled module held against its original: on the examples, then by a search for a difference; and, when there is
-one, what the user is told: the call, the step where it begins, and a file with its inputs.
+one, what is reported to the user: the call, the step where it begins, and a file with its inputs.
 """
 
 from __future__ import annotations

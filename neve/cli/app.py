@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 def run(argv: Sequence[str]) -> int:
-    """The exit code of a command line; errors are told on stderr as one message."""
+    """The exit code of a command line; errors are reported on stderr as one message."""
     debug, verbose, as_json = "--debug" in argv, "--verbose" in argv, "--json" in argv
     try:
         app(args=[a for a in argv if a not in ("--debug", "--verbose")], prog_name="neve")  # they may stand anywhere
@@ -233,9 +233,9 @@ def convert(
     need_torch()
     writable_file(output, [source])
     neve.convert(source, output, method=method)
-    told = {"file": str(output), "file_bytes": output.stat().st_size}
+    reported = {"file": str(output), "file_bytes": output.stat().st_size}
     if as_json:
-        tell_json(told)
+        tell_json(reported)
         return
     out.print(f"[bold]{output}[/]  {size(output.stat().st_size)}", soft_wrap=True)
 
@@ -364,7 +364,7 @@ def _known_passes(names: Sequence[str]) -> None:
 
 
 def _flags(found: artifacts.Artifact) -> list[str]:
-    """What the compiler was told, without what only suits a shared library."""
+    """What the compiler was given, without what only suits a shared library."""
     from neve.build.toolchain import FLAGS, ISA_FLAGS
 
     isa = next((parse_target(t).isa for t in found.libraries), "generic")

@@ -77,16 +77,16 @@ def tell_error(error: BaseException, as_json: bool, verbose: bool = False) -> No
     text = str(error) or type(error).__name__
     if isinstance(error, CaptureError) and error.reasons != error.all_reasons:
         more = len(error.all_reasons) - len(error.reasons)
-        text = error.told(error.all_reasons if verbose else error.reasons)
+        text = error.message(error.all_reasons if verbose else error.reasons)
         text += "" if verbose else f"\n  and {more} more, which --verbose prints"
     if exit_code(error) == DEFECT:
         text = f"{type(error).__name__}: {text}\nThis is a defect of neve: please report it, with what --debug prints"
     err.print("[bold red]neve:[/] ", end="")
     err.print(text, markup=False)
     if as_json:
-        told = {"kind": type(error).__name__, "message": str(error), "exit_code": exit_code(error)}
-        told |= {"reasons": error.all_reasons} if isinstance(error, CaptureError) else {}
-        tell_json({"error": told})
+        reported = {"kind": type(error).__name__, "message": str(error), "exit_code": exit_code(error)}
+        reported |= {"reasons": error.all_reasons} if isinstance(error, CaptureError) else {}
+        tell_json({"error": reported})
 
 
 def tell_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What can be told of an artifact, as data (for --json) and as text."""
+"""What is known of an artifact, as data (for --json) and as text."""
 
 from __future__ import annotations
 
@@ -57,31 +57,31 @@ def _tensor(tensor: Any) -> dict[str, Any]:
 
 def show(artifact: Artifact, file_bytes: int, path: str) -> None:
     """The summary as a person reads it."""
-    told = summary(artifact)
+    reported = summary(artifact)
     out.print(f"[bold]{escape(path)}[/]  {size(file_bytes)}", soft_wrap=True)
-    for text in told["methods"].values():
+    for text in reported["methods"].values():
         out.print(f"  {text}", markup=False)
-    if told["state"]:
-        out.print("  state: " + ", ".join(f"{n} {d} {s}" for n, (d, s) in told["state"].items()), markup=False)
+    if reported["state"]:
+        out.print("  state: " + ", ".join(f"{n} {d} {s}" for n, (d, s) in reported["state"].items()), markup=False)
     table = Table.grid(padding=(0, 2))
-    table.add_row("  weights", size(told["bytes"]["weights"]))
-    for target, count in told["bytes"]["code"].items():
-        table.add_row("  code", f"{size(count)} for {target}, built by {told['targets'][target]}")
-    if not told["targets"]:
+    table.add_row("  weights", size(reported["bytes"]["weights"]))
+    for target, count in reported["bytes"]["code"].items():
+        table.add_row("  code", f"{size(count)} for {target}, built by {reported['targets'][target]}")
+    if not reported["targets"]:
         table.add_row("  code", "none: it is built when the file is loaded")
     table.add_row(
-        "  memory", f"{size(told['bytes']['context'])} for each context: state, intermediate results, scratch"
+        "  memory", f"{size(reported['bytes']['context'])} for each context: state, intermediate results, scratch"
     )
-    calls = ", ".join(f"{n} in {m}" for m, n in told["kernel_calls"].items())
+    calls = ", ".join(f"{n} in {m}" for m, n in reported["kernel_calls"].items())
     if calls:
         table.add_row("  kernels", calls)
-    if told["rewrites"]:
-        table.add_row("  passes", ", ".join(f"{name} {count}" for name, count in told["rewrites"].items()))
-    if told["tried"]:
-        table.add_row("  compared", _compared(told["tried"]))
-    if told["seconds"]:
-        total = sum(told["seconds"].values())
-        parts = ", ".join(f"{stage} {duration(s)}" for stage, s in told["seconds"].items())
+    if reported["rewrites"]:
+        table.add_row("  passes", ", ".join(f"{name} {count}" for name, count in reported["rewrites"].items()))
+    if reported["tried"]:
+        table.add_row("  compared", _compared(reported["tried"]))
+    if reported["seconds"]:
+        total = sum(reported["seconds"].values())
+        parts = ", ".join(f"{stage} {duration(s)}" for stage, s in reported["seconds"].items())
         table.add_row("  compiled in", f"{duration(total)}: {parts}")
     out.print(table)
 

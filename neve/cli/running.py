@@ -62,13 +62,13 @@ def run_command(
     table = Table("output", "dtype", "shape", "min", "mean", "max", "first values", box=None, header_style="bold")
     for t, a in named:
         values = calls.numbers(a, t.dtype)
-        told = _statistics(values)
+        reported = _statistics(values)
         first = " ".join(f"{x:.6g}" for x in values.reshape(-1)[:4])
         table.add_row(
             t.name,
             t.dtype,
             str(list(a.shape)),
-            *(f"{told[k]:.6g}" if k in told else "" for k in ("min", "mean", "max")),
+            *(f"{reported[k]:.6g}" if k in reported else "" for k in ("min", "mean", "max")),
             first,
         )
     out.print(table)
@@ -128,10 +128,11 @@ def bench(
     if not found:
         raise UsageError("there is no number of threads to measure")
     if as_json:
-        told: dict[str, Any] = {"file": str(file), "method": chosen.signature.name, "times": [t.json() for t in found]}
+        times = [t.json() for t in found]
+        reported: dict[str, Any] = {"file": str(file), "method": chosen.signature.name, "times": times}
         if profile:
-            told |= {"kernels": [asdict(line) for line in profiled.lines], "peak": asdict(profiled.peak)}
-        tell_json(told)
+            reported |= {"kernels": [asdict(line) for line in profiled.lines], "peak": asdict(profiled.peak)}
+        tell_json(reported)
         return
     table = Table("threads", "median", "min", "p95", "mean", "calls", box=None, header_style="bold")
     for t in found:

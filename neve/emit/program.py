@@ -442,7 +442,7 @@ def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
 
 
 def _identified(identity: int) -> list[str]:
-    """The weights are told from others by the hash that they begin with."""
+    """The weights are distinguished from others by the hash that they begin with."""
     return [
         "    if (NEVE_MISPLACED(weights, 64)) return NEVE_BAD_POINTER;",
         "    uint64_t identity;",

@@ -67,7 +67,7 @@ def explain_state(module: Any, *, example_inputs: Examples = None) -> Explanatio
     module: as of `neve.freeze`, in any mode; of a FrozenModule the methods and names that were preserved count.
     example_inputs: as of `neve.freeze`; of a model, the methods in it are those that count, forward alone by default.
         Without any, the bundled inputs, or those that a FrozenModule was called with.
-    What is told holds for these inputs: a branch that they do not take reads nothing. Raises FreezeError without
+    What is reported holds for these inputs: a branch that they do not take reads nothing. Raises FreezeError without
     inputs, CaptureError for a model that cannot be captured.
     """
     if isinstance(module, FrozenModule):

@@ -66,7 +66,7 @@ class Snapshot(ABC):
         return original(self.model, method, call, stateful=True)(*clone(call.args), **clone(dict(call.kwargs)))
 
     def error_of(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Exception | None:
-        """What PyTorch itself raises for a call, None if nothing or if that cannot be told; of TorchScript, whose
+        """What PyTorch itself raises for a call, None if nothing or if that is not known; of TorchScript, whose
         errors hide what the code raised, a ModelError that is also of that type.
         """
         import torch

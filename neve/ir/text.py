@@ -71,7 +71,7 @@ def __getattr__(name: str) -> Any:
 
 
 def print_program(program: Program) -> str:
-    """The program as text. Constants that share a name are told apart as in `constant_names`."""
+    """The program as text. Constants that share a name are distinguished as in `constant_names`."""
     names = constant_names(program)
     head = []
     if program.symbols:

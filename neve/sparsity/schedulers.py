@@ -55,7 +55,7 @@ class BaseScheduler(abc.ABC):
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch: set the groups' levels and have the sparsifier update its masks at its next step.
 
-        epoch is only told in what verbose writes. Warns (UserWarning) at the second step if the sparsifier has not
+        epoch is only reported in what verbose writes. Warns (UserWarning) at the second step if the sparsifier has not
         stepped yet, or if its step was replaced.
         """
         if self._step_count == 1:

@@ -141,7 +141,7 @@ def _named(statement: ast.stmt) -> tuple[str, ast.Lambda] | None:
 
 
 def _given(args: ast.arguments, call: ast.Call) -> dict[str, ast.expr] | None:
-    """What each argument of a lambda gets, in the order of evaluation; None if it cannot be told."""
+    """What each argument of a lambda gets, in the order of evaluation; None if it is not known."""
     names = [a.arg for a in args.args]
     if any(isinstance(n, (ast.Starred, ast.NamedExpr)) for n in ast.walk(call)) or len(call.args) > len(names):
         return None

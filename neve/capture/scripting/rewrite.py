@@ -409,7 +409,7 @@ def _with_defaults(args: ast.arguments) -> list[tuple[ast.arg, ast.expr | None]]
 
 
 def _needs_type(value: ast.expr) -> bool:
-    """Whether torch.jit has to be told the type: of [], {}, list(), dict() and x.tolist()."""
+    """Whether torch.jit needs the type: of [], {}, list(), dict() and x.tolist()."""
     match value:
         case ast.List(elts=[]) | ast.Dict(keys=[]):
             return True

@@ -48,7 +48,7 @@ class Channels:
                     self._read.add(low)
 
     def pin(self, ids: Iterable[int], reason: str) -> None:
-        """Keep channels; the first reason is the one that is told."""
+        """Keep channels; the first reason is the one that is reported."""
         for i in ids:
             self._pins.setdefault(self.find(i), reason)
 

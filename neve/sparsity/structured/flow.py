@@ -140,7 +140,7 @@ def follow(model: nn.Module, masks: Masks, example_inputs: tuple[Any, ...] | Non
         graph = fx.Tracer().trace(model)
     except Exception as e:  # whatever the model's own code raises when it meets a proxy
         raise PruneError(
-            f"the model cannot be traced by torch.fx, so where its channels go cannot be told: {e}. Take control flow "
+            f"the model cannot be traced by torch.fx, so where its channels go is not known: {e}. Take control flow "
             "that depends on data out of forward, or prune the part of the model without it"
         ) from e
     if example_inputs is not None:

@@ -37,7 +37,7 @@ def convolution(walk: Walk, node: fx.Node) -> Flow:
 
 
 def _input(walk: Walk, node: fx.Node, axis: int, size: int) -> Flow:
-    """What a layer reads, over its whole input axis; unknown and pinned channels where that cannot be told."""
+    """What a layer reads, over its whole input axis; unknown and pinned channels where that is not known."""
     value = walk.value(node.args[0]) if node.args else None
     if isinstance(value, Flow):
         whole = value.over(size) if value.axis == axis else None
