@@ -113,6 +113,6 @@ def _together(jobs: list[Callable[[int], None]], reps: int) -> float:
 
 
 def _aligned(count: int) -> np.ndarray:
-    room = np.empty(count * 4 + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + count * 4].view(np.float32)
+    space = np.empty(count * 4 + 64, np.uint8)
+    start = -space.ctypes.data % 64
+    return space[start : start + count * 4].view(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from neve.emit.c import C
 from neve.emit.expressions import Emitter, Scope, Value
@@ -38,7 +39,7 @@ class StoreWriter:
     def store(self, partial: bool) -> str:
         """Stores the vector v, or cnt elements of it."""
         bound, result = self.kernel.bound, self.kernel.stage.results[0]
-        out, index, expr = self._stored()
+        out, index, expr = self._stored
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.special[result] = Value(Local("v"), "v", DType.float32)
         buffer = emitter.buffers[out]
@@ -54,7 +55,7 @@ class StoreWriter:
         writes where that cannot be in L2. A long epilogue hides its stores by itself.
         """
         bound, results = self.kernel.bound, self.kernel.stage.results
-        out, index, expr = self._stored()
+        out, index, expr = self._stored
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.vec = last = bound.coords[-1]
         touched = [(x.tensor, x.index) for x in loads(expr) if x.tensor not in results]
@@ -76,7 +77,7 @@ class StoreWriter:
     def _lanes(self, partial: bool) -> Scope:
         """The epilogue lane by lane, where it has no vector form."""
         bound, result = self.kernel.bound, self.kernel.stage.results[0]
-        out, index, expr = self._stored()
+        out, index, expr = self._stored
         last = bound.coords[-1]
         lane = Var(f"{last.name}l", last.extent)
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
@@ -92,6 +93,7 @@ class StoreWriter:
         scope.add(For("lane", Size(Index.of(0)), count, 1, inner.body))
         return scope
 
+    @cached_property
     def _stored(self) -> tuple[Tensor, tuple[Index, ...], Expr]:
         """What is written: the tensor, the index in it, the value, by the store's coordinates."""
         bound, stage = self.kernel.bound, self.kernel.stage
@@ -103,5 +105,5 @@ class StoreWriter:
 
     def _function(self, name: str, scope: Scope) -> str:
         coords = [c.name for c in self.kernel.bound.coords]
-        body = [*self.declarations({self._stored()[0]}, scope.body), *scope.body]
+        body = [*self.declarations({self._stored[0]}, scope.body), *scope.body]
         return self.language.store(name, coords, body)

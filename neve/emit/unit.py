@@ -100,8 +100,8 @@ class Weights:
 
     def blob(self) -> np.ndarray:
         """All of it as bytes, 64-byte aligned so that contexts need no copy."""
-        room = np.zeros(self.size + 64, np.uint8)
-        out = room[-room.ctypes.data % 64 :][: self.size]
+        space = np.zeros(self.size + 64, np.uint8)
+        out = space[-space.ctypes.data % 64 :][: self.size]
         if self.size:
             out[:8] = np.frombuffer(self.identity.to_bytes(8, "little"), np.uint8)
         at = WEIGHTS_HEADER

@@ -121,12 +121,12 @@ NEVE_FN void KN(pairs)(T *x, int64_t blocks)
 }
 #endif
 
-NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n, int64_t columns, int64_t samples, char *room)
+NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n, int64_t columns, int64_t samples, char *capacity)
 {
     (void)operand;
     (void)columns;
     (void)samples;
-    (void)room;
+    (void)capacity;
 #if KIND == 0
     const T low = (T)(A), high = (T)(B);
     KN(reals)(g, out, n);
@@ -173,7 +173,7 @@ NEVE_NOINLINE void KN(draw)(KN(words) *g, const void *operand, T *out, int64_t n
         out[k] = x;
     }
 #elif KIND == 12
-    P *sums = (P *)room;
+    P *sums = (P *)capacity;
     for (int64_t row = 0; row < n / samples; row++) {
         const P *weights = (const P *)operand + row * columns;
         P total = 0;

@@ -217,9 +217,9 @@ class Draw(Op):
             "COLUMNS": inputs[1].shape[1] if self.kind == "multinomial" else "1",
             "SAMPLES": self.shape[1] if self.kind == "multinomial" else "1",
         }
-        room: Dim = 2816 + (8 * inputs[1].shape[1] if self.kind == "multinomial" else 0)
+        capacity: Dim = 2816 + (8 * inputs[1].shape[1] if self.kind == "multinomial" else 0)
         outs = (TensorType(dims((n,)), wide), STATE)
-        values, state = b.extern("random.h", macros, (inputs[0], *operands), outs, scratch=room)
+        values, state = b.extern("random.h", macros, (inputs[0], *operands), outs, scratch=capacity)
         if self.kind == "uniform" and self.dtype in (DType.float16, DType.bfloat16):
             low, high = (
                 const(float(round_to(np.asarray(x, np.float32), self.dtype)), self.dtype) for x in (self.a, self.b)

@@ -165,7 +165,8 @@ def assign(intervals: list[Interval]) -> Arena:
     slots: list[tuple[Index, Index, int]] = []
     for i in sorted((i for i in intervals if i.buffer.bytes.const is None), key=lambda i: i.first):
         need = rounded(i.buffer.bytes)
-        fit = next((k for k, (_, room, busy) in enumerate(slots) if busy < i.first and (room - need).nonnegative), None)
+        free = (k for k, (_, size, busy) in enumerate(slots) if busy < i.first and (size - need).nonnegative)
+        fit = next(free, None)
         if fit is None:
             slots.append((total, need, i.last))
             offsets |= dict.fromkeys((i.buffer, *i.heirs), total)

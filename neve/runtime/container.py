@@ -54,8 +54,8 @@ def layout(members: Sequence[Member], manifest_hash: str, version: int = FORMAT)
         name, big = m.name.encode(), m.size >= _FULL
         size = _FULL if big else m.size
         extra = struct.pack("<HHQQ", 1, 16, m.size, m.size) if big else b""
-        room = -(at + 30 + len(name) + len(extra) + 4) % ALIGN
-        extra += struct.pack("<HH", 0xD935, room) + bytes(room)
+        space = -(at + 30 + len(name) + len(extra) + 4) % ALIGN
+        extra += struct.pack("<HH", 0xD935, space) + bytes(space)
         needs = 45 if big else 20
         fixed = struct.pack("<HHHHHIII", needs, 0x800, 0, 0, _DATE, m.crc, size, size)
         header = b"PK\3\4" + fixed + struct.pack("<HH", len(name), len(extra)) + name + extra

@@ -78,10 +78,10 @@ class Simplifier(ast.NodeTransformer):
         made.generators[0].iter = first
         append = ast.Attribute(ast.Name(name, ast.Load()), "append", ast.Load())
         body: ast.stmt = ast.Expr(ast.Call(append, [made.elt], []))
-        for turn in reversed(made.generators):
-            for test in reversed(turn.ifs):
+        for iteration in reversed(made.generators):
+            for test in reversed(iteration.ifs):
                 body = ast.If(test, [body], [])
-            body = ast.For(turn.target, turn.iter, [body], [])
+            body = ast.For(iteration.target, iteration.iter, [body], [])
         empty = ast.Assign([ast.Name(name, ast.Store())], ast.List([], ast.Load()))
         return [placed(empty, place), placed(body, place)]
 

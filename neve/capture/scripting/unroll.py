@@ -1,4 +1,4 @@
-"""Loops over what is known at capture, as one copy of the body for each turn.
+"""Loops over what is known at capture, as one copy of the body for each iteration.
 
 torch.jit takes names for getattr, and numbers of modules in a list, only as literals. Where a loop's variable decides
 them, the body is repeated with the variable's values in its place.
@@ -140,12 +140,12 @@ class Unroller(ast.NodeTransformer):
         again = any(targets & bound(s) for s in node.body)
         if again or node.orelse or _leaves(node.body) or not self._decides(node, targets):
             return node
-        turns = self._turns(node.iter)
-        if turns is None or len(turns) * len(list(ast.walk(node))) > MAX_COPIES * 40 or not turns:
+        iterations = self._iterations(node.iter)
+        if iterations is None or len(iterations) * len(list(ast.walk(node))) > MAX_COPIES * 40 or not iterations:
             return node
         done: list[ast.stmt] = []
-        for turn in turns:
-            values = _matched(node.target, turn)
+        for iteration in iterations:
+            values = _matched(node.target, iteration)
             if values is None:
                 return node
             for name, value in values.items():
@@ -168,22 +168,22 @@ class Unroller(ast.NodeTransformer):
                 return True
         return False
 
-    def _turns(self, node: ast.expr) -> list[ast.expr] | None:
-        """What a loop's variable is in each turn: literals, and modules in lists; None if that is not known."""
+    def _iterations(self, node: ast.expr) -> list[ast.expr] | None:
+        """What a loop's variable is in each iteration: literals, and modules in lists; None if that is not known."""
         match node:
             case ast.Call(func=ast.Name(id="enumerate"), args=[inner, *start], keywords=[]):
                 first = value_of(start[0], self.find) if start else 0
-                items = self._turns(inner)
+                items = self._iterations(inner)
                 if items is None or type(first) is not int:
                     return None
                 return [ast.Tuple([ast.Constant(first + k), v], ast.Load()) for k, v in enumerate(items)]
             case ast.Call(func=ast.Name(id="zip"), args=[_, *_] as parts, keywords=[]):
-                columns = [c for p in parts if (c := self._turns(p)) is not None]
+                columns = [c for p in parts if (c := self._iterations(p)) is not None]
                 if len(columns) < len(parts):
                     return None
                 return [ast.Tuple([*row], ast.Load()) for row in zip(*columns, strict=False)]
             case ast.Call(func=ast.Name(id="reversed"), args=[inner], keywords=[]):
-                items = self._turns(inner)
+                items = self._iterations(inner)
                 return items and items[::-1]
         count = self.modules(node)
         if count is not None:

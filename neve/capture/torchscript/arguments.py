@@ -126,7 +126,7 @@ class Arguments:
     def check_unwritten(self) -> None:
         """Refusal if an argument is another tensor on some path, and that one is written."""
         for var in self.leaves:
-            if var in self.tape.tainted:
+            if var in self.tape.invalidated:
                 raise Refusal(
                     f"the argument {var.name!r} is written in place on some path: write to a copy (x = x.clone())"
                 )
@@ -159,8 +159,8 @@ def _length(m: Machine, length: Length) -> Num:
 
 
 def _typed(m: Machine, leaf: Leaf, column: Var) -> Any:
-    if column.root in m.tape.tainted:
-        raise Refusal(m.tape.tainted[column.root])
+    if column.root in m.tape.invalidated:
+        raise Refusal(m.tape.invalidated[column.root])
     return column if leaf.kind is torch.Tensor else Num(leaf.kind, column)
 
 

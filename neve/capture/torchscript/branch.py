@@ -223,11 +223,11 @@ class Merger:
         if apart is None or any(isinstance(v, Grown) and v.axis != axis for v in (a, b)):
             return None
         made = []
-        for side, value, room in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
+        for side, value, reserved in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
             with inside(self.m, side):
-                made.append(grown_of(self.m, value, axis, room))
-        room = any(isinstance(v, Grown) and v.room for v in (a, b))
-        return [replace(v, room=room) for v in made]
+                made.append(grown_of(self.m, value, axis, reserved))
+        reserved = any(isinstance(v, Grown) and v.reserved for v in (a, b))
+        return [replace(v, reserved=reserved) for v in made]
 
     def _entries(self, a: list[Any], b: list[Any], what: str) -> Entries:
         """The entries of two lists of different or unknown lengths."""
@@ -238,15 +238,15 @@ class Merger:
         if apart is None:
             raise Refusal(f"{what} has space for {spaces[0]} entries on one path and for {spaces[1]} on the other")
         made = []
-        for side, value, room in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
+        for side, value, reserved in zip(self.sides, (a, b), (max(-apart, 0), max(apart, 0)), strict=True):
             with inside(self.m, side):
-                made.append(entries_of(self.m, value, template, room))
+                made.append(entries_of(self.m, value, template, reserved))
         ours, theirs = made
         if ours.template != theirs.template:
             raise Refusal(f"{what}: {UNLIKE}")
         parts = zip(pieces(ours) or (), pieces(theirs) or (), strict=True)
         merged: Entries = put_together(ours, [self.merge(x, y, what) for x, y in parts])
-        return replace(merged, room=any(e is not None and e.room for e in known))
+        return replace(merged, reserved=any(e is not None and e.reserved for e in known))
 
     def contents(self, a: Any, b: Any, what: str) -> Any:
         """What a container holds after both sides."""
@@ -263,13 +263,13 @@ class Merger:
 
     def record(self, pred: Num, *sides: Side) -> list[Any]:
         """The "cond" step; returns the value of each pair."""
-        tape, clean = self.m.tape, self.m.tape.tainted
+        tape, clean = self.m.tape, self.m.tape.invalidated
         a, b = (s.region for s in sides)
         written = list({**a.written, **b.written})
         messages: list[str] = []
         for pick, side in enumerate(sides):
             region = tape.region = side.region
-            tape.tainted = side.tainted
+            tape.invalidated = side.invalidated
             try:
                 region.outputs = [leaf(self.m, pair[pick], pair) for pair in self.pairs]
                 region.outputs += [tape.resolve(w) for w in written]
@@ -277,8 +277,8 @@ class Merger:
                 region.outputs.append(tape.resolve(codes))
             finally:
                 assert region.parent is not None
-                tape.region, tape.tainted = region.parent, clean
-        tape.tainted = {**sides[0].tainted, **sides[1].tainted}
+                tape.region, tape.invalidated = region.parent, clean
+        tape.invalidated = {**sides[0].invalidated, **sides[1].invalidated}
         metas = [
             joint_meta(self.m, x, y, pair)
             for x, y, pair in zip(a.outputs, b.outputs, [*self.pairs, *((w, w) for w in written), (0, 0)], strict=True)

@@ -352,7 +352,7 @@ def _check(m: Machine, condition: Any, *_: Any) -> None:
 
 
 def _range_length(m: Machine, start: Any, stop: Any, step: Any) -> Any:
-    """How many turns range(start, stop, step) has."""
+    """How many iterations range(start, stop, step) has."""
     if type(step) is not int:
         raise Refusal("the step of a range depends on the inputs", needs_of(step))
     if step == 0:
@@ -362,8 +362,8 @@ def _range_length(m: Machine, start: Any, stop: Any, step: Any) -> Any:
     return binary(m.tape, "max", binary(m.tape, "floordiv", way, abs(step)), 0)
 
 
-def _derive_index(m: Machine, turn: Any, start: Any, step: Any) -> Any:
-    return binary(m.tape, "add", start, binary(m.tape, "mul", turn, step))
+def _derive_index(m: Machine, iteration: Any, start: Any, step: Any) -> Any:
+    return binary(m.tape, "add", start, binary(m.tape, "mul", iteration, step))
 
 
 TORCH: dict[str, Callable[..., Any]] = {

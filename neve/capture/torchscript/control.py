@@ -41,14 +41,14 @@ class Side:
     region: Region
     locals: dict[str, Any]
     changes: Changes
-    tainted: Tainted
+    invalidated: Tainted
     raised: str | None = None
 
 
 def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -> Side:
-    """Run body in a region of its own; variables, containers and what is tainted are as before afterwards."""
-    before, clean = dict(frame.locals), m.tape.tainted
-    m.tape.tainted = dict(clean)
+    """Run body in a region of its own; variables, containers and what is invalidated are as before afterwards."""
+    before, clean = dict(frame.locals), m.tape.invalidated
+    m.tape.invalidated = dict(clean)
     region = m.tape.open()
     m.heap.begin()
     raised = None
@@ -63,22 +63,22 @@ def run_side(m: Machine, frame: Frame, body: Callable[[], None], needs: Names) -
         changes = m.heap.end()
         m.tape.close()
         after, frame.locals = frame.locals, before
-        tainted, m.tape.tainted = m.tape.tainted, clean
+        invalidated, m.tape.invalidated = m.tape.invalidated, clean
     known = m.reachable()
     for container, held in (c for key, c in changes.items() if key not in known):
         restore(container, held)  # made by the body: nothing to undo
-    return Side(region, after, changes, tainted, raised)
+    return Side(region, after, changes, invalidated, raised)
 
 
 @contextmanager
 def inside(m: Machine, side: Side) -> Iterator[None]:
     """Record into the region of a side that has been run."""
-    before = m.tape.region, m.tape.tainted
-    m.tape.region, m.tape.tainted = side.region, side.tainted
+    before = m.tape.region, m.tape.invalidated
+    m.tape.region, m.tape.invalidated = side.region, side.invalidated
     try:
         yield
     finally:
-        m.tape.region, m.tape.tainted = before
+        m.tape.region, m.tape.invalidated = before
 
 
 def condition(m: Machine, value: Any) -> bool | Num:

@@ -58,11 +58,11 @@ def filled_in(template: Any, leaves: list[Any]) -> Any:
     return template
 
 
-def entries_of(m: Machine, items: Sequence[Any], template: Any, room: Any = 0) -> Entries:
-    """The entries of a list of known length, with space for `room` more of this template (for an empty list)."""
+def entries_of(m: Machine, items: Sequence[Any], template: Any, reserved: Any = 0) -> Entries:
+    """The entries of a list of known length, with space for `reserved` more of this template (for an empty list)."""
     known = entries_in(items)
     if known is not None:
-        return replace(known, columns=tuple(padded(m, c, 0, room) for c in known.columns))
+        return replace(known, columns=tuple(padded(m, c, 0, reserved) for c in known.columns))
     rows = [_leaves(value, template) for value in items]
     columns = []
     for k, leaf in enumerate(leaves_of(template)):
@@ -70,10 +70,10 @@ def entries_of(m: Machine, items: Sequence[Any], template: Any, room: Any = 0) -
         if parts:
             stacked = m.tape.call(ATEN.stack.default, parts)
             m.tape.may_share(stacked, [row[k].root for row in rows if isinstance(row[k], Var)])
-            made = padded(m, stacked, 0, room)
+            made = padded(m, stacked, 0, reserved)
             m.tape.may_share(made, [stacked])
         else:
-            made = zeros(m, [room, *(size_of(m, n) for n in leaf.shape)], leaf.dtype)
+            made = zeros(m, [reserved, *(size_of(m, n) for n in leaf.shape)], leaf.dtype)
         columns.append(made)
     if not columns:
         raise Refusal("a list of constants whose length the inputs decide is not supported")
@@ -112,7 +112,7 @@ def append(m: Machine, entries: Entries, value: Any) -> Entries:
         entries.columns, leaves_of(entries.template), _leaves(value, entries.template), strict=True
     ):
         rows = m.tape.call(ATEN.unsqueeze.default, _row(m, new, leaf), 0)
-        buffer = put(m, column if entries.room else padded(m, column, 0, 1), 0, at, rows)
+        buffer = put(m, column if entries.reserved else padded(m, column, 0, 1), 0, at, rows)
         m.tape.may_share(buffer, [column, *([new] if isinstance(new, Var) else [])])
         columns.append(buffer)
     return replace(entries, columns=tuple(columns), length=longer(m, entries.length, 1))

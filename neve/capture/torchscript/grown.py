@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from neve.capture.torchscript.iterations import offset
 from neve.capture.torchscript.numbers import binary, is_number
 from neve.capture.torchscript.tape import ATEN
-from neve.capture.torchscript.turns import offset
 from neve.capture.torchscript.values import (
     Dim,
     Entries,
@@ -91,7 +91,7 @@ def zeros(m: Machine, shape: Sequence[Any], dtype: torch.dtype) -> Var:
 
 
 def padded(m: Machine, x: Var, axis: int, by: Any) -> Var:
-    """x with room for `by` more (int or Dim) along axis."""
+    """x with reserved for `by` more (int or Dim) along axis."""
     if by == 0:
         return x
     shape = [by if i == axis else size_of(m, n) for i, n in enumerate(x.meta.shape)]
@@ -136,12 +136,12 @@ def _as_number(value: Any) -> Any:
 # Tensors.
 
 
-def grown_of(m: Machine, x: Var | Grown, axis: int, room: Any = 0) -> Grown:
-    """A tensor as one that can grow by `room` along axis."""
+def grown_of(m: Machine, x: Var | Grown, axis: int, reserved: Any = 0) -> Grown:
+    """A tensor as one that can grow by `reserved` along axis."""
     if isinstance(x, Grown):
-        return replace(x, buffer=padded(m, x.buffer, x.axis, room))
+        return replace(x, buffer=padded(m, x.buffer, x.axis, reserved))
     length = Length(None, size_of(m, x.meta.shape[axis]))
-    return Grown(padded(m, x, axis, room), axis, length)
+    return Grown(padded(m, x, axis, reserved), axis, length)
 
 
 def joined(m: Machine, parts: Sequence[Any], axis: Any = 0) -> Any:
@@ -156,7 +156,7 @@ def joined(m: Machine, parts: Sequence[Any], axis: Any = 0) -> Any:
         raise Refusal(f"cat along axis {axis} of {', '.join(map(describe, parts))}", needs_of(*parts))
     dtype = torch.result_type(*(_tensor(p).meta for p in parts[:2])) if len(parts) > 1 else _tensor(parts[0]).meta.dtype
     first, *rest = parts
-    if any(isinstance(p, Grown) and p.room for p in rest) and not isinstance(first, Grown):
+    if any(isinstance(p, Grown) and p.reserved for p in rest) and not isinstance(first, Grown):
         return _in_front(m, first, rest, axis)
     total = grown_of(m, first, axis)
     total = replace(total, buffer=m.tape.cast(total.buffer, dtype))
@@ -174,10 +174,10 @@ def _appended(m: Machine, total: Grown, part: Any) -> Grown:
     axis, rows = total.axis, _tensor(part)
     count = size_of(m, rows.meta.shape[axis])
     at = number(m, total.length)
-    space = count if isinstance(part, Grown) or not total.room else 0
+    space = count if isinstance(part, Grown) or not total.reserved else 0
     buffer = put(m, padded(m, total.buffer, axis, space), axis, at, rows)
     if isinstance(part, Grown):
-        if total.room:
+        if total.reserved:
             buffer = _first(m, buffer, axis, capacity(total))
         if part.length.origin is not None and total.length.origin is not None:
             raise Refusal("two tensors that both grow in a loop are joined in it: join them after the loop")

@@ -1,4 +1,4 @@
-"""Which variables loops and branches hand on: those read outside, and what a turn may read before it sets it."""
+"""Which variables loops and branches hand on: those read outside, and what an iteration may read before it sets it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 
 @cache
 def unread(function: ast.FunctionDef, statement: ast.stmt) -> frozenset[str]:
-    """The variables that a branch or loop in a function sets and nothing else reads; no turn of a loop reads them from
-    an earlier one either.
+    """The variables that a branch or loop in a function sets and nothing else reads; no iteration of a loop reads them
+    from an earlier one either.
     """
     inside = {id(n) for n in ast.walk(statement)}
     wanted = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and id(n) not in inside and _loads(n)}

@@ -1,7 +1,7 @@
-"""Loops whose number of turns is known at run time only.
+"""Loops whose number of iterations is known at run time only.
 
-The body is run until it is known which variables, list entries, attributes and tensors change from turn to turn: these
-become carried values of one "while" step; all else is as before the loop.
+The body is run until it is known which variables, list entries, attributes and tensors change from one iteration to the
+next: these become carried values of one "while" step; all else is as before the loop.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from neve.capture.torchscript.grown import (
     simple,
     size_of,
 )
+from neve.capture.torchscript.iterations import Iterations, bound
 from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.places import LENGTH, Spot, label, outgrown, parts_of, value_at, with_parts
 from neve.capture.torchscript.tape import Tainted
-from neve.capture.torchscript.turns import Turns, bound
 from neve.capture.torchscript.values import (
     KINDS,
     UNINITIALIZED,
@@ -65,7 +65,7 @@ MAX_ALL_ROUNDS = 1_500
 
 @dataclass(frozen=True)
 class Growth:
-    """How something grows: along an axis (None: a list), by how much a turn at most; template: an entry of a list.
+    """How something grows: along an axis (None: a list), by how much an iteration at most; template: a list's entry.
 
     whole: the list at the place is the container itself, not one that a variable gets.
     """
@@ -77,7 +77,7 @@ class Growth:
 
 
 class Loop:
-    """One loop at run time. turn() runs the body once and leaves the next condition in `go`."""
+    """One loop at run time. iteration() runs the body once and leaves the next condition in `go`."""
 
     def __init__(
         self,
@@ -86,18 +86,18 @@ class Loop:
         body: Callable[[], Any],
         start: Any,
         skip: Collection[str] = (),
-        turns: Turns | None = None,
+        iterations: Iterations | None = None,
     ) -> None:
-        self.m, self.frame, self.body, self.start, self.skip, self.turns = m, frame, body, start, skip, turns
+        self.m, self.frame, self.body, self.start, self.skip, self.iterations = m, frame, body, start, skip, iterations
         self.carried: dict[Spot, Any] = {}  # place → a value of the kind and type that it has (Var or number)
         self.expanded: dict[Spot, int] = {}
         self.growths: dict[Spot, Growth] = {}
-        self.unread: set[Spot] = set()  # set in a turn, with sizes that change, and never read before that or after
-        self.converted: dict[Spot, tuple[tuple[Growth, Turns], Any]] = {}
-        self.trial = False  # whether what grows has space for one turn, to see what its length is compared with
+        self.unread: set[Spot] = set()  # set in an iteration, with sizes that change, never read before or after
+        self.converted: dict[Spot, tuple[tuple[Growth, Iterations], Any]] = {}
+        self.trial = False  # whether what grows has space for one iteration, to see what its length is compared with
         self.starts: dict[Spot, Any] = {}
         self.known = m.reachable()
-        self.tainted: Tainted = {}
+        self.invalidated: Tainted = {}
         self.loose: dict[Spot, None] = {}
         self.sharing: dict[Spot, dict[Any, None]] = {}  # place → the outer tensors and places that it may be
 
@@ -107,25 +107,25 @@ class Loop:
         for _ in range(MAX_ROUNDS):
             self.m.rounds += 1
             if self.m.rounds > MAX_ALL_ROUNDS:
-                raise Refusal("loops whose number of turns the inputs decide are nested too deep, or too many")
+                raise Refusal("loops whose number of iterations the inputs decide are nested too deep, or too many")
             self._convert()
-            clean, sharing = tape.tainted, {k: dict(v) for k, v in tape.sharing.items()}
+            clean, sharing = tape.invalidated, {k: dict(v) for k, v in tape.sharing.items()}
             count = self._found()
-            tape.tainted = clean | self.tainted
+            tape.invalidated = clean | self.invalidated
             side, params, starts, ends = self._turn()
-            tape.tainted = clean
+            tape.invalidated = clean
             if side.raised is not None:
                 tape.sharing = sharing
                 tape.fail(tape.number(self.start, bool), side.raised)
                 return
-            if self.turns is None and (self.growths or any(isinstance(e, Length) for e in ends.values())):
-                self.turns = bound(self.m, ends["go",], params, starts, ends)
+            if self.iterations is None and (self.growths or any(isinstance(e, Length) for e in ends.values())):
+                self.iterations = bound(self.m, ends["go",], params, starts, ends)
             self._measure(params, ends)
             new = self._new_writes(side), self._new_sharing(side, params, ends)
-            if self._found() == count and not any(new) and self.turns is None and self.growths and not self.trial:
+            if self._found() == count and not any(new) and self.iterations is None and self.growths and not self.trial:
                 self.trial = True
             elif self._found() == count and not any(new):
-                self._require_turns(ends["go",])
+                self._require_iterations(ends["go",])
                 self._record(side, params, starts, ends)
                 return
             tape.sharing = sharing
@@ -133,18 +133,18 @@ class Loop:
 
     def _found(self) -> Any:
         growths = {k: str(_meta(g.most)) for k, g in self.growths.items()}
-        return len(self.carried), len(self.expanded), len(self.unread), growths, self.turns, self.trial
+        return len(self.carried), len(self.expanded), len(self.unread), growths, self.iterations, self.trial
 
-    def _require_turns(self, go: Any) -> None:
-        if self.turns is None and self.growths:
+    def _require_iterations(self, go: Any) -> None:
+        if self.iterations is None and self.growths:
             raise Refusal(
-                f"{label(next(iter(self.growths)))} grows in a loop, and the number of its turns has no bound that "
-                "neve finds: loop over range(n) with an int argument or a size n, or compare a counter in it",
+                f"{label(next(iter(self.growths)))} grows in a loop, and the number of its iterations has no bound "
+                "that neve finds: loop over range(n) with an int argument or a size n, or compare a counter in it",
                 needs_of(self.start, go),
             )
 
     def _measure(self, params: Mapping[Spot, Any], ends: Mapping[Spot, Any]) -> None:
-        """Correct the growth in a turn of what is known to grow, now that its length is a carried value."""
+        """Correct the growth in an iteration of what is known to grow, now that its length is a carried value."""
         for place, growth in list(self.growths.items()):
             at = (*place, LENGTH) if growth.axis is not None or growth.whole else (*place, 0, LENGTH)
             end = ends.get(at)
@@ -166,11 +166,11 @@ class Loop:
         return bool(stale)
 
     def _new_sharing(self, side: Side, params: Mapping[Spot, Any], ends: Mapping[Spot, Any]) -> bool:
-        """Whether a turn leaves tensors shared, or tainted, that it did not find so."""
+        """Whether an iteration leaves tensors shared, or invalidated, that it did not find so."""
         tape, before = self.m.tape, self._count()
-        self.tainted |= {
+        self.invalidated |= {
             v: text
-            for v, text in side.tainted.items()
+            for v, text in side.invalidated.items()
             if (v in self.known if isinstance(v, int) else not side.region.inside(v))
         }
         first: dict[Var, Spot] = {}
@@ -188,7 +188,7 @@ class Loop:
         return self._count() > before
 
     def _count(self) -> int:
-        return len(self.tainted) + len(self.loose) + sum(map(len, self.sharing.values()))
+        return len(self.invalidated) + len(self.loose) + sum(map(len, self.sharing.values()))
 
     def _turn(self) -> tuple[Side, dict[Spot, Any], dict[Spot, Any], dict[Spot, Any]]:
         params: dict[Spot, Any] = {}
@@ -219,19 +219,21 @@ class Loop:
         longer = {k for k, old in lists.items() if k in side.changes and outgrown(old, side.changes[k][1])}
         for key in longer:
             if not self._grows(("entry", key, 0), lists[key], side.changes[key][1], whole=True):
-                raise Refusal(f"{describe(lists[key])} gets shorter in a loop whose number of turns the inputs decide")
+                raise Refusal(
+                    f"{describe(lists[key])} gets shorter in a loop whose number of iterations the inputs decide"
+                )
         for root, old in begin.items():
             if root[0] == "entry" and root[1] in longer:
                 continue
             if root in after:
                 self._compare(old, after[root], root, label(root), ends)
             elif root[0] == "entry":
-                raise Refusal(f"{label(root)} is removed inside a loop whose number of turns the inputs decide")
+                raise Refusal(f"{label(root)} is removed inside a loop whose number of iterations the inputs decide")
         for root in after:
             if root[0] == "entry" and root not in begin and root[1] in self.known and root[1] not in longer:
                 raise Refusal(
-                    f"{label(root)}: a dict grows in a loop whose number of turns the inputs decide: give it all its "
-                    "keys before the loop",
+                    f"{label(root)}: a dict grows in a loop whose number of iterations the inputs decide: give it all "
+                    "its keys before the loop",
                     needs_of(self.start),
                 )
         ends["go",] = go[0]
@@ -253,20 +255,20 @@ class Loop:
         return starts
 
     def _convert(self) -> None:
-        """Give what grows space for all turns, outside of the loop; once for each finding of how much it grows."""
+        """Give what grows space for all iterations, outside of the loop; once for each finding of how much it grows."""
         starts = self._roots_now(self.frame.locals, {})
         for place, growth in self.growths.items():
-            turns = self.turns or (Turns(1) if self.trial else None)
-            if turns is None or (place in self.converted and self.converted[place][0] == (growth, turns)):
+            iterations = self.iterations or (Iterations(1) if self.trial else None)
+            if iterations is None or (place in self.converted and self.converted[place][0] == (growth, iterations)):
                 continue
-            space = binary(self.m.tape, "mul", growth.most, turns.most)
+            space = binary(self.m.tape, "mul", growth.most, iterations.most)
             held: Any = list(self.known[place[1]]) if growth.whole else value_at(starts[place[:3]], place[3:])
             if growth.axis is not None:
-                made: Any = replace(grown_of(self.m, held, growth.axis, space), room=True)
+                made: Any = replace(grown_of(self.m, held, growth.axis, space), reserved=True)
             else:
-                entries = replace(entries_of(self.m, held, growth.template, space), room=True)
+                entries = replace(entries_of(self.m, held, growth.template, space), reserved=True)
                 made = entries if growth.whole else [entries]
-            self.converted[place] = (growth, turns), made
+            self.converted[place] = (growth, iterations), made
 
     def _with_growths(self, starts: dict[Spot, Any]) -> dict[Spot, Any]:
         """With what grows as it has been converted."""
@@ -280,7 +282,7 @@ class Loop:
         return starts
 
     def _grows(self, place: Spot, old: Any, new: Any, whole: bool = False) -> bool:
-        """Note that a list or tensor is longer after a turn, if that is all that has changed."""
+        """Note that a list or tensor is longer after an iteration, if that is all that has changed."""
         if isinstance(old, list) and isinstance(new, list):
             known = entries_in(new)
             template = known.template if known else template_of(new[0])[0]
@@ -380,8 +382,8 @@ class Loop:
             self._end(old, new, place, what)
         elif not self._grows(place, old, new):
             raise Refusal(
-                f"{what} is {describe(old)} before a turn of the loop and {describe(new)} after it: it must keep its "
-                "type, as the inputs decide how often the loop runs",
+                f"{what} is {describe(old)} before an iteration of the loop and {describe(new)} after it: it must keep "
+                "its type, as the inputs decide how often the loop runs",
                 needs_of(self.start),
             )
 
@@ -389,8 +391,8 @@ class Loop:
         """Refusal if a list or dict that takes the place of another may be written where the other one is."""
         if unchanged or id(new) in self.known or id(new) in self.lists:
             raise Refusal(
-                f"{what} becomes another {type(new).__name__} in a loop whose number of turns the inputs decide: write "
-                "into the old one, or copy what is assigned (x = y.copy())",
+                f"{what} becomes another {type(new).__name__} in a loop whose number of iterations the inputs decide: "
+                "write into the old one, or copy what is assigned (x = y.copy())",
                 needs_of(self.start),
             )
         self.lists[id(new)] = new
@@ -411,19 +413,19 @@ class Loop:
         if self._grows(place, like, new):
             return old
         raise Refusal(
-            f"{what} is {describe(like)} before a turn of the loop and {describe(new)} after it: its shape and type "
-            "must stay, as the inputs decide how often the loop runs",
+            f"{what} is {describe(like)} before an iteration of the loop and {describe(new)} after it: its shape and "
+            "type must stay, as the inputs decide how often the loop runs",
             needs_of(self.start, new),
         )
 
     def _record(
         self, side: Side, params: Mapping[Spot, Any], initial: Mapping[Spot, Any], ends: Mapping[Spot, Any]
     ) -> None:
-        tape, region, clean = self.m.tape, side.region, self.m.tape.tainted
+        tape, region, clean = self.m.tape, side.region, self.m.tape.invalidated
         places = list(self.carried)
         written = list(region.written)
         messages: list[str] = []
-        tape.region, tape.tainted = region, side.tainted
+        tape.region, tape.invalidated = region, side.invalidated
         try:
             outputs = [tape.resolve(tape.number(ends["go",], bool))]
             outputs += [leaf(self.m, ends[p], (ends[p], self.carried[p])) for p in places]
@@ -431,7 +433,7 @@ class Loop:
             outputs.append(tape.resolve(tape.failure_code(messages)))
         finally:
             assert region.parent is not None
-            tape.region, tape.tainted = region.parent, clean
+            tape.region, tape.invalidated = region.parent, clean
         region.outputs = outputs
         go = tape.unless_failed(tape.number(self.start, bool))
         starts = [go, *(self._initial(initial[p], self.carried[p]) for p in places), *written, tape.number(0, int)]
@@ -441,7 +443,7 @@ class Loop:
         captured = {outer: tape.resolve(outer) for outer in region.captured if outer not in region.written}
         carried = tuple(tape.resolve(v) for v in starts)
         outs = tape.structured("while", (carried, region, inner, written, captured), metas, needs)
-        tape.tainted = dict(side.tainted)
+        tape.invalidated = dict(side.invalidated)
         for w, out in zip(written, outs[1 + len(places) :], strict=False):
             tape.overwrite(w, out)
         tape.check_code(outs[-1], messages)
@@ -458,13 +460,13 @@ class Loop:
         self._finish()
 
     def _length(self, start: Length, end: Length, param: Any, value: Num) -> Length:
-        """A length after all turns."""
+        """A length after all iterations."""
         self._require_origin(end, param, ())
-        turns = self.turns
-        if turns is None:
-            raise Refusal("a list grows in a loop whose number of turns has no bound", needs_of(self.start))
-        most = binary(self.m.tape, "add", start.most, binary(self.m.tape, "mul", end.most, turns.most))
-        exact = turns.exact and end.origin is not None and end.value is None and start.value is None
+        iterations = self.iterations
+        if iterations is None:
+            raise Refusal("a list grows in a loop whose number of iterations has no bound", needs_of(self.start))
+        most = binary(self.m.tape, "add", start.most, binary(self.m.tape, "mul", end.most, iterations.most))
+        exact = iterations.exact and end.origin is not None and end.value is None and start.value is None
         return Length(start.origin, most, None if exact else value)
 
     def _finish(self) -> None:
@@ -475,7 +477,11 @@ class Loop:
             holder = holder.attrs if isinstance(holder, Obj) else holder
             key = root[2] if root[0] == "entry" else root[1]
             value = value_at(holder[key], path)
-            done = [replace(value[0], room=False)] if isinstance(value, list) else simple(replace(value, room=False))
+            done = (
+                [replace(value[0], reserved=False)]
+                if isinstance(value, list)
+                else simple(replace(value, reserved=False))
+            )
             holder[key] = with_parts(self.m.heap, holder[key], {path: done})
 
     def _initial(self, value: Any, like: Any) -> Var:

@@ -254,7 +254,7 @@ class Machine:
     def evaluate(self, e: ast.expr) -> Any:
         """The value of an expression; dotted names that are none are a Path."""
         value = self._evaluate(e)
-        if self.tape.tainted:
+        if self.tape.invalidated:
             self.heap.check(value)
         return value
 

@@ -34,7 +34,7 @@ def call(m: Machine, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if name in ASK and isinstance(x, Grown):
         return _plainly(m, name, args, kwargs)
     if name in KEEP and isinstance(x, Grown):
-        return replace(x, buffer=_plainly(m, name, args, kwargs), room=False)
+        return replace(x, buffer=_plainly(m, name, args, kwargs), reserved=False)
     if not name.endswith("_") and _pointwise(m, name, args, kwargs):
         return _elementwise(m, name, args, kwargs)
     given = (x for a in (*args, *kwargs.values()) for x in (a if isinstance(a, (list, tuple)) else [a]))
@@ -124,7 +124,7 @@ def _slice(m: Machine, x: Grown, axis: Any = 0, start: Any = None, stop: Any = N
         raise Refusal(f"a slice of {describe(x)} along {describe(axis)}", needs_of(axis))
     axis %= x.buffer.meta.dim()
     if axis != x.axis:
-        return replace(x, buffer=m.torch("slice", [x.buffer, axis, start, stop, step], {}), room=False)
+        return replace(x, buffer=m.torch("slice", [x.buffer, axis, start, stop, step], {}), reserved=False)
     return grown.cut(m, x, axis, start, stop, step)
 
 
@@ -222,7 +222,7 @@ def _softmax(name: str) -> Callable[..., Any]:
             return NotImplemented
         along = dim % x.buffer.meta.dim() == x.axis
         given = filled(m, x, -float("inf")) if along else x.buffer
-        return replace(x, buffer=m.torch(name, [given, dim], {}), room=False)
+        return replace(x, buffer=m.torch(name, [given, dim], {}), reserved=False)
 
     return softmax
 
@@ -252,14 +252,14 @@ def _matmul(m: Machine, a: Any, b: Any) -> Any:
 def _linear(m: Machine, x: Any, weight: Any, bias: Any = None) -> Any:
     if not isinstance(x, Grown) or x.axis == x.buffer.meta.dim() - 1:
         return NotImplemented
-    return replace(x, buffer=m.torch("linear", [x.buffer, weight, bias], {}), room=False)
+    return replace(x, buffer=m.torch("linear", [x.buffer, weight, bias], {}), reserved=False)
 
 
 def _embedding(m: Machine, weight: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(x, Grown):
         return NotImplemented
     safe = replace(x, buffer=filled(m, x, 0))
-    return replace(safe, buffer=m.torch("embedding", [weight, safe.buffer, *args], kwargs), room=False)
+    return replace(safe, buffer=m.torch("embedding", [weight, safe.buffer, *args], kwargs), reserved=False)
 
 
 def _joined(m: Machine, tensors: Any, dim: Any = 0, **kwargs: Any) -> Any:

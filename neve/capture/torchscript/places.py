@@ -1,4 +1,4 @@
-"""The places in which a turn of a loop can leave another value, and values with others in such places."""
+"""The places in which an iteration of a loop can leave another value, and values with others in such places."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def with_parts(heap: Heap, value: Any, parts: Mapping[Spot, Any]) -> Any:
 
 
 def outgrown(old: Any, new: Any) -> bool:
-    """Whether a list or tensor has, after a turn, no longer the space that it had."""
+    """Whether a list or tensor has, after an iteration, no longer the space that it had."""
     if isinstance(old, Grown) and isinstance(new, Grown):
         return old.axis == new.axis and difference(capacity(old), capacity(new)) != 0
     if isinstance(old, list) and isinstance(new, list):

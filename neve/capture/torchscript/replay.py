@@ -172,8 +172,8 @@ def _while(step: Step, env: dict[Var, Any]) -> Sequence[Any]:
 
     def body(*values: Any) -> Any:
         inner = _inner(region, outer, values[count:], ())
-        turn = values[1 : 1 + len(params)]
-        inner.update((p, v.clone() if p.mutated else v) for p, v in zip(params, turn, strict=True))
+        iteration = values[1 : 1 + len(params)]
+        inner.update((p, v.clone() if p.mutated else v) for p, v in zip(params, iteration, strict=True))
         for w, v in zip(written, values[1 + len(params) :], strict=False):
             inner[region.captured[w]] = v.clone()
         play(region, inner)

@@ -88,7 +88,7 @@ class Recorder:
         )
         self.top = self.region = Region(None)
         self.place: Place | None = None
-        self.tainted: Tainted = {}
+        self.invalidated: Tainted = {}
         self.sharing: dict[Var, dict[Var, None]] = {}
         self.versions: dict[Var, int] = {}
         self.count = 0
@@ -149,8 +149,8 @@ class Recorder:
 
     def use(self, var: Var) -> Var:
         """var in the innermost region, to be read or written. Refusal if it may not be what it is in eager."""
-        if var.root in self.tainted:
-            raise Refusal(self.tainted[var.root])
+        if var.root in self.invalidated:
+            raise Refusal(self.invalidated[var.root])
         return self.resolve(var)
 
     def pick(self, x: Var, axis: int, index: Var) -> Var:
@@ -289,16 +289,16 @@ class Recorder:
             self.resolve(root, region)
             region = region.parent
         for other in self.sharing.get(root, ()):
-            self.tainted[other] = (
+            self.invalidated[other] = (
                 "a tensor is written in place that is the same as another one on some paths only, and the other is "
                 "used afterwards: write to a copy (x = x.clone())"
             )
 
     def overwrite(self, root: Var, content: Var) -> None:
         """Give a tensor that a branch or loop wrote the content that it has behind it."""
-        tainted, self.tainted = self.tainted, {}
+        invalidated, self.invalidated = self.invalidated, {}
         self.call(ATEN.copy_.default, root, content)
-        self.tainted |= tainted
+        self.invalidated |= invalidated
 
     def may_be(self, var: Var) -> list[Var]:
         """The roots that var is, or may be, in the memory of."""
@@ -396,14 +396,14 @@ class Recorder:
         region = self.region
         steps, views, fails = set(region.steps), dict(region.views), list(region.fails)
         sharing = {k: dict(v) for k, v in self.sharing.items()}
-        versions, tainted = dict(self.versions), dict(self.tainted)
+        versions, invalidated = dict(self.versions), dict(self.invalidated)
         try:
             yield
         except Refusal:
             steps |= {v.step for v in self._sizes.values() if v.step}
             region.steps[:] = [s for s in region.steps if s in steps]
             region.views, region.fails = views, fails
-            self.sharing, self.versions, self.tainted = sharing, versions, tainted
+            self.sharing, self.versions, self.invalidated = sharing, versions, invalidated
             raise
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ class Named:
 class Length:
     """How long something that grows is: origin + most at most (None: 0), and just that unless value says it.
 
-    most: an int or Dim. origin: what it was at the start of the present turn of a loop, so that `most` is its growth.
+    most: an int or Dim. origin: what it was at the start of the present iteration, so that `most` is its growth.
     """
 
     origin: Num | None
@@ -162,13 +162,13 @@ class Length:
 class Grown:
     """A tensor whose size along one axis the run decides: the first `length` of buffer along axis.
 
-    What lies behind is any numbers. room: a loop around has given the buffer all the space that it can need.
+    What lies behind is any numbers. reserved: a loop around has given the buffer all the space that it can need.
     """
 
     buffer: Any
     axis: int
     length: Length
-    room: bool = False
+    reserved: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ class Entries:
     template: Any
     columns: tuple[Any, ...]
     length: Length
-    room: bool = False
+    reserved: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,14 +296,14 @@ class Heap:
 
     def check(self, value: Any) -> None:
         """Refusal if a value is a container that may not be what it is in eager."""
-        if id(value) in self._tape.tainted and isinstance(value, (list, dict, Obj)):
-            raise Refusal(self._tape.tainted[id(value)])
+        if id(value) in self._tape.invalidated and isinstance(value, (list, dict, Obj)):
+            raise Refusal(self._tape.invalidated[id(value)])
 
     def touch(self, container: Any) -> None:
         """To be called before a list, dict or object is written."""
         self.check(container)
         for other in self._sharing.get(id(container), {}):
-            self._tape.tainted[other] = (
+            self._tape.invalidated[other] = (
                 f"{describe(container)} is written that is the same as another one on some paths only, and the other "
                 "is used afterwards: write to a copy (x = x.copy())"
             )

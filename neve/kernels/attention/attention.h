@@ -249,7 +249,7 @@ NEVE_INLINE const void *KN(mask_row)(void *const *p, const int64_t *s, int64_t b
 #endif
 }
 
-/* Floats between rows of the scores: not a multiple of a page, whole vectors, room for the last panel. */
+/* Floats between rows of the scores: not a multiple of a page, whole vectors, space for the last panel. */
 NEVE_INLINE int64_t KN(stride)(const int64_t *s)
 {
     (void)s;

@@ -64,8 +64,8 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     weight_bytes = 4 * depth * spec.out_channels
     # a block's input and the panel that is passing over it share the second cache level; large weights want few blocks
     per_pixel = 4 * spec.channels * min(spec.stride[0], spec.kernel[0]) * min(spec.stride[1], spec.kernel[1])
-    room = target.l2 * (3 if weight_bytes > target.l2 else 2) // 4
-    block = max(4 * mr, min(192, room // max(1, per_pixel)))
+    capacity = target.l2 * (3 if weight_bytes > target.l2 else 2) // 4
+    block = max(4 * mr, min(192, capacity // max(1, per_pixel)))
     if pixels < block * 2:
         block = max(pixels, mr)
     split = int(weight_bytes > 4 * pixels * spec.channels * spec.stride[0] * spec.stride[1])

@@ -169,11 +169,11 @@ def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Rows of A that stay in the second cache while panels of B pass by."""
     terms = spec.k if isinstance(spec.k, int) else 512
     single = isinstance(spec.n, int) and panel_count(spec.n, tiles, target.vl) == 1
-    room = max(132, min(504, int(0.6 * target.l2) // (4 * max(terms, 1))))
+    capacity = max(132, min(504, int(0.6 * target.l2) // (4 * max(terms, 1))))
     if isinstance(spec.m, int) and single and spec.ldk == 1 and spec.b_packed:
-        room = max(room, spec.m)
-    most = ceil_div(max(spec.m, 1), tiles.mr) * tiles.mr if isinstance(spec.m, int) else room
-    return max(tiles.mr, min(room // tiles.mr * tiles.mr, most))
+        capacity = max(capacity, spec.m)
+    most = ceil_div(max(spec.m, 1), tiles.mr) * tiles.mr if isinstance(spec.m, int) else capacity
+    return max(tiles.mr, min(capacity // tiles.mr * tiles.mr, most))
 
 
 def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:

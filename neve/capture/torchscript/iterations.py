@@ -1,4 +1,4 @@
-"""How often a loop of the run can turn: what its condition compares a counted variable with."""
+"""How often a loop of the run can iteration: what its condition compares a counted variable with."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ ANDS = frozenset({ATEN.logical_and.default, ATEN.bitwise_and.Tensor})
 
 
 @dataclass(frozen=True)
-class Turns:
-    """most: an int or Dim; exact: whether the loop turns just so often."""
+class Iterations:
+    """most: an int or Dim; exact: whether the loop iterations just so often."""
 
     most: Any
     exact: bool = False
 
 
-def of_range(m: Machine, start: Any, stop: Any, step: int) -> Turns | None:
-    """The turns of a loop over range(start, stop, step) that nothing breaks; None if numbers of the run decide."""
+def of_range(m: Machine, start: Any, stop: Any, step: int) -> Iterations | None:
+    """The iterations of a loop over range(start, stop, step) that nothing breaks; None if numbers of the run decide."""
     if all(type(v) is int for v in (start, stop)):
-        return Turns(len(range(start, stop, step)), True)
+        return Iterations(len(range(start, stop, step)), True)
     if step < 1 or type(start) is not int or start < 0 or not isinstance(stop, Dim):
         return None
     if start == 0 and step == 1:
-        return Turns(stop, True)
-    return Turns(stop)  # at most, and no negative number for small sizes
+        return Iterations(stop, True)
+    return Iterations(stop)  # at most, and no negative number for small sizes
 
 
 def bound(
     m: Machine, go: Any, params: Mapping[Any, Any], starts: Mapping[Any, Any], ends: Mapping[Any, Any]
-) -> Turns | None:
-    """A bound on the turns of a loop that goes on if `go` (of the body's region): some variable of it is counted up by
-    a constant each turn, or some list grows, and stays below a number that is known or a size. None if there is none.
+) -> Iterations | None:
+    """A bound on the iterations of a loop that goes on if `go` (of the body's region).
+
+    Some variable of it is counted up by a constant each iteration, or some list grows, and stays below a number that is
+    known or a size. None if there is none.
     """
     if not isinstance(go, Num):
         return None
@@ -57,7 +59,7 @@ def bound(
     return _below(m, go.var, counters) or _by_length(m, go, params, ends)
 
 
-def _below(m: Machine, go: Var, counters: Mapping[Var, tuple[Any, int]]) -> Turns | None:
+def _below(m: Machine, go: Var, counters: Mapping[Var, tuple[Any, int]]) -> Iterations | None:
     step = go.step
     if step is None:
         return None
@@ -76,19 +78,19 @@ def _below(m: Machine, go: Var, counters: Mapping[Var, tuple[Any, int]]) -> Turn
     for param, (start, by) in counters.items():
         ahead = offset(low, param)
         if limit is not None and ahead >= 0 and type(start) is int and start + ahead >= 1:
-            return _turns(m, limit, start + ahead, by, name == "le")
+            return _iterations(m, limit, start + ahead, by, name == "le")
     return None
 
 
-def _turns(m: Machine, limit: Any, first: int, by: int, equal: bool) -> Turns:
-    """The first turn is made whatever the limit is; each other one if first + by * turns so far is below it."""
+def _iterations(m: Machine, limit: Any, first: int, by: int, equal: bool) -> Iterations:
+    """The first iteration is made whatever the limit is, each other one if first + by * those so far is below it."""
     if type(limit) is int:
-        return Turns(1 + max(-((first - limit - equal) // by), 0))
-    return Turns(binary(m.tape, "add", limit, 1))
+        return Iterations(1 + max(-((first - limit - equal) // by), 0))
+    return Iterations(binary(m.tape, "add", limit, 1))
 
 
-def _by_length(m: Machine, go: Num, params: Mapping[Any, Any], ends: Mapping[Any, Any]) -> Turns | None:
-    """A bound from a list that is longer after every turn after which the loop goes on, and then below a number."""
+def _by_length(m: Machine, go: Num, params: Mapping[Any, Any], ends: Mapping[Any, Any]) -> Iterations | None:
+    """A bound from a list that is longer after each iteration after which the loop goes on, then below a number."""
     for place, end in ends.items():
         start = params.get(place)
         if not isinstance(end, Length) or not isinstance(start, Num) or type(end.most) is not int:
@@ -98,7 +100,7 @@ def _by_length(m: Machine, go: Num, params: Mapping[Any, Any], ends: Mapping[Any
             grows = end.most > 0 if end.value is None else offset(after, start.var) > 0
             above = offset(low, start.var) >= end.most or (after is not None and offset(low, after) >= 0)
             if limit is not None and grows and above:
-                return Turns(max(limit + equal, 0) + 1 if type(limit) is int else binary(m.tape, "add", limit, 2))
+                return Iterations(max(limit + equal, 0) + 1 if type(limit) is int else binary(m.tape, "add", limit, 2))
     return None
 
 
