@@ -292,6 +292,7 @@ def _compile(
                 "flops": c.flops,
                 "bytes": c.traffic,
                 **({"plain": c.plain} if c.plain else {}),
+                **({"others": [list(x) for x in c.others]} if c.others else {}),
             }
             for c in sites
         ]

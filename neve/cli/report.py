@@ -130,8 +130,14 @@ def show_calls(artifact: Artifact) -> None:
         for i, site in enumerate(sites):
             label, module, source = (escape(str(site.get(key) or "")) for key in ("label", "module", "source"))
             why = f"\n[yellow]runs as plain loops: {escape(site['plain'])}[/]" if site.get("plain") else ""
+            why += "".join(f"\n[dim]{_faster(times)} {escape(other)}[/]" for other, times in site.get("others", ()))
             table.add_row(str(i), label + why, module, source)
         out.print(table)
+
+
+def _faster(times: float) -> str:
+    """What to say before another kernel that takes so many times as long by analysis."""
+    return f"predicted to be {times:.1f} times as fast as" if times >= 1 else "measured to be faster than"
 
 
 def show_profile(profile: Any, threads: int) -> None:

@@ -13,9 +13,9 @@ from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
+from neve.kernels.kernel import Bound
 from neve.plan.fuse import cost, hint
-from neve.plan.stages import index_loads, loads
-from neve.plan.steps import Kernel
+from neve.plan.stages import Template, index_loads, loads
 
 LONG_EPILOGUE = 12
 """From this cost on an epilogue is compiled once a vector instead of once for every vector of a tile."""
@@ -25,11 +25,13 @@ LONG_EPILOGUE = 12
 class StoreWriter:
     """Writes the functions by which a kernel stores its results.
 
-    emitter makes an emitter of the kernel function, declarations the pointers that a body uses, given what is written;
-    base tells buffers apart by where their memory begins; l2 is the target's cache in bytes.
+    stage is stored by the coordinates of bound. emitter makes an emitter of the kernel function, declarations the
+    pointers that a body uses, given what is written; base tells buffers apart by where their memory begins; l2 is the
+    target's cache in bytes.
     """
 
-    kernel: Kernel
+    stage: Template
+    bound: Bound
     emitter: Callable[[], Emitter]
     declarations: Callable[[set[Tensor], Sequence[Statement]], list[Statement]]
     base: Callable[[Buffer], str]
@@ -38,7 +40,7 @@ class StoreWriter:
 
     def store(self, partial: bool) -> str:
         """Stores the vector v, or cnt elements of it."""
-        bound, result = self.kernel.bound, self.kernel.stage.results[0]
+        bound, result = self.bound, self.stage.results[0]
         out, index, expr = self._stored
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.special[result] = Value(Local("v"), "v", DType.float32)
@@ -54,7 +56,7 @@ class StoreWriter:
         """A function that prefetches what the store reads from a column on, where that is contiguous, and what it
         writes where that cannot be in L2. A long epilogue hides its stores by itself.
         """
-        bound, results = self.kernel.bound, self.kernel.stage.results
+        bound, results = self.bound, self.stage.results
         out, index, expr = self._stored
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.vec = last = bound.coords[-1]
@@ -76,7 +78,7 @@ class StoreWriter:
 
     def _lanes(self, partial: bool) -> Scope:
         """The epilogue lane by lane, where it has no vector form."""
-        bound, result = self.kernel.bound, self.kernel.stage.results[0]
+        bound, result = self.bound, self.stage.results[0]
         out, index, expr = self._stored
         last = bound.coords[-1]
         lane = Var(f"{last.name}l", last.extent)
@@ -96,7 +98,7 @@ class StoreWriter:
     @cached_property
     def _stored(self) -> tuple[Tensor, tuple[Index, ...], Expr]:
         """What is written: the tensor, the index in it, the value, by the store's coordinates."""
-        bound, stage = self.kernel.bound, self.kernel.stage
+        bound, stage = self.bound, self.stage
         if stage.epilogue is None:
             return stage.results[0], tuple(bound.axes), Load(stage.results[0], tuple(bound.axes))
         values = dict(zip(stage.epilogue.vars, bound.axes, strict=True))
@@ -104,6 +106,6 @@ class StoreWriter:
         return stage.epilogue.out, index, stage.epilogue.expr.subs(values)
 
     def _function(self, name: str, scope: Scope) -> str:
-        coords = [c.name for c in self.kernel.bound.coords]
+        coords = [c.name for c in self.bound.coords]
         body = [*self.declarations({self._stored[0]}, scope.body), *scope.body]
         return self.language.store(name, coords, body)

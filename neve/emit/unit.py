@@ -23,7 +23,7 @@ from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import to_bytes
-from neve.kernels.kernel import Choice, Packed, Pointer
+from neve.kernels.kernel import Bound, Choice, Packed, Pointer
 from neve.plan import work
 from neve.plan.fuse import cost
 from neve.plan.memory import Arena, rounded
@@ -41,7 +41,8 @@ class CallSite:
     """One kernel call of a method: function number, C of each operand pointer, and what it is for reports.
 
     flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`. layer says which calls of
-    kernels are alike, "" where there is nothing to choose from; candidates is how many kernels there are for it.
+    kernels are alike, "" where there is nothing to choose from; candidates is how many ways there are to run it.
+    others are what further kernels offer: their label, and their predicted time over that of the one that runs.
     plain is why sums run as plain loops that a kernel would compute for other operands, "" if none do.
     """
 
@@ -54,6 +55,7 @@ class CallSite:
     layer: str = ""
     candidates: int = 1
     plain: str = ""
+    others: tuple[tuple[str, float], ...] = ()
 
 
 Pick = Callable[[str, int], int]
@@ -150,6 +152,7 @@ class MethodWriter:
         self.arrays: dict[Tensor, int] = {}
         self.packed: dict[Step, int] = {}
         self.layers: dict[Step, str] = {}
+        self.others: dict[Step, tuple[tuple[str, float], ...]] = {}
         self.reads = Counter(_reads(schedule.steps))
         self.scratch = self.shared = Index.of(0)
 
@@ -250,9 +253,9 @@ class MethodWriter:
         how: str = "CALL",
     ) -> str:
         flops, traffic = work.flops(step), work.traffic(step, self.packed.get(step, 0))
-        layer, count = self.layers.get(step, ""), len(step.bound.choices) if isinstance(step, Kernel) else 1
-        plain = self._plain(step)
-        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count, plain))
+        layer, count = self.layers.get(step, ""), len(step.candidates) if isinstance(step, Kernel) else 1
+        plain, others = self._plain(step), self.others.get(step, ())
+        self.sites.append(CallSite(kernel, tuple(pointers), label, origin, flops, traffic, layer, count, plain, others))
         args = ", ".join(f"(void *)({p})" for p in pointers) or "0"
         note = f"{label}  {origin.module}".strip().replace("*/", "")
         return f"{indent}{{ void *const p[] = {{{args}}}; {how}({len(self.sites) - 1}, @K{kernel}@, p); }} /* {note} */"
@@ -302,15 +305,8 @@ class MethodWriter:
         return self.unit.kernel(text), args.texts, label, first.origin
 
     def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
-        bound, stage = k.bound, k.stage
-        args = self._pointers()
-        for _ in bound.pointers:
-            args.fixed("0")
-        for t in stage.results[1:]:
-            args.fixed(self.base(self.schedule.buffers[t]))
-        writer = StoreWriter(k, args.emitter, args.declarations, self.base, self.unit.language, self.unit.target.l2)
-        store, fetch = [writer.store(partial) for partial in (False, True)], writer.fetch()
-        choice = self._choose(k, store)
+        bound, choice = self._choose(k)
+        stage, (args, store, fetch) = k.stage, self._store(k, bound)
         for place, p in enumerate(bound.pointers):
             if p is not None:
                 args.texts[place] = self._operand(p, k, choice)
@@ -353,14 +349,30 @@ class MethodWriter:
         self.packed[k] = packed.nbytes
         return f"w + {self.unit.weights.add(packed)}"
 
-    def _choose(self, k: Kernel, store: Sequence[str]) -> Choice:
-        """The kernel's candidate as `pick` has it; layers are alike if the first candidate and the store are."""
-        first, *others = k.bound.choices
+    def _store(self, k: Kernel, bound: Bound) -> tuple[Pointers, list[str], list[str]]:
+        """The arguments, with places for the pointers, and C of the two forms of the store and of the fetch."""
+        args = self._pointers()
+        for _ in bound.pointers:
+            args.fixed("0")
+        for t in k.stage.results[1:]:
+            args.fixed(self.base(self.schedule.buffers[t]))
+        base, language, l2 = self.base, self.unit.language, self.unit.target.l2
+        writer = StoreWriter(k.stage, bound, args.emitter, args.declarations, base, language, l2)
+        return args, [writer.store(partial) for partial in (False, True)], writer.fetch()
+
+    def _choose(self, k: Kernel) -> tuple[Bound, Choice]:
+        """The candidate as `pick` has it; layers are alike if the first one, its store and what kernels offer are."""
+        (bound, first), *others = k.candidates
         if not others:
-            return first
-        parts = [first.header, *defines(first.macros, self.unit.symbol), *store]
+            return bound, first
+        store = self._store(k, bound)[1]
+        offers = [b.choices[0].label for b in k.bounds]
+        parts = [first.header, *defines(first.macros, self.unit.symbol), *store, *offers]
         self.layers[k] = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-        return k.bound.choices[self.pick(self.layers[k], len(k.bound.choices))]
+        taken = k.candidates[self.pick(self.layers[k], len(k.candidates))]
+        rest = [b.choices[0] for b in k.bounds if b is not taken[0]]
+        self.others[k] = tuple((c.label, c.cost / max(taken[1].cost, 1e-12)) for c in rest)
+        return taken
 
     def _extern(self, x: ExternCall) -> tuple[int, list[str], str, Origin]:
         s = x.stage

@@ -76,7 +76,8 @@ class Packed:
 class Bound:
     """How a kernel runs on its operands.
 
-    coords name the store's indexes in the header's order, axes gives each logical axis of the result in them.
+    choices: the best by analysis first. coords name the store's indexes in the header's order, axes gives each logical
+    axis of the result in them.
     """
 
     choices: tuple[Choice, ...]
@@ -100,8 +101,8 @@ class Operands(Protocol):
     def copy(self, t: Tensor, order: tuple[int, ...] | None = None) -> Access:
         """The operand copied into dense memory, axes in that order (None: row-major)."""
 
-    def constant(self, t: Tensor) -> bool:
-        """Whether the operand's value is known, as that of a constant or a view of one."""
+    def array(self, t: Tensor) -> np.ndarray | None:
+        """The value of a constant, or of a view of one; None if t is neither."""
 
 
 class Shaped(Protocol):
@@ -152,10 +153,12 @@ def _nothing(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
 class Kernel:
     """What one folder offers.
 
-    ops: the names of the ops that it computes.
+    ops: the names of the ops that it computes. The first kernel of the list that names an op decides on its operands;
+    those after it are alternatives, which run where they say that they are faster.
     accepts: an op and its operands → "" if the kernel takes them, else why not, to follow "runs as plain loops: ".
-    bind: an accepted call → how it may run. It asks for what it needs of an operand's layout through the `Operands`
-    that it is given, which copies an operand only where its strides do not fit.
+    bind: an accepted call → how it may run; None from an alternative that has nothing to offer. It asks for what it
+    needs of an operand's layout through the `Operands` that it is given, which copies an operand only where its strides
+    do not fit. An alternative asks for no copies but those that the first kernel has asked for.
     flops: multiplications and additions of a call, counted as its definition has them.
     takes_factor: whether a call may have a factor.
     packs: the positions of operands that `bind` packs if they are constants: these may be of any type that float32
@@ -164,7 +167,7 @@ class Kernel:
 
     ops: tuple[str, ...]
     accepts: Callable[[Op, Sequence[Tensor], Fixed], str]
-    bind: Callable[[Call, Operands], Bound]
+    bind: Callable[[Call, Operands], Bound | None]
     flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index]
     takes_factor: Callable[[Call], bool] = _no_factor
     packs: Callable[[Op, Sequence[Shaped]], tuple[int, ...]] = _nothing

@@ -25,7 +25,6 @@ from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Load, Tensor
 from neve.ir.types import Range
-from neve.kernels.kernel import Pointer
 from neve.plan.history import PATHS, History, Left, Value, concatenations
 from neve.plan.lowering import Lowered
 from neve.plan.memory import LINE, Arena
@@ -448,7 +447,7 @@ def operands_of(s: Kernel | ExternCall) -> Iterable[Tensor]:
     """What a kernel gets pointers to, to read."""
     if isinstance(s, ExternCall):
         return s.stage.inputs
-    return [p.buffer.tensor for p in s.bound.pointers if isinstance(p, Pointer)]
+    return [p.buffer.tensor for p in s.pointers]
 
 
 def written(s: Step) -> list[Tensor]:

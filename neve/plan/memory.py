@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Tensor
-from neve.kernels.kernel import Pointer
 from neve.plan.stages import Compute, loads
 from neve.plan.steps import BranchStep, Kernel, LoopStep, Nest, Step
 
@@ -80,7 +79,7 @@ def _inherits(
 
     target, taken, own = address(made, index), set(), None
     if isinstance(step, Kernel):
-        taken = {p.buffer.root for p in step.bound.pointers if isinstance(p, Pointer)}
+        taken = {p.buffer.root for p in step.pointers}
         own = step.stage.results[0]
     fits: dict[Buffer, bool] = {}
     for x in loads(expr):

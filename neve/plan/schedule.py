@@ -13,7 +13,6 @@ from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Load, Tensor
 from neve.ir.types import DType
-from neve.kernels.kernel import Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Item, group_rows
 from neve.plan.lowering import Lowered
@@ -140,8 +139,8 @@ class _Scheduler:
             self.copies[t, order] = out
         return self.access(self.copies[t, order])
 
-    def constant(self, t: Tensor) -> bool:
-        return self.result.array(t) is not None
+    def array(self, t: Tensor) -> np.ndarray | None:
+        return self.result.array(t)
 
     # --- walking ----------------------------------------------------------------------------------------------------
 
@@ -211,10 +210,10 @@ class _Scheduler:
             del self.copies[key]
 
     def _template(self, s: Template) -> None:
-        bound = bind(s, self)
-        read = [p.buffer.dtype for p in bound.pointers if isinstance(p, Pointer)]
+        step = Kernel(s, bind(s, self))
+        read = [p.buffer.dtype for p in step.pointers]
         assert not any(d.is_float and d is not DType.float32 for d in read), f"{s.op.name} would read {read} as float32"
-        out = s.outputs[0]
+        out, (bound, _) = s.outputs[0], step.candidates[0]
         if s.epilogue is None:
             images = [a.subs({}) for a in bound.axes]
         else:
@@ -223,7 +222,7 @@ class _Scheduler:
         self._allocate(out, _order_by_coords(images, bound.coords))
         for t in s.results[1:]:
             self._allocate(t, None, dense=True)
-        self.stages.append(Kernel(s, bound))
+        self.stages.append(step)
 
     def _contiguous(self, t: Tensor) -> Tensor:
         if t in self.buffers and self.buffers[t].is_row_major:

@@ -1,4 +1,4 @@
-"""Selection: which kernel computes an op, or why none does and it runs as plain loops."""
+"""Selection: which kernels can compute an op, or why none does and it runs as plain loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neve.ops.base import Op
 
 
 def kernel_of(op: Op) -> Kernel | None:
-    """The kernel for an op's name, whatever its operands are."""
+    """The kernel that decides on the operands of ops of that name."""
     return next((k for k in KERNELS if op.name in k.ops), None)
 
 
@@ -28,11 +28,13 @@ def packs(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
     return kernel.packs(op, inputs) if kernel is not None else ()
 
 
-def bind(call: Call, operands: Operands) -> Bound:
-    """How a call that is not refused may run."""
-    kernel = kernel_of(call.op)
-    assert kernel is not None, f"no kernel for {call.op.name}"
-    return kernel.bind(call, operands)
+def bind(call: Call, operands: Operands) -> tuple[Bound, ...]:
+    """How a call that is not refused may run: one `Bound` a kernel, that of least cost first."""
+    named = [k for k in KERNELS if call.op.name in k.ops]
+    accept = [k for k in named if not k.accepts(call.op, call.inputs, lambda t: operands.array(t) is not None)]
+    bounds = [b for b in (k.bind(call, operands) for k in accept) if b is not None]
+    assert bounds, f"no kernel for {call.op.name}"
+    return tuple(sorted(bounds, key=lambda b: b.choices[0].cost))
 
 
 def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:

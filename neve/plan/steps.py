@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.kernels.kernel import Bound, Pointer
+from neve.kernels.kernel import Bound, Choice, Pointer
 from neve.plan.stages import Compute, Extern, Reduce, Scan, Template, loads, unique
 
 
@@ -73,17 +73,28 @@ class Nest(Stepped):
 
 @dataclass(eq=False)
 class Kernel(Stepped):
-    """A template instance: the stage, and how it may run."""
+    """A template instance: the stage, and how it may run, one `Bound` a kernel, that of least cost first."""
 
     stage: Template
-    bound: Bound
+    bounds: tuple[Bound, ...]
+
+    @property
+    def candidates(self) -> tuple[tuple[Bound, Choice], ...]:
+        """Every way to run it: the best of each kernel, then the others."""
+        best = [(b, b.choices[0]) for b in self.bounds]
+        return *best, *((b, c) for b in self.bounds for c in b.choices[1:])
+
+    @property
+    def pointers(self) -> tuple[Pointer, ...]:
+        """What it may be given to read, whichever way it runs."""
+        return tuple(p for b in self.bounds for p in b.pointers if isinstance(p, Pointer))
 
     @property
     def reads(self) -> tuple[Tensor, ...]:
         """What its pointers point to (an operand, what it is a view of, or a copy) and what its epilogue loads."""
         epilogue, own = self.stage.epilogue, self.stage.results[0]
         loaded = [x.tensor for x in loads(epilogue.expr) if x.tensor is not own] if epilogue is not None else []
-        return unique([*(p.buffer.tensor for p in self.bound.pointers if isinstance(p, Pointer)), *loaded])
+        return unique([*(p.buffer.tensor for p in self.pointers), *loaded])
 
     @property
     def writes(self) -> tuple[Tensor, ...]:

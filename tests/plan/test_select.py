@@ -16,7 +16,7 @@ from tests.emit.programs import as_graph
 
 SAMPLES = [
     pytest.param(sample, constants, id=f"{name}-{i}{'-constant' if constants else ''}")
-    for name in sorted(op for kernel in KERNELS for op in kernel.ops)
+    for name in sorted({op for kernel in KERNELS for op in kernel.ops})
     for i, sample in enumerate(REGISTRY[name].samples())
     for constants in ((), tuple(range(1, len(sample.inputs))))
 ]

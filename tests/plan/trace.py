@@ -96,7 +96,7 @@ def event(s: Step) -> Event:
     if isinstance(s, ExternCall):
         return Event(s, frozenset(s.stage.inputs), s.stage.results)
     assert isinstance(s, Kernel)
-    reads = {p.buffer.tensor for p in s.bound.pointers if isinstance(p, Pointer)}
+    reads = {p.buffer.tensor for b in s.bounds for p in b.pointers if isinstance(p, Pointer)}
     outs = s.stage.results
     if s.stage.epilogue is not None:
         reads |= tensors_in(s.stage.epilogue.expr) - {outs[0]}
@@ -205,7 +205,7 @@ class Memory:
     def in_place(self, s: Step, source: Tensor, t: Tensor) -> bool:
         """Whether s reads of source's memory, for each element of t that it writes, that element's address alone."""
         if isinstance(s, Kernel) and s.stage.epilogue is not None:
-            operands = [p.buffer for p in s.bound.pointers if isinstance(p, Pointer)]
+            operands = [p.buffer for b in s.bounds for p in b.pointers if isinstance(p, Pointer)]
             if any(b.root is self.root(source) for b in operands):
                 return False
             vars, index, expr = s.stage.epilogue.vars, s.stage.epilogue.index, s.stage.epilogue.expr

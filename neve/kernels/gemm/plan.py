@@ -70,7 +70,7 @@ def _rows(x: Tensor, o: Operands) -> Access:
 
 def _weight(spec: GemmSpec, o: Operands, w: Tensor, layout: str) -> tuple[GemmSpec, Pointer | Packed]:
     """The spec with what is said of B, and B."""
-    if o.constant(w):
+    if o.array(w) is not None:
         return replace(spec, b_packed=True, b_layout=layout, b_type=w.dtype), Packed(w)  # type: ignore[arg-type]
     b = _matrix(o, w)
     s0, s1 = b.strides
