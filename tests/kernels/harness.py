@@ -181,7 +181,7 @@ def build(source: str, compiler: str, isa: str = "avx2", flags: Sequence[str] = 
     """The shared library of a translation unit, from the cache if it, the headers and the flags are unchanged."""
     command = [*COMPILERS[compiler], *FLAGS, *ISA[isa], *flags, "-I", str(KERNELS)]
     digest = hashlib.sha256(
-        "\0".join([source, *command, *(h.read_text() for h in sorted(KERNELS.glob("*.h")))]).encode()
+        "\0".join([source, *command, *(h.read_text() for h in sorted(KERNELS.rglob("*.h")))]).encode()
     )
     folder = Path(tempfile.gettempdir()) / f"neve-kernel-tests-{os.getuid()}"
     folder.mkdir(exist_ok=True)
