@@ -140,6 +140,10 @@ def _no_factor(call: Call) -> bool:
     return False
 
 
+def _not_counted(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
+    return Index.of(0)
+
+
 def weights(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
     """The second operand."""
     return (1,)
@@ -159,7 +163,7 @@ class Kernel:
     bind: an accepted call → how it may run; None from an alternative that has nothing to offer. It asks for what it
     needs of an operand's layout through the `Operands` that it is given, which copies an operand only where its strides
     do not fit. An alternative asks for no copies but those that the first kernel has asked for.
-    flops: multiplications and additions of a call, counted as its definition has them.
+    flops: multiplications and additions of a call, counted as its definition has them; alternatives are not asked.
     takes_factor: whether a call may have a factor.
     packs: the positions of operands that `bind` packs if they are constants: these may be of any type that float32
     holds. All others are widened to float32 before `bind` sees them.
@@ -168,7 +172,7 @@ class Kernel:
     ops: tuple[str, ...]
     accepts: Callable[[Op, Sequence[Tensor], Fixed], str]
     bind: Callable[[Call, Operands], Bound | None]
-    flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index]
+    flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index] = _not_counted
     takes_factor: Callable[[Call], bool] = _no_factor
     packs: Callable[[Op, Sequence[Shaped]], tuple[int, ...]] = _nothing
 
