@@ -7,7 +7,8 @@ from neve.kernels.conv.plan import CONV
 from neve.kernels.gemm.plan import GEMM
 from neve.kernels.kernel import Kernel
 from neve.kernels.recurrent.plan import RECURRENT
+from neve.kernels.sparse.plan import SPARSE
 
-KERNELS: tuple[Kernel, ...] = (GEMM, CONV, ATTENTION, RECURRENT)
+KERNELS: tuple[Kernel, ...] = (GEMM, CONV, ATTENTION, RECURRENT, SPARSE)
 
 __all__ = ["KERNELS"]
