@@ -7,6 +7,7 @@ second cache where a chunk of the strip does not fit the first.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -21,21 +22,22 @@ BLOCKS = (4, 2, 1)
 """Outputs of a block that share a term."""
 MOST_VECTORS = 8
 """sparse.h has strips of up to as many."""
-FILL = 4.0
+FILL = 5.0
 """Cycles to transpose a vector of a strip, and to see whether it is finite."""
-STORE = 5.0
+STORE = 6.5
 """Cycles to transpose and store a vector of results."""
 RUN = 9.0
 """Cycles of a run of blocks beyond its terms: its length is known to no branch predictor."""
 FAR = 2.2
 """Loads from the first cache that one from the second costs."""
-LATENCY = 3.0
+LATENCY = 3.5
 """Cycles of a block at least: its multiply-adds wait for those of the one before."""
-MARGIN = 1.1
+MARGIN = 1.15
 """So much faster than the dense kernel it has to be by analysis."""
 SINGLE = 2.5
-"""A dense product of one row reads weights from the second cache, where they lie, so much faster than from the last."""
+"""A dense product of one or two rows reads weights so much faster where they lie in the second cache, not the last."""
 ASSUMED_ROWS = 128
+"""Where they are symbolic, as the dense kernels assume."""
 LONGEST = 1 << 16
 """Terms of a chunk are numbers of 16 bits."""
 
@@ -72,14 +74,14 @@ class SparseSpec:
         return np.asarray(matrix(self.weight, self.layout) != 0)
 
     def least_rows(self) -> int:
-        """The fewest rows of a call that has any."""
+        """The rows if every symbolic size is 1."""
         if isinstance(self.m, int):
             return max(self.m, 1)
-        return max(self.m.bound(upper=False).const or 1, 1)
+        return max(int(self.m.value(defaultdict(lambda: 1))), 1)
 
     def rows(self) -> int:
         """Rows for cost estimates."""
-        return max(self.m, 1) if isinstance(self.m, int) else max(self.least_rows(), ASSUMED_ROWS)
+        return max(self.m, 1) if isinstance(self.m, int) else ASSUMED_ROWS
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def choice(spec: SparseSpec, form: Form, blocks: int, target: Target) -> Choice:
     some = widths(spec.m, form.nv, target.vl) if isinstance(spec.m, int) else range(1, form.nv + 1)
     return Choice(
         header="sparse/sparse.h",
-        label=f"sparse {form.r}x1, {kept:.3g} % of the weights, {form.nv * target.vl} rows",
+        label=f"sparse {form.r}x1, {kept:.2g} % of the weights, {form.nv * target.vl} rows",
         macros=(
             ("SPARSE_M", spec.m),
             ("SPARSE_LDA", spec.lda),
@@ -205,7 +207,7 @@ def choice(spec: SparseSpec, form: Form, blocks: int, target: Target) -> Choice:
         ),
         pack=partial(pack, layout=spec.layout, form=form),
         scratch=4 * (spec.k + form.ng) * form.nv * target.vl,
-        cost=(SINGLE if spec.m == 1 else MARGIN) * seconds(spec, form, blocks, spec.rows(), target),
+        cost=(SINGLE if spec.m in (1, 2) else MARGIN) * seconds(spec, form, blocks, spec.rows(), target),
         loops=True,
     )
 

@@ -32,7 +32,8 @@ from neve.ops.base import Op
 
 LEAST_ZEROS = 0.1
 """Of a weight that is looked at."""
-LEAST_TERMS = 8
+LEAST_TERMS = 32
+"""Below, transposing costs as much as is saved."""
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
