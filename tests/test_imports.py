@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"ir", "ops", "build"},
     "plan": {"errors", "ir", "ops", "build", "kernels"},
     "emit": {"trees", "errors", "ir", "ops", "build", "kernels", "plan"},
-    "sparsity": {"errors"},
+    "sparsity": {"errors", "build", "kernels"},
     "check": {
         "trees",
         "errors",

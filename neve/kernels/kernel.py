@@ -165,6 +165,8 @@ class Kernel:
     do not fit. An alternative asks for no copies but those that the first kernel has asked for.
     flops: multiplications and additions of a call, counted as its definition has them; alternatives are not asked.
     takes_factor: whether a call may have a factor.
+    zeros: on a target, the block of zeros (outputs, terms) of a constant weight that is skipped at the highest speed;
+    None if the kernel skips none.
     packs: the positions of operands that `bind` packs if they are constants: these may be of any type that float32
     holds. All others are widened to float32 before `bind` sees them.
     """
@@ -175,6 +177,7 @@ class Kernel:
     flops: Callable[[Op, Sequence[Shaped], Sequence[Shaped]], Index] = _not_counted
     takes_factor: Callable[[Call], bool] = _no_factor
     packs: Callable[[Op, Sequence[Shaped]], tuple[int, ...]] = _nothing
+    zeros: Callable[[Target], tuple[int, int]] | None = None
 
 
 # --- for those who bind -----------------------------------------------------------------------------------------------

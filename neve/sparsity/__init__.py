@@ -4,7 +4,7 @@ torch.ao.pruning's.
 `WeightNormSparsifier`, `NearlyDiagonalSparsifier` mask weights, with levels that `LambdaSL` and `CubicSL` schedule;
 `SaliencyPruner`, `FPGMPruner`, `LSTMSaliencyPruner` remove whole rows and shrink the layers; `DataNormSparsifier` masks
 tensors and embeddings; `ActivationSparsifier` what layers read. `neve.compile` takes the model at any time, and its
-graph tells the density of every weight.
+graph tells the density of every weight; `block_shape` is the shape of blocks that compiled code skips best.
 
 Needs torch; `import neve` does not import it.
 """
@@ -32,7 +32,7 @@ from neve.sparsity.structured.fpgm import FPGMPruner
 from neve.sparsity.structured.masks import FakeStructuredSparsity
 from neve.sparsity.structured.saliency import LSTMSaliencyPruner, SaliencyPruner
 from neve.sparsity.structured.sparsifier import BaseStructuredSparsifier
-from neve.sparsity.weight_norm import WeightNormSparsifier
+from neve.sparsity.weight_norm import WeightNormSparsifier, block_shape
 
 __all__ = [
     "ActivationSparsifier",
@@ -52,6 +52,7 @@ __all__ = [
     "PruneError",
     "SaliencyPruner",
     "WeightNormSparsifier",
+    "block_shape",
     "config_from_prune",
     "fqn_to_module",
     "get_arg_info_from_tensor_fqn",

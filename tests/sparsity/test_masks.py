@@ -10,6 +10,8 @@ from torch import nn
 from torch.ao import pruning as reference
 
 from neve import sparsity
+from neve.build.target import BASES
+from neve.errors import BuildError
 
 
 def masks_of(make: Any, weight: torch.Tensor, steps: int = 1) -> torch.Tensor:
@@ -102,7 +104,7 @@ def test_p11_levels_at_the_ends(weight: torch.Tensor) -> None:
     for zeros, message in ((5, "cannot be more than the total number"), (-1, "should be positive")):
         with pytest.raises(ValueError, match=message):
             masks_of(lambda zeros=zeros: sparsity.WeightNormSparsifier(zeros_per_block=zeros), weight)
-    model = nn.Sequential(nn.Linear(2, 2), nn.Conv2d(2, 2, 1))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Conv2d(2, 2, 3))
     for fqn, error in (("0.bias", ValueError), ("1.weight", RuntimeError)):
         sparsifier = sparsity.WeightNormSparsifier()
         sparsifier.prepare(model, [{"tensor_fqn": fqn}])
@@ -131,3 +133,27 @@ def test_p13_errors_leave_the_mask(nearliness: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sparsifier.step()
     assert sparsifier.state["0.weight"]["mask"].all()
+
+
+def test_a_convolution_of_single_pixels_is_pruned_as_a_matrix() -> None:
+    weight = torch.randn(12, 8, 1, 1, generator=torch.Generator().manual_seed(3))
+    flat = masks_of(lambda: sparsity.WeightNormSparsifier(0.6, (4, 1)), weight.flatten(1))
+    model = nn.Sequential(nn.Conv2d(8, 12, 1))
+    model[0].weight = nn.Parameter(weight)
+    sparsifier = sparsity.WeightNormSparsifier(0.6, (4, 1))
+    sparsifier.prepare(model, [{"tensor_fqn": "0.weight"}])
+    sparsifier.step()
+    assert torch.equal(sparsifier.state["0.weight"]["mask"], flat.reshape(weight.shape)) and 0 < flat.mean() < 1
+
+
+@pytest.mark.parametrize("target", BASES)
+def test_weights_are_pruned_in_the_blocks_of_a_target(target: str) -> None:
+    rows, columns = sparsity.block_shape(target)
+    mask = masks_of(lambda: sparsity.WeightNormSparsifier(0.5, (rows, columns)), torch.randn(8 * rows, 6 * columns))
+    assert rows > 1 and columns == 1
+    assert set(mask.reshape(8, rows, 6 * columns).mean(1).flatten().tolist()) == {0.0, 1.0}
+
+
+def test_block_shape_of_an_unknown_target() -> None:
+    with pytest.raises(BuildError, match="unknown target 'sparc'"):
+        sparsity.block_shape("sparc")

@@ -226,3 +226,14 @@ def candidates(spec: SparseSpec, target: Target) -> list[Choice]:
             if smaller and (few or isinstance(spec.m, int)):
                 found.append(choice(spec, form, blocks, target))
     return sorted(found, key=lambda c: c.cost)
+
+
+def best_zeros(target: Target) -> tuple[int, int]:
+    """The block (outputs, terms) by which a layer of middle size is best pruned; the smaller one of two as good."""
+
+    def cost(r: int) -> float:
+        weight = np.repeat(np.arange(512 // r * 512).reshape(-1, 512) % 10 == 0, r, 0)
+        spec = SparseSpec(ASSUMED_ROWS, 512, weight.astype(np.float32))
+        return min(seconds(spec, f, weight.sum() // r, ASSUMED_ROWS, target) for f in forms(spec, r, target))
+
+    return min(sorted(BLOCKS), key=cost), 1

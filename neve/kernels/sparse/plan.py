@@ -27,7 +27,7 @@ from neve.kernels.kernel import (
     product,
     size,
 )
-from neve.kernels.sparse.blocks import SparseSpec, candidates
+from neve.kernels.sparse.blocks import SparseSpec, best_zeros, candidates
 from neve.ops.base import Op
 
 LEAST_ZEROS = 0.1
@@ -94,4 +94,4 @@ def _rows(x: Tensor, channel: int, o: Operands) -> Access:
     return o.copy(x, None if channel == last else (*lead, channel))
 
 
-SPARSE = Kernel(ops=("linear", "matmul", "convolution"), accepts=accepts, bind=bind)
+SPARSE = Kernel(ops=("linear", "matmul", "convolution"), accepts=accepts, bind=bind, zeros=best_zeros)
