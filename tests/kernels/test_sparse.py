@@ -10,10 +10,11 @@ import pytest
 
 from neve.build.target import AVX2, AVX512, BASES, Target, runs_here
 from neve.ir.types import DType
+from neve.kernels.conv.spec import ConvSpec
 from neve.kernels.gemm.tiles import GemmSpec
 from neve.kernels.gemm.tiles import candidates as dense
 from neve.kernels.kernel import Choice, Size
-from neve.kernels.sparse.blocks import Form, SparseSpec, blocks_of, candidates, choice, pack, packed_bytes
+from neve.kernels.sparse.blocks import Form, SparseSpec, blocks_of, candidates, choice, matrix, pack, packed_bytes
 from tests.kernels.harness import S, compilers, defines, guarded, load_all
 
 GENERIC = replace(AVX2, name="x86_64", isa="generic", vl=4)
@@ -51,6 +52,36 @@ def problem(
     return Problem(spec, Form(r, nv, min(kc, k), 16), rows or (0,))
 
 
+def convolution(spec: ConvSpec, r: int, nv: int, kc: int) -> Problem:
+    kh, kw = spec.kernel
+    weight = pruned(spec.out_channels, spec.depth, r, 0.2).reshape(-1, kh, kw, spec.channels).transpose(0, 3, 1, 2)
+    made = SparseSpec(spec.pixels(), 0, np.ascontiguousarray(weight), image=spec)
+    return Problem(made, Form(r, nv, min(kc, spec.depth), 16))
+
+
+def image(c: int, oc: int, kernel: tuple[int, int], **more: tuple[int, int]) -> ConvSpec:
+    """Of two images of 9 by 7 pixels; two rows and columns of padding at the ends that do not say."""
+    h, w, (top, left) = 9, 7, more.get("padding", (0, 0))
+    (sh, sw), (dh, dw) = more.get("stride", (1, 1)), more.get("dilation", (1, 1))
+    out_h, out_w = (
+        (h + top + 2 - dh * (kernel[0] - 1) - 1) // sh + 1,
+        (w + left + 2 - dw * (kernel[1] - 1) - 1) // sw + 1,
+    )
+    return ConvSpec(2, c, h, w, oc, out_h, out_w, kernel, (h * w * c, 1, w * c, c), **more)  # type: ignore[arg-type]
+
+
+def seen(spec: ConvSpec, flat: np.ndarray) -> np.ndarray:
+    """What the kernel sees of each output pixel: (pixels, kh * kw * c)."""
+    rows = []
+    x = flat.reshape(spec.batch, spec.height, spec.width, spec.channels)
+    for n, oh, ow, kh, kw in np.ndindex(spec.batch, spec.out_height, spec.out_width, *spec.kernel):  # type: ignore[arg-type]
+        ih = oh * spec.stride[0] - spec.padding[0] + kh * spec.dilation[0]
+        iw = ow * spec.stride[1] - spec.padding[1] + kw * spec.dilation[1]
+        inside = 0 <= ih < x.shape[1] and 0 <= iw < x.shape[2]
+        rows.append(x[n, ih, iw] if inside else np.zeros(spec.channels, np.float32))
+    return np.array(rows, np.float32).reshape(spec.pixels(), spec.depth)
+
+
 def matmul(one: Problem) -> Problem:
     return replace(one, spec=replace(one.spec, weight=np.ascontiguousarray(one.spec.weight.T), layout="kn"))
 
@@ -65,6 +96,8 @@ PROBLEMS = (
     problem(65, 31, 40, 4, 2, 40, scaled=True),
     problem(20, 35, 24, 4, 1, 24, kept=0),
     problem(20, 35, 24, 4, 1, 10, kept=1),
+    convolution(image(10, 21, (3, 3), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), 4, 2, 30),
+    convolution(image(33, 16, (1, 1), stride=(2, 2)), 1, 4, 33),
     problem(S[0], 90, 37, 4, 2, 16, 0, 1, 5, 17, 150, lda=S[0] + 37),
     problem(S[0], 40, 24, 1, 7, 24, 1, 9, 200),
 )
@@ -90,11 +123,13 @@ def check(one: Problem, run: object, target: Target, m: int, special: bool) -> I
     """Run a problem; yields what is wrong. special: with infinities and NaN in some rows."""
     spec, rng = one.spec, np.random.default_rng(m)
     lda = spec.lda if isinstance(spec.lda, int) else int(spec.lda.value({"0": m}))
-    flat = rng.standard_normal(max(0, (m - 1) * lda + spec.k)).astype(np.float32)
-    a = np.lib.stride_tricks.as_strided(flat, (m, spec.k), (4 * lda, 4))
+    conv = spec.image
+    pixels = 2 * 9 * 7 * conv.channels if conv is not None else max(0, (m - 1) * lda + spec.k)
+    flat = rng.standard_normal(pixels).astype(np.float32)
     if special and m:
-        a[rng.integers(m, size=3), rng.integers(spec.k, size=3)] = [INF, -INF, NAN]
-    w = (spec.weight.T if spec.layout == "kn" else spec.weight).astype(np.float64)
+        flat[rng.integers(len(flat), size=3)] = [INF, -INF, NAN]
+    a = seen(conv, flat) if conv is not None else np.lib.stride_tricks.as_strided(flat, (m, spec.k), (4 * lda, 4))
+    w = matrix(spec.weight, spec.layout).astype(np.float64)
     factor = rng.standard_normal(spec.k).astype(np.float32) if spec.scaled else np.ones(spec.k, np.float32)
     bias = rng.standard_normal(spec.n).astype(np.float32)
     with np.errstate(invalid="ignore"):

@@ -50,29 +50,36 @@ def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
 
 def bind(call: Call, o: Operands) -> Bound:
     """x (N, C, H, W) and constant w (OC, C/g, KH, KW)."""
+    w, out = call.inputs[1], call.results[0]
+    x = image_of(call, o)
+    unit = x.stride(1) == 1 or x.vars[1].extent.const == 1
+    lda = x.collapsed((0, 2, 3))
+    if by_pixel(call) and lda is not None and unit:
+        return bind_pixels(call, x, lda, o)
+    assert call.factor is None
+    n, h, wide, c = (Var(name, Index.of(out.shape[k])) for name, k in (("n", 0), ("h", 2), ("w", 3), ("c", 1)))
+    spec = conv_spec(call, x)
+    pointers = Pointer(x.buffer, x.start), Packed(w)
+    return Bound(tuple(candidates(spec, o.target)), pointers, (n, h, wide, c), (at(n), at(c), at(h), at(wide)))
+
+
+def conv_spec(call: Call, x: Access) -> ConvSpec:
+    """What is asked of the kernels for a call whose image lies so."""
     op: Any = call.op
     image, w = call.inputs
     out = call.results[0]
-    few = isinstance(image.shape[1], int) and image.shape[1] <= FEW_CHANNELS and op.groups == 1
-    x = _image(call, o, few)
-    unit = x.stride(1) == 1 or x.vars[1].extent.const == 1
-    lda = x.collapsed((0, 2, 3))
-    if _by_pixel(call) and lda is not None and unit:
-        return bind_pixels(call, x, lda, o)
-    assert call.factor is None
     strides = [s if s is not None else Index.of(0) for s in x.strides]
-    if x.vars[1].extent.const == 1 and not (few and x.stride(3) == 1):
+    if x.vars[1].extent.const == 1 and not (_few_channels(call) and x.stride(3) == 1):
         strides[1] = Index.of(1)
-    n, h, wide, c = (Var(name, Index.of(out.shape[k])) for name, k in (("n", 0), ("h", 2), ("w", 3), ("c", 1)))
     sn, sc, sh, sw = map(size, strides)
-    spec = ConvSpec(
+    return ConvSpec(
         batch=size(Index.of(image.shape[0])),
         channels=int(image.shape[1]),
         height=size(Index.of(image.shape[2])),
         width=size(Index.of(image.shape[3])),
         out_channels=int(w.shape[0]),
-        out_height=size(h.extent),
-        out_width=size(wide.extent),
+        out_height=size(Index.of(out.shape[2])),
+        out_width=size(Index.of(out.shape[3])),
         kernel=(int(w.shape[2]), int(w.shape[3])),
         stride=op.stride,
         dilation=op.dilation,
@@ -80,23 +87,28 @@ def bind(call: Call, o: Operands) -> Bound:
         groups=op.groups,
         strides=(sn, sc, sh, sw),
     )
-    pointers = Pointer(x.buffer, x.start), Packed(w)
-    return Bound(tuple(candidates(spec, o.target)), pointers, (n, h, wide, c), (at(n), at(c), at(h), at(wide)))
 
 
-def _image(call: Call, o: Operands, few: bool) -> Access:
+def _few_channels(call: Call) -> bool:
+    op: Any = call.op
+    channels = call.inputs[0].shape[1]
+    return isinstance(channels, int) and channels <= FEW_CHANNELS and op.groups == 1
+
+
+def image_of(call: Call, o: Operands) -> Access:
     """x with the strides that a kernel takes: 1 over channels, or over columns if there are few channels."""
     image = call.inputs[0]
     x = o.access(image)
     if call.factor is not None and (x.stride(1) != Index.of(1) or x.collapsed((0, 2, 3)) is None):
         x = o.copy(image, CHANNELS_LAST)
-    planar = few and x.stride(3) == 1
+    planar = _few_channels(call) and x.stride(3) == 1
     if None in x.strides or (x.stride(1) != 1 and x.vars[1].extent.const != 1 and not planar):
         x = o.copy(image, CHANNELS_LAST)
     return x
 
 
-def _by_pixel(call: Call) -> bool:
+def by_pixel(call: Call) -> bool:
+    """Whether each output pixel is a product with the input pixel at its place."""
     op: Any = call.op
     plain = op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding))
     return tuple(call.inputs[1].shape[2:]) == (1, 1) and plain
@@ -108,7 +120,7 @@ def takes_factor(call: Call) -> bool:
     for k, d in enumerate(call.results[0].shape):
         if k != 1:
             pixels *= d if isinstance(d, int) else LEAST_PIXELS
-    return call.factor is None and _by_pixel(call) and pixels >= LEAST_PIXELS
+    return call.factor is None and by_pixel(call) and pixels >= LEAST_PIXELS
 
 
 CONV = Kernel(ops=("convolution",), accepts=accepts, bind=bind, flops=flops, takes_factor=takes_factor, packs=weights)

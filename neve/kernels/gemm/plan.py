@@ -49,7 +49,7 @@ def bind(call: Call, o: Operands) -> Bound:
 
 def _shared(x: Tensor, w: Tensor, layout: str, o: Operands) -> Bound:
     """x (…, K) by one matrix, (N, K) for "nk" and (K, N) for "kn": all leading dims of x are rows."""
-    a = _rows(x, o)
+    a = rows_of(x, o)
     lead = tuple(range(len(a.vars) - 1))
     rows, lda = product([a.vars[k].extent for k in lead]), a.collapsed(lead)
     assert lda is not None
@@ -61,7 +61,7 @@ def _shared(x: Tensor, w: Tensor, layout: str, o: Operands) -> Bound:
     return Bound(tuple(candidates(spec, o.target)), (Pointer(a.buffer, a.start), weight), coords, axes)
 
 
-def _rows(x: Tensor, o: Operands) -> Access:
+def rows_of(x: Tensor, o: Operands) -> Access:
     """x with one stride over all leading dims and 1 along the last."""
     a, last = o.access(x), len(x.shape) - 1
     unit = a.stride(last) is not None and (a.stride(last) == 1 or a.vars[-1].extent.const == 1)

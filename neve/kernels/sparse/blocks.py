@@ -16,6 +16,7 @@ import numpy as np
 
 from neve.build.target import Target
 from neve.ir.types import DType
+from neve.kernels.conv.spec import ConvSpec
 from neve.kernels.kernel import Choice, Size
 
 BLOCKS = (4, 2, 1)
@@ -24,6 +25,8 @@ MOST_VECTORS = 8
 """sparse.h has strips of up to as many."""
 FILL = 5.0
 """Cycles to transpose a vector of a strip, and to see whether it is finite."""
+POINT = 3.0
+"""Cycles to find a pixel's channels under a tap of a convolution."""
 STORE = 6.5
 """Cycles to transpose and store a vector of results."""
 RUN = 9.0
@@ -36,6 +39,8 @@ MARGIN = 1.15
 """So much faster than the dense kernel it has to be by analysis."""
 SINGLE = 2.5
 """A dense product of one or two rows reads weights so much faster where they lie in the second cache, not the last."""
+WINOGRAD = 4
+"""Multiplications that a dense 3×3 convolution may do without: one of so many is left."""
 ASSUMED_ROWS = 128
 """Where they are symbolic, as the dense kernels assume."""
 LONGEST = 1 << 16
@@ -46,9 +51,10 @@ LONGEST = 1 << 16
 class SparseSpec:
     """C[m, n] = Σ_k A[m, k] · W[n, k] for a constant W.
 
-    m and lda, the elements between rows of A, may be symbolic. weight is an array (N, K, 1…) in layout "nk", (K, N) in
-    "kn", with no side of 0; dtype is the model's, in which a dense product stores it. If scaled, A[m, k] is multiplied
-    by a factor s[k].
+    m and lda, the elements between rows of A, may be symbolic. weight is an array (N, K) in layout "nk", (K, N) in
+    "kn", (N, C, KH, KW) for a convolution, with no side of 0; dtype is the model's, in which a dense product stores
+    it. If scaled, A[m, k] is multiplied by a factor s[k]. With `image`, a convolution of one group, row m is what the
+    kernel sees of output pixel m.
     """
 
     m: Size
@@ -57,6 +63,7 @@ class SparseSpec:
     layout: Literal["nk", "kn"] = "nk"
     dtype: DType = DType.float32
     scaled: bool = False
+    image: ConvSpec | None = None
 
     @property
     def n(self) -> int:
@@ -81,7 +88,9 @@ class SparseSpec:
 
     def rows(self) -> int:
         """Rows for cost estimates."""
-        return max(self.m, 1) if isinstance(self.m, int) else ASSUMED_ROWS
+        if isinstance(self.m, int):
+            return max(self.m, 1)
+        return ASSUMED_ROWS if self.image is None else max(self.image.pixels(), 1)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ def widths(m: Size, nv: int, vl: int) -> dict[int, int]:
 
 
 def matrix(weight: np.ndarray, layout: str) -> np.ndarray:
-    """W (N, K) of a weight in that layout."""
+    """W (N, K) of a weight in that layout; of a convolution the terms as [kh][kw][c]."""
+    if weight.ndim == 4:
+        weight = weight.transpose(0, 2, 3, 1)
     return weight.T if layout == "kn" else weight.reshape(len(weight), -1)
 
 
@@ -164,12 +175,13 @@ def cycles(spec: SparseSpec, form: Form, blocks: int, rows: int, target: Target)
     """Predicted cycles on so many rows."""
     n, k, r = spec.n, spec.k, form.r
     runs, chunks = -(-n // r), -(-k // form.kc)
+    fill = k * FILL + (POINT * target.vl * k / spec.image.channels if spec.image is not None else 0)
     total = 0.0
     for nv, count in widths(rows, form.nv, target.vl).items():
         far = 1 - min(1.0, target.l1 / (4 * nv * target.vl * form.kc))
         block = max(r * nv / 2, (r + nv * (1 + (FAR - 1) * far)) / 2, LATENCY)
         sums = (chunks - 1) * n * nv + chunks * runs * RUN
-        total += count * (k * nv * FILL + blocks * block + sums + n * nv * STORE)
+        total += count * (nv * fill + blocks * block + sums + n * nv * STORE)
     return total
 
 
@@ -183,7 +195,9 @@ def seconds(spec: SparseSpec, form: Form, blocks: int, rows: int, target: Target
 def dense_seconds(spec: SparseSpec, rows: int, target: Target) -> float:
     """The least time that a dense product can take."""
     size = spec.n * spec.k
-    return max(2.0 * rows * size / target.flops, 4.0 * size / (SINGLE * target.bandwidth))
+    c = spec.image
+    saved = WINOGRAD if c is not None and (c.kernel, c.stride, c.dilation) == ((3, 3), (1, 1), (1, 1)) else 1
+    return max(2.0 * rows * size / saved / target.flops, 4.0 * size / (SINGLE * target.bandwidth))
 
 
 def choice(spec: SparseSpec, form: Form, blocks: int, target: Target) -> Choice:
@@ -204,9 +218,11 @@ def choice(spec: SparseSpec, form: Form, blocks: int, target: Target) -> Choice:
             ("SPARSE_KC", form.kc),
             ("SPARSE_NG", form.ng),
             ("SPARSE_SCALED", int(spec.scaled)),
+            ("SPARSE_CONV", int(spec.image is not None)),
+            *(spec.image.macros() if spec.image is not None else ()),
         ),
         pack=partial(pack, layout=spec.layout, form=form),
-        scratch=4 * (spec.k + form.ng) * form.nv * target.vl,
+        scratch=4 * ((spec.k + form.ng) * form.nv * target.vl + (spec.image.channels if spec.image is not None else 0)),
         cost=(SINGLE if spec.m in (1, 2) else MARGIN) * seconds(spec, form, blocks, spec.rows(), target),
         loops=True,
     )

@@ -1,17 +1,15 @@
-"""Products with constant weights that are mostly zeros: an alternative to the dense ones of linear, matmul and 1×1
-convolution.
-"""
+"""Products and convolutions with constant weights that are mostly zeros: an alternative to the dense kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from neve.ir.buffers import Access
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
+from neve.kernels.conv.plan import by_pixel, conv_spec, image_of
+from neve.kernels.gemm.plan import rows_of
 from neve.kernels.kernel import (
     COMPUTED,
     Bound,
@@ -21,7 +19,6 @@ from neve.kernels.kernel import (
     Operands,
     Packed,
     Pointer,
-    Shaped,
     at,
     digits,
     product,
@@ -37,14 +34,14 @@ LEAST_TERMS = 32
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """Numbers that float32 holds, by a constant matrix, or by a convolution of single pixels."""
+    """Numbers that float32 holds, by a constant matrix, or by a constant kernel whose weights all channels share."""
     x, w = inputs[:2]
     if x.dtype not in COMPUTED or w.dtype not in COMPUTED:
         return f"there is no sparse product of {x.dtype} and {w.dtype}"
     if not fixed(w):
         return "its weights are no constants"
     if op.name == "convolution":
-        return "" if _by_pixel(op, w) else "it is a convolution of more than single pixels"
+        return "" if x.shape[1] == w.shape[1] else "each group has weights of its own"
     return "" if len(w.shape) == 2 else "each batch has weights of its own"
 
 
@@ -53,20 +50,23 @@ def bind(call: Call, o: Operands) -> Bound | None:
     values = o.array(w)
     if values is None or values.size == 0 or np.count_nonzero(values) > (1 - LEAST_ZEROS) * values.size:
         return None
-    channel = 1 if call.op.name == "convolution" else len(x.shape) - 1
-    a = _rows(x, channel, o)
+    convolves = call.op.name == "convolution"
+    channel = 1 if convolves else len(x.shape) - 1
+    a = image_of(call, o) if convolves else rows_of(x, o)
     lead = tuple(k for k in range(len(x.shape)) if k != channel)
     lda = a.collapsed(lead)
-    if lda is None:
+    spatial = convolves and (lda is None or not by_pixel(call))
+    if a.stride(channel) != Index.of(1) or (spatial and call.factor is not None):
         return None
-    rows = product([a.vars[k].extent for k in lead])
+    extents = [Index.of(call.results[0].shape[k]) for k in lead]
     spec = SparseSpec(
-        size(rows),
-        size(lda),
+        size(product(extents)),
+        size(lda or Index.of(0)),
         values,
         layout="kn" if call.op.name == "matmul" else "nk",
         dtype=w.dtype,
         scaled=call.factor is not None,
+        image=conv_spec(call, a) if spatial else None,
     )
     choices = tuple(candidates(spec, o.target)) if spec.k >= LEAST_TERMS else ()
     pointers: list[Pointer | Packed] = [Pointer(a.buffer, a.start), Packed(w)]
@@ -74,24 +74,10 @@ def bind(call: Call, o: Operands) -> Bound | None:
         s = o.access(call.factor)
         s = s if s.stride(1) in (Index.of(0), Index.of(1)) else o.copy(call.factor)
         pointers.append(Pointer(s.buffer, s.start))
-    coords = Var("b", Index.of(1)), Var("m", rows), Var("n", Index.of(spec.n))
-    axes = digits(at(coords[1]), [a.vars[k].extent for k in lead])
+    coords = Var("b", Index.of(1)), Var("m", product(extents)), Var("n", Index.of(spec.n))
+    axes = digits(at(coords[1]), extents)
     axes.insert(channel, at(coords[2]))
     return Bound(choices, tuple(pointers), coords, tuple(axes)) if choices else None
-
-
-def _by_pixel(op: Any, w: Shaped) -> bool:
-    plain = op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding))
-    return tuple(w.shape[2:]) == (1, 1) and plain
-
-
-def _rows(x: Tensor, channel: int, o: Operands) -> Access:
-    """x with stride 1 over its channels; copied as the dense kernels have it copied where it lies in another way."""
-    a, last = o.access(x), len(x.shape) - 1
-    lead = [k for k in range(len(x.shape)) if k != channel]
-    if a.stride(channel) == 1 and (channel != last or a.collapsed(lead) is not None):
-        return a
-    return o.copy(x, None if channel == last else (*lead, channel))
 
 
 SPARSE = Kernel(ops=("linear", "matmul", "convolution"), accepts=accepts, bind=bind, zeros=best_zeros)

@@ -19,8 +19,10 @@
  *   SPARSE_KC            terms a chunk
  *   SPARSE_NG            outputs a group: a multiple of SPARSE_R and NEVE_VL
  *   SPARSE_SCALED        1: A[m, k] is multiplied by a factor for each k
+ *   SPARSE_CONV          1: row m of A is what the kernel of a convolution sees of output pixel m, terms in the order [kh][kw][c]; p[0]
+ *                        is an image whose channels are adjacent, and there are the macros CONV_... of conv.h but for the last five
  *
- * Scratch per thread, in bytes: 4 * (K + NG) * NV * VL.
+ * Scratch per thread, in bytes: 4 * (K + NG) * NV * VL, and of a convolution 4 * C more.
  *
  * Work is shared over threads in runs of groups, ordered by strip, group: which thread computes a group does not change it.
  */
@@ -46,19 +48,50 @@ NEVE_INLINE KN(packed) KN(unpack)(const void *packed)
     return w;
 }
 
-/* Rows m0 .. m0 + nv * VL of A as x[k][row], the last row again beyond the end. Returns whether a value is infinite or NaN. */
-NEVE_NOINLINE int KN(fill)(float *x, void *const *p, const int64_t *s, int64_t m0, int64_t nv)
+#if SPARSE_CONV
+#define SPARSE_TAPS (CONV_KH * CONV_KW)
+#define SPARSE_RUN CONV_C
+#else
+#define SPARSE_TAPS 1
+#define SPARSE_RUN SPARSE_K
+#endif
+
+/* Where the terms of a tap lie for a vector of rows from m on; the last row again beyond the end. */
+NEVE_INLINE void KN(point)(const float **row, void *const *p, const int64_t *s, const float *zeros, int64_t m, int64_t tap)
 {
-    const int64_t width = nv * NEVE_VL, last = (SPARSE_M) - 1;
+    const int64_t last = (SPARSE_M) - 1;
+    (void)s, (void)zeros, (void)tap;
+#if SPARSE_CONV
+    const int64_t down = tap / CONV_KW * CONV_DH - CONV_PT, right = tap % CONV_KW * CONV_DW - CONV_PL;
+    int64_t ow = m % (CONV_OW), oh = m / (CONV_OW) % (CONV_OH), n = m / (CONV_OW) / (CONV_OH);
+    for (int i = 0; i < NEVE_VL; i++) {
+        const int64_t ih = oh * CONV_SH + down, iw = ow * CONV_SW + right;
+        const int inside = ih >= 0 && ih < (CONV_H) && iw >= 0 && iw < (CONV_W);
+        row[i] = inside ? (const float *)p[0] + n * (CONV_XN) + ih * (CONV_XH) + iw * (CONV_XW) : zeros;
+        if (m + i < last && ++ow == (CONV_OW)) {
+            ow = 0;
+            if (++oh == (CONV_OH))
+                oh = 0, n++;
+        }
+    }
+#else
+    NEVE_UNROLL
+    for (int i = 0; i < NEVE_VL; i++)
+        row[i] = (const float *)p[0] + neve_min(m + i, last) * (int64_t)(SPARSE_LDA);
+#endif
+}
+
+/* Rows m0 .. m0 + nv * VL of A as x[k][row]. Returns whether a value is infinite or NaN. */
+NEVE_NOINLINE int KN(fill)(float *x, const float *zeros, void *const *p, const int64_t *s, int64_t m0, int64_t nv)
+{
+    const int64_t width = nv * NEVE_VL;
     vf wrong = vset(0);
-    (void)s;
-    for (int64_t j = 0; j < width; j += NEVE_VL) {
+    for (int64_t at = 0; at < width * SPARSE_TAPS; at += NEVE_VL) {
+        const int64_t tap = at / width, j = at - tap * width;
         const float *row[NEVE_VL];
-        NEVE_UNROLL
-        for (int i = 0; i < NEVE_VL; i++)
-            row[i] = (const float *)p[0] + neve_min(m0 + j + i, last) * (int64_t)(SPARSE_LDA);
-        for (int64_t k = 0; k < SPARSE_K; k += NEVE_VL) {
-            const int64_t terms = neve_min(NEVE_VL, SPARSE_K - k);
+        KN(point)(row, p, s, zeros, m0 + j, tap);
+        for (int64_t k = 0; k < SPARSE_RUN; k += NEVE_VL) {
+            const int64_t terms = neve_min(NEVE_VL, SPARSE_RUN - k);
             vf r[NEVE_VL];
             if (terms == NEVE_VL) {
                 NEVE_UNROLL
@@ -76,7 +109,7 @@ NEVE_NOINLINE int KN(fill)(float *x, void *const *p, const int64_t *s, int64_t m
                 r[i] *= factor;
 #endif
             vtranspose(r);
-            float *to = x + k * width + j;
+            float *to = x + (tap * SPARSE_RUN + k) * width + j;
             if (terms == NEVE_VL) {
                 NEVE_UNROLL
                 for (int i = 0; i < NEVE_VL; i++, to += width) {
@@ -284,6 +317,11 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
     const int64_t strips = neve_ceil_div(vectors, SPARSE_NV);
     const KN(packed) all = KN(unpack)(p[1]);
     float *x = (float *)th->scratch, *sums = x + (int64_t)SPARSE_K * SPARSE_NV * NEVE_VL;
+    float *zeros = sums + SPARSE_NG * SPARSE_NV * NEVE_VL;
+#if SPARSE_CONV
+    for (int64_t c = 0; c < CONV_C; c++)
+        zeros[c] = 0;
+#endif
     /* a transposed strip should serve several groups */
     neve_work work = neve_work_of(strips * SPARSE_GROUPS, neve_min(SPARSE_GROUPS, 4), th);
     neve_range mine;
@@ -293,12 +331,18 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
             /* strips differ by a vector at most */
             const int64_t strip = u / SPARSE_GROUPS, v0 = vectors * strip / strips, nv = vectors * (strip + 1) / strips - v0;
             if (strip != filled)
-                wrong = KN(fill)(x, p, s, v0 * NEVE_VL, nv);
+                wrong = KN(fill)(x, zeros, p, s, v0 * NEVE_VL, nv);
             filled = strip;
             KN(group)(p, s, &all, sums, x, nv, (int)wrong, u - strip * SPARSE_GROUPS, v0 * NEVE_VL, neve_min(M, (v0 + nv) * NEVE_VL));
         }
 }
 
+#if SPARSE_CONV
+#include "../conv/conv_undef.h"
+#endif
+#undef SPARSE_CONV
+#undef SPARSE_TAPS
+#undef SPARSE_RUN
 #undef SPARSE_GROUPS
 #undef SPARSE_CHUNKS
 #undef SPARSE_BLOCKS
