@@ -10,8 +10,16 @@ import torch
 from torch import nn
 
 import neve
-
-INF, NAN = float("inf"), float("nan")
+from neve.build.target import native
+from neve.build.toolchain import build
+from neve.emit.program import emit
+from neve.ir.graph import Method, Program
+from neve.ops.base import Sample
+from neve.ops.conv import Conv
+from neve.ops.matmul import Linear
+from neve.runtime.loader import open_library
+from tests.emit.programs import FAST, as_graph
+from tests.kernels.test_sparse import INF, NAN, pruned
 
 
 def prune(weight: torch.Tensor, rows: int = 4, kept: float = 0.1) -> None:
@@ -97,3 +105,22 @@ def test_pruned_layers_run_sparse(
             rows = args[0].view(n, -1)
             rows[0, 3], rows[0, 200], rows[-1, 5] = INF, NAN, -INF
             same(net, module, args, tolerance)
+
+
+def test_the_other_kernel_gives_the_same() -> None:
+    """What measurements may pick: the candidate of the next kernel, which has pointers and coordinates of its own."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((50, 64), np.float32), pruned(70, 64, 4, 0.1)
+    image, kernel = rng.standard_normal((1, 32, 9, 9), np.float32), pruned(64, 288, 4, 0.1).reshape(64, 32, 3, 3)
+    conv = Conv(stride=(2, 2), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
+    samples = {"product": Sample(Linear(), (x, w)), "convolution": Sample(conv, (image, kernel))}
+    program = Program({name: Method(as_graph(s, (1,))) for name, s in samples.items()})
+    for rank, sparse in ((0, True), (1, False)):
+        made = emit(program, native(), "samples", pick=lambda layer, n, rank=rank: min(rank, n - 1))
+        module = open_library(build(made.source, extra=FAST).path, made.source.signature, made.source.weights, 1)
+        for name, s in samples.items():
+            labels = [c.label for c in made.calls[name] if c.candidates > 1]
+            assert labels and all(("sparse" in label) == sparse for label in labels)
+            (want,) = s.op.eval(*s.inputs)
+            (got,) = module.methods[name](s.inputs[0])
+            np.testing.assert_allclose(got, want, atol=1e-4)
