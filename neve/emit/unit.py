@@ -305,8 +305,9 @@ class MethodWriter:
         return self.unit.kernel(text), args.texts, label, first.origin
 
     def _kernel(self, k: Kernel) -> tuple[int, list[str], str, Origin]:
-        bound, choice = self._choose(k)
-        stage, (args, store, fetch) = k.stage, self._store(k, bound)
+        made = self._store(k, k.bounds[0])
+        bound, choice = self._choose(k, made[1])
+        stage, (args, store, fetch) = k.stage, made if bound is k.bounds[0] else self._store(k, bound)
         for place, p in enumerate(bound.pointers):
             if p is not None:
                 args.texts[place] = self._operand(p, k, choice)
@@ -360,12 +361,11 @@ class MethodWriter:
         writer = StoreWriter(k.stage, bound, args.emitter, args.declarations, base, language, l2)
         return args, [writer.store(partial) for partial in (False, True)], writer.fetch()
 
-    def _choose(self, k: Kernel) -> tuple[Bound, Choice]:
+    def _choose(self, k: Kernel, store: Sequence[str]) -> tuple[Bound, Choice]:
         """The candidate as `pick` has it; layers are alike if the first one, its store and what kernels offer are."""
         (bound, first), *others = k.candidates
         if not others:
             return bound, first
-        store = self._store(k, bound)[1]
         offers = [b.choices[0].label for b in k.bounds]
         parts = [first.header, *defines(first.macros, self.unit.symbol), *store, *offers]
         self.layers[k] = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()

@@ -269,16 +269,16 @@ NEVE_NOINLINE void KN(put)(void *const *p, const int64_t *s, const float *sums, 
                 continue;
             }
 #endif
-            float turned[NEVE_VL * NEVE_VL] NEVE_ALIGNED(64);
+            float by_row[NEVE_VL * NEVE_VL] NEVE_ALIGNED(64);
             NEVE_UNROLL
             for (int i = 0; i < NEVE_VL; i++)
-                vstore(turned + i * NEVE_VL, r[i]);
+                vstore(by_row + i * NEVE_VL, r[i]);
             NEVE_NO_UNROLL
             for (int64_t i = 0; i < rows; i++) {
                 if (cnt == NEVE_VL)
-                    K_STORE(vload(turned + i * NEVE_VL), 0, m + i, n0 + n);
+                    K_STORE(vload(by_row + i * NEVE_VL), 0, m + i, n0 + n);
                 else
-                    K_STORE_N(vload(turned + i * NEVE_VL), cnt, 0, m + i, n0 + n);
+                    K_STORE_N(vload(by_row + i * NEVE_VL), cnt, 0, m + i, n0 + n);
             }
         }
     }
