@@ -43,8 +43,8 @@ WINOGRAD = 4
 """Multiplications that a dense 3×3 convolution may do without: one of so many is left."""
 ASSUMED_ROWS = 128
 """Where they are symbolic, as the dense kernels assume."""
-LONGEST = 1 << 16
-"""Terms of a chunk are numbers of 16 bits."""
+LONGEST = (1 << 16) - 1
+"""Terms of a chunk, and how many a run has of them, are numbers of 16 bits."""
 
 
 @dataclass(frozen=True)
