@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from neve.emit.expressions import Scope, Value, as_vector
+from neve.emit.expressions import HALVES, Scope, Value, as_vector
 from neve.emit.rows import RowWriter
 from neve.emit.statements import (
     Accumulate,
@@ -107,6 +107,11 @@ def added(a: Term, b: Term, kind: str = "sum") -> Apply:
     return Apply(VECTORS[kind], "v", (a, b), F32)
 
 
+def has_vectors(s: Reduce) -> bool:
+    """Whether s is computed in vectors of float32. Of a half type only the largest and the least are exact there."""
+    return s.kind in VECTORS and (s.out.dtype is F32 or (s.kind in ("max", "min") and s.out.dtype in HALVES))
+
+
 def is_long(kind: str, extents: Iterable[Index]) -> bool:
     """Whether loops of these extents sum so many terms that they need totals."""
     sizes = [x.const for x in extents]
@@ -122,7 +127,7 @@ class Reductions(RowWriter):
         outer = sorted((v for v in s.vars if v.extent.const != 1), key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
         rvars = self._ordered([v for v in s.rvars if v.extent.const != 1], s.expr)
         v = self._fastest(s, [*outer, *rvars])
-        across = v is not None and v in outer and s.kind in VECTORS and s.out.dtype is F32
+        across = v is not None and v in outer and has_vectors(s)
         if across and v is not None:
             outer = [x for x in outer if x is not v]
             forms = self.e.forms(v)
@@ -156,7 +161,7 @@ class Reductions(RowWriter):
         self, row: Scope, s: Reduce, rvars: list[Var], expr: Expr, at: tuple[Index, ...], vector: bool = True
     ) -> None:
         """A reduction over the inner loops of a row, into the output's element or the row's scalar."""
-        vector = vector and s.kind in VECTORS and s.out.dtype is F32 and bool(rvars)
+        vector = vector and has_vectors(s) and bool(rvars)
         vector = vector and self.e.forms(rvars[-1]).numbers(expr)
         result = self._vector_reduce(row, s, rvars, expr) if vector else self._scalar_reduce(row, s, rvars, expr)
         out = self.e.buffers[s.out]
@@ -192,7 +197,7 @@ class Reductions(RowWriter):
             total = added(total, Local(n), s.kind)
         out = e.name()
         row.add(Let(out, "s", AcrossLanes(s.kind, total)))
-        return Value(Local(out), "s", F32)
+        return Value(Local(out), "s", s.out.dtype)
 
     def _vector_steps(
         self, around: Scope, kind: str, names: list[str], last: Var, expr: Expr, totals: Totals | None
