@@ -13,6 +13,8 @@
  *   GEMM_LDB, GEMM_LDN   any: elements between successive k, and successive n, of a run-time B (one of them 1, or it is slow)
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
  *   GEMM_B_SCALED        1: a packed B is multiplied by a factor for each k, panel by panel in scratch
+ *   GEMM_B_WIDENED       1: a packed B of halves becomes float32, panel by panel in scratch: widened in the tiles it costs each of them
+ *                        as many instructions, 14 to 22 % of a bfloat16 product
  *   GEMM_B_DIRECT        1: a run-time B with GEMM_LDN 1 is read in place but for the last panel (for few rows)
  *   GEMM_NV, GEMM_NV_LAST      literal: vectors of a panel of columns, and of the last panel
  *   GEMM_HALF            1: the last vector of the last panel is half of one (NEVE_VL 16, packed B, no GEMM_GEMV)
@@ -25,7 +27,7 @@
  *   GEMM_GEMV            panels at once if M is 1 at run time (packed B, GEMM_NV * GEMM_GEMV <= 12), or 0
  *   GEMM_PREFETCH        1: while one panel is used, fetch the next
  *
- * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time or scaled B 4 * KC * panel; K split 4 * MB * panel,
+ * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time, scaled or widened B 4 * KC * panel; K split 4 * MB * panel,
  * where panel = max(NV, NV_LAST) * VL and MB is rounded up to a multiple of GEMM_MR_LAST too.
  *
  * Work is shared over threads in runs of tiles, ordered by batch, block of rows, panel, tile: every output is computed by one tile
@@ -35,6 +37,7 @@
 #define GEMM_NL (GEMM_NV_LAST * NEVE_VL - GEMM_HALF * NEVE_VL / 2)
 #define GEMM_WIDEST (GEMM_NR > GEMM_NL ? GEMM_NR : GEMM_NL)
 #define GEMM_ROUND(n) (((n) + 63) / 64 * 64)
+#define GEMM_B_COPIED (GEMM_B_SCALED || GEMM_B_WIDENED)
 
 #if GEMM_B_TYPE
 #include "../vec_half.h"
@@ -72,14 +75,8 @@
 #define GEMM_PARTIAL
 #endif
 
-/* Factors are multiplied in while a panel is copied: the tiles read floats then. */
-#if GEMM_B_SCALED
-#define TILE_BT float
-#define TILE_LOADB vload
-#else
 #define TILE_BT GEMM_BT
 #define TILE_LOADB GEMM_LOADB
-#endif
 
 #if GEMM_GEMV
 /* Row 0 of as many panels side by side as GEMM_GEMV says. */
@@ -91,6 +88,23 @@
 #include "gemm_tile.h"
 #undef TILE_BS
 #undef TILE_BV
+#if GEMM_B_WIDENED
+#define GEMM_GEMV_ONE KN(gemv_one)
+#define TILE_FN GEMM_GEMV_ONE
+#define TILE_MR 1
+#define TILE_NV GEMM_NV
+#include "gemm_tile.h"
+#else
+#define GEMM_GEMV_ONE(...) KN(tile_last)(1, __VA_ARGS__)
+#endif
+#endif
+
+/* A panel that is copied is copied to floats. */
+#if GEMM_B_COPIED
+#undef TILE_BT
+#undef TILE_LOADB
+#define TILE_BT float
+#define TILE_LOADB vload
 #endif
 
 #undef TILE_HALF
@@ -159,13 +173,13 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
     const float *next = (const float *)(last ? b : b + (n0 + GEMM_NR) * K);
     int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? GEMM_LINES((last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K) : 0;
     b += n0 * K;
-#if GEMM_B_SCALED
-    float *scaled = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
+#if GEMM_B_COPIED
+    float *copied = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
     if (last)
-        KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NL);
+        KN(copy_b)(copied, b, GEMM_B_SCALED ? p[2] : 0, K, GEMM_NL);
     else
-        KN(scale_b)(scaled, b, (const float *)p[2], K, GEMM_NR);
-    KN(tiles)(p, s, last, a, scaled, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
+        KN(copy_b)(copied, b, GEMM_B_SCALED ? p[2] : 0, K, GEMM_NR);
+    KN(tiles)(p, s, last, a, copied, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
 #else
     KN(tiles)(p, s, last, a, b, K, bi, m0, cut, t0, t1, n0, next, lines, 0, 0);
 #endif
@@ -202,7 +216,7 @@ NEVE_INLINE void KN(gemv)(void *const *p, const int64_t *s, neve_thread *th, int
         for (; i + GEMM_GEMV <= end; i += GEMM_GEMV)
             KN(gemv_tile)(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
         for (; i < end; i++)
-            KN(tile_last)(1, p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
+            GEMM_GEMV_ONE(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
     }
 }
 #endif
@@ -227,7 +241,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
     const int64_t partial = (panels - 1) * neve_ceil_div(rest, GEMM_MR) + neve_ceil_div(rest, GEMM_MR_LAST);
     const int64_t each = (used - 1) * whole + partial;
     /* what is packed for a panel serves all of its tiles */
-    const int64_t least = GEMM_B_PACKED && !GEMM_B_SCALED ? 1 : neve_ceil_div(block_rows, GEMM_MR);
+    const int64_t least = GEMM_B_PACKED && !GEMM_B_COPIED ? 1 : neve_ceil_div(block_rows, GEMM_MR);
     neve_work work = neve_work_of(batch * each, least, th);
     neve_range mine;
     int64_t packed_a = -1;
@@ -281,6 +295,9 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef GEMM_LDN
 #undef GEMM_B_BATCH
 #undef GEMM_B_SCALED
+#undef GEMM_B_WIDENED
+#undef GEMM_B_COPIED
+#undef GEMM_GEMV_ONE
 #undef GEMM_B_TYPE
 #undef GEMM_B_DIRECT
 #undef GEMM_NV

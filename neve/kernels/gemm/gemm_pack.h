@@ -1,18 +1,27 @@
 /* Packs run-time operands of gemm.h, and scaled ones, into scratch, in the order in which the tiles read them. Included by gemm.h only. */
 
 #if GEMM_B_SCALED
-/* A packed panel of `width` columns with row k multiplied by factor[k]. */
-NEVE_INLINE void KN(scale_b)(float *to, const GEMM_BT *b, const float *factor, int64_t terms, int width)
+#define GEMM_COPY(v) ((v) * f)
+#elif GEMM_B_WIDENED
+#define GEMM_COPY(v) (v)
+#endif
+#ifdef GEMM_COPY
+/* A packed panel of `width` columns as floats; if GEMM_B_SCALED, row k is multiplied by factor[k]. */
+NEVE_INLINE void KN(copy_b)(float *to, const GEMM_BT *b, const float *factor, int64_t terms, int width)
 {
+    (void)factor;
     for (int64_t k = 0; k < terms; k++, b += width, to += width) {
+#if GEMM_B_SCALED
         vf f = vset(factor[k]);
+#endif
         NEVE_UNROLL
         for (int j = 0; j + NEVE_VL <= width; j += NEVE_VL)
-            vstore(to + j, GEMM_LOADB(b + j) * f);
+            vstore(to + j, GEMM_COPY(GEMM_LOADB(b + j)));
         if (width % NEVE_VL)
-            vstore_n(to + width / NEVE_VL * NEVE_VL, GEMM_LOADB_N(b + width / NEVE_VL * NEVE_VL, width % NEVE_VL) * f, width % NEVE_VL);
+            vstore_n(to + width / NEVE_VL * NEVE_VL, GEMM_COPY(GEMM_LOADB_N(b + width / NEVE_VL * NEVE_VL, width % NEVE_VL)), width % NEVE_VL);
     }
 }
+#undef GEMM_COPY
 #endif
 
 #if !GEMM_B_PACKED

@@ -24,6 +24,8 @@ MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
 """Cycles of a tile beyond its terms: the call, clearing, the stores of the sums."""
+WIDENED_FROM = 25
+"""Rows of A from which on a panel of halves is widened once for all tiles."""
 LONGEST_TERMS = 2048
 """A run-time B is packed as many terms at a time at most."""
 
@@ -64,6 +66,16 @@ class GemmSpec:
             raise ValueError(f"only packed weights can be {self.b_type}")
         if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
             raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
+
+    @property
+    def widened(self) -> bool:
+        """Whether packed halves become float32 panel by panel; in products of few rows the tiles widen them."""
+        return self.b_type is not DType.float32 and not (isinstance(self.m, int) and self.m < WIDENED_FROM)
+
+    @property
+    def copied(self) -> bool:
+        """Whether the tiles read B in scratch."""
+        return not self.b_packed or self.scaled or self.widened
 
     @property
     def columns(self) -> int:
@@ -161,7 +173,13 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
 def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
     """With half of the last vector, if no more of it is used: its multiply-adds then cost half on some processors."""
     left = spec.columns - (panel_count(spec.columns, tiles, vl) - 1) * tiles.nv * vl
-    fits = vl == HALVED and spec.b_packed and spec.b_type is DType.float32 and isinstance(spec.m, int) and spec.m > 1
+    fits = (
+        vl == HALVED
+        and spec.b_packed
+        and (spec.widened or spec.b_type is DType.float32)
+        and isinstance(spec.m, int)
+        and spec.m > 1
+    )
     return replace(tiles, half=True) if fits and 0 < left <= tiles.last * vl - vl // 2 else tiles
 
 
@@ -187,7 +205,7 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
             (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
         ):
             one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
-            copies = 1.0 if spec.scaled else 0.0 if spec.b_packed else 1.5
+            copies = 1.5 if not spec.b_packed else 1.0 if spec.copied else 0.0
             total += count * times * (one + copies * k * nv)
     return total
 
@@ -258,7 +276,7 @@ def scratch(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Scratch:
         stride = 0
     widest = max(tiles.nv, tiles.last) * target.vl
     size = ceil_div(4 * (k or 0) * stride, 64) * 64
-    if not spec.b_packed or spec.scaled:
+    if spec.copied:
         size += ceil_div(4 * kc * widest, 64) * 64
     if split:
         size += 4 * max(ceil_div(mb, mr) * mr for mr in (tiles.mr, tiles.mr_last)) * widest
@@ -284,6 +302,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_LDN", spec.ldn),
         ("GEMM_B_BATCH", Offset(b_batch)),
         ("GEMM_B_SCALED", int(spec.scaled)),
+        ("GEMM_B_WIDENED", int(spec.widened)),
         ("GEMM_B_TYPE", STORED.index(spec.b_type)),
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
