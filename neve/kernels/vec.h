@@ -16,6 +16,7 @@
  *   vcvt_i (truncates; in range only) vcvt_f; vbits vfrombits (reinterpret)
  *   vgather(base, index)      base[index] a lane          vprefetch(p)  vprefetch_write(p)
  *   vh                        half a vector, where NEVE_VL is 16: vloadh vseth vfmah; vlow(v) the lower half, vwiden(h) as that, then 0
+ *   vzip(r)                   r[0] and r[1] interleaved: the first VL lanes in r[0], the others in r[1]
  *   vtranspose(r)             r[0..VL-1] as the rows of a VL x VL matrix, in place
  */
 #ifndef NEVE_VEC_H
@@ -408,6 +409,21 @@ NEVE_INLINE float vhmax(vf v)
             r[i] = low;                                                                                                  \
             r[i + step] = high;                                                                                          \
         }
+NEVE_INLINE void vzip(vf *r)
+{
+#if NEVE_VL == 16
+    vf low = NEVE_SHUFFLE(r[0], r[1], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    r[1] = NEVE_SHUFFLE(r[0], r[1], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif NEVE_VL == 8
+    vf low = NEVE_SHUFFLE(r[0], r[1], 0, 8, 1, 9, 2, 10, 3, 11);
+    r[1] = NEVE_SHUFFLE(r[0], r[1], 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    vf low = NEVE_SHUFFLE(r[0], r[1], 0, 4, 1, 5);
+    r[1] = NEVE_SHUFFLE(r[0], r[1], 2, 6, 3, 7);
+#endif
+    r[0] = low;
+}
+
 NEVE_INLINE void vtranspose(vf *r)
 {
     NEVE_TRANSPOSE_STEP(r, 1)

@@ -3,6 +3,8 @@
  *   vload_NAME vstore_NAME          NEVE_VL adjacent elements; vload_NAME_n vstore_NAME_n the first cnt of them, the others load as 0
  *   vload_strided_NAME(p, stride)   and vstore_strided_NAME, _n as well: `stride` elements apart
  *   vround_NAME(v)                  what v is once it has been stored
+ *   vload_pair_bf16(p, r)           r[0] and r[1]: the even and the odd ones of 2 NEVE_VL adjacent elements, at two instructions for
+ *                                   vload's four; vzip(r) puts what has been computed from them in order
  *
  * Widening is exact; narrowing rounds to nearest even and overflows to infinity; NaN stays NaN, with the same bits as in half.h.
  */
@@ -80,6 +82,13 @@ NEVE_INLINE vf vround_f16(vf v) { return neve_widen_f16(neve_narrow_f16(v)); }
     } \
     NEVE_INLINE void vstore_strided_##NAME(uint16_t *p, int64_t stride, vf v) { vstore_strided_##NAME##_n(p, stride, v, NEVE_VL); } \
     NEVE_INLINE void vstore_##NAME##_n(uint16_t *p, vf v, int64_t cnt) { vstore_strided_##NAME##_n(p, 1, v, cnt); }
+
+NEVE_INLINE void vload_pair_bf16(const uint16_t *p, vf *r)
+{
+    typedef neve_vu32 memory __attribute__((aligned(2), may_alias));
+    neve_vu32 both = *(const memory *)p;
+    r[0] = (vf)(both << 16), r[1] = (vf)(both & 0xffff0000u);
+}
 
 NEVE_HALF_MEMORY(f16)
 NEVE_HALF_MEMORY(bf16)

@@ -85,7 +85,9 @@
 #define TILE_NV (GEMM_NV * GEMM_GEMV)
 #define TILE_BS GEMM_NR
 #define TILE_BV(j) ((j) / GEMM_NV * (int64_t)(GEMM_K) * GEMM_NR + (j) % GEMM_NV * NEVE_VL)
+#define TILE_PAIRS (GEMM_B_TYPE == 2 && GEMM_NV % 2 == 0)
 #include "gemm_tile.h"
+#undef TILE_PAIRS
 #undef TILE_BS
 #undef TILE_BV
 #if GEMM_B_WIDENED
@@ -105,6 +107,8 @@
 #undef TILE_LOADB
 #define TILE_BT float
 #define TILE_LOADB vload
+#else
+#define TILE_PAIRS (GEMM_B_TYPE == 2)
 #endif
 
 #undef TILE_HALF

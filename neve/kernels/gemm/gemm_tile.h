@@ -18,6 +18,8 @@
  *   TILE_BS        elements between successive rows of B; default TILE_NV * NEVE_VL (a packed panel). B runs on over the segments.
  *   TILE_BV(j)     offset of the j-th vector in a row of B; default (j) * NEVE_VL
  *   TILE_BT, TILE_LOADB(p)     type of B's elements, and what loads a vector of them; default float, vload
+ *   TILE_PAIRS     1: vectors 2 i and 2 i + 1 of B are adjacent bfloat16: loaded as one, they come out as its even and its odd
+ *                  elements, and sums are put in order at the end. Default 0
  *   TILE_HALF      1: the last vector of a row is half of one, in B and in registers (a half costs half a multiply-add where the units
  *                  are half a vector wide); default 0
  *   TILE_SPREAD    the prefetches are spread over the terms of the (first) segment, some every TILE_SPREAD terms; default: all at
@@ -45,6 +47,9 @@
 #ifndef TILE_HALF
 #define TILE_HALF 0
 #endif
+#ifndef TILE_PAIRS
+#define TILE_PAIRS 0
+#endif
 #ifndef TILE_BT
 #define TILE_BT float
 #define TILE_LOADB vload
@@ -69,6 +74,7 @@
 #define TILE_B_STEP (TILE_NV * NEVE_VL - TILE_HALF * NEVE_VL / 2)
 #endif
 #define TILE_WHOLE (TILE_NV - TILE_HALF)
+#define TILE_PAIRED (TILE_PAIRS ? TILE_NV / 2 * 2 : 0)
 
 NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const void *x,
                            const TILE_BT *b, int64_t k, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
@@ -122,8 +128,13 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
                 vf w[TILE_NV];
                 (void)w;
                 NEVE_UNROLL
-                for (int j = 0; j < TILE_WHOLE; j++)
+                for (int j = TILE_PAIRED; j < TILE_WHOLE; j++)
                     w[j] = TILE_LOADB(b + TILE_BV(j));
+#if TILE_PAIRS
+                NEVE_UNROLL
+                for (int j = 0; j < TILE_PAIRED; j += 2)
+                    vload_pair_bf16(b + TILE_BV(j), w + j);
+#endif
 #if TILE_HALF
                 vh wh = vloadh(b + TILE_WHOLE * NEVE_VL);
 #endif
@@ -145,6 +156,13 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
     NEVE_UNROLL
     for (int r = 0; r < TILE_MR; r++)
         acc[r][TILE_WHOLE] = vwiden(half[r]);
+#endif
+#if TILE_PAIRS
+    NEVE_UNROLL
+    for (int r = 0; r < TILE_MR; r++)
+        NEVE_UNROLL
+        for (int j = 0; j < TILE_PAIRED; j += 2)
+            vzip(acc[r] + j);
 #endif
 #ifdef TILE_PARTIAL
     if (flags & 2) {
@@ -199,5 +217,6 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
 #undef TILE_NV
 #undef TILE_B_STEP
 #undef TILE_WHOLE
+#undef TILE_PAIRED
 #undef TILE_STORE
 #undef TILE_STORE_N

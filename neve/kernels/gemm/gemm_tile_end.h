@@ -8,8 +8,7 @@
 #undef TILE_BV
 #undef TILE_PARTIAL
 #undef TILE_HALF
-#undef TILE_BT
-#undef TILE_LOADB
+#undef TILE_PAIRS
 #undef TILE_BT
 #undef TILE_LOADB
 #undef TILE_SPREAD
