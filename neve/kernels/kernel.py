@@ -112,8 +112,8 @@ class Shaped(Protocol):
     def shape(self) -> tuple[Dim, ...]: ...
 
 
-COMPUTED = (DType.float32, DType.float16, DType.bfloat16)
-"""The types that kernels take: they compute in float32."""
+COMPUTED = STORED = (DType.float32, DType.float16, DType.bfloat16)
+"""The types that kernels take: they compute in float32. Headers call packed weights of them 0, 1, 2."""
 
 
 class Call(Protocol):

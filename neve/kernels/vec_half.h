@@ -3,6 +3,7 @@
  *   vload_NAME vstore_NAME          NEVE_VL adjacent elements; vload_NAME_n vstore_NAME_n the first cnt of them, the others load as 0
  *   vload_strided_NAME(p, stride)   and vstore_strided_NAME, _n as well: `stride` elements apart
  *   vround_NAME(v)                  what v is once it has been stored
+ *   vwiden_NAME(to, from, n)        n elements as floats in `to`, which is the result
  *   vload_pair_bf16(p, r)           r[0] and r[1]: the even and the odd ones of 2 NEVE_VL adjacent elements, at two instructions for
  *                                   vload's four; vzip(r) puts what has been computed from them in order
  *
@@ -81,7 +82,16 @@ NEVE_INLINE vf vround_f16(vf v) { return neve_widen_f16(neve_narrow_f16(v)); }
             p[i * stride] = h[i]; \
     } \
     NEVE_INLINE void vstore_strided_##NAME(uint16_t *p, int64_t stride, vf v) { vstore_strided_##NAME##_n(p, stride, v, NEVE_VL); } \
-    NEVE_INLINE void vstore_##NAME##_n(uint16_t *p, vf v, int64_t cnt) { vstore_strided_##NAME##_n(p, 1, v, cnt); }
+    NEVE_INLINE void vstore_##NAME##_n(uint16_t *p, vf v, int64_t cnt) { vstore_strided_##NAME##_n(p, 1, v, cnt); } \
+    NEVE_INLINE const float *vwiden_##NAME(float *to, const uint16_t *from, int64_t n) \
+    { \
+        int64_t i = 0; \
+        for (; i + NEVE_VL <= n; i += NEVE_VL) \
+            vstore(to + i, vload_##NAME(from + i)); \
+        if (i < n) \
+            vstore_n(to + i, vload_##NAME##_n(from + i, n - i), n - i); \
+        return to; \
+    }
 
 NEVE_INLINE void vload_pair_bf16(const uint16_t *p, vf *r)
 {

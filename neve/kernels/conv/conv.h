@@ -18,10 +18,13 @@
      CONV_NV    L  vectors a panel                         CONV_MR  L  pixels a tile, 1..8
      CONV_MB    L  pixels a block: all the panels pass over a block before the next one
      CONV_ROWS  L  1: a run is a whole kernel row (KW * C elements; needs G = 1, DW = 1, XW = C), 0: a run is one tap
+     CONV_TYPE  L  type of the weights: 0 float32, 1 float16, 2 bfloat16
      CONV_SPLIT_OC  L  1: threads share the output channels, 0: they share the pixels
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
    Scratch a thread: `direct_scratch` of direct.py, in bytes. */
+
+#include "conv_weights.h"
 
 #define CV_NR (CONV_NV * NEVE_VL)
 #define CV_ICG (CONV_C / CONV_G)
@@ -149,13 +152,14 @@ static void KN(point)(void *const *p, const int64_t *s, int64_t pixel, int64_t c
     }
 }
 
-static inline const float *KN(panel)(void *const *p, int64_t panel) {
+static inline const CV_W *KN(panel)(void *const *p, int64_t panel) {
     const int64_t g = panel / CV_PANELS, group = (int64_t)CV_K * (CV_FULL * CV_NR + CV_RESTV * NEVE_VL);
-    return (const float *)p[1] + g * group + (panel - g * CV_PANELS) * CV_K * CV_NR;
+    return (const CV_W *)p[1] + g * group + (panel - g * CV_PANELS) * CV_K * CV_NR;
 }
 
 /* The panels of `panels` for the pixels of `pixels`, in blocks. */
-static void KN(part)(void *const *p, const int64_t *s, neve_range pixels, neve_range panels, const float *zeros, const float **at, float *edge) {
+static void KN(part)(void *const *p, const int64_t *s, neve_range pixels, neve_range panels, const float *zeros, const float **at, float *edge, float *floats) {
+    (void)floats;
     const int64_t all = pixels.end - pixels.begin, blocks = (all + CONV_MB - 1) / CONV_MB;
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t begin = pixels.begin + all * b / blocks, end = pixels.begin + all * (b + 1) / blocks;
@@ -164,8 +168,8 @@ static void KN(part)(void *const *p, const int64_t *s, neve_range pixels, neve_r
         for (int64_t panel = panels.begin; panel < panels.end; panel++) {
             const int64_t g = panel / CV_PANELS, col = panel - g * CV_PANELS;
             const int64_t next = panel + 1 < panels.end ? panel + 1 : panels.begin;
-            KN(job) j = {at, KN(panel)(p, panel), (const char *)KN(panel)(p, next),
-                         ((int64_t)CV_RUN * CV_NR / 16 + tiles - 1) / tiles, begin, g * CV_OCG + col * CV_NR, g * CV_ICG};
+            KN(job) j = {at, CV_FLOATS(KN(panel)(p, panel), floats, CV_K * (col == CV_FULL ? CV_RESTV * NEVE_VL : CV_NR)),
+                         (const char *)KN(panel)(p, next), (CV_LINES(CV_RUN * CV_NR) + tiles - 1) / tiles, begin, g * CV_OCG + col * CV_NR, g * CV_ICG};
             for (int64_t t = 0; t < tiles; t++) {
                 const int64_t rows = (end - begin) / tiles + (t < (end - begin) % tiles);
                 KN(dispatch)(p, s, &j, rows, col == CV_FULL);
@@ -179,12 +183,13 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
     float *zeros = (float *)th->scratch;
     const float **at = (const float **)(th->scratch + CV_ALIGN(CV_ZEROS * 4));
     float *edge = (float *)((char *)at + CV_ALIGN(CONV_MB * CV_TAPS * 8));
+    float *floats = (float *)((char *)edge + CV_ALIGN(CONV_ROWS ? 4 * CONV_MB * CONV_KH * CV_RUN : 0));
     const neve_range pixels = {0, (int64_t)(CONV_N) * (CONV_OH) * (CONV_OW)}, panels = {0, CONV_G * CV_PANELS};
     for (int64_t c = 0; c < CV_ZEROS; c++) zeros[c] = 0.0f;
     const int split = CONV_SPLIT_OC && th->nt <= panels.end;
     neve_work work = neve_work_of(split ? panels.end : pixels.end, split ? 1 : CONV_MB, th);
     neve_range mine;
-    while (neve_take(&work, th, &mine)) KN(part)(p, s, split ? pixels : mine, split ? mine : panels, zeros, at, edge);
+    while (neve_take(&work, th, &mine)) KN(part)(p, s, split ? pixels : mine, split ? mine : panels, zeros, at, edge, floats);
 }
 
 #undef CV_NR

@@ -18,10 +18,13 @@
      CONV_KH CONV_KW CONV_SH CONV_SW CONV_DH CONV_DW CONV_PT CONV_PL  L  kernel, stride, dilation, padding
      CONV_NV L  vectors a panel    CONV_MR L  pixels a tile, 1..8
      CONV_RB CONV_WB  L  output rows and columns a block
+     CONV_TYPE  L  type of the weights: 0 float32, 1 float16, 2 bfloat16
      CONV_INPLACE     L  1: read the input where it is; no window may reach outside it
    All of them, KN, K_STORE and K_STORE_N are undefined at the end.
 
    Scratch a thread: `planar_scratch` of direct.py, in bytes. */
+
+#include "conv_weights.h"
 
 #define CV_NR (CONV_NV * NEVE_VL)
 #define CV_FULL (CONV_OC / CV_NR)
@@ -117,14 +120,16 @@ static void KN(copy)(void *const *p, const int64_t *s, int64_t n, int64_t oh, in
 }
 
 /* Output rows oh..oh+rows-1, columns ow..ow+cols-1 of image n: all panels. */
-static void KN(block)(void *const *p, const int64_t *s, const float *a, int64_t pitch, const int64_t *offset, int64_t n,
-                      int64_t oh, int64_t rows, int64_t ow, int64_t cols) {
+static void KN(block)(void *const *p, const int64_t *s, const float *a, int64_t pitch, const int64_t *offset, float *floats,
+                      int64_t n, int64_t oh, int64_t rows, int64_t ow, int64_t cols) {
+    (void)floats;
     const int64_t tiles = (cols + CONV_MR - 1) / CONV_MR;
     for (int64_t panel = 0; panel < CV_PANELS; panel++) {
-        const float *w = (const float *)p[1] + panel * CV_K * CV_NR;
-        const float *next = (const float *)p[1] + (panel + 1 < CV_PANELS ? panel + 1 : 0) * CV_K * CV_NR;
+        const float *w = CV_FLOATS((const CV_W *)p[1] + panel * CV_K * CV_NR, floats,
+                                   CV_K * (panel == CV_FULL ? CV_RESTV * NEVE_VL : CV_NR));
+        const CV_W *next = (const CV_W *)p[1] + (panel + 1 < CV_PANELS ? panel + 1 : 0) * CV_K * CV_NR;
         const int64_t height = cols / tiles, higher = cols % tiles; /* the first tiles are one pixel higher than the rest */
-        KN(job) j = {a, offset, w, (const char *)next, CV_NR * 4 / (tiles * rows), 0, n, oh, ow, panel * CV_NR};
+        KN(job) j = {a, offset, w, (const char *)next, CV_NR * (int64_t)sizeof(CV_W) / (tiles * rows), 0, n, oh, ow, panel * CV_NR};
         for (int64_t r = 0; r < rows; r++, j.oh++) {
             j.ow = ow, j.a = a + r * pitch, j.tiles = higher;
             if (higher) KN(dispatch)(p, s, &j, height + 1, panel == CV_FULL);
@@ -139,6 +144,7 @@ static void KN(block)(void *const *p, const int64_t *s, const float *a, int64_t 
 static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
     int64_t *offset = (int64_t *)th->scratch, *o = offset;
     float *rows = (float *)(th->scratch + CV_ALIGN(CV_K * 8));
+    float *floats = (float *)((char *)rows + CV_ALIGN(CONV_INPLACE ? 0 : 4 * CONV_C * CV_ROWS * CV_COLS));
     const int64_t channel = CONV_INPLACE ? (CONV_XC) : CV_ROWS * CV_COLS, pitch = CONV_INPLACE ? (CONV_XH) : CV_COLS;
     for (int64_t c = 0; c < CONV_C; c++)
         for (int64_t h = 0; h < CONV_KH; h++)
@@ -158,7 +164,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th) {
             if (CONV_INPLACE)
                 a = (const float *)p[0] + n * (CONV_XN) + (oh * CONV_SH - CONV_PT) * (CONV_XH) + (ow * CONV_SW - CONV_PL);
             else KN(copy)(p, s, n, oh, ow, rows);
-            KN(block)(p, s, a, pitch * CONV_SH, offset, n, oh, count, ow, cols);
+            KN(block)(p, s, a, pitch * CONV_SH, offset, floats, n, oh, count, ow, cols);
             u.begin += count;
         }
 }

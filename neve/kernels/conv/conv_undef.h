@@ -24,3 +24,7 @@
 #undef CONV_MB
 #undef CONV_ROWS
 #undef CONV_SPLIT_OC
+#undef CONV_TYPE
+#undef CV_W
+#undef CV_FLOATS
+#undef CV_LINES

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from neve.build.target import Target
+from neve.ir.types import DType, to_bytes
 from neve.kernels.conv import depthwise, winograd
 from neve.kernels.conv.spec import ConvSpec, align, guess, pack_panels, weight_seconds
 from neve.kernels.kernel import Choice
@@ -61,7 +62,7 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
     vl, mr = target.vl, tile_rows(target)
     depth, columns = spec.depth, spec.out_channels // spec.groups
     pixels = spec.pixels()
-    weight_bytes = 4 * depth * spec.out_channels
+    weight_bytes = spec.weight_type.size * depth * spec.out_channels
     # a block's input and the panel that is passing over it share the second cache level; large weights want few blocks
     per_pixel = 4 * spec.channels * min(spec.stride[0], spec.kernel[0]) * min(spec.stride[1], spec.kernel[1])
     capacity = target.l2 * (3 if weight_bytes > target.l2 else 2) // 4
@@ -84,8 +85,8 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
             ("CONV_ROWS", rows),
             ("CONV_SPLIT_OC", split),
         ),
-        pack=partial(pack_direct, groups=spec.groups, panel=PANEL_VECTORS * vl, lanes=vl),
-        scratch=direct_scratch(spec, block, bool(rows)),
+        pack=partial(pack_direct, spec=spec, panel=PANEL_VECTORS * vl, lanes=vl),
+        scratch=direct_scratch(spec, block, bool(rows)) + widened_panel(spec, target),
         cost=cost,
     )
 
@@ -94,15 +95,19 @@ def direct_scratch(spec: ConvSpec, block: int, rows: bool) -> int:
     """Bytes: zeros for a tap in the padding, a block's pointers, and with `rows` copies of rows cut by the padding."""
     taps = spec.kernel[0] * (1 if rows else spec.kernel[1])
     run = spec.channels * spec.kernel[1] if rows else spec.channels
-    return align(4 * run) + align(block * taps * POINTER) + (4 * block * spec.kernel[0] * run if rows else 0)
+    return align(4 * run) + align(block * taps * POINTER) + (align(4 * block * spec.kernel[0] * run) if rows else 0)
 
 
-def pack_direct(weight: np.ndarray, groups: int, panel: int, lanes: int) -> np.ndarray:
+def widened_panel(spec: ConvSpec, target: Target) -> int:
+    """Bytes of a panel of halves as floats."""
+    return 0 if spec.weight_type is DType.float32 else 4 * spec.depth * PANEL_VECTORS * target.vl
+
+
+def pack_direct(weight: np.ndarray, spec: ConvSpec, panel: int, lanes: int) -> np.ndarray:
     """(OC, IC/groups, KH, KW) as conv.h reads it: per group column panels of [kh][kw][ic]."""
-    parts = np.split(weight, groups)
-    return np.concatenate(
-        [pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts]
-    )
+    parts = np.split(weight, spec.groups)
+    panels = [pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts]
+    return to_bytes(np.concatenate(panels), spec.weight_type)
 
 
 # --- direct, any strides, few channels -------------------------------------------------------------------------------
@@ -140,8 +145,8 @@ def planar(spec: ConvSpec, target: Target) -> Choice:
             ("CONV_WB", width),
             ("CONV_INPLACE", inplace),
         ),
-        pack=partial(pack_planar, panel=PANEL_VECTORS * vl, lanes=vl),
-        scratch=planar_scratch(spec, height, width, bool(inplace)),
+        pack=partial(pack_planar, spec=spec, panel=PANEL_VECTORS * vl, lanes=vl),
+        scratch=planar_scratch(spec, height, width, bool(inplace)) + widened_panel(spec, target),
         cost=flops / (DIRECT_EFFICIENCY * target.flops),
     )
 
@@ -150,9 +155,9 @@ def planar_scratch(spec: ConvSpec, height: int, width: int, inplace: bool) -> in
     """Bytes: one offset for each term of the sum, and the padded input under height x width output pixels."""
     rows = (height - 1) * spec.stride[0] + (spec.kernel[0] - 1) * spec.dilation[0] + 1
     cols = (width - 1) * spec.stride[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
-    return align(8 * spec.depth) + (0 if inplace else 4 * spec.channels * rows * cols)
+    return align(8 * spec.depth) + (0 if inplace else align(4 * spec.channels * rows * cols))
 
 
-def pack_planar(weight: np.ndarray, panel: int, lanes: int) -> np.ndarray:
+def pack_planar(weight: np.ndarray, spec: ConvSpec, panel: int, lanes: int) -> np.ndarray:
     """(OC, IC, KH, KW) as conv_planar.h reads it: column panels of [ic][kh][kw]."""
-    return pack_panels(weight.reshape(len(weight), -1).T, panel, lanes)
+    return to_bytes(pack_panels(weight.reshape(len(weight), -1).T, panel, lanes), spec.weight_type)

@@ -86,6 +86,7 @@ def conv_spec(call: Call, x: Access) -> ConvSpec:
         padding=(op.padding[0][0], op.padding[1][0]),
         groups=op.groups,
         strides=(sn, sc, sh, sw),
+        weight_type=w.dtype,
     )
 
 

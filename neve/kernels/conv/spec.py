@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import Target
-from neve.kernels.kernel import Macro, Size
+from neve.ir.types import DType
+from neve.kernels.kernel import STORED, Macro, Size
 
 Macros = tuple[tuple[str, Macro], ...]
 
@@ -21,7 +22,7 @@ class ConvSpec:
     """A 2-D convolution of x (batch, channels, height, width) with weights (out_channels, channels / groups, *kernel).
 
     Sizes and strides (of x, in elements, in the order n, c, h, w) may be symbolic where they are Size.
-    padding is (top, left); what is padded at the bottom and at the right follows from the output sizes. ValueError if
+    weight_type is what the direct kernels' weights are stored as: the others store float32. padding is (top, left); what is padded at the bottom and at the right follows from the output sizes. ValueError if
     the groups do not divide the channels.
     """
 
@@ -38,6 +39,7 @@ class ConvSpec:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    weight_type: DType = DType.float32
 
     def __post_init__(self) -> None:
         if self.groups < 1 or self.channels % self.groups or self.out_channels % self.groups:
@@ -83,6 +85,7 @@ class ConvSpec:
             ("CONV_PT", self.padding[0]),
             ("CONV_PL", self.padding[1]),
             ("CONV_G", self.groups),
+            ("CONV_TYPE", STORED.index(self.weight_type)),
         )
 
 

@@ -14,12 +14,10 @@ import numpy as np
 
 from neve.build.target import Target
 from neve.ir.types import DType, to_bytes
-from neve.kernels.kernel import Choice, Macro, Offset, Pack, Size
+from neve.kernels.kernel import STORED, Choice, Macro, Offset, Pack, Size
 
 HALVED = 16
 """Lanes of a vector that vec.h can take the half of."""
-STORED = (DType.float32, DType.float16, DType.bfloat16)
-"""Types of packed weights, by GEMM_B_TYPE."""
 MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
