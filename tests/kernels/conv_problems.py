@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from neve.ir.types import DType
 from tests.kernels.conv_unit import Problem
 
 P = Problem
@@ -33,6 +34,8 @@ DIRECT = (
     P(80, 33, 9, 8, batch=2, symbolic=True, stride=(2, 2)),
     P(16, 24, 9, 7, padding=(2, 0, 0, 3)),
     *(P(16, 16, 1, n, kernel=(1, 1), padding=(0, 0, 0, 0), symbolic=True) for n in (1, 5, 6, 7, 11, 13, 200)),
+    P(24, 37, 9, 8, weight_type=DType.bfloat16),
+    P(64, 48, 7, 7, groups=2, stride=(2, 2), weight_type=DType.float16),
 )
 WINOGRAD = (
     P(16, 16, 8, 8),
@@ -73,6 +76,8 @@ PLANAR = (
     P(80, 24, 1, 150, kernel=(1, 3), padding=(0, 1, 0, 1), planar=True),
     P(3, 8, 40, 270, planar=True, padding=(0, 2, 1, 0)),
     P(3, 16, 8, 8, planar=True, batch=0),
+    P(3, 40, 16, 16, kernel=(4, 4), stride=(4, 4), padding=(0, 0, 0, 0), planar=True, weight_type=DType.bfloat16),
+    P(4, 17, 11, 8, planar=True, batch=2, weight_type=DType.float16),
 )
 DEPTHWISE = tuple(
     replace(p, groups=p.channels)
@@ -103,6 +108,7 @@ DEPTHWISE = tuple(
 
 
 SANITIZED = (
+    P(65, 37, 9, 8, stride=(2, 2), weight_type=DType.bfloat16),
     P(3, 5, 7, 9),
     P(65, 17, 9, 8, stride=(3, 2), padding=(0, 1, 2, 1)),
     P(20, 30, 5, 5, groups=10),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import AVX2, Target
+from neve.ir.types import DType, round_to
 from neve.kernels.conv.spec import ConvSpec
 from neve.kernels.kernel import Choice, Size
 from tests.kernels.harness import S, defines, in_c
@@ -43,6 +44,7 @@ class Problem:
     planar: bool = False
     gap: int = 0
     symbolic: bool = False
+    weight_type: DType = DType.float32
 
     def out(self) -> tuple[int, int]:
         """Output height and width."""
@@ -66,14 +68,15 @@ class Problem:
             strides = (h * w * c, h * w, w, 1)
         return ConvSpec(
             n, c, h, w, self.out_channels, oh, ow, self.kernel, strides,
-            self.stride, self.padding[:2], self.dilation, self.groups,
+            self.stride, self.padding[:2], self.dilation, self.groups, self.weight_type,
         )  # fmt: skip
 
     def arrays(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """x, logically (N, C, H, W) but laid out as the problem says, and the torch weight."""
         rng = np.random.default_rng(seed)
         n, c, h, w = self.batch, self.channels, self.height, self.width
-        weight = rng.standard_normal((self.out_channels, c // self.groups, *self.kernel)).astype(np.float32)
+        weight = rng.standard_normal((self.out_channels, c // self.groups, *self.kernel))
+        weight = round_to(weight, self.weight_type).astype(np.float32)
         if self.planar:
             return rng.standard_normal((n, c, h, w)).astype(np.float32), weight
         wide = np.full((n, h, w, c + self.gap), np.nan, np.float32)

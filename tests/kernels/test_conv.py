@@ -66,7 +66,7 @@ def run(
     flat = np.zeros(int(np.prod(shape)) + 64, np.float32)
     flat[-64:] = 7.0
     packed = choice.pack(weight) if choice.pack else weight
-    assert packed.dtype == np.float32 and packed.flags.c_contiguous
+    assert packed.flags.c_contiguous
     kernel([x, packed, flat], sizes=problem.sizes(), threads=threads, scratch=choice.scratch, shared=choice.shared)  # type: ignore[operator]
     assert (flat[-64:] == 7.0).all()
     return flat[:-64].reshape(shape)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neve.build.target import AVX2, X86_64
+from neve.ir.types import DType, round_to
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates, pack_recurrent
 from tests.kernels import harness
 from tests.kernels.harness import S
@@ -36,6 +37,7 @@ class Problem:
     reverse: bool = False
     batch_first: bool = False
     symbolic: bool = False
+    weight_type: DType = DType.float32
 
     def spec(self) -> RecurrentSpec:
         width = GATES[self.kind] * self.h
@@ -54,6 +56,7 @@ class Problem:
             self.reverse,
             batch_bound=self.b,
             steps_bound=self.t,
+            weight_type=self.weight_type,
         )
 
 
@@ -104,6 +107,11 @@ PROBLEMS = [
     Problem("tanh", 5, 1, 70),
     Problem("relu", 4, 3, 35, reverse=True),
     Problem("tanh", 2, 2, 5, initial=False),
+    *(
+        Problem(kind, 3, b, 21, weight_type=half)
+        for kind, b in (("gru", 1), ("lstm", 2), ("relu", 3))
+        for half in (DType.float16, DType.bfloat16)
+    ),
 ]
 
 
@@ -112,11 +120,11 @@ def arrays(c: Problem, vl: int) -> tuple[list[np.ndarray | None], tuple[np.ndarr
     rng = np.random.default_rng(c.h)
     width = GATES[c.kind] * c.h
     gates = rng.normal(size=(c.t, c.b, width)).astype(np.float32)
-    weight = (rng.normal(size=(width, c.h)) / c.h**0.5).astype(np.float32)
+    weight = round_to(rng.normal(size=(width, c.h)) / c.h**0.5, c.weight_type).astype(np.float32)
     bias, h, cell = (rng.normal(size=n).astype(np.float32) for n in ((width,), (c.b, c.h), (c.b, c.h)))
     p: list[np.ndarray | None] = [
         np.ascontiguousarray(gates.swapaxes(0, 1)) if c.batch_first else gates,
-        pack_recurrent(weight, c.kind, vl),
+        pack_recurrent(weight, c.kind, vl, c.weight_type),
         bias if c.bias else None,
         h if c.initial else None,
         cell if c.initial else None,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from neve.build.target import Target
-from neve.kernels.kernel import Choice, Macro, Size
+from neve.ir.types import DType, to_bytes
+from neve.kernels.kernel import STORED, Choice, Macro, Size
 
 KINDS = {"tanh": 0, "relu": 1, "gru": 2, "lstm": 3}
 GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
@@ -25,7 +26,7 @@ class RecurrentSpec:
 
     Operands p[0] = x W_ihᵀ + b_ih (steps, batch, gates · hidden), p[1] = packed W_hh, p[2] = b_hh if bias, p[3] = h0
     and p[4] = c0 if initial, p[5], p[6] = final states if final. x_step, x_batch are element strides of p[0],
-    state_batch of the states (None: hidden). batch_bound bounds a symbolic batch: shared memory is sized for it. Raises
+    state_batch of the states (None: hidden). weight_type is what W_hh is stored as. batch_bound bounds a symbolic batch: shared memory is sized for it. Raises
     ValueError for an unknown kind or a missing bound.
     """
 
@@ -42,6 +43,7 @@ class RecurrentSpec:
     state_batch: Size | None = None
     batch_bound: int = 0
     steps_bound: int = 0
+    weight_type: DType = DType.float32
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,14 +52,14 @@ class RecurrentSpec:
             raise ValueError("a symbolic batch needs batch_bound")
 
 
-def pack_recurrent(weight: np.ndarray, kind: str, vl: int) -> np.ndarray:
-    """weight_hh (gates · H, H) as recurrent.h reads it, flat float32; missing units are 0."""
+def pack_recurrent(weight: np.ndarray, kind: str, vl: int, dtype: DType = DType.float32) -> np.ndarray:
+    """weight_hh (gates · H, H) as recurrent.h reads it, flat; missing units are 0."""
     hidden = weight.shape[1]
     width = VECTORS[kind] * vl
     panels = -(-hidden // width)
     gates = np.zeros((GATES[kind], panels * width, hidden), np.float32)
     gates[:, :hidden] = weight.reshape(GATES[kind], hidden, hidden)
-    return np.ascontiguousarray(gates.reshape(GATES[kind], panels, width, hidden).transpose(1, 3, 0, 2)).ravel()
+    return to_bytes(gates.reshape(GATES[kind], panels, width, hidden).transpose(1, 3, 0, 2), dtype).ravel()
 
 
 def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
@@ -80,8 +82,9 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
         ("RNN_FINAL", int(spec.final)),
         ("RNN_REVERSE", int(spec.reverse)),
         ("RNN_NV", vectors),
+        ("RNN_TYPE", STORED.index(spec.weight_type)),
     )
-    weights = 4.0 * gates * padded * spec.hidden
+    weights = float(spec.weight_type.size) * gates * padded * spec.hidden
     bandwidth = target.bandwidth * (1.5 if weights > target.l2 * 0.8 else 1.9)
     step = (
         max(weights / bandwidth, 2.0 * batch * gates * padded * spec.hidden / (0.8 * target.flops))
@@ -93,7 +96,7 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
             "recurrent/recurrent.h",
             f"{kind}, panels of {width} units",
             macros,
-            lambda w: pack_recurrent(w, kind, target.vl),
+            lambda w: pack_recurrent(w, kind, target.vl, spec.weight_type),
             0,
             4 * (3 if kind == "lstm" else 2) * batch * padded,
             steps * step,

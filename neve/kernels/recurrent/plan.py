@@ -68,6 +68,7 @@ def bind(call: Call, o: Operands) -> Bound:
         size(x_batch),
         reverse=op.reverse,
         batch_bound=BATCH_GUESS,
+        weight_type=w.dtype,
     )
     (choice,) = candidates(spec, o.target)
     shared = batch * (choice.shared // BATCH_GUESS) if batch.const is None else None

@@ -12,6 +12,7 @@
  *   RNN_BIAS RNN_INIT RNN_FINAL    0 or 1
  *   RNN_REVERSE           1: from t = T - 1 down to 0
  *   RNN_NV                vectors of a gate in a panel of W_hh
+ *   RNN_TYPE              type of W_hh: 0 float32, 1 float16, 2 bfloat16
  *
  * scratch: none; shared bytes: 4 * 3 * B * HP (2 instead of 3 but for LSTM), HP = RNN_H rounded up to panels of RNN_NV * VL.
  *
@@ -28,6 +29,19 @@
 #define RNN_G 4
 #else
 #define RNN_G 1
+#endif
+/* Two adjacent vectors of W_hh as r[0] and r[1]; those of bfloat16 are to be zipped. RNN_G * RNN_NV is even. */
+#if RNN_TYPE == 0
+#define RNN_W float
+#define RNN_LOAD(p, r) ((r)[0] = vload(p), (r)[1] = vload((p) + NEVE_VL))
+#else
+#include "../vec_half.h"
+#define RNN_W uint16_t
+#if RNN_TYPE == 1
+#define RNN_LOAD(p, r) ((r)[0] = vload_f16(p), (r)[1] = vload_f16((p) + NEVE_VL))
+#else
+#define RNN_LOAD(p, r) vload_pair_bf16(p, r)
+#endif
 #endif
 #define RNN_WIDTH ((RNN_NV) * NEVE_VL)
 #define RNN_PANELS (((RNN_H) + RNN_WIDTH - 1) / RNN_WIDTH)
@@ -103,7 +117,7 @@ NEVE_INLINE void KN(start)(void *const *p, const int64_t *s, float *h, float *c,
 
 static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 {
-    const float *w = (const float *)p[1];
+    const RNN_W *w = (const RNN_W *)p[1];
     int64_t state = (int64_t)(RNN_B) * RNN_HP;
     float *h = (float *)th->shared, *next = h + state, *c = next + state;
     neve_range mine = neve_share(RNN_PANELS, th);
@@ -116,7 +130,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
         int64_t t = (RNN_REVERSE) ? (RNN_T) - 1 - step : step;
         neve_barrier(th);
         for (int64_t q = mine.begin; q < mine.end;) {
-            const float *panel = w + q * RNN_PANEL;
+            const RNN_W *panel = w + q * RNN_PANEL;
             int64_t b = 0, j = q * RNN_WIDTH;
             if ((RNN_B) == 1 && q + 1 < mine.end) {
                 KN(pair)(p, s, panel, h, next, c, t, 0, j);
@@ -146,6 +160,8 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 
 #undef RNN_KN
 #undef RNN_G
+#undef RNN_W
+#undef RNN_LOAD
 #undef RNN_WIDTH
 #undef RNN_PANELS
 #undef RNN_HP
@@ -165,3 +181,4 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef RNN_FINAL
 #undef RNN_REVERSE
 #undef RNN_NV
+#undef RNN_TYPE

@@ -1,5 +1,5 @@
 /* One step of recurrent.h for RNN_R batch rows and RNN_NP panels, as a function RNN_FN of its own. Undefined again at the end: RNN_FN RNN_R RNN_NP. */
-NEVE_NOINLINE void RNN_KN(RNN_FN)(void *const *p, const int64_t *s, const float *w, const float *h, float *next, float *c, int64_t t, int64_t b, int64_t j)
+NEVE_NOINLINE void RNN_KN(RNN_FN)(void *const *p, const int64_t *s, const RNN_W *w, const float *h, float *next, float *c, int64_t t, int64_t b, int64_t j)
 {
     vf acc[RNN_NP][RNN_R][RNN_G * (RNN_NV)];
     NEVE_UNROLL
@@ -17,14 +17,26 @@ NEVE_NOINLINE void RNN_KN(RNN_FN)(void *const *p, const int64_t *s, const float 
         NEVE_UNROLL
         for (int q = 0; q < RNN_NP; q++)
             NEVE_UNROLL
-            for (int g = 0; g < RNN_G * (RNN_NV); g++) {
-                vf v = vload(w + q * RNN_PANEL + g * NEVE_VL);
+            for (int g = 0; g < RNN_G * (RNN_NV); g += 2) {
+                vf v[2];
+                RNN_LOAD(w + q * RNN_PANEL + g * NEVE_VL, v);
                 NEVE_UNROLL
-                for (int r = 0; r < RNN_R; r++)
-                    acc[q][r][g] = vfma(x[r], v, acc[q][r][g]);
+                for (int i = 0; i < 2; i++)
+                    NEVE_UNROLL
+                    for (int r = 0; r < RNN_R; r++)
+                        acc[q][r][g + i] = vfma(x[r], v[i], acc[q][r][g + i]);
             }
         w += RNN_G * (RNN_NV) * NEVE_VL;
     }
+#if RNN_TYPE == 2
+    NEVE_UNROLL
+    for (int q = 0; q < RNN_NP; q++)
+        NEVE_UNROLL
+        for (int r = 0; r < RNN_R; r++)
+            NEVE_UNROLL
+            for (int g = 0; g < RNN_G * (RNN_NV); g += 2)
+                vzip(acc[q][r] + g);
+#endif
     NEVE_UNROLL
     for (int q = 0; q < RNN_NP; q++)
         NEVE_UNROLL
