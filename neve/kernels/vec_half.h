@@ -21,14 +21,21 @@ typedef neve_vu16 neve_vu16_mem __attribute__((aligned(2), may_alias));
 
 NEVE_INLINE vf neve_widen_bf16(neve_vu16 b) { return (vf)(__builtin_convertvector(b, neve_vu32) << 16); }
 
-/* The upper halves of the lanes are the result, the lower ones anything. */
-NEVE_INLINE neve_vu32 neve_rounded_bf16(vf v)
+/* Odd ones get one more than 0x7fff: halves round to even. A carry out of a NaN's bits would make it a number. */
+NEVE_INLINE vf vround_bf16(vf v)
 {
+#if defined(NEVE_AVX512) && !defined(__clang__)
+    uint16_t odd = __builtin_ia32_ptestmd512((vi)v, vset_i(0x10000), (uint16_t)-1);
+    uint16_t number = __builtin_ia32_cmpps512_mask(v, v, 7, (uint16_t)-1, 4);
+    vi up = (vi)v + 0x7fff;
+    up = __builtin_ia32_paddd512_mask(up, vset_i(1), up, odd);
+    return (vf)__builtin_ia32_pandd512_mask(up, vset_i(-0x10000), vset_i(0x7fc00000), number);
+#else
     neve_vu32 i = (neve_vu32)v, nan = (neve_vu32)(v != v);
-    return ((i + 0x7fffu + ((i >> 16) & 1)) & ~nan) | (nan & 0x7fc00000u);
+    return (vf)(((i + 0x7fffu + ((i >> 16) & 1)) & 0xffff0000u & ~nan) | (nan & 0x7fc00000u));
+#endif
 }
-NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v) { return __builtin_convertvector(neve_rounded_bf16(v) >> 16, neve_vu16); }
-NEVE_INLINE vf vround_bf16(vf v) { return (vf)(neve_rounded_bf16(v) & 0xffff0000u); }
+NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v) { return __builtin_convertvector((neve_vu32)vround_bf16(v) >> 16, neve_vu16); }
 
 #if defined(__F16C__) && defined(__clang__)
 typedef _Float16 neve_vf16 __attribute__((vector_size(NEVE_VL * 2)));
