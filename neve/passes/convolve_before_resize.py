@@ -5,7 +5,8 @@ With R_i linear along the spatial axes (nearest, linear, bicubic interpolation) 
     conv(cat(R_1(x_1), …, y), [w_1, …, v], b) = R_1(conv(x_1, w_1)) + … + conv(y, v, b)
 
 since mixing channels and mixing pixels commute. Done for the parts that are enlarged at least GAIN times, whose
-images have no other use. Exactness: ROUNDING: the same sum in another order.
+images have no other use. Of halves the terms of the sum are float32, which is rounded once. Exactness: ROUNDING: the
+same sum in another order; enlarged halves are not rounded.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import math
 import numpy as np
 
 from neve.ir.graph import Node, Value
+from neve.ops.cast import Cast
+from neve.ops.checks import wide
 from neve.ops.pad import Cat
 from neve.ops.pointwise import Add
 from neve.ops.upsample import UpsampleBicubic, UpsampleLinear, UpsampleNearest
@@ -28,7 +31,7 @@ Resize = (UpsampleBicubic, UpsampleLinear, UpsampleNearest)
 
 
 def hoist(node: Node, rw: Rewriter) -> Value | None:
-    if not pointwise_conv(node) or node.output.dtype.size < 4:
+    if not pointwise_conv(node) or not node.output.dtype.is_float:
         return None
     x, w = node.inputs[:2]
     cat = rw.op(x, "cat")
@@ -55,7 +58,12 @@ def _enlarged(v: Value, rw: Rewriter) -> bool:
 def _rewrite(
     node: Node, parts: tuple[Value, ...], enlarged: list[Value], weight: np.ndarray, rw: Rewriter
 ) -> Value | None:
-    w, bias = node.inputs[1], node.inputs[2:]
+    w, dtype = node.inputs[1], wide(node.output.dtype)
+
+    def widened(v: Value) -> Value:
+        return v if v.dtype is dtype else rw.emit(Cast(dtype), v)
+
+    bias = [widened(b) for b in node.inputs[2:]]
     rest: list[tuple[Value, np.ndarray]] = []
     sums: list[Value] = []
     start = 0
@@ -65,7 +73,7 @@ def _rewrite(
         start = stop
         resize = rw.producer(v)
         if v in enlarged and resize is not None:
-            small = rw.emit(node.op, resize.inputs[0], rw.constant(columns, w.dtype, w.name))
+            small = rw.emit(node.op, widened(resize.inputs[0]), rw.constant(columns, dtype, w.name))
             sums.append(rw.emit(resize.op, small))
         else:
             rest.append((v, columns))
@@ -73,17 +81,17 @@ def _rewrite(
         total, sums = sums[0], sums[1:]
         if bias:
             shape = (-1, *(1,) * (node.output.type.rank - 2))
-            content = rw.array(bias[0])
+            content = rw.array(node.inputs[2])
             if content is None:
                 return rw.miss("the bias of a convolution of an enlarged image is not constant")
-            sums.append(rw.constant(content.reshape(shape), w.dtype, bias[0].name))
+            sums.append(rw.constant(content.reshape(shape), dtype, node.inputs[2].name))
     else:
         y = rest[0][0] if len(rest) == 1 else rw.emit(Cat(1), *(v for v, _ in rest))
         columns = np.concatenate([c for _, c in rest], axis=1)
-        total = rw.emit(node.op, y, rw.constant(columns, w.dtype, w.name), *bias)
+        total = rw.emit(node.op, widened(y), rw.constant(columns, dtype, w.name), *bias)
     for v in sums:
         total = rw.emit(Add(), total, v)
-    return total
+    return total if total.dtype is node.output.dtype else rw.emit(Cast(node.output.dtype), total)
 
 
 PASS = rules_pass("convolve_before_resize", Exactness.ROUNDING, hoist)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from neve.ir.graph import Value
+from neve.ir.types import DType
 from neve.passes.convolve_before_resize import PASS
-from tests.passes.support import Build, check, f16
+from tests.passes.support import Build, bf16, check, f16
 
 
 def conv(b: Build, x: Value, outs: int, bias: bool = True, kernel: int = 1, **attributes: Any) -> Value:
@@ -36,6 +37,16 @@ def test_images_of_several_sizes_beside_others() -> None:
     check(PASS, head, {"cat": 1, "convolution": 3, "upsample_linear": 2, "add": 2}, edges=False)
 
 
+@pytest.mark.parametrize("dtype", [f16, bf16])
+def test_halves_are_added_up_in_float32(dtype: DType) -> None:
+    def head(b: Build) -> Value:
+        y = b.x(1, 3, 8, 8, dtype=dtype)
+        return conv(b, b.op("cat", linear(b, b.x(1, 4, 4, 4, dtype=dtype), 8, 8), y, axis=1), 5)
+
+    left = {"cast": 4, "convolution": 2, "upsample_linear": 1, "add": 1}
+    check(PASS, head, left, edges=False)
+
+
 def test_other_ranks() -> None:
     check(PASS, lambda b: conv(b, linear(b, b.x(2, 3, 4), 9), 2, bias=False), {"convolution": 1, "upsample_linear": 1},
           edges=False)  # fmt: skip
@@ -47,7 +58,6 @@ def test_what_must_stay() -> None:
     check(PASS, lambda b: conv(b, linear(b, b.x(1, 4, 4, 4), 8, 8), 2, groups=2), None)
     check(PASS, lambda b: conv(b, linear(b, b.x(1, 4, 4, 4), 8, 8), 2, stride=(2, 2)), None)
     check(PASS, lambda b: conv(b, linear(b, b.x(1, 4, 4, 4), 8, 8), 2, padding=((1, 1), (0, 0))), None)
-    check(PASS, lambda b: conv(b, b.op("upsample_linear", b.x(1, 4, 4, 4, dtype=f16), output=(8, 8)), 2), None)
     check(PASS, lambda b: conv(b, b.op("cat", linear(b, b.x(1, 3, 4, 4), 8, 8), b.x(1, 3, 8, 8), axis=0), 2), None)
 
     def shared(b: Build) -> list[Value]:
