@@ -35,7 +35,17 @@ NEVE_INLINE vf vround_bf16(vf v)
     return (vf)(((i + 0x7fffu + ((i >> 16) & 1)) & 0xffff0000u & ~nan) | (nan & 0x7fc00000u));
 #endif
 }
-NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v) { return __builtin_convertvector((neve_vu32)vround_bf16(v) >> 16, neve_vu16); }
+NEVE_INLINE neve_vu16 neve_narrow_bf16(vf v)
+{
+#if defined(NEVE_AVX512) && !defined(__clang__)
+    typedef uint16_t words __attribute__((vector_size(NEVE_VL * 4)));
+    const words upper = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+    union { words whole; neve_vu16 half; } u = {__builtin_shuffle((words)vround_bf16(v), upper)};
+    return u.half;
+#else
+    return __builtin_convertvector((neve_vu32)vround_bf16(v) >> 16, neve_vu16);
+#endif
+}
 
 #if defined(__F16C__) && defined(__clang__)
 typedef _Float16 neve_vf16 __attribute__((vector_size(NEVE_VL * 2)));

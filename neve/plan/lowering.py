@@ -34,6 +34,7 @@ from neve.plan.stages import (
     Template,
     settled,
 )
+from neve.plan.widened import Widened
 
 
 class Recorder:
@@ -43,7 +44,8 @@ class Recorder:
     label, no kernel took the operands, and why.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widened: Widened) -> None:
+        self.widened = widened
         self.stages: list[Stage] = []
         self.origin = Origin()
         self.label = ""
@@ -70,11 +72,13 @@ class Recorder:
         out = self.tensor(TensorType(dims(shape), dtype))
         vars = self._vars("i", out.shape)
         at = tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vars)
-        expr = fn(*at)
+        expr = self.widened.expression(fn(*at))
         fixed = isinstance(expr, Load) and expr.tensor in self.fixed and all(map(settled, expr.index))
+        stage = Compute(out, vars, expr)
         if fixed and out.type.is_static:
             self.fixed.add(out)
-        self._add(Compute(out, vars, expr))
+            self.widened.views[out] = stage
+        self._add(stage)
         return out
 
     def reduce(
@@ -88,7 +92,7 @@ class Recorder:
         out = self.tensor(TensorType(dims(shape), dtype))
         vars, rvars = self._vars("i", out.shape), self._vars("r", dims(over))
         at, rat = (tuple(Index.of(0) if v.extent.const == 1 else Index.of(v) for v in vs) for vs in (vars, rvars))
-        self._add(Reduce(kind, out, vars, rvars, fn(at, rat)))
+        self._add(Reduce(kind, out, vars, rvars, self.widened.expression(fn(at, rat))))
         return out
 
     def scan(self, kind: str, x: Tensor, axis: int) -> Tensor:
@@ -144,8 +148,8 @@ class Lowering:
     """Graph → stages, nested graphs included."""
 
     def __init__(self) -> None:
-        self.recorder = Recorder()
         self.constants: dict[ConstTensor, Tensor] = {}
+        self.recorder = Recorder(Widened(self.constants))
         self.states: dict[StateVar, Tensor] = {}
         self._written: set[StateVar] = set()
         self._puts: set[Node] = set()
@@ -193,6 +197,7 @@ class Lowering:
             if op.tensor not in self.constants:
                 self.constants[op.tensor] = Tensor(op.tensor.type, op.tensor.name)
                 self.recorder.fixed.add(self.constants[op.tensor])
+                self.recorder.widened.add(op.tensor, self.constants[op.tensor])
             return (self.constants[op.tensor],)
         if isinstance(op, (ReadState, WriteState)):
             return self._access(op, inputs)

@@ -1,11 +1,11 @@
-"""Models of several types: autocast inside of a model, halves beside float32; reductions of halves; weights stay halves."""
+"""Models of several types: autocast inside of a model, halves beside float32; and what the weights of halves take."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
-from torch.nn import functional as F
 
 import neve
 from neve.build.target import AVX512

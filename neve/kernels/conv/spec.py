@@ -21,9 +21,10 @@ MEMORY_BANDWIDTH = 15e9
 class ConvSpec:
     """A 2-D convolution of x (batch, channels, height, width) with weights (out_channels, channels / groups, *kernel).
 
-    Sizes and strides (of x, in elements, in the order n, c, h, w) may be symbolic where they are Size.
-    weight_type is what the direct kernels' weights are stored as: the others store float32. padding is (top, left); what is padded at the bottom and at the right follows from the output sizes. ValueError if
-    the groups do not divide the channels.
+    Sizes and strides (of x, in elements, in the order n, c, h, w) may be symbolic where they are Size. padding is
+    (top, left); what is padded at the bottom and at the right follows from the output sizes. weight_type is what the
+    direct kernels' weights are stored as; the others store float32: Winograd's would lose what halves cannot hold.
+    ValueError if the groups do not divide the channels.
     """
 
     batch: Size

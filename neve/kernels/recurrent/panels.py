@@ -26,8 +26,8 @@ class RecurrentSpec:
 
     Operands p[0] = x W_ihᵀ + b_ih (steps, batch, gates · hidden), p[1] = packed W_hh, p[2] = b_hh if bias, p[3] = h0
     and p[4] = c0 if initial, p[5], p[6] = final states if final. x_step, x_batch are element strides of p[0],
-    state_batch of the states (None: hidden). weight_type is what W_hh is stored as. batch_bound bounds a symbolic batch: shared memory is sized for it. Raises
-    ValueError for an unknown kind or a missing bound.
+    state_batch of the states (None: hidden). batch_bound bounds a symbolic batch: shared memory is sized for it.
+    weight_type is what W_hh is stored as. Raises ValueError for an unknown kind or a missing bound.
     """
 
     kind: str
