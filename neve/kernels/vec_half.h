@@ -27,7 +27,7 @@ NEVE_INLINE vf vround_bf16(vf v)
 #if defined(NEVE_AVX512) && !defined(__clang__)
     uint16_t odd = __builtin_ia32_ptestmd512((vi)v, vset_i(0x10000), (uint16_t)-1);
     uint16_t number = __builtin_ia32_cmpps512_mask(v, v, 7, (uint16_t)-1, 4);
-    vi up = (vi)v + 0x7fff;
+    vi up = (vi)((neve_vu32)v + 0x7fffu);
     up = __builtin_ia32_paddd512_mask(up, vset_i(1), up, odd);
     return (vf)__builtin_ia32_pandd512_mask(up, vset_i(-0x10000), vset_i(0x7fc00000), number);
 #else
