@@ -30,10 +30,12 @@ class Source:
     """A compiled program as text: everything that is needed to build and call it.
 
     files maps relative paths to text: "NAME.h", "NAME.c", "neve.h" and the "kernels/*.h" that are used. weights is what
-    NAME_init is given (uint8, any length). signature is plain JSON data, see `neve.runtime.signature`.
+    NAME_init is given (uint8, any length), raw what NAME_prepare makes it from. signature is plain JSON
+    data, see `neve.runtime.signature`.
     """
 
     name: str
     files: dict[str, str]
     weights: npt.NDArray[np.uint8]
     signature: dict[str, Any]
+    raw: npt.NDArray[np.uint8] | None = None

@@ -23,7 +23,7 @@ from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import to_bytes
-from neve.kernels.kernel import Bound, Choice, Packed, Pointer
+from neve.kernels.kernel import Bound, Choice, Pack, PackByValue, Packed, Pointer
 from neve.plan import work
 from neve.plan.fuse import cost
 from neve.plan.memory import Arena, rounded
@@ -113,6 +113,15 @@ class Weights:
         return out
 
 
+@dataclass(frozen=True)
+class Folded:
+    """What an array of the weights file is: a constant of a plan as it is, or one or a view of one packed."""
+
+    schedule: Schedule
+    constant: Tensor
+    pack: Pack | PackByValue | None = None
+
+
 class Unit:
     """Collects kernels and weights over all methods of a program."""
 
@@ -120,8 +129,16 @@ class Unit:
         self.target, self.symbols = target, list(symbols)
         self.kernels: dict[str, int] = {}
         self.weights = Weights()
+        self.folded: dict[int, Folded] = {}
         self.headers: set[str] = set(BASE)
         self.language = C(self.symbol)
+
+    def fold(self, array: np.ndarray, made: Folded) -> int:
+        """The byte offset of an array in the weights file; arrays without bytes share theirs with the next one."""
+        offset = self.weights.add(array)
+        if array.nbytes:
+            self.folded.setdefault(offset, made)
+        return offset
 
     def symbol(self, name: str) -> str:
         return f"s[{self.symbols.index(name)}]"
@@ -170,7 +187,7 @@ class MethodWriter:
             if isinstance(s, Nest) and s in checks:
                 out += self._check(indent, s, checks[s])
             elif isinstance(s, Nest):
-                out.append(self._call(indent, s, *self._nest(s)))
+                out.append(self._call(indent, s, *self.nest(s)))
             elif isinstance(s, Kernel):
                 out.append(self._call(indent, s, *self._kernel(s)))
             elif isinstance(s, ExternCall):
@@ -222,7 +239,7 @@ class MethodWriter:
                 yield a, b
 
     def _check(self, indent: str, nest: Nest, branch: BranchStep) -> list[str]:
-        kernel, pointers, label, origin = self._nest(nest)
+        kernel, pointers, label, origin = self.nest(nest)
         flag = self.base(self.schedule.buffers[branch.pred])
         pointers = ["&wrong" if p == flag else p for p in pointers]
         inner = indent + "    "
@@ -285,7 +302,8 @@ class MethodWriter:
     def constant(self, t: Tensor) -> int:
         """Byte offset of a constant in the weights, in its own layout."""
         if t not in self.arrays:
-            self.arrays[t] = self.unit.weights.add(to_bytes(self.schedule.constants[t].array, t.dtype))
+            array = to_bytes(self.schedule.constants[t].array, t.dtype)
+            self.arrays[t] = self.unit.fold(array, Folded(self.schedule, t))
         return self.arrays[t]
 
     def _pointers(self) -> Pointers:
@@ -293,7 +311,8 @@ class MethodWriter:
 
     # --- kernels ------------------------------------------------------------------------------------------------------
 
-    def _nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
+    def nest(self, nest: Nest) -> tuple[int, list[str], str, Origin]:
+        """The number of the function that runs a nest, C of its operands, what it is and where it came from."""
         nest, args = canonical(nest), self._pointers()
         body = NestWriter(nest, args.emitter()).body()
         rows = max((b.slot + -(-_row_bytes(b) // 64) * 64 for b in args.rows), default=0)
@@ -341,14 +360,10 @@ class MethodWriter:
             return f"{self.base(p.buffer)} + {start}" if p.start.terms else self.base(p.buffer)
         array = self.schedule.array(p.constant)
         assert array is not None
-        if p.axes is not None:
-            array = np.transpose(
-                array.reshape([array.shape[x] for x in p.axes] if array.ndim != len(p.axes) else array.shape)
-            )
-            array = array.T
-        packed = choice.pack(array) if choice.pack is not None else np.asarray(array, np.float32)
+        assert choice.pack is not None
+        packed = choice.pack.array(array, p.constant.dtype)
         self.packed[k] = packed.nbytes
-        return f"w + {self.unit.weights.add(packed)}"
+        return f"w + {self.unit.fold(packed, Folded(self.schedule, p.constant, choice.pack))}"
 
     def _store(self, k: Kernel, bound: Bound) -> tuple[Pointers, list[str], list[str]]:
         """The arguments, with places for the pointers, and C of the two forms of the store and of the fetch."""

@@ -148,6 +148,12 @@ class TensorType:
     def is_static(self) -> bool:
         return all(isinstance(d, int) for d in self.shape)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a static type."""
+        assert self.is_static, self
+        return tuple(d for d in self.shape if isinstance(d, int))
+
     def with_shape(self, shape: Iterable[object]) -> TensorType:
         return TensorType(dims(shape), self.dtype)
 

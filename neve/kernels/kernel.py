@@ -16,13 +16,41 @@ from neve.build.target import Target
 from neve.ir.buffers import Access, Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
-from neve.ir.types import Dim, DType
+from neve.ir.packing import Packing
+from neve.ir.types import Dim, DType, TensorType, to_bytes
 from neve.ops.base import Op
 
 Size = int | Index
 """A number, or an expression in size symbols."""
 
-Pack = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Pack:
+    """How a constant is packed: loops(weight, *arguments), the weight in PyTorch's layout. Compared by value."""
+
+    loops: Callable[..., Packing]
+    arguments: tuple[object, ...] = ()
+
+    def __call__(self, weight: Tensor) -> Packing:
+        return self.loops(weight, *self.arguments)
+
+    def array(self, values: np.ndarray, dtype: DType = DType.float32) -> np.ndarray:
+        """The packed form of a weight of that type, flat, as it lies in memory."""
+        weight = Tensor(TensorType(values.shape, dtype))
+        packing = self(weight)
+        return to_bytes(packing.values(weight, values), packing.array.dtype)
+
+
+@dataclass(frozen=True)
+class PackByValue:
+    """How a constant is packed whose values decide what is kept: function(values, *arguments), without loops."""
+
+    function: Callable[..., np.ndarray]
+    arguments: tuple[object, ...] = ()
+
+    def array(self, values: np.ndarray, dtype: DType = DType.float32) -> np.ndarray:
+        """The packed form, as it lies in memory."""
+        return self.function(values, *self.arguments)
 
 
 @dataclass(frozen=True)
@@ -41,15 +69,15 @@ class Choice:
     """A specialised instance of a kernel, before its epilogue is known.
 
     header is its C, a path under kernels/; macros are the header's contract macros in a fixed order (all but KN and
-    K_STORE*); pack turns the constant weight, in PyTorch's layout, into the flat array that the kernel reads, float32
-    or the bits of halves; scratch is bytes a thread, shared is bytes for all threads together; cost is the predicted
-    time in seconds on one thread; loops says whether the header can call a long epilogue in a loop (K_STORE_LOOP).
+    K_STORE*); pack says how the flat array that the kernel reads is computed from the weight; scratch is bytes a
+    thread, shared is bytes for all threads together; cost is the predicted time in seconds on one thread; loops says
+    whether the header can call a long epilogue in a loop (K_STORE_LOOP).
     """
 
     header: str
     label: str
     macros: tuple[tuple[str, Macro], ...]
-    pack: Pack | None = None
+    pack: Pack | PackByValue | None = None
     scratch: int = 0
     shared: int = 0
     cost: float = 0.0
@@ -69,7 +97,6 @@ class Packed:
     """A kernel's operand: a constant in the packed form of the kernel's choice."""
 
     constant: Tensor
-    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

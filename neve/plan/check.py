@@ -8,7 +8,7 @@ uses nothing of what the planner knows of order, lifetimes or places in memory. 
 - a step writes over nothing that it reads, but where it reads, for each element, that element's own address last;
 - members of a nest read of each other one and the same row, and only of earlier ones: rows may run on any thread;
 - a kernel's store writes each element once; tensors lie inside their memory, their elements apart, parts of a
-  concatenation where they belong.
+  concatenation where they belong; a packed weight is filled completely, from one value of the weight.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Load, Tensor
 from neve.ir.types import Range
+from neve.kernels.kernel import product
 from neve.plan.history import PATHS, History, Left, Value, concatenations
 from neve.plan.lowering import Lowered
 from neve.plan.memory import LINE, Arena
@@ -105,7 +106,8 @@ class Layout:
     def parts(self, t: Tensor) -> frozenset[Tensor]:
         """The tensors that t is made of side by side: itself, unless it is a concatenation."""
         concat = self.concats.get(t)
-        return frozenset([t]) if concat is None else frozenset().union(*map(self.parts, concat.parts))
+        inside = concat.parts if concat is not None else self.plan.packed.get(t)
+        return frozenset([t]) if inside is None else frozenset().union(*map(self.parts, inside))
 
     def check(self) -> None:
         for t, b in self.plan.buffers.items():
@@ -114,6 +116,8 @@ class Layout:
         for concat in self.concats.values():
             if concat.out in self.plan.buffers:
                 self._side_by_side(concat)
+        for t, parts in self.plan.packed.items():
+            self._filled(t, parts)
         for step in leaves(self.plan.steps):
             if isinstance(step, Nest):
                 self._rows(step)
@@ -150,6 +154,20 @@ class Layout:
             at += sizes[concat.axis]
         if at != self.shape(concat.out)[concat.axis]:
             raise PlanError(f"the parts of {concat.out} are {at} long together")
+
+    def _filled(self, t: Tensor, parts: Sequence[Tensor]) -> None:
+        """The parts of a packed array are each of its elements once."""
+        times = np.zeros(self.value(product(t.shape)), np.uint8)
+        for part in parts:
+            b = self.plan.buffers[part]
+            at = np.array(self.value(b.offset))
+            for n, s in zip(self.shape(part), b.strides, strict=True):
+                at = at[..., None] + np.arange(n) * self.value(s)
+            if b.root is not self.root(t) or at.min() < 0 or at.max() >= len(times):
+                raise PlanError(f"a part of {t} does not lie in it")
+            times[at] += 1
+        if (times != 1).any():
+            raise PlanError(f"{t} is not packed completely, or some of it twice")
 
     def _rows(self, nest: Nest) -> None:
         """Local tensors apart in the scratch of a row, each walked by the nest's own loops."""
@@ -349,6 +367,8 @@ class Shadow:
             if parts not in self.history.joined:
                 raise PlanError(f"{where}: {t} has parts of different times")
             return self.history.joined[parts]
+        if t in self.plan.packed:
+            return self._packed(t, where)
         if t not in self.plan.buffers or self.plan.buffers[t].place == "row":
             raise PlanError(f"{where}: {t} has no memory")
         found = self.holds.get(self.layout.root(t), {}).get(t)
@@ -357,6 +377,15 @@ class Shadow:
         if found is None:
             raise PlanError(f"{where}: {t} is read where it is not yet written, or written over")
         return t, found
+
+    def _packed(self, t: Tensor, where: str) -> Value:
+        """The value of a packed array, whose parts are of one time."""
+        parts = [self._holds(p, where) for p in self.plan.packed[t]]
+        time = parts[0][1] if parts else 0
+        if any(n != time for _, n in parts):
+            raise PlanError(f"{where}: {t} has parts of different times")
+        self.copied[t, time] = self._see(parts)
+        return t, time
 
     def _next(self, t: Tensor) -> Value:
         return t, self.count[t] + 1

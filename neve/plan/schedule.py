@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,11 +11,13 @@ from neve.build.target import Target
 from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
-from neve.ir.loops import Load, Tensor
+from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.types import DType
+from neve.kernels.kernel import Bound, Pack, Packed, Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Item, group_rows
 from neve.plan.lowering import Lowered
+from neve.plan.packing import pack_seconds, pack_stages
 from neve.plan.select import bind
 from neve.plan.stages import (
     Block,
@@ -42,7 +44,7 @@ class Schedule:
     """A method as steps over buffers.
 
     buffers maps every tensor that has memory; constants those that come from the program; refusals are those of
-    `Lowered`.
+    `Lowered`; packed has the parts of each array that a weight is packed into during the call.
     """
 
     steps: list[Step]
@@ -53,6 +55,7 @@ class Schedule:
     constants: Mapping[Tensor, ConstTensor]
     states: Mapping[Tensor, StateVar]
     refusals: Mapping[tuple[Origin, str], str]
+    packed: dict[Tensor, list[Tensor]] = field(default_factory=dict)
 
     def array(self, t: Tensor) -> np.ndarray | None:
         """The value of a constant, or of a view of one; None if t is neither."""
@@ -81,7 +84,7 @@ class _Scheduler:
     buffers: dict[Tensor, Buffer] = field(default_factory=dict)
     views: dict[Tensor, Compute] = field(default_factory=dict)
     parts: dict[Tensor, tuple[Concat, Index]] = field(default_factory=dict)
-    copies: dict[tuple[Tensor, tuple[int, ...] | None], Tensor] = field(default_factory=dict)
+    copies: dict[tuple[Tensor, tuple[int, ...] | Pack | None], Tensor] = field(default_factory=dict)
     stages: list[Item] = field(default_factory=list)
 
     def run(self) -> Schedule:
@@ -210,7 +213,7 @@ class _Scheduler:
             del self.copies[key]
 
     def _template(self, s: Template) -> None:
-        step = Kernel(s, bind(s, self))
+        step = Kernel(s, tuple(map(self._weights, bind(s, self))))
         read = [p.buffer.dtype for p in step.pointers]
         assert not any(d.is_float and d is not DType.float32 for d in read), f"{s.op.name} would read {read} as float32"
         out, (bound, _) = s.outputs[0], step.candidates[0]
@@ -223,6 +226,33 @@ class _Scheduler:
         for t in s.results[1:]:
             self._allocate(t, None, dense=True)
         self.stages.append(step)
+
+    def _weights(self, bound: Bound) -> Bound:
+        """The call with a weight that is no constant packed by loops, as its best choice wants it."""
+        weights = [p.constant for p in bound.pointers if isinstance(p, Packed) and self.array(p.constant) is None]
+        if not weights:
+            return bound
+        (w,) = weights
+        ways = [(c.cost + pack_seconds(c.pack, w), c.pack) for c in bound.choices if isinstance(c.pack, Pack)]
+        _, pack = min(ways, key=lambda way: way[0])
+        choices = tuple(c for c in bound.choices if c.pack == pack)
+        packed = Pointer(self.buffers[self._packed(w, pack)], Index.of(0))
+        pointers = tuple(packed if isinstance(p, Packed) and p.constant is w else p for p in bound.pointers)
+        return replace(bound, choices=choices, pointers=pointers)
+
+    def _packed(self, w: Tensor, pack: Pack) -> Tensor:
+        """w packed, by loops before the kernel; once for all kernels of a block that read it so."""
+        if (w, pack) not in self.copies:
+            if None in self.access(w).strides:
+                self.copy(w)
+            source = self.copies.get((w, None), w)
+            packing = pack(source)
+            self._place(packing.array, "arena")
+            made = pack_stages(packing, self.buffers, viewed(source, self.views.get(source)), self.origin)
+            self.stages += made[0]
+            self.result.packed[packing.array] = made[1]
+            self.copies[w, pack] = packing.array
+        return self.copies[w, pack]
 
     def _contiguous(self, t: Tensor) -> Tensor:
         if t in self.buffers and self.buffers[t].is_row_major:
@@ -269,6 +299,17 @@ class _Scheduler:
             if used and whole and (best is None or weight > best[0]):
                 best = (weight, order)
         return best[1] if best else None
+
+
+def viewed(t: Tensor, view: Compute | None) -> Callable[[Load], Expr]:
+    """Loads of t as those of what it is a view of, if it is one."""
+
+    def element(x: Load) -> Expr:
+        if x.tensor is not t or view is None:
+            return x
+        return view.expr.subs(dict(zip(view.vars, x.index, strict=True)))
+
+    return element
 
 
 def _rough_stride(address: Index, v: Var) -> float:

@@ -65,7 +65,7 @@ def run(
     shape = (problem.batch, *problem.out(), problem.out_channels)
     flat = np.zeros(int(np.prod(shape)) + 64, np.float32)
     flat[-64:] = 7.0
-    packed = choice.pack(weight) if choice.pack else weight
+    packed = choice.pack.array(weight) if choice.pack else weight
     assert packed.flags.c_contiguous
     kernel([x, packed, flat], sizes=problem.sizes(), threads=threads, scratch=choice.scratch, shared=choice.shared)  # type: ignore[operator]
     assert (flat[-64:] == 7.0).all()
@@ -202,7 +202,7 @@ def test_stays_within_its_operands(tmp_path: Path) -> None:
     calls = ""
     for name, problem, choice, _ in cases:
         x, weight = problem.arrays()
-        packed = choice.pack(weight) if choice.pack else weight
+        packed = choice.pack.array(weight) if choice.pack else weight
         out = problem.batch * int(np.prod(problem.out())) * problem.out_channels
         size = (
             x.size

@@ -14,8 +14,9 @@ import pytest
 from neve.build.target import AVX2, AVX512, Target, runs_here
 from neve.ir.index import Index, Var
 from neve.ir.types import DType, round_to
-from neve.kernels.gemm.tiles import GemmSpec, Tiles, candidates, pack_weight
-from neve.kernels.kernel import Choice, Size
+from neve.kernels.gemm.tiles import GemmSpec, candidates, pack
+from neve.kernels.kernel import Choice, Pack, Size
+from neve.kernels.panels import Panels
 from tests.kernels.harness import ENTRY, FLAGS, KERNELS, ZIG, S, build, compilers, defines, guarded, load_all
 
 GENERIC = replace(AVX2, name="x86_64", isa="generic", vl=4)
@@ -187,9 +188,8 @@ def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
     if spec.b_packed:
         b = round_to(rng.standard_normal((batch if spec.b_batched else 1, k, n)), spec.b_type).astype(np.float32)
         weight = b if spec.b_layout == "kn" else np.swapaxes(b, 1, 2)
-        pack = problem.choice.pack
-        assert pack is not None
-        b_flat = guarded(pack(weight if spec.b_batched else weight[0]))
+        assert problem.choice.pack is not None
+        b_flat = guarded(problem.choice.pack.array(weight if spec.b_batched else weight[0], spec.b_type))
     else:
         b_flat, b = strided(
             rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)]
@@ -319,7 +319,7 @@ def test_accumulators_stay_in_registers(compiler: str) -> None:
 
 def test_packed_layout() -> None:
     weight = np.arange(2 * 20, dtype=np.float32).reshape(2, 20)
-    flat = pack_weight(weight, Tiles(2, 2, 6, 6), 8)
+    flat = Pack(pack, (Panels(20, 16, 1, 16), "kn", False)).array(weight)
     np.testing.assert_array_equal(flat[:32].reshape(2, 16), weight[:, :16])
     np.testing.assert_array_equal(flat[32:].reshape(2, 16)[:, :4], weight[:, 16:])
     assert (flat[32:].reshape(2, 16)[:, 4:] == 0).all()

@@ -10,6 +10,7 @@ import torch
 
 from neve.build.target import AVX2, X86_64
 from neve.ir.types import DType, round_to
+from neve.kernels.kernel import Pack
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates, pack_recurrent
 from tests.kernels import harness
 from tests.kernels.harness import S
@@ -124,7 +125,7 @@ def arrays(c: Problem, vl: int) -> tuple[list[np.ndarray | None], tuple[np.ndarr
     bias, h, cell = (rng.normal(size=n).astype(np.float32) for n in ((width,), (c.b, c.h), (c.b, c.h)))
     p: list[np.ndarray | None] = [
         np.ascontiguousarray(gates.swapaxes(0, 1)) if c.batch_first else gates,
-        pack_recurrent(weight, c.kind, vl, c.weight_type),
+        Pack(pack_recurrent, (c.kind, vl, c.weight_type)).array(weight, c.weight_type),
         bias if c.bias else None,
         h if c.initial else None,
         cell if c.initial else None,

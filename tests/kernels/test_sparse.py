@@ -140,7 +140,7 @@ def check(one: Problem, run: object, target: Target, m: int, special: bool) -> I
     out = guarded(np.full((m, spec.n + PAD), 7, np.float32))
     arrays = [
         guarded(flat),
-        guarded(form.pack(spec.weight)),
+        guarded(form.pack.array(spec.weight)),
         *([guarded(factor)] if spec.scaled else []),
         out,
         guarded(bias),
@@ -201,7 +201,7 @@ def test_only_what_pays(target: Target) -> None:
         assert all(dict(c.macros)["SPARSE_R"] == 4 for c in best)
         for half in (DType.float32, DType.bfloat16):
             for c in candidates(replace(spec, dtype=half), target):
-                assert c.pack is not None and c.pack(spec.weight).nbytes < 256 * 256 * half.size
+                assert c.pack is not None and c.pack.array(spec.weight).nbytes < 256 * 256 * half.size
     floor = dense(GemmSpec(128, 256, 256), target)[0].cost
     assert costs == sorted(costs) and costs[0] < floor / 3
     assert not [c for c in costs[3:] if c < floor]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
-
 from neve.build.target import Target
+from neve.ir.loops import Tensor, cast
+from neve.ir.packing import Packing
+from neve.ir.types import DType
 from neve.kernels.conv.spec import ASSUMED_SPATIAL, ConvSpec, guess
-from neve.kernels.kernel import Choice
+from neve.kernels.kernel import Choice, Pack
+from neve.kernels.panels import Panels
 
 WEIGHT_BYTES = 16 * 1024
 UNITS = 12
@@ -40,7 +40,7 @@ def with_tile(spec: ConvSpec, target: Target, rows: int, cols: int) -> Choice:
         header="conv/depthwise.h",
         label=f"depthwise {kh}x{kw} {rows}x{cols}, chunks of {chunk} vectors",
         macros=(*spec.macros(), ("CONV_MR", rows), ("CONV_RW", cols), ("CONV_CB", chunk), ("CONV_KEEP", keep)),
-        pack=partial(pack, lanes=vl),
+        pack=Pack(pack, (vl,)),
         cost=max(seconds, size / target.bandwidth),
     )
 
@@ -100,8 +100,10 @@ def _cycles(spec: ConvSpec, target: Target, rows: int, cols: int) -> float:
     return total
 
 
-def pack(weight: np.ndarray, lanes: int) -> np.ndarray:
+def pack(w: Tensor, lanes: int) -> Packing:
     """(OC, 1, KH, KW) as depthwise.h reads it: [oc / lanes][kh][kw][lanes], zero-filled."""
-    channels = len(weight)
-    flat = np.pad(weight.reshape(channels, -1), ((0, -channels % lanes), (0, 0)))
-    return np.ascontiguousarray(flat.reshape(-1, lanes, flat.shape[1]).transpose(0, 2, 1), np.float32).reshape(-1)
+    channels, _, kh, kw = w.type.sizes
+    panels = Panels.by_vectors(channels, lanes, lanes)
+    p = Packing(panels.size(kh * kw), DType.float32)
+    panels.put(p, [], (kh, kw), lambda at, c: cast(w(c, 0, *at), DType.float32))
+    return p

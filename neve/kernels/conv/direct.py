@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
+import math
+from collections.abc import Sequence
 
 from neve.build.target import Target
-from neve.ir.types import DType, to_bytes
+from neve.ir.index import Index
+from neve.ir.loops import Expr, Tensor, cast
+from neve.ir.packing import Packing
+from neve.ir.types import DType
 from neve.kernels.conv import depthwise, winograd
-from neve.kernels.conv.spec import ConvSpec, align, guess, pack_panels, weight_seconds
-from neve.kernels.kernel import Choice
+from neve.kernels.conv.spec import ConvSpec, align, guess, weight_seconds
+from neve.kernels.kernel import Choice, Pack
+from neve.kernels.panels import Panels
 
 __all__ = [
     "ConvSpec",
@@ -85,7 +88,7 @@ def direct(spec: ConvSpec, target: Target) -> Choice:
             ("CONV_ROWS", rows),
             ("CONV_SPLIT_OC", split),
         ),
-        pack=partial(pack_direct, spec=spec, panel=PANEL_VECTORS * vl, lanes=vl),
+        pack=Pack(pack_direct, (spec.groups, PANEL_VECTORS * vl, vl, spec.weight_type)),
         scratch=direct_scratch(spec, block, bool(rows)) + widened_panel(spec, target),
         cost=cost,
     )
@@ -103,11 +106,19 @@ def widened_panel(spec: ConvSpec, target: Target) -> int:
     return 0 if spec.weight_type is DType.float32 else 4 * spec.depth * PANEL_VECTORS * target.vl
 
 
-def pack_direct(weight: np.ndarray, spec: ConvSpec, panel: int, lanes: int) -> np.ndarray:
+def pack_direct(w: Tensor, groups: int, width: int, lanes: int, dtype: DType) -> Packing:
     """(OC, IC/groups, KH, KW) as conv.h reads it: per group column panels of [kh][kw][ic]."""
-    parts = np.split(weight, spec.groups)
-    panels = [pack_panels(part.transpose(2, 3, 1, 0).reshape(-1, len(part)), panel, lanes) for part in parts]
-    return to_bytes(np.concatenate(panels), spec.weight_type)
+    oc, ic, kh, kw = w.type.sizes
+    panels = Panels.by_vectors(oc // groups, width, lanes)
+    size = panels.size(ic * kh * kw)
+    p = Packing(groups * size, dtype)
+
+    def element(at: Sequence[Index], column: Index) -> Expr:
+        g, i, j, c = at
+        return cast(w(g * panels.columns + column, c, i, j), dtype)
+
+    panels.put(p, [(groups, size)], (kh, kw, ic), element)
+    return p
 
 
 # --- direct, any strides, few channels -------------------------------------------------------------------------------
@@ -145,7 +156,7 @@ def planar(spec: ConvSpec, target: Target) -> Choice:
             ("CONV_WB", width),
             ("CONV_INPLACE", inplace),
         ),
-        pack=partial(pack_planar, spec=spec, panel=PANEL_VECTORS * vl, lanes=vl),
+        pack=Pack(pack_planar, (PANEL_VECTORS * vl, vl, spec.weight_type)),
         scratch=planar_scratch(spec, height, width, bool(inplace)) + widened_panel(spec, target),
         cost=flops / (DIRECT_EFFICIENCY * target.flops),
     )
@@ -158,6 +169,10 @@ def planar_scratch(spec: ConvSpec, height: int, width: int, inplace: bool) -> in
     return align(8 * spec.depth) + (0 if inplace else align(4 * spec.channels * rows * cols))
 
 
-def pack_planar(weight: np.ndarray, spec: ConvSpec, panel: int, lanes: int) -> np.ndarray:
+def pack_planar(w: Tensor, width: int, lanes: int, dtype: DType) -> Packing:
     """(OC, IC, KH, KW) as conv_planar.h reads it: column panels of [ic][kh][kw]."""
-    return to_bytes(pack_panels(weight.reshape(len(weight), -1).T, panel, lanes), spec.weight_type)
+    oc, *terms = w.type.sizes
+    panels = Panels.by_vectors(oc, width, lanes)
+    p = Packing(panels.size(math.prod(terms)), dtype)
+    panels.put(p, [], terms, lambda at, column: cast(w(column, *at), dtype))
+    return p

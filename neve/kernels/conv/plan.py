@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,15 +34,20 @@ FEW_CHANNELS = 4
 """Of an image that is read where it is, channel by channel."""
 LEAST_PIXELS = 16
 """Below, a pass over the image costs less than one over the weights."""
+PACKED_PIXELS = 8
+"""Below, packing weights that are no constants takes longer than plain loops gain by it."""
 CHANNELS_LAST = (0, 2, 3, 1)
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """Numbers that float32 holds, and weights that can be packed."""
+    """Numbers that float32 holds, and weights that are constants or worth packing in each call."""
     x, w = inputs[:2]
     if x.dtype not in COMPUTED:
         return f"there is no convolution of {x.dtype}"
-    return "" if fixed(w) else "its weights are no constants"
+    pixels = math.prod(d if isinstance(d, int) else PACKED_PIXELS for k, d in enumerate(x.shape) if k != 1)
+    if fixed(w) or pixels >= PACKED_PIXELS:
+        return ""
+    return f"its weights are no constants, and {pixels} pixels too few to pack them in each call"
 
 
 def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
@@ -49,7 +55,7 @@ def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
 
 
 def bind(call: Call, o: Operands) -> Bound:
-    """x (N, C, H, W) and constant w (OC, C/g, KH, KW)."""
+    """x (N, C, H, W) and w (OC, C/g, KH, KW)."""
     w, out = call.inputs[1], call.results[0]
     x = image_of(call, o)
     unit = x.stride(1) == 1 or x.vars[1].extent.const == 1

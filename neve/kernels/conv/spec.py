@@ -1,10 +1,8 @@
-"""What the convolution templates are asked for, and what they share: contract macros and weight panels."""
+"""What the convolution templates are asked for, and what they share: contract macros and sizes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from neve.build.target import Target
 from neve.ir.types import DType
@@ -103,13 +101,3 @@ def weight_seconds(size: int, passes: int, target: Target) -> float:
 def align(size: int) -> int:
     """size bytes rounded up to whole cache lines."""
     return -(-size // LINE) * LINE
-
-
-def pack_panels(matrix: np.ndarray, panel: int, lanes: int) -> np.ndarray:
-    """A (K, N) matrix as column panels [k][panel]; the last holds the vectors that are left, zero-filled."""
-    depth, columns = matrix.shape
-    full = columns // panel
-    head = matrix[:, : full * panel].reshape(depth, full, panel).transpose(1, 0, 2).reshape(-1)
-    rest = matrix[:, full * panel :]
-    tail = np.pad(rest, ((0, 0), (0, -rest.shape[1] % lanes))).reshape(-1)
-    return np.concatenate([head, tail]).astype(np.float32)

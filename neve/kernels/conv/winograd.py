@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from neve.build.target import Target
-from neve.kernels.conv.spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess, pack_panels
-from neve.kernels.kernel import Choice, Matrix
+from neve.ir.index import Index
+from neve.ir.loops import Expr, Tensor, call, cast, const
+from neve.ir.packing import Packing, zero
+from neve.ir.types import DType
+from neve.kernels.conv.spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess
+from neve.kernels.kernel import Choice, Matrix, Pack
+from neve.kernels.panels import Panels
 
 HEADER = "conv/winograd.h"
 PANEL_VECTORS = 2
@@ -112,7 +119,7 @@ def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
             ("WINO_INVERSE", _rows(np.linalg.pinv(kernel_transform(n, n + 1 - m)))),
             ("CONV_SPLIT_OC", split),
         ),
-        pack=partial(pack, stride=spec.stride, n=n, panel=PANEL_VECTORS * vl, lanes=vl),
+        pack=Pack(pack, (spec.stride, n, PANEL_VECTORS * vl, vl)),
         scratch=private,
         shared=shared,
         cost=cost,
@@ -163,15 +170,69 @@ def kernel_transform(n: int, taps: int) -> np.ndarray:
     return np.array([*finite, [0.0] * (taps - 1) + [1.0]])
 
 
-def pack(weight: np.ndarray, stride: tuple[int, int], n: int, panel: int, lanes: int) -> np.ndarray:
+def pack(w: Tensor, stride: tuple[int, int], n: int, width: int, lanes: int) -> Packing:
     """(OC, IC, KH, KW) as winograd.h reads it: for each point panels of G g G' of all phases, computed in float64."""
-    oc, ic, kh, kw = weight.shape
+    oc, ic, kh, kw = w.type.sizes
     down, across = 1 if kh == 1 else stride[0], stride[1]
-    tall, wide = -(-kh // down), -(-kw // across)
-    padded = np.pad(weight.astype(np.float64), ((0, 0), (0, 0), (0, tall * down - kh), (0, wide * across - kw)))
-    phases = padded.reshape(oc, ic, tall, down, wide, across)
-    vertical = np.ones((1, 1)) if kh == 1 else kernel_transform(n, tall)
-    points = np.einsum("pr,ocratb,qt->pqabco", vertical, phases, kernel_transform(n, wide), optimize=True).astype(
-        np.float32
+    vertical = np.ones((1, 1)) if kh == 1 else kernel_transform(n, -(-kh // down))
+    terms = _Terms(w, vertical, kernel_transform(n, -(-kw // across)), down, across)
+    panels = Panels.by_vectors(oc, width, lanes)
+    depth, size, left = down * across * ic, panels.size(down * across * ic), oc - panels.full * width
+    p = Packing(len(vertical) * n * size, DType.float32)
+    terms.put(p, 0, panels.full, width, 0, width, size)
+    begin = panels.full * width * depth
+    terms.put(p, panels.full * width, min(left, 1), left, begin, panels.last, size)
+    p.put(
+        begin + left,
+        [(len(vertical) * n, size), (depth, panels.last), (panels.last - left, 1)],
+        lambda *i: zero(DType.float32),
     )
-    return np.concatenate([pack_panels(matrix, panel, lanes) for matrix in points.reshape(-1, down * across * ic, oc)])
+    return p
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """The transform of w: vertical and horizontal are G along its rows and columns, of every down-th and across-th tap.
+
+    One input channel and panel at a time, whose taps, and sums of columns of taps, lie side by side in cache.
+    """
+
+    w: Tensor
+    vertical: np.ndarray
+    horizontal: np.ndarray
+    down: int
+    across: int
+
+    def put(self, p: Packing, first: int, panels: int, used: int, offset: int, width: int, size: int) -> None:
+        """Panels of `used` columns from output channel `first` on, in panels `width` wide, the first at offset; size
+        elements lie between points.
+        """
+        if not panels:
+            return
+        _, ic, kh, kw = self.w.type.sizes
+        rows, shape = p.rows(2), (panels, ic, used)
+
+        def tap(r: int, s: int) -> Tensor:
+            return rows.between(shape, DType.float32, lambda i, c, o: self.w(first + i * used + o, c, r, s))
+
+        taps = [[tap(r, s) for s in range(kw)] for r in range(kh)]
+        steps = (self.down * self.across * ic * width, width, 1)
+        for (k, row), a in itertools.product(enumerate(self.vertical), range(self.down)):
+            sums = [rows.between(shape, DType.float64, _sum(row, [t[s] for t in taps[a :: self.down]]))
+                    for s in range(kw)]  # fmt: skip
+            for (m, column), b in itertools.product(enumerate(self.horizontal), range(self.across)):
+                at = (k * len(self.horizontal) + m) * size + (a * self.across + b) * ic * width
+                total = _sum(column, sums[b :: self.across])
+                rows.fill(p.array, offset + at, list(zip(shape, steps, strict=True)),
+                          lambda *i, total=total: cast(total(*i), DType.float32))  # fmt: skip
+
+
+def _sum(factors: np.ndarray, terms: Sequence[Tensor]) -> Callable[..., Expr]:
+    """Σ factors · terms in float64, without what counts nothing; the last terms may be missing."""
+
+    def element(*i: Index) -> Expr:
+        scaled = [(float(x), cast(t(*i), DType.float64)) for x, t in zip(factors, terms, strict=False) if x]
+        products = [t if x == 1.0 else call("mul", t, const(x, DType.float64)) for x, t in scaled]
+        return functools.reduce(lambda a, b: call("add", a, b), products) if products else zero(DType.float64)
+
+    return element

@@ -142,7 +142,7 @@ def bind_pixels(call: Call, x: Access, lda: Index, o: Operands) -> Bound:
         scaled=call.factor is not None,
         b_type=w.dtype,
     )
-    pointers: list[Pointer | Packed] = [Pointer(x.buffer, x.start), Packed(w, (0, 1))]
+    pointers: list[Pointer | Packed] = [Pointer(x.buffer, x.start), Packed(w)]
     if call.factor is not None:
         s = o.access(call.factor)
         s = s if s.stride(1) in (Index.of(0), Index.of(1)) else o.copy(call.factor)

@@ -7,14 +7,17 @@ and 4 (latency of one chain), as on x86 cores with two ports for either.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from neve.build.target import Target
-from neve.ir.types import DType, to_bytes
+from neve.ir.index import Index
+from neve.ir.loops import Expr, Tensor
+from neve.ir.packing import Packing
+from neve.ir.types import DType
 from neve.kernels.kernel import STORED, Choice, Macro, Offset, Pack, Size
+from neve.kernels.panels import Panels
 
 HALVED = 16
 """Lanes of a vector that vec.h can take the half of."""
@@ -33,12 +36,12 @@ class GemmSpec:
     """C[b, m, n] = Σ_k A[b, m, k] · B[b, k, n].
 
     lda and ldk are the elements between rows of A and between successive k of a row (lda=None: k). a_batch is the
-    elements between batches of A, or an expression in the variable b. If b_packed, B is a constant handed to
-    `Choice.pack` as an array (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if
-    b_batched; n and k must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn
-    between successive n (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a
-    run-time factor s[k]. b_type is what a packed B is stored as: float32, or a type of halves. Raises ValueError for a
-    packed B whose n or k is symbolic, and for one that is scaled or of halves, but not packed.
+    elements between batches of A, or an expression in the variable b. If b_packed, B is a weight handed to
+    `Choice.pack` as (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched;
+    n and k must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn between
+    successive n (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a run-time
+    factor s[k]. b_type is what a packed B is stored as: float32, or a type of halves. Raises ValueError for a packed B
+    whose n or k is symbolic, and for one that is scaled or of halves, but not packed.
     """
 
     m: Size
@@ -219,39 +222,36 @@ def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     return min((g for g in range(1, most + 1) if g > most // 2 - 1 or most == 1), key=lambda g: (-panels % g, -g))
 
 
-def pack_weight(weight: np.ndarray, tiles: Tiles, vl: int) -> np.ndarray:
-    """A constant (k, n) or (batch, k, n) as gemm.h reads it: panels, k inside, columns innermost, padded with zeros."""
-    weight = np.asarray(weight, np.float32)
-    if weight.ndim == 2:
-        weight = weight[None]
-    batch, k, n = weight.shape
-    panels = panel_count(n, tiles, vl)
-    parts = []
-    for b in range(batch):
-        for i in range(panels):
-            width = tiles.last_columns(vl) if i == panels - 1 else tiles.nv * vl
-            start = i * tiles.nv * vl
-            panel = np.zeros((k, width), np.float32)
-            columns = weight[b, :, start : start + width]
-            panel[:, : columns.shape[1]] = columns
-            parts.append(panel.ravel())
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+def pack(w: Tensor, panels: Panels, layout: str, batched: bool) -> Packing:
+    """A weight as gemm.h reads it: panels of columns, term after term, a batch behind the other.
+
+    w is (n, k) or (k, n) by the layout, a batch before it, axes of size 1 behind it; it is stored as its own type.
+    """
+    batch, n, k = ((1,) if not batched else ()) + w.type.sizes[: 3 if batched else 2]
+    if layout == "kn":
+        n, k = k, n
+    size = panels.size(k)
+    p = Packing(batch * size, w.dtype)
+
+    def element(at: Sequence[Index], column: Index) -> Expr:
+        b, term = at
+        matrix = (column, term) if layout == "nk" else (term, column)
+        lead = (b,) if batched else ()
+        return w(*lead, *matrix, *[0] * (w.type.rank - len(lead) - 2))
+
+    panels.put(p, [(batch, size)], (k,), element)
+    return p
 
 
-def packer(spec: GemmSpec, tiles: Tiles, vl: int) -> Pack:
-    """The function that packs this product's weight."""
-
-    def pack(weight: np.ndarray) -> np.ndarray:
-        panels = pack_weight(np.swapaxes(weight, -1, -2) if spec.b_layout == "nk" else weight, tiles, vl)
-        return to_bytes(panels, spec.b_type)
-
-    return pack
+def panels_of(spec: GemmSpec, tiles: Tiles, vl: int) -> Panels:
+    """The panels of a packed weight."""
+    full = panel_count(spec.columns, tiles, vl) - 1
+    return Panels(spec.columns, tiles.nv * vl, full, tiles.last_columns(vl))
 
 
 def packed_size(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Elements of one batch of a packed weight."""
-    panels = panel_count(spec.columns, tiles, target.vl)
-    return ((panels - 1) * tiles.nv * target.vl + tiles.last_columns(target.vl)) * spec.terms
+    return panels_of(spec, tiles, target.vl).size(spec.terms)
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
         header="gemm/gemm.h",
         label=f"gemm {tiles.mr}x{wide}, blocks of {mb}",
         macros=_macros(spec, tiles, mb, space, target),
-        pack=packer(spec, tiles, target.vl) if spec.b_packed else None,
+        pack=Pack(pack, (panels_of(spec, tiles, target.vl), spec.b_layout, spec.b_batched)) if spec.b_packed else None,
         scratch=space.size,
         cost=seconds,
         loops=True,

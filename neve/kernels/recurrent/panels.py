@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from neve.build.target import Target
-from neve.ir.types import DType, to_bytes
-from neve.kernels.kernel import STORED, Choice, Macro, Size
+from neve.ir.loops import Tensor, cast
+from neve.ir.packing import Packing, dense, zero
+from neve.ir.types import DType
+from neve.kernels.kernel import STORED, Choice, Macro, Pack, Size
 
 KINDS = {"tanh": 0, "relu": 1, "gru": 2, "lstm": 3}
 GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
@@ -52,14 +52,22 @@ class RecurrentSpec:
             raise ValueError("a symbolic batch needs batch_bound")
 
 
-def pack_recurrent(weight: np.ndarray, kind: str, vl: int, dtype: DType = DType.float32) -> np.ndarray:
-    """weight_hh (gates · H, H) as recurrent.h reads it, flat; missing units are 0."""
-    hidden = weight.shape[1]
-    width = VECTORS[kind] * vl
-    panels = -(-hidden // width)
-    gates = np.zeros((GATES[kind], panels * width, hidden), np.float32)
-    gates[:, :hidden] = weight.reshape(GATES[kind], hidden, hidden)
-    return to_bytes(gates.reshape(GATES[kind], panels, width, hidden).transpose(1, 3, 0, 2), dtype).ravel()
+def pack_recurrent(w: Tensor, kind: str, vl: int, dtype: DType = DType.float32) -> Packing:
+    """weight_hh (gates · H, H) as recurrent.h reads it: [panel][k][gate][unit], missing units being 0."""
+    hidden, width, gates = w.type.sizes[1], VECTORS[kind] * vl, GATES[kind]
+    full, left = divmod(hidden, width)
+    p = Packing(-(-hidden // width) * gates * width * hidden, dtype)
+    step = hidden * gates * width
+    inner = dense((hidden, gates), width)
+    p.put(
+        0,
+        [(full, step), *inner, (width, 1)],
+        lambda i, k, g, u: cast(w(g * hidden + i * width + u, k), dtype),
+    )
+    if left:
+        p.put(full * step, [*inner, (left, 1)], lambda k, g, u: cast(w(g * hidden + full * width + u, k), dtype))
+        p.put(full * step + left, [*inner, (width - left, 1)], lambda *i: zero(dtype))
+    return p
 
 
 def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
@@ -96,7 +104,7 @@ def candidates(spec: RecurrentSpec, target: Target) -> list[Choice]:
             "recurrent/recurrent.h",
             f"{kind}, panels of {width} units",
             macros,
-            lambda w: pack_recurrent(w, kind, target.vl, spec.weight_type),
+            Pack(pack_recurrent, (kind, target.vl, spec.weight_type)),
             0,
             4 * (3 if kind == "lstm" else 2) * batch * padded,
             steps * step,

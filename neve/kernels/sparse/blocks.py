@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from neve.build.target import Target
 from neve.ir.types import DType
 from neve.kernels.conv.spec import ConvSpec
-from neve.kernels.kernel import Choice, Size
+from neve.kernels.kernel import Choice, PackByValue, Size
 
 BLOCKS = (4, 2, 1)
 """Outputs of a block that share a term."""
@@ -221,7 +221,7 @@ def choice(spec: SparseSpec, form: Form, blocks: int, target: Target) -> Choice:
             ("SPARSE_CONV", int(spec.image is not None)),
             *(spec.image.macros() if spec.image is not None else ()),
         ),
-        pack=partial(pack, layout=spec.layout, form=form),
+        pack=PackByValue(pack, (spec.layout, form)),
         scratch=4 * ((spec.k + form.ng) * form.nv * target.vl + (spec.image.channels if spec.image is not None else 0)),
         cost=(SINGLE if spec.m in (1, 2) else MARGIN) * seconds(spec, form, blocks, spec.rows(), target),
         loops=True,
