@@ -31,7 +31,9 @@ def packs(op: Op, inputs: Sequence[Shaped]) -> tuple[int, ...]:
 def bind(call: Call, operands: Operands) -> tuple[Bound, ...]:
     """How a call that is not refused may run: one `Bound` a kernel, that of least cost first."""
     named = [k for k in KERNELS if call.op.name in k.ops]
-    accept = [k for k in named if not k.accepts(call.op, call.inputs, lambda t: operands.array(t) is not None)]
+    accept = named
+    if len(named) > 1:  # what a recurrent layer is called with are not the operands that its kernel was asked about
+        accept = [k for k in named if not k.accepts(call.op, call.inputs, lambda t: operands.array(t) is not None)]
     bounds = [b for b in (k.bind(call, operands) for k in accept) if b is not None]
     assert bounds, f"no kernel for {call.op.name}"
     return tuple(sorted(bounds, key=lambda b: b.choices[0].cost))
