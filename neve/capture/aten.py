@@ -68,12 +68,18 @@ def decompositions() -> dict[Any, Any]:
 
     core: Any = default_decompositions()
     all_known = dict(global_decomposition_table["post_autograd"]) | dict(core.items())
-    return {op: f for op, f in all_known.items() if op not in table()} | {torch.ops.aten.copy.default: _copied}
+    own = {torch.ops.aten.copy.default: _copied, torch.ops.aten.std_mean.dim: _std_mean}
+    return {op: f for op, f in all_known.items() if op not in table()} | own
 
 
 def _copied(x: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     # run_decompositions takes a copy into a buffer for its source, whatever the shape and dtype of the source
     return source.to(x.dtype).expand(x.shape).clone()
+
+
+def _std_mean(x: torch.Tensor, dim: Any, unbiased: bool = True, keepdim: bool = False) -> Any:
+    # torch's own, which symbolic sizes need, does not take the arguments of the op's schema
+    return torch.ops.aten.std_mean.correction(x, dim, correction=int(unbiased), keepdim=keepdim)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def std(c: Context, x: Value, *args: Any, **kwargs: Any) -> Value:
     return c.cast(c("sqrt", var(c, wide, *args, **kwargs)), x.dtype)
 
 
-@aten("var_mean", "var_mean.dim", "var_mean.correction", "std_mean", "std_mean.dim", "std_mean.correction")
+@aten("var_mean", "var_mean.dim", "var_mean.correction", "std_mean", "std_mean.correction")
 def var_mean(c: Context, x: Value, *args: Any, **kwargs: Any) -> tuple[Value, Value]:
     v = (std if "std" in c.node.target.overloadpacket.__name__ else var)(c, x, *args, **kwargs)
     axes = args[0] if args and not isinstance(args[0], bool) else kwargs.get("dim")

@@ -95,10 +95,12 @@ class _Calls(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self.itself = (model,)  # torch.export gives a proxy for an attribute that is a module
         self.state, self.methods, self.before, self.heard = state, methods, before, (answers, constants)
         self.training = False
 
     def forward(self, calls: Any, states: Any) -> Any:
+        (model,) = self.itself
         self.forms: list[Any] = []
         self.trees: list[Any] = []
         self.reasons: dict[str, None] = {}
@@ -108,13 +110,13 @@ class _Calls(nn.Module):
         try:
             for method, (args, kwargs), given in zip(self.methods, calls, states, strict=True):
                 for name, tensor in zip(self.state, given, strict=True):
-                    _tensor(self.model, name).copy_(tensor)
-                done = called(self.model, method.method, args, kwargs, self.before, *self.heard, self.reasons)
+                    _tensor(model, name).copy_(tensor)
+                done = called(model, method.method, args, kwargs, self.before, *self.heard, self.reasons)
                 for b in done.changes:
                     changes.setdefault((id(b.table), b.name), b)
                 result, tree = pytree.tree_flatten(done.result)
                 self.trees.append(tree)
-                kept = [_tensor(self.model, name).clone() for name in self.state]
+                kept = [_tensor(model, name).clone() for name in self.state]
                 outputs.append((result, kept, self._form([*changes.values()], done.settled)))
         finally:
             left_as_before(self.before, changes.values())

@@ -41,15 +41,23 @@ class Worker:
 
 
 def run_all(
-    module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float, log: Path | None = None
+    module: str,
+    args: Sequence[str],
+    tasks: Sequence[str],
+    workers: int,
+    timeout: float,
+    log: Path | None = None,
+    *,
+    fresh: bool = False,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(task, answer) as they come; made up here for a task that kills its worker or takes over `timeout` seconds.
 
+    fresh: a process for each task.
     Answers that log (JSON lines) has already come first and are not computed again; new ones are added to it.
     """
     known = dict(json.loads(line) for line in log.read_text().splitlines()) if log is not None and log.exists() else {}
     yield from ((t, known[t]) for t in tasks if t in known)
-    for task, answer in _answers(module, args, [t for t in tasks if t not in known], workers, timeout):
+    for task, answer in _answers(module, args, [t for t in tasks if t not in known], workers, timeout, fresh):
         if log is not None:
             with log.open("a") as file:
                 file.write(json.dumps([task, answer]) + "\n")
@@ -57,7 +65,7 @@ def run_all(
 
 
 def _answers(
-    module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float
+    module: str, args: Sequence[str], tasks: Sequence[str], workers: int, timeout: float, fresh: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     todo = list(reversed(tasks))
     busy: list[Worker] = []
@@ -71,7 +79,7 @@ def _answers(
                 answer, alive = _answer(worker, timeout)
                 assert worker.task is not None
                 yield worker.task, answer
-                if alive and todo:
+                if alive and todo and not fresh:
                     worker.give(todo.pop())
                 else:
                     worker.stop()

@@ -1,0 +1,106 @@
+"""Models from PyPI packages through neve: `python -m tests.conformance.sweep_published [NAME …] …`.
+
+Random weights, evaluation mode, two inputs at each of two sizes; right: every float result within 1e-4 of its largest
+value, every other equal. Needs what `requirements/published.txt` lists: `make models` installs it aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.pool import run_all
+
+TOLERANCE = 1e-4
+ORDER = ("wrong", "crashed", "hung", "absent", "refused", "right")
+
+
+def check(name: str) -> dict[str, Any]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    import neve
+    from tests.conformance.opdb_worker import agree, difference, numpy
+    from tests.conformance.published import ENTRIES
+
+    torch.manual_seed(0)
+    try:
+        given = ENTRIES[name].make()
+        model = given.model.eval()
+        calls = [given.call(size) for size in given.sizes for _ in range(2)]
+        if given.dynamic is None:
+            calls = calls[:2]
+        with torch.no_grad():
+            wanted = [pytree.tree_leaves(getattr(model, given.method)(*call)) for call in calls]
+    except Exception as error:
+        return {"class": "absent", "detail": f"{type(error).__name__}: {error}"[:300]}
+    started = time.perf_counter()
+    try:
+        method = {"args": calls[0], "dynamic_shapes": given.dynamic}
+        module = neve.compile(model, methods={given.method: method}, threads=1)
+        spent = time.perf_counter() - started
+        results = [pytree.tree_leaves(getattr(module, given.method)(*call)) for call in calls]
+    except neve.CaptureError as error:
+        kind = "crashed" if "internal:" in str(error) else "refused"
+        return {"class": kind, "detail": "\n".join(error.reasons)}
+    worst = 0.0
+    for got, eager in zip(results, wanted, strict=True):
+        if len(got) != len(eager):
+            return {"class": "wrong", "detail": f"{len(got)} results, eager has {len(eager)}"}
+        for g, w in zip(map(numpy, got), map(numpy, eager), strict=True):
+            if g.shape != w.shape or not agree(g, w, TOLERANCE):
+                return {"class": "wrong", "detail": difference(g, w) if g.shape == w.shape else f"{g.shape} {w.shape}"}
+            if w.dtype.kind == "f" and w.size:
+                worst = max(worst, float(abs(g - w).max() / max(abs(w).max(), 1e-30)))
+    return {"class": "right", "detail": f"error {worst:.1e}", "compile": round(spent, 1)}
+
+
+def serve() -> None:
+    """Answer names on standard input; for `pool`."""
+    warnings.simplefilter("ignore")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        try:
+            answer = check(line.strip())
+        except Exception as error:
+            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:2000]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="NAME", help="these models only (default: all)")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one model")
+    parser.add_argument(
+        "--log", type=Path, help="file to which results are added; a sweep that stopped goes on from it"
+    )
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve()
+        return 0
+    from tests.conformance.published import ENTRIES
+
+    counts: Counter[str] = Counter()
+    wanted = args.only or list(ENTRIES)
+    command = "tests.conformance.sweep_published", ["--serve"]
+    # a process for each: what one package changes in torch is not the next one's
+    for name, r in run_all(*command, wanted, args.workers, args.timeout, args.log, fresh=True):
+        counts[r["class"]] += 1
+        print(f"{r['class']:8} {name:24} {r['seconds']:6.1f} s  {r['detail']}", flush=True)
+    print("  ".join(f"{k}: {counts[k]}" for k in ORDER if counts[k]))
+    return int(any(counts[k] for k in ORDER[:3]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
