@@ -14,6 +14,7 @@ from torch import nn
 
 from neve.capture.elsewhere import Elsewhere
 from neve.capture.fingerprints import Fingerprints
+from neve.capture.held import storage_of
 from neve.capture.hidden import MISSING, Source, outside
 from neve.capture.recomputed import Recomputed, recomputed
 
@@ -38,7 +39,7 @@ class Watched:
     """
 
     def __init__(self, model: nn.Module, apart: Sequence[Recomputed] = ()) -> None:
-        registered = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
+        registered = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
         self.modules = {id(m) for m in model.modules()}
         self.elsewhere = Elsewhere(model)
         self.prints = Fingerprints(registered, self.modules)

@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
 from neve.capture.attributes import Watched
+from neve.capture.held import storage_of
 from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
 from neve.capture.objects import CONSTANTS, plain, restored, strangers
@@ -267,6 +268,8 @@ def _ties(before: list[Binding]) -> list[str]:
 
 
 def memory_of(tensor: torch.Tensor) -> Any:
+    if tensor.layout is not torch.strided:
+        return storage_of(tensor)
     return StorageWeakRef(tensor.untyped_storage()).cdata  # type: ignore[no-untyped-call]
 
 

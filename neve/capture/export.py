@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture import constraints, diagnose, fast_paths, guards, ints, prints, questions, refusals, repeated
+from neve.capture import constraints, diagnose, fast_paths, guards, ints, prints, questions, refusals, repeated, shadowed
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
@@ -22,13 +22,13 @@ from neve.capture.data_attribute import DataAsDetached
 from neve.capture.draws import kept_draws
 from neve.capture.dynamic import by_field, for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
-from neve.capture.held import leaves, located, of_program
+from neve.capture.held import leaves, located, of_program, storage_of
 from neve.capture.known import Constants
 from neve.capture.objects import plain
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
-from neve.capture.varying import VaryingSteps
+from neve.capture.varying import VaryingSteps, lengths
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 
@@ -78,12 +78,13 @@ def _capture(model: Any, call: Any, preserved_attrs: Sequence[str]) -> Program:
 
         return capture_scripted(model, wanted_methods(*call), preserved_attrs)
     if isinstance(model, nn.Module):
-        try:
-            return _traced(model, preserved_attrs, *call)
-        except diagnose.NotTraceable as refused:
-            from neve.capture.scripting.route import capture_source
+        with shadowed.renamed(model):
+            try:
+                return _traced(model, preserved_attrs, *call)
+            except diagnose.NotTraceable as refused:
+                from neve.capture.scripting.route import capture_source
 
-            return capture_source(model, wanted_methods(*call), preserved_attrs, refused)
+                return capture_source(model, wanted_methods(*call), preserved_attrs, refused)
     args, kwargs, _, methods = call
     if methods:
         raise CaptureError("an exported program has one entry point: methods= needs the nn.Module")
@@ -164,9 +165,10 @@ def export_methods(
     constants = Constants.of(model, set(state))
     while True:
         try:
-            found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
-            if any(e.writes for e, _ in found):
-                repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
+            with lengths(model):
+                found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
+                if any(e.writes for e, _ in found):
+                    repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
         except CaptureError:
             if not constants.clash:
                 raise
@@ -183,7 +185,7 @@ def _traced(model: nn.Module, names: Sequence[str], *call: Any) -> Program:
     if lazy:
         raise CaptureError(f"{lazy[0]} has no size yet (a lazy module): call the model once with the example inputs")
     preserved = Preserved(model, names)
-    held = {h.tensor.untyped_storage()._cdata for value in preserved.attributes.values() for h in leaves(value)}
+    held = {storage_of(h.tensor) for value in preserved.attributes.values() for h in leaves(value)}
     attempts = [(preserved, SharedMemory(model, held)), (preserved, SharedMemory(model))]
     if preserved.implied:
         attempts += [(Preserved(model, names, numbers=False), shared) for _, shared in attempts]
@@ -208,7 +210,7 @@ def _build_module(model: nn.Module, preserved: Preserved, shared: SharedMemory, 
     slots |= {(id(s.owner), s.name): replace(s, value=located(s.value, shared.locate)) for s in preserved.slots}
     try:
         with replaced(model, list(slots.values()), writes):
-            state = {h.tensor.untyped_storage()._cdata for v in preserved.attributes.values() for h in leaves(v)}
+            state = {storage_of(h.tensor) for v in preserved.attributes.values() for h in leaves(v)}
             exported = export_methods(model, call[0], call[1], call[2], call[3], state)
     except CaptureError as error:
         if not writes:

@@ -86,9 +86,16 @@ def located(value: Any, place: Callable[[Held], Held]) -> Any:
     return {k: located(v, place) for k, v in value.items()} if isinstance(value, dict) else value
 
 
+def storage_of(t: torch.Tensor) -> int:
+    """The same for tensors that share memory; a sparse tensor, which has no storage, shares it with itself alone."""
+    return t.untyped_storage()._cdata if t.layout is torch.strided else id(t)
+
+
 def key_of(t: torch.Tensor) -> Any:
     """Equal for tensors that are the same elements of the same memory."""
-    return (t.untyped_storage()._cdata, t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.dtype)
+    if t.layout is not torch.strided:
+        return storage_of(t)
+    return (storage_of(t), t.storage_offset(), tuple(t.shape), tuple(t.stride()), t.dtype)
 
 
 def whole_of(t: torch.Tensor) -> torch.Tensor:

@@ -44,13 +44,18 @@ class Int(metaclass=_Meta):
 
 def files(model: nn.Module) -> list[dict[str, Any]]:
     """The globals of the model's files in which int may be another one, those that call it."""
+    return [v for v in globals_of(model) if "int" not in v and _only_calls(str(v.get("__file__") or ""))]
+
+
+def globals_of(model: nn.Module) -> list[dict[str, Any]]:
+    """Of the files of the model's classes and of their methods."""
     found = {}
     for cls in {c for m in model.modules() for c in type(m).__mro__}:
         own = getattr(sys.modules.get(cls.__module__), "__dict__", None)
         for variables in (own, *(f.__globals__ for f in vars(cls).values() if inspect.isfunction(f))):
             if variables is not None and id(variables) not in found:
                 found[id(variables)] = variables
-    return [v for v in found.values() if "int" not in v and _only_calls(str(v.get("__file__") or ""))]
+    return list(found.values())
 
 
 def _only_calls(file: str) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers that a model takes from its parameters and buffers (`int(self.shift)`, `if self.flag:`) while it is traced.
+"""Numbers that a model takes from its tensors (`int(self.shift)`, `if self.flag:`) while it is traced.
 
 torch.export knows no values. Those that no method writes are constants, and so is what is computed from them alone: it
 is computed from the tensors of the model where a number of it is asked for. Which tensors were read so, and which were
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
+from neve.capture.held import storage_of
 from neve.errors import CaptureError
 from neve.internals import require
 
@@ -28,6 +29,8 @@ ASK = frozenset(
 )
 """Functions and methods of tensors that give numbers, or an array."""
 _tensor: Any = Tensor
+REAL = (Tensor, nn.Parameter)
+"""Classes of what a trace takes for a constant: a tensor of the model that is not registered. Its own have others."""
 DATA = _tensor.data.__get__
 NEEDED = ("torch.utils._python_dispatch._disable_current_modes", "torch._C.DisableTorchFunction")
 Storage = int
@@ -85,17 +88,18 @@ class KnownValues(TorchFunctionMode):
         held = [(t, constants.tensors[name]) for name, t in _registered(model) if name in constants.tensors]
         self._held = [(t, real, t._version) for t, real in held]
         for traced, real in held:
-            if _storage(real) not in constants.varying:
+            if storage_of(real) not in constants.varying:
                 self._note(traced, partial(self._read, real))
 
     def close(self) -> None:
         """Record what was written since this was made."""
-        self._constants.written |= {_storage(real) for t, real, version in self._held if t._version != version}
+        self._constants.written |= {storage_of(real) for t, real, version in self._held if t._version != version}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if not tensors or not all(id(t) in self._made for t in tensors) or torch.is_autocast_enabled("cpu"):
+        known = all(id(t) in self._made or type(t) in REAL for t in tensors)
+        if not tensors or not known or torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
         if func.__name__ in ASK:
             try:
@@ -104,7 +108,7 @@ class KnownValues(TorchFunctionMode):
                 return func(*args, **kwargs)
         result = func(*args, **kwargs)
         if func is DATA:  # a write to it would not be seen
-            self._constants.written |= {_storage(real) for t, real, _ in self._held if t is tensors[0]}
+            self._constants.written |= {storage_of(real) for t, real, _ in self._held if t is tensors[0]}
             return result
         for k, made in enumerate(pytree.tree_leaves(result)):
             if isinstance(made, Tensor) and id(made) not in self._made:
@@ -116,7 +120,7 @@ class KnownValues(TorchFunctionMode):
         weakref.finalize(tensor, self._made.pop, id(tensor), None)
 
     def _read(self, tensor: Tensor) -> Tensor:
-        self._constants.asked.add(_storage(tensor))
+        self._constants.asked.add(storage_of(tensor))
         return tensor.detach()
 
     def _result(self, k: int, func: Any, args: Any, kwargs: Any) -> Any:
@@ -138,6 +142,8 @@ class KnownValues(TorchFunctionMode):
 
     def _real(self, tensor: Tensor) -> Any:
         made = self._made.get(id(tensor))
+        if made is None and type(tensor) in REAL:
+            return tensor.detach().clone()
         if made is None or made.tensor() is not tensor or made.version != tensor._version:
             raise Unknown
         return made.known()
@@ -146,8 +152,3 @@ class KnownValues(TorchFunctionMode):
 def _registered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
-
-
-def _storage(tensor: Tensor) -> Storage:
-    storage: Storage = tensor.untyped_storage()._cdata
-    return storage

@@ -30,6 +30,7 @@ from neve.capture.entry_module import called, left_as_before, memory_of
 from neve.capture.expressions import Expressions, Input, Meaning, Reader, draws_of, results, sizes_of, symbols_of
 from neve.capture.fingerprints import Form
 from neve.capture.guards import shape_env
+from neve.capture.held import storage_of
 from neve.capture.known import Constants
 from neve.capture.surroundings import Answers
 from neve.errors import CaptureError
@@ -177,7 +178,7 @@ class _Check:
         programs = [decomposed(e.program) for e in methods]
         written = {target for e, program in zip(methods, programs, strict=True) for target in _written(e, program)}
         tensors = [*model.named_parameters(), *model.named_buffers()]
-        self.state = [n for n, t in tensors if n in written or t.untyped_storage()._cdata in state]
+        self.state = [n for n, t in tensors if n in written or storage_of(t) in state]
         self.expressions = Expressions()
         self.alone = [self._alone(e, program) for e, program in zip(methods, programs, strict=True)]
         self.calls = FEW_CALLS + 4 * len(methods) ** 2

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture.held import Held, key_of, leaves, located, part_of
+from neve.capture.held import Held, key_of, leaves, located, part_of, storage_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class SharedMemory:
         for path, module in model.named_modules(remove_duplicate=False):
             for name, t in _tensors(module):
                 entry = (f"{path}.{name}".lstrip("."), module, name, t)
-                found.setdefault(t.untyped_storage()._cdata, []).append(entry)
+                found.setdefault(storage_of(t), []).append(entry)
         self._parts: dict[int, bool] = {}
         self.slots: list[Slot] = []
         self.attributes: dict[str, Held] = {}
@@ -53,11 +53,11 @@ class SharedMemory:
                 self.slots.append(Slot(module, name, held))
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self._parts
+        return storage_of(tensor) in self._parts
 
     def locate(self, held: Held) -> Held:
         """The leaf, in its place in the memory if that is a shared one."""
-        return part_of(held) if self._parts.get(held.tensor.untyped_storage()._cdata) else held
+        return part_of(held) if self._parts.get(storage_of(held.tensor)) else held
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -98,10 +98,19 @@ def dim(value: object) -> Dim:
 
 
 def floored(e: sympy.Expr) -> sympy.Expr:
-    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1."""
-    e = sympy.expand(e)
+    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1; without ⌊u⌋ / c, where that is u / c."""
+    e = _unnested(sympy.expand(e))
     whole = sympy.floor(e.as_coeff_Add()[0])
     return sympy.floor(e - whole) + whole
+
+
+def _unnested(e: sympy.Expr) -> sympy.Expr:
+    """e with u for ⌊u⌋ where ⌊e⌋ is the same: ⌊(⌊u⌋ + m) / c⌋ = ⌊(u + m) / c⌋ for integers m and c > 0."""
+    for term in sympy.Add.make_args(e):
+        share, inner = term.as_coeff_Mul()
+        if isinstance(inner, sympy.floor) and share.p == 1 and ((e - term) * share.q).expand().is_integer:
+            return _unnested(sympy.expand(e - term + share * inner.args[0]))
+    return e
 
 
 def dims(values: Iterable[object]) -> tuple[Dim, ...]:

@@ -1,0 +1,33 @@
+"""Submodules that a model's own code cannot reach by their names, since its class has the name: `self.parameters =
+nn.ParameterList(…)` leaves `self.parameters` the method. torch.export and torch.jit would go by the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def renamed(model: nn.Module) -> Iterator[None]:
+    """With other names for these, in the same order."""
+    found = [(m, dict(m._modules)) for m in model.modules() if any(hasattr(type(m), name) for name in m._modules)]
+    try:
+        for m, children in found:
+            m._modules.clear()
+            m._modules.update({_free(m, name, children): child for name, child in children.items()})
+        yield
+    finally:
+        for m, children in found:
+            m._modules.clear()
+            m._modules.update(children)
+
+
+def _free(module: nn.Module, name: str, taken: Container[str]) -> str:
+    while hasattr(type(module), name):
+        name += "_"
+        while name in taken:
+            name += "_"
+    return name
