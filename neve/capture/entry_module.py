@@ -17,6 +17,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from neve.capture.asserted import Asserted
 from neve.capture.attributes import Watched
 from neve.capture.held import storage_of
 from neve.capture.hidden import MISSING
@@ -96,7 +97,7 @@ def called(
     given = contents_of(*plain((args, kwargs)))
     values = KnownValues(model, constants)
     try:
-        with as_in_eager(answers), values, windows, watched.elsewhere.bound():
+        with as_in_eager(answers), Asserted(), values, windows, watched.elsewhere.bound():
             result = plain(method_of(model, name)(*args, **kwargs))
         if found := strangers(result):
             raise CaptureError(found)

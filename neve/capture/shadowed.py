@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
 @contextmanager
 def renamed(model: nn.Module) -> Iterator[None]:
     """With other names for these, in the same order."""
-    found = [(m, dict(m._modules)) for m in model.modules() if any(hasattr(type(m), name) for name in m._modules)]
+    own = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    found = [(m, dict(m._modules)) for m in own if any(hasattr(type(m), name) for name in m._modules)]
     try:
         for m, children in found:
             m._modules.clear()

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from neve.capture.hidden import is_users
 from neve.capture.ints import globals_of
 from neve.capture.recurrent_op import KINDS, RECURRENT
+from neve.internals import replaced
 
 
 class VaryingSteps(TorchFunctionMode):
@@ -54,6 +55,8 @@ def _len(x: Any) -> Any:
 
 
 def _varies(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_varies, x))
     return isinstance(x, torch.SymInt) or (isinstance(x, Tensor) and any(isinstance(n, torch.SymInt) for n in x.shape))
 
 
@@ -80,4 +83,21 @@ def _linspace(start: Any, end: Any, steps: Any, *, dtype: Any = None, **named: A
     return torch.where((i < steps // 2) | (last == 0), first + step * i, final - step * (last - i))
 
 
-REPLACED: dict[str, Any] = {"max_pool1d": _max_pool1d, "linspace": _linspace}
+class _Paths:
+    """opt_einsum, where it is installed, by the sizes of the example: it wants ints."""
+
+    @staticmethod
+    def contract_path(equation: str, *operands: Tensor, **named: Any) -> Any:
+        shapes = [[n.node.hint if isinstance(n, torch.SymInt) else n for n in x.shape] for x in operands]
+        return OPT_EINSUM().contract_path(equation, *shapes, shapes=True, **named)
+
+
+OPT_EINSUM = torch.backends.opt_einsum.get_opt_einsum
+
+
+def _einsum(*args: Any) -> Tensor:
+    with replaced(("torch.backends.opt_einsum.get_opt_einsum", lambda: _Paths)):
+        return torch.einsum(*args)
+
+
+REPLACED: dict[str, Any] = {"max_pool1d": _max_pool1d, "linspace": _linspace, "einsum": _einsum}

@@ -71,12 +71,12 @@ def conformer() -> Published:
     return Published(model, lambda n: (torch.randn(2, n, 64),), (40, 63), [{1: Dim("t", min=1, max=400)}])
 
 
-@published("demucs", "audio", "samples")
+@published("demucs", "audio", "nothing")
 def demucs() -> Published:
     from demucs.demucs import Demucs
 
     model = Demucs(["vocals", "other"], channels=8, depth=4, lstm_layers=1, dconv_lstm=2)
-    return Published(model, lambda n: (torch.randn(1, 2, n),), (8000, 9111), [{2: Dim("length", min=4096, max=65536)}])
+    return Published(model, lambda n: (torch.randn(1, 2, n),), (8000, 8000))  # one segment of a piece
 
 
 @published("openai-whisper", "audio", "tokens")
@@ -109,7 +109,7 @@ def rtdl() -> Published:
 def tab_transformer() -> Published:
     from tab_transformer_pytorch import TabTransformer
 
-    model = TabTransformer(categories=(10, 5, 6), num_continuous=4, dim=32, depth=3, heads=4)
+    model = TabTransformer(categories=(10, 5, 6), num_continuous=4, dim=32, depth=3, heads=4, mlp_act=nn.ReLU())
 
     def call(n: int) -> tuple[Any, ...]:
         return torch.stack([torch.randint(0, c, (n,)) for c in (10, 5, 6)], 1), torch.randn(n, 4)
@@ -235,7 +235,7 @@ def disk() -> Published:
     return Published(DISK(), call, (2, 5), dynamic, "heatmap_and_dense_descriptors")
 
 
-@published("kornia", "matching", "height and width")
+@published("kornia", "matching", "nothing")
 def loftr() -> Published:
     from kornia.feature import LoFTR
 
@@ -262,7 +262,7 @@ def point_transformer() -> Published:
     from point_transformer_pytorch import PointTransformerLayer
 
     model = PointTransformerLayer(dim=32, pos_mlp_hidden_dim=16, attn_mlp_hidden_mult=2, num_neighbors=8)
-    points = Dim("points", min=8, max=256)
+    points = Dim("points", min=9, max=256)
 
     def call(n: int) -> tuple[Any, ...]:
         return torch.randn(1, n, 32), torch.randn(1, n, 3)
@@ -328,7 +328,7 @@ def gcn() -> Published:
 
 @published("torch-geometric", "graph", "nodes and edges")
 def gat() -> Published:
-    return geometric("GAT", heads=4)
+    return geometric("GAT", heads=4, add_self_loops=False)
 
 
 @published("torch-geometric", "graph", "nodes and edges")
@@ -442,7 +442,7 @@ def local_transformer() -> Published:
     model = LocalTransformer(
         num_tokens=256, dim=64, depth=2, heads=4, dim_head=16, max_seq_len=256, local_attn_window_size=16
     )
-    return Published(model, lambda n: (tokens(256, n),), (40, 67), [{1: Dim("t", min=1, max=256)}])
+    return Published(model, lambda n: (tokens(256, 16 * n),), (3, 5), [{1: 16 * Dim("w", min=1, max=16)}])
 
 
 @published("curated-transformers", "text", "tokens")
@@ -451,7 +451,7 @@ def curated_bert() -> Published:
     from curated_transformers.models import BERTConfig, BERTEncoder
 
     config = BERTConfig(
-        embedding_width=64, hidden_width=64, intermediate_width=128, num_attention_heads=4, num_hidden_layers=2,
+        embedding_width=64, hidden_width=64, intermediate_width=128, n_attention_heads=4, n_hidden_layers=2,
         n_pieces=1000,
     )
     t = Dim("t", min=1, max=128)
@@ -482,8 +482,8 @@ def swin_unetr() -> Published:
     from monai.networks.nets import SwinUNETR
 
     model = SwinUNETR(1, 2, feature_size=12, depths=(1, 1, 1, 1))
-    dynamic = [{2: 32 * Dim("h", min=1, max=4), 3: 32 * Dim("w", min=1, max=4)}]
-    return Published(model, lambda n: (torch.rand(1, 1, 32 * n, 32, 32),), (1, 2), dynamic)
+    dynamic = [{2: 32 * Dim("h", min=2, max=4), 3: 32 * Dim("w", min=2, max=4)}]
+    return Published(model, lambda n: (torch.rand(1, 1, 32 * n, 64, 32),), (2, 3), dynamic)
 
 
 @published("monai", "segmentation", "height and width")

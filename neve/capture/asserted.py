@@ -1,0 +1,113 @@
+"""Tests of tensors that only decide whether a model raises: `assert (x > 0).all()`, `if n.min() < 1: raise ValueError`.
+
+torch.export cannot decide them. Each becomes a check of the graph, and the trace goes on where nothing is raised.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import linecache
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from neve.capture.diagnose import ENTRY, short_path
+from neve.capture.hidden import is_users
+
+ASKING = (ast.BoolOp, ast.Not, ast.IfExp, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+"""Expressions that branch on a value by themselves."""
+
+
+class Asserted(TorchFunctionMode):
+    """While a method of a model runs in a trace."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__ == "__bool__" and all(isinstance(n, int) and n == 1 for n in args[0].shape):
+            test = _test(sys._getframe(1))
+            if test is not None:
+                truth = args[0].reshape(()).to(torch.bool)
+                torch._assert_async(truth if test.wanted else truth.logical_not(), test.message)
+                return test.wanted
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class _Test:
+    """wanted: the truth with which nothing is raised."""
+
+    wanted: bool
+    message: str
+
+
+def _test(frame: FrameType | None) -> _Test | None:
+    """The test that a model's frame is at, if it decides nothing but whether something is raised."""
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None or not _branches(frame) or _caught(frame):
+        return None
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    here = [n for n in _nodes(file, ast.If, ast.Assert) if n.test.lineno <= line <= (n.test.end_lineno or line)]
+    if len(here) != 1:
+        return None
+    match here[0]:
+        case ast.Assert(test=test, msg=said):
+            error, wanted = AssertionError.__name__, {*_wanted(test, True)}
+        case ast.If(test=test, body=[ast.Raise(exc=ast.Call(func=kind, args=[said, *_])), *_]):
+            error, wanted = ast.unparse(kind), {*_wanted(test, False)}
+        case ast.If(test=test, body=[ast.Raise(exc=ast.expr() as kind), *_]):
+            error, wanted, said = ast.unparse(kind), {*_wanted(test, False)}, None
+        case _:
+            return None
+    own = said.value if isinstance(said, ast.Constant) else linecache.getline(file, line).strip()
+    return _Test(wanted.pop(), f"{error}: {own} ({short_path(file)}:{line})") if len(wanted) == 1 else None
+
+
+def _branches(frame: FrameType) -> bool:
+    """Whether it is the statement that asks, and no function that it calls, such as max()."""
+    name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return name == "TO_BOOL" or ("JUMP" in name and "IF" in name)
+
+
+def _wanted(test: ast.expr, passes: bool) -> Iterator[bool]:
+    """The truth of what the expression asks for, where it has to be `passes`; both where that is not certain."""
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield from _wanted(operand, not passes)
+        case ast.BoolOp(op=op, values=values) if isinstance(op, ast.And) is passes:
+            for value in values:
+                yield from _wanted(value, passes)
+        case _:
+            chained = any(isinstance(n, ast.Compare) and len(n.ops) > 1 for n in ast.walk(test))
+            asks = chained or any(isinstance(n, ASKING) for n in ast.walk(test))
+            yield from (True, False) if asks else (passes,)
+
+
+def _caught(frame: FrameType | None) -> bool:
+    """Whether the model may catch what is raised there."""
+    while frame is not None and frame.f_code.co_filename != ENTRY:
+        if is_users(file := frame.f_code.co_filename):
+            blocks = [n for n in _nodes(file, ast.Try, ast.With) if isinstance(n, ast.Try) or _suppresses(n)]
+            if any(n.body[0].lineno <= frame.f_lineno <= (n.body[-1].end_lineno or 0) for n in blocks):
+                return True
+        frame = frame.f_back
+    return False
+
+
+def _suppresses(block: ast.With) -> bool:
+    return any("suppress" in ast.unparse(item.context_expr) for item in block.items)
+
+
+@cache
+def _nodes(file: str, *kinds: type) -> tuple[Any, ...]:
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:
+        return ()
+    return tuple(n for n in ast.walk(tree) if isinstance(n, kinds))
