@@ -28,7 +28,7 @@ from neve.capture.objects import plain
 from neve.capture.preserved import Preserved
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
-from neve.capture.varying import VaryingSteps, lengths
+from neve.capture.varying import VaryingSteps
 from neve.errors import CaptureError
 from neve.ir.graph import Program
 
@@ -165,7 +165,7 @@ def export_methods(
     constants = Constants.of(model, set(state))
     while True:
         try:
-            with lengths(model):
+            with ints.of_sizes(model):
                 found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
                 if any(e.writes for e, _ in found):
                     repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
@@ -241,7 +241,7 @@ def _export(model: nn.Module, name: str, spec: Mapping[str, Any], constants: Con
         answers = Answers(as_traced=True)
         return replace(_export_answered(model, method, *call, answers, constants), name=name), answers
     except diagnose.NotTraceable:
-        if not (files := ints.files(model)):
+        if not (files := ints.callers(ints.files(model))):
             raise
         answers = Answers()
         with ints.of_tensors(files), suppress(CaptureError):

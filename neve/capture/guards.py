@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import sympy
 
 from neve.capture.symbols import MethodSymbols, UnsupportedSize, over_ranges, points
+from neve.internals import require
 
 LAYOUT = frozenset({"is_contiguous", "check_contiguous_sizes_strides"})
 """Functions of torch._prims_common that ask."""
 
+REIFIED = "torch.fx.experimental.symbolic_shapes._has_uninterpretable_sympy_function"
 
 COMPARE: dict[Any, Any] = {
     sympy.Eq: np.equal,
@@ -28,7 +31,7 @@ COMPARE: dict[Any, Any] = {
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
     """A reason for every assumption about sizes that does not follow from their declared ranges."""
     env = shape_env(program)
-    for guard in env.guards if env is not None else ():
+    for guard in (*env.guards, *_dropped(env)) if env is not None else ():
         relation = env.replace(guard.expr)
         if not symbols.knows(relation.free_symbols) or symbols.is_torch_minimum(relation) or _of_layout(guard):
             continue
@@ -40,9 +43,16 @@ def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
             yield reason
 
 
+def _dropped(env: Any) -> list[Any]:
+    """What torch.export defers to the run, and then does not write into the graph: relations of rounded numbers."""
+    require("a model with dynamic sizes", REIFIED)
+    unwritten: Any = pkgutil.resolve_name(REIFIED)
+    return [a for asserts in env.deferred_runtime_asserts.values() for a in asserts if unwritten(a.expr)]
+
+
 def _of_layout(guard: Any) -> bool:
     """Whether torch only asked if memory is contiguous, on which nothing in a graph depends."""
-    asked: Any = getattr(guard.sloc, "framework_loc", None)
+    asked: Any = getattr(getattr(guard, "sloc", None), "framework_loc", None)
     return getattr(asked, "name", "") in LAYOUT and "_prims_common" in asked.filename
 
 

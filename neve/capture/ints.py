@@ -1,6 +1,8 @@
-"""int(x) of a tensor under torch.export: the number that x.item() is, which Python's own int cannot return.
+"""int(x) of a tensor or a size, and len(x) of a tensor, under torch.export: a number of the run, which Python's own
+cannot return.
 
-The models' files see another `int` meanwhile, if all that they do with the name is to call it and to ask isinstance.
+The models' files see others meanwhile; another `int` if all that they do with the name is to call it and to ask
+isinstance.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,34 +33,55 @@ class _Meta(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         x = args[0] if len(args) == 1 and not kwargs else None
-        if isinstance(x, torch.Tensor):
+        if cls is Int and isinstance(x, torch.Tensor):
             x = (x.to(torch.int64) if x.dtype is torch.bool else x).item()
-        if isinstance(x, (torch.SymInt, torch.SymFloat)) and not x.node.is_constant() and not x.node.has_hint():
+        if isinstance(x, (torch.SymInt, torch.SymFloat)) and not x.node.is_constant():
             convert: Any = torch.sym_int
             return convert(x)
         return builtins.int(*args, **kwargs)
 
 
 class Int(metaclass=_Meta):
-    """Stands for int."""
+    """Stands for int, of tensors too."""
+
+
+class IntOfSizes(metaclass=_Meta):
+    """Stands for int; of a tensor it is Python's own."""
+
+
+def _len(x: Any) -> Any:
+    return x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else builtins.len(x)
 
 
 def files(model: nn.Module) -> list[dict[str, Any]]:
-    """The globals of the model's files in which int may be another one, those that call it."""
-    return [v for v in globals_of(model) if "int" not in v and _only_calls(str(v.get("__file__") or ""))]
-
-
-def globals_of(model: nn.Module) -> list[dict[str, Any]]:
-    """Of the files of the model's classes and of their methods."""
-    found = {}
-    for cls in {c for m in model.modules() for c in type(m).__mro__}:
-        own = getattr(sys.modules.get(cls.__module__), "__dict__", None)
-        for variables in (own, *(f.__globals__ for f in vars(cls).values() if inspect.isfunction(f))):
-            if variables is not None and id(variables) not in found:
-                found[id(variables)] = variables
+    """The globals of the model's files: of its classes, of functions that it holds, and of the functions that these
+    files have from others of the same package.
+    """
+    classes = {c for m in model.modules() for c in type(m).__mro__}
+    walk: list[Any] = [getattr(sys.modules.get(c.__module__), "__dict__", None) for c in classes]
+    held = (f for owner in (*classes, *model.modules()) for f in vars(owner).values())
+    walk += [f.__globals__ for f in held if inspect.isfunction(f)]
+    packages = {_package(c.__module__) for c in classes}
+    found: dict[int, dict[str, Any]] = {}
+    while walk:
+        variables = walk.pop()
+        if variables is not None and id(variables) not in found and _is_users(variables):
+            found[id(variables)] = variables
+            functions = [f for f in variables.values() if inspect.isfunction(f)]
+            walk += [f.__globals__ for f in functions if _package(f.__module__) in packages]
     return list(found.values())
 
 
+def _package(module: str | None) -> str:
+    return (module or "").partition(".")[0]
+
+
+def _is_users(variables: dict[str, Any]) -> bool:
+    file = variables.get("__file__")
+    return "len" not in variables and (file is None or is_users(str(file)))
+
+
+@cache
 def _only_calls(file: str) -> bool:
     if not file or not is_users(file):
         return False
@@ -81,12 +105,33 @@ def _only_calls(file: str) -> bool:
 
 
 @contextmanager
-def of_tensors(variables: list[dict[str, Any]]) -> Iterator[None]:
-    """With the other int in these files."""
+def of_sizes(model: nn.Module) -> Iterator[None]:
+    """With int and len of sizes in the model's files."""
+    found = files(model)
+    with _replaced(found, "len", _len), _replaced(callers(found), "int", IntOfSizes):
+        yield
+
+
+def callers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The files in which int may be another one: those that call it."""
+    return [v for v in found if v.get("int", IntOfSizes) is IntOfSizes and _only_calls(str(v.get("__file__") or ""))]
+
+
+@contextmanager
+def of_tensors(found: list[dict[str, Any]]) -> Iterator[None]:
+    """With int of tensors too in these files."""
+    with _replaced(found, "int", Int):
+        yield
+
+
+@contextmanager
+def _replaced(found: list[dict[str, Any]], name: str, value: Any) -> Iterator[None]:
+    before = [v.get(name) for v in found]
     try:
-        for v in variables:
-            v["int"] = Int
+        for v in found:
+            v[name] = value
         yield
     finally:
-        for v in variables:
-            v.pop("int", None)
+        for v, was in zip(found, before, strict=True):
+            v.pop(name, None)
+            v.update({} if was is None else {name: was})

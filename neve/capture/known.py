@@ -111,7 +111,7 @@ class KnownValues(TorchFunctionMode):
             self._constants.written |= {storage_of(real) for t, real, _ in self._held if t is tensors[0]}
             return result
         for k, made in enumerate(pytree.tree_leaves(result)):
-            if isinstance(made, Tensor) and id(made) not in self._made:
+            if isinstance(made, Tensor) and id(made) not in self._made and type(made) not in REAL:
                 self._note(made, partial(self._result, k, func, args, kwargs))
         return result
 

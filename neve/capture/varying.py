@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from neve.capture.hidden import is_users
-from neve.capture.ints import globals_of
 from neve.capture.recurrent_op import KINDS, RECURRENT
 from neve.internals import replaced
 
@@ -30,28 +25,6 @@ class VaryingSteps(TorchFunctionMode):
         if kind in REPLACED and any(_varies(x) for x in (*args, *(kwargs or {}).values())):
             return REPLACED[kind](*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def lengths(model: nn.Module) -> Iterator[None]:
-    """With a len(x) of tensors that is x.shape[0] in the model's files: Python's own is an int, one size of many."""
-    changed = [v for v in globals_of(model) if "len" not in v and _is_models(v)]
-    try:
-        for v in changed:
-            v["len"] = _len
-        yield
-    finally:
-        for v in changed:
-            del v["len"]
-
-
-def _is_models(variables: dict[str, Any]) -> bool:
-    file = variables.get("__file__")
-    return file is None or is_users(str(file))
-
-
-def _len(x: Any) -> Any:
-    return x.shape[0] if isinstance(x, Tensor) and x.dim() else builtins.len(x)
 
 
 def _varies(x: Any) -> bool:

@@ -215,6 +215,15 @@ def test_dropped(f: Callable[..., Any]) -> None:
     SAVED.clear()
 
 
+def test_dropped_where_a_module_has_two_names() -> None:
+    """torch.export gives a model with a shared module as proxies, whose tables of submodules are made anew."""
+    model = made(lazy_attribute)
+    model.pair = nn.ModuleList([model.layer, model.layer])
+    program = capture(model, (torch.randn(2, 4),))
+    agrees(program, model, [torch.randn(2, 4)])
+    assert not program.state
+
+
 @pytest.mark.parametrize("f", STATE, ids=lambda f: f.__name__)
 def test_never_dropped(f: Callable[..., Any]) -> None:
     model = made(f)

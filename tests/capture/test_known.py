@@ -1,4 +1,4 @@
-"""Numbers of parameters and buffers: constants where no method writes them, whatever is computed from them."""
+"""Numbers of a model's tensors: constants where no method writes them, whatever is computed from them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Model(nn.Module):
         self.register_buffer("n", torch.tensor(3))
         self.register_buffer("sizes", torch.tensor([2, 3]))
         self.scale = nn.Parameter(torch.tensor(0.25))
+        self.plain = torch.tensor([True, False, True, True, False])
 
     def forward(self, x: Tensor) -> Any:
         return self.f(self, x)
@@ -56,7 +57,11 @@ def loop(m: Any, x: Tensor) -> Any:
     return x
 
 
-@pytest.mark.parametrize("f", [number, branch, computed, array, loop], ids=lambda f: f.__name__)
+def columns(m: Any, x: Tensor) -> Any:
+    return torch.stack([x[:, i] * (2 if flag else m.n) for i, flag in enumerate(m.plain)], 1)
+
+
+@pytest.mark.parametrize("f", [number, branch, computed, array, loop, columns], ids=lambda f: f.__name__)
 def test_is_constant(f: Callable[..., Any]) -> None:
     model = Model(f).eval()
     (exported,) = export_methods(model, (X,), None, None, None)
@@ -94,10 +99,23 @@ def changed(m: Any, x: Tensor) -> Any:
     return x * 2 if y[0] > 4 else x
 
 
-@pytest.mark.parametrize("f", [written, written_later, written_as_data, drawn, changed], ids=lambda f: f.__name__)
+def written_unregistered(m: Any, x: Tensor) -> Any:
+    m.plain.logical_not_()
+    return columns(m, x)
+
+
+NO_CONSTANTS = [written, written_later, written_as_data, drawn, changed]
+
+
+@pytest.mark.parametrize("f", NO_CONSTANTS, ids=lambda f: f.__name__)
 def test_is_no_constant(f: Callable[..., Any]) -> None:
     with pytest.raises(NotTraceable, match="depends on the values of a tensor"):
         export_methods(Model(f).eval(), (X,), None, None, None)
+
+
+def test_written_though_not_registered() -> None:
+    with pytest.raises(NotTraceable, match="writes the attribute self.plain"):
+        export_methods(Model(written_unregistered).eval(), (X,), None, None, None)
 
 
 def test_written_by_another_method() -> None:
