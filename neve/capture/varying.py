@@ -73,4 +73,21 @@ def _einsum(*args: Any) -> Tensor:
         return torch.einsum(*args)
 
 
-REPLACED: dict[str, Any] = {"max_pool1d": _max_pool1d, "linspace": _linspace, "einsum": _einsum}
+def _where(condition: Tensor, *choices: Any, **named: Any) -> Any:
+    """With a mask of bytes, which eager takes."""
+    mask = condition.bool() if choices and condition.dtype is torch.uint8 else condition
+    return torch.where(mask, *choices, **named)
+
+
+def _chunk(x: Tensor, chunks: Any, dim: int = 0) -> Any:
+    """With a number of chunks that is 1, as it is of a batch that is not split; a size that is the whole is one."""
+    return (x.view_as(x),) if int(chunks) == 1 else torch.chunk(x, int(chunks), dim)
+
+
+REPLACED: dict[str, Any] = {
+    "max_pool1d": _max_pool1d,
+    "linspace": _linspace,
+    "einsum": _einsum,
+    "where": _where,
+    "chunk": _chunk,
+}

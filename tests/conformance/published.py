@@ -131,7 +131,7 @@ def tabnet() -> Published:
         x[:, 0], x[:, 5] = torch.randint(0, 6, (n,)).float(), torch.randint(0, 4, (n,)).float()
         return (x,)
 
-    return Published(model, call, (6, 33), [{0: Dim("rows", min=1, max=256)}])
+    return Published(model, call, (6, 33), [{0: Dim("rows", min=1, max=128)}])
 
 
 @published("deepctr-torch", "tabular", "rows")
@@ -462,16 +462,16 @@ def curated_bert() -> Published:
     return Published(BERTEncoder(config), call, (12, 29), [{1: t}, [{3: t}]])
 
 
-@published("pytorch-crf", "text", "tokens")
+@published("pytorch-crf", "text", "batch")
 def crf() -> Published:
     from torchcrf import CRF
 
-    t = Dim("t", min=1, max=128)
+    batch = Dim("batch", min=1, max=64)
 
     def call(n: int) -> tuple[Any, ...]:
-        return torch.randn(n, 2, 5), torch.randint(0, 5, (n, 2))
+        return torch.randn(12, n, 5), torch.randint(0, 5, (12, n))
 
-    return Published(CRF(5), call, (12, 29), [{0: t}, {0: t}])
+    return Published(CRF(5), call, (2, 5), [{1: batch}, {1: batch}])
 
 
 # Pictures, volumes, video.
