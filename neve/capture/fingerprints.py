@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 import types
 import warnings
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -69,6 +70,8 @@ class Fingerprints:
 
     def _inside(self, value: Any, depth: int) -> Any:
         inner = functools.partial(self, depth=depth)
+        if value is sys.modules:  # what a call imports stays
+            return id(value), None
         if type(value) in COPIED and self._safe is not None:
             self._old[id(value)] = old = value[:] if isinstance(value, (array, bytearray)) else value.copy()
             self._undo.append(lambda: _refill(value, old))
@@ -148,7 +151,10 @@ class Fingerprints:
 
     def _object(self, value: Any, inner: Callable[[Any], Any]) -> Any:
         slots = {k: getattr(value, k) for k in _slots(type(value)) if hasattr(value, k)}
-        names = dict(vars(value)) if hasattr(value, "__dict__") else {}
+        found = getattr(value, "__dict__", {})
+        if not isinstance(found, Mapping):  # a library of C, which has what it is asked for
+            return id(value)
+        names = dict(found)
         if self._safe is not None:
             self._undo.append(lambda: _reset(value, names, slots))
         # the hooks of a module are torch's, and the one that compares is among them
