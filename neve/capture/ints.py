@@ -12,7 +12,7 @@ import builtins
 import inspect
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -51,6 +51,15 @@ class IntOfSizes(metaclass=_Meta):
 
 def _len(x: Any) -> Any:
     return x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else builtins.len(x)
+
+
+ATTENTION: Any = torch.nn.functional.scaled_dot_product_attention
+
+
+def _attention(*args: Any, **named: Any) -> Any:
+    """With a flag that depends on sizes, such as is_causal=n > 1, which it refuses before any mode sees the call."""
+    flags = {k: bool(v) if isinstance(v, torch.SymBool) else v for k, v in named.items()}
+    return ATTENTION(*args, **flags)
 
 
 def files(model: nn.Module) -> list[dict[str, Any]]:
@@ -106,9 +115,14 @@ def _only_calls(file: str) -> bool:
 
 @contextmanager
 def of_sizes(model: nn.Module) -> Iterator[None]:
-    """With int and len of sizes in the model's files."""
+    """With int, len and attention of sizes in the model's files."""
     found = files(model)
-    with _replaced(found, "len", _len), _replaced(callers(found), "int", IntOfSizes):
+    attention = [(v, name) for v in (*found, vars(torch.nn.functional)) for name, f in v.items() if f is ATTENTION]
+    with ExitStack() as stack:
+        for variables, name in attention:
+            stack.enter_context(_replaced([variables], name, _attention))
+        stack.enter_context(_replaced(found, "len", _len))
+        stack.enter_context(_replaced(callers(found), "int", IntOfSizes))
         yield
 
 

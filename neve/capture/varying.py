@@ -17,9 +17,6 @@ class VaryingSteps(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind = getattr(func, "__name__", "")
-        if any(isinstance(x, torch.SymBool) for x in (*args[1:], *(kwargs or {}).values())):
-            args = (*args[:1], *map(_truth, args[1:]))
-            kwargs = {k: _truth(x) for k, x in (kwargs or {}).items()}
         if kind in KINDS and len(args) == 9 and not kwargs and args[0].dim() == 3 and _varies(args[0]):
             x, hx, params, biases, layers, _, train, bidirectional, batch_first = args
             states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
@@ -28,11 +25,6 @@ class VaryingSteps(TorchFunctionMode):
         if kind in REPLACED and any(_varies(x) for x in (*args, *(kwargs or {}).values())):
             return REPLACED[kind](*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
-
-
-def _truth(x: Any) -> Any:
-    """A flag that depends on sizes (`is_causal=n > 1`) as in eager; asking is a question to the sizes."""
-    return bool(x) if isinstance(x, torch.SymBool) else x
 
 
 def _varies(x: Any) -> bool:
