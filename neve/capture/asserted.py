@@ -65,7 +65,7 @@ def _test(frame: FrameType | None) -> _Test | None:
             error, wanted, said = ast.unparse(kind), {*_wanted(test, False)}, None
         case _:
             return None
-    own = said.value if isinstance(said, ast.Constant) else linecache.getline(file, line).strip()
+    own = str(said.value) if isinstance(said, ast.Constant) else linecache.getline(file, line).strip()
     return _Test(wanted.pop(), f"{error}: {own} ({short_path(file)}:{line})") if len(wanted) == 1 else None
 
 

@@ -14,7 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from neve.capture import constraints, diagnose, fast_paths, guards, ints, prints, questions, refusals, repeated, shadowed
+from neve.capture import (
+    constraints,
+    diagnose,
+    fast_paths,
+    guards,
+    ints,
+    prints,
+    questions,
+    refusals,
+    repeated,
+    shadowed,
+)
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported

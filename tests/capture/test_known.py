@@ -114,7 +114,7 @@ def test_is_no_constant(f: Callable[..., Any]) -> None:
 
 
 def test_written_though_not_registered() -> None:
-    with pytest.raises(NotTraceable, match="writes the attribute self.plain"):
+    with pytest.raises(NotTraceable, match=r"writes the attribute self\.plain"):
         export_methods(Model(written_unregistered).eval(), (X,), None, None, None)
 
 

