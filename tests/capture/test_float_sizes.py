@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -78,6 +79,9 @@ class Sized(torch.nn.Module):
         (lambda n: math.trunc(n * 0.7), True),
         (lambda n: math.floor(n * 2.3) + math.ceil(n * 1.1), True),
         (lambda n: round(n * 0.7), True),
+        (lambda n: int(n * 0.5) + max(1, int(n * 0.3)), True),
+        (lambda n: int(math.ceil(n / 2)), True),  # noqa: RUF046
+        (lambda n: operator.methodcaller("__int__")(n * 0.5), False),  # one size's number, where Python itself asks
         (lambda n: math.trunc((n + 1) * 0.7), True),
         (lambda n: math.floor(n / 3 * 0.7), True),
         (lambda n: math.floor(n / 49 * 49), False),

@@ -59,7 +59,8 @@ def check(name: str) -> dict[str, Any]:
         results = [leaves(getattr(module, given.method)(*call)) for call in calls]
     except neve.CaptureError as error:
         kind = "crashed" if "internal:" in str(error) else "refused"
-        return {"class": kind, "detail": "\n".join(error.reasons)}
+        reasons = [r for r in error.all_reasons if not r.startswith("its source")] or error.all_reasons
+        return {"class": kind, "detail": reasons[0]}
     worst = 0.0
     for got, eager in zip(results, wanted, strict=True):
         if len(got) != len(eager):
@@ -76,7 +77,8 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     """docs/models.md: what works, and what to do about the rest."""
     from tests.conformance.published import ENTRIES
 
-    versions = dict(line.split("==") for line in PACKAGES.read_text().split() if "==" in line)
+    pinned = [line.split("==") for line in PACKAGES.read_text().split() if "==" in line]
+    versions = {name.lower().replace("_", "-"): version for name, version in pinned}
     counts = Counter(r["class"] for r in results.values())
     lines = [
         "# Models that were tried",
@@ -90,10 +92,10 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     ]
     for name, r in results.items():
         e = ENTRIES[name]
-        lines.append(f"| {e.kind} | {name} | {e.package} {versions[e.package]} | {e.varies} | {r['class']} |")
+        lines.append(f"| {e.kind} | {name} | {e.package} {versions[e.package.lower()]} | {e.varies} | {r['class']} |")
     for name, r in results.items():
         if r["class"] != "right":
-            reason = re.sub(r"  \(.*\)$", "", r["detail"].split("\n")[-1]).replace("|", "\\|")
+            reason = re.sub(r"  \(.*\)$", "", r["detail"].split("\n")[0]).replace("|", "\\|")
             lines += ["", f"**{name}**: {reason}. Instead: {ENTRIES[name].instead or 'a defect of neve'}."]
     return "\n".join(lines) + "\n"
 
