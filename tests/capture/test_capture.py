@@ -326,3 +326,27 @@ def test_what_follows_from_a_reason_is_none(forward: Any, causes: list[str]) -> 
     reasons = refused(Net(forward), torch.randn(3))
     assert len(reasons) == len(causes), reasons
     assert all(any(c in r.split("\n")[0] for r in reasons) for c in causes), reasons
+
+
+class Shadowing(nn.Module):
+    """Has a submodule that a method hides, and a sparse buffer that forward does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.parameters = nn.ParameterList(self.layer.parameters())  # type: ignore[assignment]
+        self.children = nn.Sequential(nn.Linear(3, 2))  # type: ignore[assignment]
+        self.register_buffer("heads", torch.eye(3).to_sparse(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * 2
+
+
+@pytest.mark.parametrize("make", [Shadowing, lambda: nn.Sequential(Shadowing(), nn.ReLU())], ids=["root", "inside"])
+def test_names_that_methods_hide_and_tensors_without_a_storage(make: Any) -> None:
+    model = make().eval()
+    before = [[*m._modules] for m in model.modules()]
+    x = torch.randn(2, 3)
+    graph = capture(model, (x,)).methods["forward"].graph
+    np.testing.assert_allclose(interpret(graph, (x.numpy(),))[0], model(x).detach().numpy(), rtol=1e-5)
+    assert [[*m._modules] for m in model.modules()] == before
