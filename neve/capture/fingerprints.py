@@ -82,7 +82,9 @@ class Fingerprints:
         if isinstance(value, (set, frozenset)):
             return sorted(str(self._key(v)) for v in value)
         if isinstance(value, np.ndarray):
-            return self._identity(value), value.shape, hash(value.tobytes())
+            # tobytes() of a masked array fills it in, and may write what it fills in with
+            masked = hash(np.ma.getmaskarray(value).tobytes()) if isinstance(value, np.ma.MaskedArray) else None
+            return self._identity(value), value.shape, hash(np.asarray(value).tobytes()), masked
         if isinstance(value, (array, bytearray)):
             return self._identity(value), bytes(value)
         if isinstance(value, types.FunctionType):

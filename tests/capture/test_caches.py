@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 import neve
 from neve.capture.diagnose import NotTraceable
 from neve.capture.export import capture, export_methods
+from neve.capture.fingerprints import Fingerprints
 from neve.capture.repeated import one_of_many
 from neve.ir.interpret import interpret
 
@@ -338,3 +339,19 @@ def test_frozen_code_for_another_form_may_read_what_is_left() -> None:
     export_methods(model, (x,), None, None, None)
     with one_of_many(), pytest.raises(NotTraceable, match="would be lost"):
         export_methods(model, (x,), None, None, None)
+
+
+def test_masked_arrays_are_looked_into_and_left_alone() -> None:
+    """numpy's own constant raises where anything is set on it; a mask is a part of the value."""
+    masked = np.ma.masked
+    fill = vars(masked).get("_fill_value")
+    vars(masked)["_fill_value"] = None
+    try:
+        Fingerprints(set())(masked)
+        assert vars(masked)["_fill_value"] is None
+    finally:
+        vars(masked)["_fill_value"] = fill
+    held = np.ma.MaskedArray([1.0, 2.0], [False, False])
+    before = Fingerprints(set())(held)
+    held[1] = masked
+    assert Fingerprints(set())(held) != before
