@@ -14,7 +14,7 @@ import numpy as np
 from neve.build.source import Source
 from neve.build.target import native
 from neve.build.toolchain import build
-from neve.emit.unit import header_closure
+from neve.emit.headers import header_closure
 
 WORKING_SETS = (1 << 14, 1 << 18, 1 << 22, 1 << 27)
 """Bytes a thread reads again and again: about the first, second and third cache, and memory."""

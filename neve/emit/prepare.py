@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from neve.emit.unit import WEIGHTS_HEADER, Folded, MethodWriter, Unit, Weights
+from neve.emit.unit import Folded, MethodWriter, Unit
+from neve.emit.weights import WEIGHTS_HEADER, Weights
 from neve.ir.buffers import Buffer, row_major
 from neve.ir.graph import Origin
 from neve.ir.index import Index

@@ -11,27 +11,19 @@ from neve.build.source import Source
 from neve.build.target import Target
 from neve.emit.header import header, plain, used_symbols
 from neve.emit.header import symbol as c_symbol
+from neve.emit.headers import BASE, header_closure
+from neve.emit.layout import HEADER_BYTES, Layout, bounded
 from neve.emit.prepare import Preparation
-from neve.emit.unit import (
-    BASE,
-    CallSite,
-    MethodWriter,
-    Pick,
-    Unit,
-    best_by_analysis,
-    header_closure,
-)
+from neve.emit.unit import CallSite, MethodWriter, Pick, Unit, best_by_analysis
 from neve.ir import walk
-from neve.ir.graph import Method, Program, StateVar
-from neve.ir.index import Atom, Div, Index, Mod, Sym
+from neve.ir.graph import Method, Program
+from neve.ir.index import Index
 from neve.ir.types import Dim, Range, to_bytes
 from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
 from neve.plan.memory import Arena
 from neve.plan.method import plan
 
 MAX_THREADS = 8
-HEADER_BYTES = 192
-"""Context header: magic, weights pointer, barrier."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +58,10 @@ def emit(
         writer = MethodWriter(unit, made.schedule, made.arena, pick)
         written[key] = (method, writer, writer.write(made.schedule.steps), made.arena)
     needs = {
-        k: (_bounded(a.size, ranges), _bounded(w.scratch, ranges), _bounded(w.shared, ranges))
+        k: (bounded(a.size, ranges), bounded(w.scratch, ranges), bounded(w.shared, ranges))
         for k, (_, w, _, a) in written.items()
     }
-    layout = _Layout(states, needs, unit, max(threads, 1))
+    layout = Layout(states, needs, unit, max(threads, 1))
     initial = {at: to_bytes(s.init, s.dtype) for s, at in layout.initial.items()}
     preparation = Preparation(unit, initial) if prepare else None
     text = _c_file(name, unit, written, layout, ranges, program, preparation)
@@ -87,104 +79,11 @@ def emit(
     )
 
 
-VAST = 1 << 22
-"""A size that may be as large is given its memory call by call, as one without an upper bound."""
-
-
-def _bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
-    """Bytes that are enough for every size if every symbol in it has an upper bound, else the formula."""
-    symbols = {a.name for a in size.atoms() if isinstance(a, Sym)} | _inner_symbols(size)
-    if any((most := ranges[s].max) is None or most >= VAST for s in symbols):
-        return size
-    return _limits(size, ranges)[1]
-
-
-def _limits(i: Index, ranges: Mapping[str, Range]) -> tuple[int, int]:
-    """Numbers that i stays between for all values of its symbols, which are bounded. It may fall as one grows."""
-    low = high = 0
-    for atoms, c in i.terms.items():
-        span = (c, c)
-        for a in atoms:
-            products = [x * y for x in span for y in _atom_limits(a, ranges)]
-            span = min(products), max(products)
-        low, high = low + span[0], high + span[1]
-    return low, high
-
-
-def _atom_limits(a: Atom, ranges: Mapping[str, Range]) -> tuple[int, int]:
-    if isinstance(a, Sym):
-        largest = ranges[a.name].max
-        assert largest is not None
-        return ranges[a.name].min, largest
-    assert isinstance(a, (Div, Mod))
-    den = _limits(a.den, ranges)
-    if isinstance(a, Mod):
-        return 0, max(den[1] - 1, 0)
-    quotients = [n // max(d, 1) for n in _limits(a.num, ranges) for d in den]
-    return min(quotients), max(quotients)
-
-
-def _inner_symbols(i: Index) -> set[str]:
-    out: set[str] = set()
-    for a in i.atoms():
-        if isinstance(a, (Div, Mod)):
-            for part in (a.num, a.den):
-                out |= {x.name for x in part.atoms() if isinstance(x, Sym)} | _inner_symbols(part)
-    return out
-
-
-class _Layout:
-    """Byte offsets inside the context, and the workspace of methods whose sizes have no bound."""
-
-    def __init__(
-        self,
-        states: list[StateVar],
-        needs: Mapping[str, tuple[int | Index, int | Index, int | Index]],
-        unit: Unit,
-        threads: int,
-    ) -> None:
-        at = HEADER_BYTES
-        self.states: dict[StateVar, int] = {}
-        for s in states:
-            self.states[s] = at
-            at += -(-max(s.init.size * s.dtype.size, 1) // 64) * 64
-        self.initial = {s: unit.weights.add(to_bytes(s.init, s.dtype)) for s in states}
-        self.threads = threads
-        self.outside = {
-            k: tuple(Index.of(n) for n in v) for k, v in needs.items() if any(isinstance(n, Index) for n in v)
-        }
-        inside = [tuple(int(n) for n in v if isinstance(n, int)) for k, v in needs.items() if k not in self.outside]
-        arena, scratch, shared = (max((-(-v[i] // 64) * 64 for v in inside), default=0) for i in range(3))
-        self.shared, self.scratch_at, self.scratch = at, at + shared, scratch
-        self.arena = self.scratch_at + threads * scratch
-        self.size = self.arena + arena
-        self.workspaces = {
-            k: arena + shared + scratch * threads for k, (arena, scratch, shared) in self.outside.items()
-        }
-
-    def places(self, method: str, unit: Unit) -> tuple[str, str, str, str]:
-        """C of a method's arena, of its scratch, of the bytes of that a thread, and of its shared scratch."""
-        if method not in self.outside:
-            return (
-                f"(char *)ctx + {self.arena}",
-                f"ctx + {self.scratch_at}",
-                f"INT64_C({self.scratch})",
-                f"ctx + {self.shared}",
-            )
-        arena, scratch, shared = self.outside[method]
-        return (
-            "(char *)io->workspace",
-            f"a + {unit.size(arena + shared)}",
-            str(unit.size(scratch)),
-            f"a + {unit.size(arena)}",
-        )
-
-
 def _c_file(
     name: str,
     unit: Unit,
     written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
-    layout: _Layout,
+    layout: Layout,
     ranges: Mapping[str, Range],
     program: Program,
     preparation: Preparation | None,
@@ -277,7 +176,7 @@ def _method(
     method: Method,
     writer: MethodWriter,
     lines: list[str],
-    layout: _Layout,
+    layout: Layout,
     unit: Unit,
     ranges: Mapping[str, Range],
     magic: str,
@@ -368,7 +267,7 @@ def _numel(shape: tuple[Dim, ...]) -> Index:
     return n
 
 
-def _state(name: str, layout: _Layout, magic: str) -> list[str]:
+def _state(name: str, layout: Layout, magic: str) -> list[str]:
     places = ", ".join(map(str, layout.states.values()))
     return (
         [
@@ -386,7 +285,7 @@ def _state(name: str, layout: _Layout, magic: str) -> list[str]:
     )
 
 
-def _seed(name: str, layout: _Layout, magic: str) -> list[str]:
+def _seed(name: str, layout: Layout, magic: str) -> list[str]:
     """The function that seeds the random numbers, if there are any."""
     if GENERATOR not in layout.states:
         return []
@@ -409,7 +308,7 @@ def _seed(name: str, layout: _Layout, magic: str) -> list[str]:
     ]
 
 
-def _life(name: str, layout: _Layout, magic: str, unit: Unit) -> list[str]:
+def _life(name: str, layout: Layout, magic: str, unit: Unit) -> list[str]:
     copies = [
         f"    memcpy((char *)ctx + {at}, ctx->weights + {layout.initial[s]}, {s.init.size * s.dtype.size});"
         for s, at in layout.states.items()
@@ -468,7 +367,7 @@ def _dim(d: Dim) -> int | str:
 def _signature(
     name: str,
     written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
-    layout: _Layout,
+    layout: Layout,
     ranges: Mapping[str, Range],
     unit: Unit,
     attributes: Mapping[str, Any],

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from neve.build.target import Target
 from neve.emit.c import C, c_index
+from neve.emit.headers import BASE
 from neve.emit.loops import NestWriter
 from neve.emit.macros import c_size, defines
 from neve.emit.pointers import Pointers
 from neve.emit.stores import LONG_EPILOGUE, StoreWriter
+from neve.emit.weights import Weights
 from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
 from neve.ir.index import Index, Var
@@ -30,10 +30,6 @@ from neve.plan.memory import Arena, rounded
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Reduce
 from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, Step
-
-KERNELS = (Path(__file__).parent.parent / "kernels").resolve()
-BASE = ("rt.h", "vec.h", "math.h", "nest.h")
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,52 +61,6 @@ Pick = Callable[[str, int], int]
 def best_by_analysis(layer: str, candidates: int) -> int:
     """The `Pick` without measurements."""
     return 0
-
-
-WEIGHTS_HEADER = 64
-"""Bytes before the first array of a weights file."""
-
-
-@dataclass(eq=False)
-class Weights:
-    """The weights file in the making: 64 bytes that begin with `identity`, then arrays at 64-byte offsets, equal ones
-    once. Empty if there are no arrays.
-    """
-
-    arrays: list[np.ndarray] = field(default_factory=list)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-    size: int = 0
-
-    @property
-    def identity(self) -> int:
-        """64 bits of a hash of all content and where it is: equal files alone have the same."""
-        places = b"".join(key + at.to_bytes(8, "little") for key, at in self.offsets.items())
-        return int.from_bytes(hashlib.blake2b(places, digest_size=8).digest(), "little")
-
-    def add(self, array: np.ndarray) -> int:
-        """Byte offset of the array's data."""
-        data = np.ascontiguousarray(array)
-        key = hashlib.blake2b(
-            data.tobytes() if data.size < 64 else data.view(np.uint8).reshape(-1).data, digest_size=16
-        ).digest()
-        if key not in self.offsets:
-            self.size = self.size or WEIGHTS_HEADER
-            self.offsets[key] = self.size
-            self.arrays.append(data)
-            self.size += -(-data.nbytes // 64) * 64
-        return self.offsets[key]
-
-    def blob(self) -> np.ndarray:
-        """All of it as bytes, 64-byte aligned so that contexts need no copy."""
-        space = np.zeros(self.size + 64, np.uint8)
-        out = space[-space.ctypes.data % 64 :][: self.size]
-        if self.size:
-            out[:8] = np.frombuffer(self.identity.to_bytes(8, "little"), np.uint8)
-        at = WEIGHTS_HEADER
-        for a in self.arrays:
-            out[at : at + a.nbytes] = a.reshape(-1).view(np.uint8)
-            at += -(-a.nbytes // 64) * 64
-        return out
 
 
 @dataclass(frozen=True)
@@ -465,17 +415,3 @@ def _row_bytes(b: Buffer) -> int:
         if st.terms and isinstance(d, int):
             n *= d
     return n
-
-
-def header_closure(names: set[str]) -> dict[str, str]:
-    """kernels/NAME → text for the headers and all that they include."""
-    out: dict[str, str] = {}
-    todo = sorted(names, reverse=True)
-    while todo:
-        path = KERNELS / todo.pop()
-        name = f"kernels/{path.relative_to(KERNELS).as_posix()}"
-        if name not in out:
-            out[name] = path.read_text()
-            found = ((path.parent / x).resolve() for x in INCLUDE.findall(out[name]))
-            todo += [p.relative_to(KERNELS).as_posix() for p in found if p.exists()]
-    return out

@@ -14,9 +14,10 @@ import neve.runtime
 from neve.build.source import Source
 from neve.build.target import AVX2, AVX512, X86_64, native
 from neve.build.toolchain import build, find_compiler
+from neve.emit.headers import BASE
 from neve.emit.prepare import Preparation
 from neve.emit.program import MISPLACED, emit
-from neve.emit.unit import BASE, Folded, Unit
+from neve.emit.unit import Folded, Unit
 from neve.ir.graph import ConstTensor, Method, Program
 from neve.ir.loops import Tensor
 from neve.ir.types import DType, TensorType, round_to
