@@ -87,7 +87,7 @@ def _package(module: str | None) -> str:
 
 def _is_users(variables: dict[str, Any]) -> bool:
     file = variables.get("__file__")
-    return "len" not in variables and (file is None or is_users(str(file)))
+    return variables.get("len", _len) is _len and (file is None or is_users(str(file)))
 
 
 @cache
