@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from neve.ir.buffers import Access
 from neve.ir.index import Index, Var
@@ -24,6 +23,7 @@ from neve.kernels.kernel import (
     product,
     size,
 )
+from neve.ops.attention import Attention
 from neve.ops.base import Op
 
 FLOPS_PER_TERM = 2
@@ -62,7 +62,8 @@ def flops(op: Op, inputs: Sequence[Shaped], results: Sequence[Shaped]) -> Index:
 
 def bind(call: Call, o: Operands) -> Bound:
     """q, k, v (…, H, S, D) [, mask]: leading dims beyond the heads become one batch."""
-    op: Any = call.op
+    op = call.op
+    assert isinstance(op, Attention)
     out = call.results[0].shape
     rank = len(out)
     q, k, v = (_unit_rows(o, t) for t in call.inputs[:3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from neve.ir.buffers import Access
 from neve.ir.index import Index, Var
@@ -28,6 +27,7 @@ from neve.kernels.kernel import (
     weights,
 )
 from neve.ops.base import Op
+from neve.ops.conv import Conv
 
 FLOPS_PER_TERM = 2
 FEW_CHANNELS = 4
@@ -69,9 +69,15 @@ def bind(call: Call, o: Operands) -> Bound:
     return Bound(tuple(candidates(spec, o.target)), pointers, (n, h, wide, c), (at(n), at(c), at(h), at(wide)))
 
 
+def conv_of(call: Call) -> Conv:
+    """The op of a call."""
+    assert isinstance(call.op, Conv)
+    return call.op
+
+
 def conv_spec(call: Call, x: Access) -> ConvSpec:
     """What is asked of the kernels for a call whose image lies so."""
-    op: Any = call.op
+    op = conv_of(call)
     image, w = call.inputs
     out = call.results[0]
     strides = [s if s is not None else Index.of(0) for s in x.strides]
@@ -87,8 +93,8 @@ def conv_spec(call: Call, x: Access) -> ConvSpec:
         out_height=size(Index.of(out.shape[2])),
         out_width=size(Index.of(out.shape[3])),
         kernel=(int(w.shape[2]), int(w.shape[3])),
-        stride=op.stride,
-        dilation=op.dilation,
+        stride=(op.stride[0], op.stride[1]),
+        dilation=(op.dilation[0], op.dilation[1]),
         padding=(op.padding[0][0], op.padding[1][0]),
         groups=op.groups,
         strides=(sn, sc, sh, sw),
@@ -97,7 +103,7 @@ def conv_spec(call: Call, x: Access) -> ConvSpec:
 
 
 def _few_channels(call: Call) -> bool:
-    op: Any = call.op
+    op = conv_of(call)
     channels = call.inputs[0].shape[1]
     return isinstance(channels, int) and channels <= FEW_CHANNELS and op.groups == 1
 
@@ -116,7 +122,7 @@ def image_of(call: Call, o: Operands) -> Access:
 
 def by_pixel(call: Call) -> bool:
     """Whether each output pixel is a product with the input pixel at its place."""
-    op: Any = call.op
+    op = conv_of(call)
     plain = op.stride == (1, 1) and op.groups == 1 and not any(map(any, op.padding))
     return tuple(call.inputs[1].shape[2:]) == (1, 1) and plain
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from neve.ir.index import Index, Var
 from neve.ir.loops import Tensor
@@ -24,6 +23,7 @@ from neve.kernels.kernel import (
 )
 from neve.kernels.recurrent.panels import GATES, RecurrentSpec, candidates
 from neve.ops.base import Op
+from neve.ops.recurrent import Recurrent, Rnn
 
 BATCH_GUESS = 8
 """A batch that is symbolic, for the size of what is shared."""
@@ -58,7 +58,8 @@ def bind(call: Call, o: Operands) -> Bound:
     steps, batch, hidden = (Index.of(d) for d in call.results[0].shape)
     x_step, x_batch = x.strides[:2]
     assert x_step is not None and x_batch is not None
-    op: Any = call.op
+    op = call.op
+    assert isinstance(op, Recurrent)
     spec = RecurrentSpec(
         _kind(op),
         size(steps),
@@ -82,9 +83,9 @@ def bind(call: Call, o: Operands) -> Bound:
     return Bound((choice,), pointers, coords, tuple(map(at, coords)), shared=shared)
 
 
-def _kind(op: Any) -> str:
+def _kind(op: Op) -> str:
     """The cell as the specs call it."""
-    return str(op.nonlinearity if op.name == "rnn" else op.name)
+    return str(op.nonlinearity if isinstance(op, Rnn) else op.name)
 
 
 RECURRENT = Kernel(ops=("gru", "lstm", "rnn"), accepts=accepts, bind=bind, flops=flops, packs=weights)
