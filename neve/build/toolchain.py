@@ -16,12 +16,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from neve.build.cache import Cache, default_cache, digest, refused
 from neve.build.elf import machine, missing_symbols
@@ -68,6 +70,8 @@ TRIPLES = {
 SUFFIXES = {"linux": ".so", "android": ".so", "macos": ".dylib", "ios": ".dylib", "windows": ".dll", "none": ".wasm"}
 FORMATS = {"linux": "elf", "android": "elf", "macos": "macho", "ios": "macho", "windows": "coff", "none": "wasm"}
 _POOL = "host/threads.c"
+POLL = 0.5
+"""Seconds between two looks at what a compilation is at."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -227,11 +231,14 @@ class _Build:
         threads = [(_POOL, "threads.o", ["-I.", "-pthread"])] if _has_threads(self.target, self.compiler) else []
         total = len(jobs) + len(threads) + 1
         objects: list[Path] = []
-        with ThreadPoolExecutor(max_workers=processors()) as pool:
+        with ThreadPoolExecutor(max_workers=processors()) as pool, _interruptions() as interrupted:
             try:
                 running = [pool.submit(self.compile, *job) for job in [*jobs, *threads]]
                 for done, job in enumerate(running):
                     self.progress(done, total, f"compiling {name} with {self.compiler}")
+                    while not wait([job], POLL).done:
+                        if interrupted.is_set():
+                            raise KeyboardInterrupt
                     objects.append(job.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -334,6 +341,26 @@ class _Build:
             fix = f"the C is kept in {kept}; generated C that does not compile is a defect of neve: please report it"
         text = "\n".join(f"  {line}" for line in errors)
         return f"the C compiler failed (exit code {code}):\n  {shlex.join(command)}\n{text}\n{fix}"
+
+
+@contextmanager
+def _interruptions() -> Iterator[threading.Event]:
+    """Set once Ctrl-C was pressed: Python drops a KeyboardInterrupt that its garbage collector happens to be in."""
+    heard = threading.Event()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        heard.set()
+        signal.default_int_handler(number, frame)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield heard
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _kill(child: subprocess.Popen[str]) -> None:

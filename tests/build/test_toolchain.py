@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +90,7 @@ def test_zig_builds_for_every_target(name: str, kind: tuple[str, str], cache: Ca
     assert machine(library.path.read_bytes()) == kind
 
 
-def test_errors_have_the_command_the_lines_and_the_mend(cache: Cache) -> None:
+def test_errors_have_the_command_the_lines_and_the_fix(cache: Cache) -> None:
     source = affine()
     source.files["affine.c"] += "\nint broken(void) { return nowhere; }\n"
     with pytest.raises(BuildError) as caught:
@@ -144,6 +146,30 @@ def test_progress_counts_to_the_end(cache: Cache) -> None:
     build(affine(), units=2, progress=lambda *step: steps.append(step), cache=cache)
     assert [done for done, _, _ in steps] == list(range(steps[-1][1] + 1))
     assert "affine" in steps[0][2]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_is_heard_where_python_drops_it(cache: Cache, tmp_path: Path) -> None:
+    """While the garbage collector runs, and a compiler never ends."""
+    fake = tmp_path / "gcc"
+    fake.write_text("#!/bin/sh\nexec sleep 600\n")
+    fake.chmod(0o755)
+
+    def interrupted(phase: str, info: dict[str, int]) -> None:
+        gc.callbacks.remove(interrupted)
+        signal.raise_signal(signal.SIGINT)
+
+    def progress(*_: object) -> None:
+        gc.callbacks.append(interrupted)
+        gc.collect()
+
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(affine(), compiler=Compiler("gcc", (str(fake),), "12.2.0"), cache=cache, progress=progress)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 def test_a_full_disk_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
