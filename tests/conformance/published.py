@@ -57,7 +57,7 @@ def tokens(vocabulary: int, n: int) -> Tensor:
 # Audio.
 
 
-@published("snac", "audio", "samples", "an artifact for one length, without dynamic_shapes.")
+@published("snac", "audio", "samples", "an artifact for one length, without dynamic_shapes")
 def snac() -> Published:
     from snac import SNAC
 
