@@ -93,15 +93,16 @@ def _caught(frame: FrameType | None) -> bool:
     """Whether the model may catch what is raised there."""
     while frame is not None and frame.f_code.co_filename != ENTRY:
         if is_users(file := frame.f_code.co_filename):
-            blocks = [n for n in _nodes(file, ast.Try, ast.With) if isinstance(n, ast.Try) or _suppresses(n)]
+            blocks = [n for n in _nodes(file, ast.Try, ast.With) if isinstance(n, ast.Try) or _may_suppress(n)]
             if any(n.body[0].lineno <= frame.f_lineno <= (n.body[-1].end_lineno or 0) for n in blocks):
                 return True
         frame = frame.f_back
     return False
 
 
-def _suppresses(block: ast.With) -> bool:
-    return any("suppress" in ast.unparse(item.context_expr) for item in block.items)
+def _may_suppress(block: ast.With) -> bool:
+    """Whether its __exit__ may end what is raised: any but torch's own, such as no_grad and autocast."""
+    return not all(ast.unparse(item.context_expr).startswith("torch.") for item in block.items)
 
 
 @cache

@@ -24,6 +24,7 @@ from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
 from neve.capture.objects import CONSTANTS, plain, restored, strangers
 from neve.capture.surroundings import Answers, as_in_eager
+from neve.capture.swallowed import raised_again
 from neve.capture.windows import Windows
 from neve.errors import CaptureError
 
@@ -97,7 +98,7 @@ def called(
     given = contents_of(*plain((args, kwargs)))
     values = KnownValues(model, constants)
     try:
-        with as_in_eager(answers), Asserted(), values, windows, watched.elsewhere.bound():
+        with raised_again(), as_in_eager(answers), Asserted(), values, windows, watched.elsewhere.bound():
             result = plain(method_of(model, name)(*args, **kwargs))
         if found := strangers(result):
             raise CaptureError(found)

@@ -15,16 +15,22 @@ from torch import nn
 def renamed(model: nn.Module) -> Iterator[None]:
     """With other names for these, in the same order."""
     own = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    found = [(m, dict(m._modules)) for m in own if any(hasattr(type(m), name) for name in m._modules)]
+    found = [(m, dict(m._modules)) for m in own if any(_is_hidden(m, name) for name in m._modules)]
     try:
         for m, children in found:
+            names = {name: _free(m, name, children) if _is_hidden(m, name) else name for name in children}
             m._modules.clear()
-            m._modules.update({_free(m, name, children): child for name, child in children.items()})
+            m._modules.update({names[name]: child for name, child in children.items()})
         yield
     finally:
         for m, children in found:
             m._modules.clear()
             m._modules.update(children)
+
+
+def _is_hidden(module: nn.Module, name: str) -> bool:
+    """Whether the name is of something else; a property of the class may give the submodule."""
+    return hasattr(type(module), name) and getattr(module, name, None) is not module._modules[name]
 
 
 def _free(module: nn.Module, name: str, taken: Container[str]) -> str:

@@ -230,8 +230,8 @@ def misses_of(artifact: Artifact) -> list[Miss]:
     """What passes declined, as the artifact's log tells it."""
     found = []
     for entry in map(str, artifact.log):
-        reported = _DECLINED.fullmatch(entry)
-        if reported is not None:
-            module, _, source = (reported["origin"] or "").rpartition("  ")
-            found.append((reported["pass"], reported["text"], Origin(module, source)))
+        declined = _DECLINED.fullmatch(entry)
+        if declined is not None:
+            module, _, source = (declined["origin"] or "").rpartition("  ")
+            found.append((declined["pass"], declined["text"], Origin(module, source)))
     return found

@@ -375,8 +375,8 @@ def _values(r: Range, example: int) -> tuple[int, int, int, int]:
 
 def _any(r: Range, example: int, g: torch.Generator) -> int:
     """A size of a range, the telling ones as often as all others together."""
-    reported = _values(r, example)
-    return _pick((_pick(reported, g), int(torch.randint(r.min, reported[3] + 1, (), generator=g))), g)  # type: ignore[no-any-return]
+    values = _values(r, example)
+    return _pick((_pick(values, g), int(torch.randint(r.min, values[3] + 1, (), generator=g))), g)  # type: ignore[no-any-return]
 
 
 def _elements(s: Subject, sizes: Mapping[sympy.Symbol, int]) -> int:

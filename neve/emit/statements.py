@@ -14,6 +14,7 @@ from neve.ir.index import Data, Index
 from neve.ir.types import DType
 
 
+@dataclass(frozen=True)
 class Term:
     """A value: what stands on the right of a Let, an Assign or a Store."""
 
@@ -209,6 +210,7 @@ class AllOf(Term):
     tests: tuple[Term, ...]
 
 
+@dataclass(frozen=True)
 class Statement:
     """What a function does next."""
 
@@ -376,7 +378,7 @@ def names(node: object) -> Iterator[str]:
     if isinstance(node, Local):
         yield node.name
     elif isinstance(node, (Term, Statement)):
-        for f in fields(node):  # type: ignore[arg-type]
+        for f in fields(node):
             yield from names(getattr(node, f.name))
     elif isinstance(node, (list, tuple)):
         for x in node:

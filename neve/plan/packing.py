@@ -12,10 +12,10 @@ from neve.ir.loops import Expr, Load, Tensor
 from neve.ir.packing import Fill, Packing
 from neve.ir.types import TensorType
 from neve.kernels.kernel import Pack
+from neve.plan.memory import LINE
 from neve.plan.stages import Compute, loads, rewrite
 from neve.plan.steps import Member, Nest
 
-LINE = 64
 MOVE_SECONDS = 5e-10
 """For an element of a weight that is moved to its place in a packed one."""
 SUM_SECONDS = 1.3e-10

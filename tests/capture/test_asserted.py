@@ -112,6 +112,27 @@ def suppressed(x: Tensor) -> Any:
     return x + 1
 
 
+class Swallowed:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> bool:
+        return True
+
+
+def swallowed(x: Tensor) -> Any:
+    with torch.no_grad(), Swallowed():
+        if x.min() < 0:
+            raise Unfit
+    return x
+
+
+def broadly(x: Tensor) -> Any:
+    try:
+        return x + 1 if x.min() < 0 else x
+    except Exception:
+        return x - 1
+
+
 def of_all(x: Tensor) -> Any:
     assert all(value > 0 for value in x[0])
     return x + 1
@@ -134,7 +155,9 @@ def branched(x: Tensor) -> Any:
     return x + 1
 
 
-@pytest.mark.parametrize("f", [caught, suppressed, of_all, chained, any_of, branched], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "f", [caught, suppressed, swallowed, broadly, of_all, chained, any_of, branched], ids=lambda f: f.__name__
+)
 def test_decides_more_than_whether_to_raise(f: Callable[[Tensor], Any]) -> None:
     with pytest.raises(NotTraceable, match="depends on the values of a tensor"):
         export_methods(Model(f), (X,), None, None, None)

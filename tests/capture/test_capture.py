@@ -329,17 +329,22 @@ def test_what_follows_from_a_reason_is_none(forward: Any, causes: list[str]) -> 
 
 
 class Shadowing(nn.Module):
-    """Has a submodule that a method hides, and a sparse buffer that forward does not use."""
+    """Has submodules that methods hide, one that a property gives, and a sparse buffer that forward does not use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(3, 3)
         self.parameters = nn.ParameterList(self.layer.parameters())  # type: ignore[assignment]
         self.children = nn.Sequential(nn.Linear(3, 2))  # type: ignore[assignment]
+        self._modules["head"] = nn.Linear(3, 3)
         self.register_buffer("heads", torch.eye(3).to_sparse(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x) * 2
+        return self.head(self.layer(x)) * 2
+
+    @property
+    def head(self) -> Any:
+        return self._modules["head"]
 
 
 @pytest.mark.parametrize("make", [Shadowing, lambda: nn.Sequential(Shadowing(), nn.ReLU())], ids=["root", "inside"])

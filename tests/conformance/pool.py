@@ -8,11 +8,14 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+LONGEST = 2000
+"""Characters of an answer's detail."""
 
 
 class Worker:
@@ -114,3 +117,17 @@ def _answer(worker: Worker, timeout: float) -> tuple[dict[str, Any], bool]:
             "seconds": seconds,
         }, False
     return dict(json.loads(line), seconds=seconds), True
+
+
+def serve(check: Callable[[str], dict[str, Any]], failed: Mapping[str, Any] | None = None) -> None:
+    """Answer the tasks on standard input, as `run_all` starts a worker; failed is added where check raises."""
+    warnings.simplefilter("ignore")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a model prints is no answer
+    for line in sys.stdin:
+        try:
+            answer = check(line.strip())
+        except Exception as error:
+            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:LONGEST], **(failed or {})}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()

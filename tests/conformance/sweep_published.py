@@ -7,17 +7,14 @@ value, every other equal. Needs what `requirements/published.txt` lists: `make m
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
 import sys
 import time
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.pool import run_all
+from tests.conformance.pool import run_all, serve
 
 TOLERANCE = 1e-4
 PACKAGES = Path(__file__).parents[2] / "requirements" / "published.txt"
@@ -100,20 +97,6 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def serve() -> None:
-    """Answer names on standard input; for `pool`."""
-    warnings.simplefilter("ignore")
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            answer = check(line.strip())
-        except Exception as error:
-            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:2000]}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="these models only (default: all)")
@@ -126,7 +109,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve()
+        serve(check)
         return 0
     from tests.conformance.published import ENTRIES
 

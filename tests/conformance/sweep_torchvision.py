@@ -7,16 +7,13 @@ other equal. Needs torchvision, which loads beside its own release of torch alon
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.pool import run_all
+from tests.conformance.pool import run_all, serve
 
 TOLERANCE = 1e-4
 KINDS = ("classification", "segmentation", "video", "detection")
@@ -95,20 +92,6 @@ def check(name: str) -> dict[str, Any]:
     return {"class": "right", "detail": f"error {worst:.1e}"}
 
 
-def serve() -> None:
-    """Answer names on standard input; for `pool`."""
-    warnings.simplefilter("ignore")
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            answer = check(line.strip())
-        except Exception as error:
-            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:300]}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="models (default: all of the kind)")
@@ -122,7 +105,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve()
+        serve(check)
         return 0
     found = args.names or names(args.kind)
     found = families(found) if args.families else found

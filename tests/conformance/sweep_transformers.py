@@ -11,13 +11,12 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.pool import run_all
+from tests.conformance.pool import run_all, serve
 
 TOLERANCE = 1e-4
 ORDER = ("wrong", "crashed", "hung", "refused", "absent", "right")
@@ -65,25 +64,16 @@ def check(name: str, backend: str) -> dict[str, Any]:
     return {"class": "right", "detail": f"error {worst:.1e}", "error": worst}
 
 
-def serve(backend: str) -> None:
+def serve_models(backend: str) -> None:
     """Answer names on standard input; for `pool`."""
     import torch
 
     from tests.conformance.backends import hide_unusable_packages
 
-    warnings.simplefilter("ignore")
     hide_unusable_packages()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        try:
-            answer = check(line.strip(), backend)
-        except Exception as error:
-            answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:300], "error": 0.0}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    serve(lambda name: check(name, backend), {"error": 0.0})
 
 
 def sweep(
@@ -123,7 +113,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.backend)
+        serve_models(args.backend)
         return 0
     from tests.conformance.architectures import ARCHITECTURES
 

@@ -12,7 +12,7 @@ import torch
 from neve.capture.torchscript.grown import number, same_number, size_of, zeros
 from neve.capture.torchscript.numbers import convert, decided, is_number, kind_of
 from neve.capture.torchscript.pickles import Member
-from neve.capture.torchscript.tape import Region, Tainted
+from neve.capture.torchscript.tape import Invalidated, Region
 from neve.capture.torchscript.values import (
     Dim,
     Length,
@@ -41,7 +41,7 @@ class Side:
     region: Region
     locals: dict[str, Any]
     changes: Changes
-    invalidated: Tainted
+    invalidated: Invalidated
     raised: str | None = None
 
 

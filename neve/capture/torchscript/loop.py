@@ -38,7 +38,7 @@ from neve.capture.torchscript.memory import contiguous
 from neve.capture.torchscript.numbers import binary, kind_of
 from neve.capture.torchscript.pickles import Obj
 from neve.capture.torchscript.places import LENGTH, Spot, label, outgrown, parts_of, value_at, with_parts
-from neve.capture.torchscript.tape import Tainted
+from neve.capture.torchscript.tape import Invalidated
 from neve.capture.torchscript.values import (
     KINDS,
     UNINITIALIZED,
@@ -97,7 +97,7 @@ class Loop:
         self.trial = False  # whether what grows has space for one iteration, to see what its length is compared with
         self.starts: dict[Spot, Any] = {}
         self.known = m.reachable()
-        self.invalidated: Tainted = {}
+        self.invalidated: Invalidated = {}
         self.loose: dict[Spot, None] = {}
         self.sharing: dict[Spot, dict[Any, None]] = {}  # place → the outer tensors and places that it may be
 

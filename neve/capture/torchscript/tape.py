@@ -30,7 +30,7 @@ MAX_PARTS = 20_000
 ATEN = torch.ops.aten
 
 
-Tainted = dict[Var | int, str]
+Invalidated = dict[Var | int, str]
 """Why a tensor (its root), or a list, dict or object (its id), must not be used any more: it may not be what it is in
 eager, as another that it is on some paths only has been written."""
 
@@ -88,7 +88,7 @@ class Recorder:
         )
         self.top = self.region = Region(None)
         self.place: Place | None = None
-        self.invalidated: Tainted = {}
+        self.invalidated: Invalidated = {}
         self.sharing: dict[Var, dict[Var, None]] = {}
         self.versions: dict[Var, int] = {}
         self.count = 0
