@@ -70,6 +70,8 @@ _define(
     b="({0} & {1})",
     m="({0} & {1})",
 )
+# a·b + c, rounded once where the target can: for what eager's own kernels fuse, or compute in another order anyway
+_define("fma", v="vf_fma({0}, {1}, {2})", f="sf_fma({0}, {1}, {2})", d="sd_fma({0}, {1}, {2})")
 _define("div", v="({0} / {1})", f="({0} / {1})", d="({0} / {1})")
 _define(
     "floor_divide",

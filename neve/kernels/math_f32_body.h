@@ -390,6 +390,8 @@ NEVE_HOT T F(sqrt)(T x) { return SQRT(x); }
 /* 1 ulp more than exact. */
 NEVE_HOT T F(rsqrt)(T x) { return K(1.0f) / SQRT(x); }
 NEVE_HOT T F(recip)(T x) { return K(1.0f) / x; }
+/* a b + c, rounded once where NEVE_FMA is 1. */
+NEVE_HOT T F(fma)(T a, T b, T c) { return FMA(a, b, c); }
 NEVE_HOT T F(abs)(T x) { return ABS(x); }
 /* -1, 0 or 1; 0 for NaN, as torch.sign. */
 NEVE_HOT T F(sign)(T x) { return SEL(LT(K(0.0f), x), K(1.0f), K(0.0f)) - SEL(LT(x, K(0.0f)), K(1.0f), K(0.0f)); }

@@ -375,6 +375,11 @@ NEVE_FN double sd_mish(double x)
 NEVE_HOT double sd_sqrt(double x) { return neve_root64(x); }
 NEVE_HOT double sd_rsqrt(double x) { return 1 / neve_root64(x); }
 NEVE_HOT double sd_recip(double x) { return 1 / x; }
+#if NEVE_FMA
+NEVE_HOT double sd_fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+NEVE_HOT double sd_fma(double a, double b, double c) { return a * b + c; }
+#endif
 NEVE_HOT double sd_abs(double x) { return __builtin_fabs(x); }
 /* -1, 0 or 1; 0 for NaN, as torch.sign. */
 NEVE_HOT double sd_sign(double x) { return (double)((x > 0) - (x < 0)); }

@@ -153,7 +153,7 @@ class GridSample(Op):
         if self.mode == "nearest":
             return value
         if self.mode == "bicubic":
-            return call("mul", value, cubic_weight(call("sub", part, const(float(tap - 1), acc))))
+            return call("mul", value, cubic_weight(part, tap))
         return call("mul", value, part if tap else call("sub", const(1.0, acc), part))
 
     @classmethod

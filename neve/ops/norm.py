@@ -347,8 +347,9 @@ def scale_and_shift(y: np.ndarray, parameters: Sequence[np.ndarray]) -> np.ndarr
 
 def affine(y: Expr, parameters: Sequence[Expr]) -> Expr:
     """y · weight + bias, as far as they are given."""
-    y = call("mul", y, parameters[0]) if parameters else y
-    return call("add", y, parameters[1]) if len(parameters) > 1 else y
+    if len(parameters) > 1:
+        return call("fma", y, parameters[0], parameters[1])
+    return call("mul", y, parameters[0]) if parameters else y
 
 
 def square(x: Expr) -> Expr:

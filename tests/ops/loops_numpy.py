@@ -28,7 +28,15 @@ from neve.ops.pointwise import Pointwise
 from neve.plan.select import refusal
 from tests.kernels.harness import load
 
+
+def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """x·y + z, of float32 with a product that is not rounded."""
+    wide_ = np.promote_types(np.result_type(x), np.float64)
+    return (np.asarray(x, wide_) * y + z).astype(np.result_type(x))
+
+
 EXTRA: dict[str, Callable[..., Any]] = {
+    "fma": fma,
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "trigamma": ref.polygamma(1),
     "polygamma": np.vectorize(lambda k, v: ref.polygamma(int(k))(v), otypes=[np.float64]),

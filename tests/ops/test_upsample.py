@@ -1,0 +1,61 @@
+"""Interpolation gives eager's bits, so that what steps on it (a cast to bytes, a comparison) steps as in eager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+import neve
+from neve.build.target import native
+from neve.ops.upsample import small
+
+SIZES = {
+    "linear": [((1, 3, 50), (77,)), ((2, 17, 50), (277,)), ((1, 1, 9), (4,))],
+    "bilinear": [
+        *[((1, 3, 17, 19), (64, 61)), ((1, 16, 16, 16), (64, 64)), ((2, 3, 60, 50), (23, 31))],
+        *[((1, 3, 17, 19), (140, 132)), ((1, 32, 7, 9), (128, 131)), ((2, 3, 60, 80), (45, 224))],
+    ],
+    "trilinear": [((1, 3, 9, 8, 7), (12, 11, 17)), ((2, 8, 3, 4, 5), (8, 9, 10))],
+    "bicubic": [((1, 3, 60, 50), (23, 31)), ((1, 16, 17, 19), (140, 133)), ((1, 2, 8, 8), (128, 128))],
+}
+CASES = [(mode, *sizes) for mode, all_ in SIZES.items() for sizes in all_]
+
+
+class Resize(nn.Module):
+    def __init__(self, mode: str, size: tuple[int, ...], align: bool) -> None:
+        super().__init__()
+        self.mode, self.size, self.align = mode, size, align
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, self.size, mode=self.mode, align_corners=self.align)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """ATen uses another kernel for large outputs of bilinear interpolation where a thread is alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(native().isa not in ("avx2", "avx512"), reason="the bits are those of x86 with FMA")
+@pytest.mark.parametrize("align", [False, True], ids=["", "align_corners"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("mode", "shape", "size"), CASES, ids=lambda v: str(v).replace(" ", ""))
+def test_same_bits_as_eager(
+    mode: str, shape: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype, align: bool, two_threads: None
+) -> None:
+    if dtype is not torch.float32 and small(size):
+        pytest.skip("ATen's kernel for small outputs sums halves in an order that was not found")
+    torch.manual_seed(0)
+    model = Resize(mode, size, align).eval()
+    noise, flat = (torch.rand(shape) * 255).to(dtype), torch.full(shape, 255.0, dtype=dtype)
+    module = neve.compile(model, (noise,), verify=False)
+    for x in (noise, flat):
+        got, want = torch.as_tensor(module(x)), model(x)
+        equal = (got == want).float().mean()
+        assert equal == 1, f"{1 - equal:.2%} of the elements differ, by up to {(got - want).abs().max()}"
