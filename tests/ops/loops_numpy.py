@@ -32,7 +32,7 @@ from tests.kernels.harness import load
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """x·y + z, of float32 with a product that is not rounded."""
     wide_ = np.promote_types(np.result_type(x), np.float64)
-    return (np.asarray(x, wide_) * y + z).astype(np.result_type(x))
+    return np.asarray(np.asarray(x, wide_) * y + z, np.result_type(x))
 
 
 EXTRA: dict[str, Callable[..., Any]] = {

@@ -12,7 +12,7 @@ import neve
 from neve.build.target import native
 from neve.ops.upsample import small
 
-SIZES = {
+SIZES: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]] = {
     "linear": [((1, 3, 50), (77,)), ((2, 17, 50), (277,)), ((1, 1, 9), (4,))],
     "bilinear": [
         *[((1, 3, 17, 19), (64, 61)), ((1, 16, 16, 16), (64, 64)), ((2, 3, 60, 50), (23, 31))],
@@ -22,6 +22,14 @@ SIZES = {
     "bicubic": [((1, 3, 60, 50), (23, 31)), ((1, 16, 17, 19), (140, 133)), ((1, 2, 8, 8), (128, 128))],
 }
 CASES = [(mode, *sizes) for mode, all_ in SIZES.items() for sizes in all_]
+
+
+GRIDS = [
+    ("bilinear", (1, 3, 17, 19), (1, 24, 20, 2)),
+    ("bilinear", (2, 16, 9, 8), (2, 33, 31, 2)),
+    ("bilinear", (2, 5, 5, 7, 9), (2, 16, 8, 9, 3)),
+    ("nearest", (1, 3, 17, 19), (1, 24, 20, 2)),
+]
 
 
 class Resize(nn.Module):
@@ -42,7 +50,25 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(native().isa not in ("avx2", "avx512"), reason="the bits are those of x86 with FMA")
+class Warp(nn.Module):
+    def __init__(self, mode: str, padding: str, align: bool) -> None:
+        super().__init__()
+        self.mode, self.padding, self.align = mode, padding, align
+
+    def forward(self, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        return nn.functional.grid_sample(x, grid, self.mode, self.padding, self.align)
+
+
+def same_bits(got: object, want: torch.Tensor) -> None:
+    got = torch.as_tensor(got)
+    unequal = (got != want).float().mean()
+    assert not unequal, f"{unequal:.2%} of the elements differ, by up to {(got - want).abs().max()}"
+
+
+fused = pytest.mark.skipif(native().isa not in ("avx2", "avx512"), reason="the bits are those of x86 with FMA")
+
+
+@fused
 @pytest.mark.parametrize("align", [False, True], ids=["", "align_corners"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("mode", "shape", "size"), CASES, ids=lambda v: str(v).replace(" ", ""))
@@ -56,6 +82,19 @@ def test_same_bits_as_eager(
     noise, flat = (torch.rand(shape) * 255).to(dtype), torch.full(shape, 255.0, dtype=dtype)
     module = neve.compile(model, (noise,), verify=False)
     for x in (noise, flat):
-        got, want = torch.as_tensor(module(x)), model(x)
-        equal = (got == want).float().mean()
-        assert equal == 1, f"{1 - equal:.2%} of the elements differ, by up to {(got - want).abs().max()}"
+        same_bits(module(x), model(x))
+
+
+@fused
+@pytest.mark.parametrize("align", [False, True], ids=["", "align_corners"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize(("mode", "shape", "grid"), GRIDS, ids=lambda v: str(v).replace(" ", ""))
+def test_same_bits_as_eager_at_computed_positions(
+    mode: str, shape: tuple[int, ...], grid: tuple[int, ...], padding: str, align: bool
+) -> None:
+    torch.manual_seed(0)
+    model, at = Warp(mode, padding, align).eval(), torch.rand(grid) * 2.4 - 1.2
+    noise, flat = torch.rand(shape) * 255, torch.full(shape, 255.0)
+    module = neve.compile(model, (noise, at), verify=False)
+    for x in (noise, flat):
+        same_bits(module(x, at), model(x, at))
