@@ -21,13 +21,18 @@ TABLE: dict[Any, Builder] = {}
 F = TypeVar("F", bound=Builder)
 
 
+def overload(name: str) -> Any:
+    """ATen's op of a name such as "add.Tensor"; a name without overload is its default."""
+    packet, _, which = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), which or "default")
+
+
 def aten(*names: str) -> Callable[[F], F]:
-    """Register a builder for overloads given as "add.Tensor"; a name without overload is its default."""
+    """Register a builder for overloads (see `overload`)."""
 
     def register(f: F) -> F:
         for name in names:
-            packet, _, overload = name.partition(".")
-            op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+            op = overload(name)
             if op in TABLE:
                 raise AssertionError(f"two builders for {name}")
             TABLE[op] = f
@@ -44,6 +49,8 @@ def table() -> dict[Any, Builder]:
         aten_attention,
         aten_bags,
         aten_checks,
+        aten_complex,
+        aten_fourier,
         aten_index,
         aten_nn,
         aten_pointwise,
@@ -56,8 +63,9 @@ def table() -> dict[Any, Builder]:
         aten_source,
         aten_special,
     )
+    from neve.capture.pairs import COMPLEX
 
-    return TABLE
+    return COMPLEX | TABLE
 
 
 @cache

@@ -23,6 +23,7 @@ from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import named_symbols
 from neve.capture.held import Attributes, Held, as_tree, key_of, leaves
 from neve.capture.objects import tree_leaves
+from neve.capture.pairs import Pair
 from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
@@ -253,16 +254,26 @@ def _placeholders(
         if spec.kind in LIFTED and nodes[spec.arg.name].users:
             tensor = _tensor(e.program, spec.target)
             try:
-                values[spec.arg.name] = constants.value(walk.b, tensor, spec.target.removeprefix(e.strip))
+                values[spec.arg.name] = _weight(walk.b, constants, tensor, spec.target.removeprefix(e.strip))
             except ValueError as error:
                 walk.reasons.append(f"{spec.target}: {error}")
                 values[spec.arg.name] = walk._placeholder(tensor)
     return values, leaves, numbers
 
 
+def _weight(b: GraphBuilder, constants: Constants, tensor: torch.Tensor, name: str) -> Value | Pair:
+    """A parameter, buffer or constant; a complex one by its parts."""
+    if not tensor.is_complex():
+        return constants.value(b, tensor, name)
+    parts = torch.view_as_real(tensor.detach().resolve_conj())
+    return Pair(*(constants.value(b, parts[..., k], f"{name}_{part}") for k, part in enumerate(("real", "imag"))))
+
+
 def _input(walk: Walk, node: Any) -> Value:
     val = node.meta["val"]
     try:
+        if val.is_complex():
+            raise ValueError("it is complex: take x (…, 2) of real numbers, and torch.view_as_complex(x) in the model")
         for d in val.shape:
             if isinstance(d, torch.SymInt):
                 walk.symbols.introduce(d)
@@ -273,6 +284,9 @@ def _input(walk: Walk, node: Any) -> Value:
 
 
 def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
+    if isinstance(value, Pair):
+        walk.reasons.append("an output is a complex tensor: return torch.view_as_real(y), or both parts of it")
+        return trees.constant(None)
     if isinstance(arg, ConstantArgument):
         return trees.constant(arg.value)
     kind = None

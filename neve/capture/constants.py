@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from neve.capture.context import dtype_of
+from neve.errors import CaptureError
 from neve.ir.graph import ConstTensor, GraphBuilder, StateVar, Value
 from neve.ir.types import DType
 from neve.ops.control import ReadState
@@ -34,7 +35,9 @@ class Constants:
         self._names: set[str] = set()
 
     def make_state(self, tensor: torch.Tensor, name: str) -> StateVar:
-        """Declare that a method writes the tensor; before any method's constants are asked for."""
+        """Declare that a method writes the tensor; before any method's constants are asked for. CaptureError if it is complex."""
+        if tensor.is_complex():
+            raise CaptureError([f"{name} is complex, and written: keep its parts, x.real and x.imag, as two buffers"])
         key = _key(tensor)
         if key not in self._states:
             self._states[key] = StateVar(self._fresh(name), to_numpy(tensor, copy=True), dtype_of(tensor.dtype))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from neve.capture.symbols import MethodSymbols
 
 DTYPES = {getattr(torch, d.value): d for d in DType}
+PARTS = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+"""The types of complex numbers → those of their parts (see `neve.capture.pairs`)."""
 DEFAULT = ELEMENTWISE_TYPE_PROMOTION_KIND.DEFAULT
 INT_TO_FLOAT = ELEMENTWISE_TYPE_PROMOTION_KIND.INT_TO_FLOAT
 
@@ -89,12 +91,12 @@ class Context:
     # What torch says that this node gives.
 
     def type_of(self, val: Any) -> TensorType:
-        """The type of a fake tensor."""
+        """The type of a fake tensor; of a complex one that of its parts."""
         if not isinstance(val, torch.Tensor):
             raise Refusal(f"a tensor was expected, torch has {type(val).__name__}")
         if val.layout is not torch.strided:
             raise Refusal(f"{str(val.layout).removeprefix('torch.')} tensors are not supported")
-        return TensorType(tuple(self.symbols.dim(d) for d in val.shape), dtype_of(val.dtype))
+        return TensorType(tuple(self.symbols.dim(d) for d in val.shape), dtype_of(PARTS.get(val.dtype, val.dtype)))
 
     @property
     def out(self) -> TensorType:

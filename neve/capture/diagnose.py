@@ -193,8 +193,6 @@ def _why(target: Any) -> str:
         return ": its result is random"
     if torch.Tag.data_dependent_output in target.tags or torch.Tag.dynamic_output_shape in target.tags:
         return ": the shape of its result depends on the values of its input"
-    if "complex" in name or name.startswith(("view_as_real", "_fft")):
-        return ": complex numbers are not supported"
     if "quant" in name:
         return ": quantized tensors are not supported"
     return ""

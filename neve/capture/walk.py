@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch import fx
 
-from neve.capture import diagnose, guards, number_arithmetic
+from neve.capture import diagnose, guards, number_arithmetic, pairs
 from neve.capture.aten import table
 from neve.capture.aten_windows import ByData
 from neve.capture.context import Context, Number, Refusal, dtype_of
@@ -117,7 +117,10 @@ class Walk:
     def _dispatch(self, node: fx.Node) -> Any:
         target, val = node.target, node.meta.get("val")
         if target in table():
-            return table()[target](self.c, *self.arg(list(node.args)), **self.arg(node.kwargs))
+            args, kwargs = self.arg(list(node.args)), self.arg(node.kwargs)
+            if pairs.concerns([args, kwargs], val):
+                return pairs.build(self.c, target, args, kwargs)
+            return table()[target](self.c, *args, **kwargs)
         if number_arithmetic.known(target) and isinstance(val, SYMBOLIC):
             args = self.arg(list(node.args))
             if any(isinstance(a, Number) for a in args):
@@ -150,7 +153,10 @@ class Walk:
         if isinstance(val, (list, tuple)):
             return tuple(self._placeholder(v) for v in val)
         try:
-            return Value(self.b.fresh("unsupported"), self.c.type_of(val)) if isinstance(val, torch.Tensor) else 1
+            if not isinstance(val, torch.Tensor):
+                return 1
+            value = Value(self.b.fresh("unsupported"), self.c.type_of(val))
+            return pairs.Pair(value, value) if val.is_complex() else value
         except (Refusal, UnsupportedSize):
             shape = tuple(d if isinstance(d, int) else 1 for d in val.shape)
             return Value(self.b.fresh("unsupported"), TensorType(shape, dtype_of(torch.float32)))
@@ -160,6 +166,8 @@ class Walk:
     def _higher_order(self, node: fx.Node) -> Any:
         name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)  # type: ignore[union-attr]
         args = self.arg(list(node.args))
+        if any(isinstance(a, pairs.Pair) for a in _leaves(args)) and name in ("cond", "while_loop"):
+            raise Refusal("complex numbers as operands of a branch or loop are not supported: give it both parts")
         if name == "cond":
             pred, then, orelse, operands = args
             values = [self.c.tensor(x, _dtype(x)) for x in operands]
@@ -208,6 +216,7 @@ class Walk:
         got = result if isinstance(result, (tuple, list)) else (result,)
         wanted = val if isinstance(val, (tuple, list)) else (val,)
         for g, w in zip(got, wanted, strict=False):
+            g = g.real if isinstance(g, pairs.Pair) else g
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)
                 if g.type != t and not self.agree(g.type, t):

@@ -164,7 +164,7 @@ def flat_arrays(value: Any) -> Iterator[np.ndarray]:
     for x in tree_leaves(value if not hasattr(type(value), "to_tuple") else value.to_tuple()):
         if isinstance(x, torch.Tensor):
             x = x.detach().cpu()
-            yield (x.float() if x.dtype is torch.bfloat16 else x).numpy()
+            yield (x.float() if x.dtype is torch.bfloat16 else x).resolve_neg().numpy()
         elif isinstance(x, (bool, int, float)):
             yield np.asarray(x)
 

@@ -21,6 +21,7 @@ from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.checks import widened
 from neve.ops.control import If, Raise, ReadState, While, WriteState
 from neve.ops.conv import Conv, ConvTranspose
+from neve.ops.fourier import Fourier, OverlapAdd
 from neve.ops.image import GridSample
 from neve.ops.matmul import Linear, MatMul
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
@@ -32,7 +33,7 @@ from tests.ops.loops_numpy import NumpyBuilder
 
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 """Largest error, of the largest finite output, by dtype of the output: for half types two roundings."""
-FAMILIES = ("conv", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
+FAMILIES = ("conv", "fourier", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
 
 
 def types_of(s: Sample) -> tuple[TensorType, ...]:
@@ -140,8 +141,26 @@ def both(parameters: Sequence[torch.Tensor]) -> tuple[Any, Any]:
     return weight, bias
 
 
+def fourier(op: Fourier, *inputs: torch.Tensor) -> Any:
+    if op.form == "real":
+        y = torch.fft.rfft(inputs[1])
+    elif op.form == "complex":
+        y = torch.fft.fft(torch.complex(*inputs[1:]))
+    else:
+        return torch.fft.irfft(torch.complex(*inputs[1:]), op.n, norm="forward")
+    return y.real, y.imag
+
+
+def overlap_add(op: OverlapAdd, x: torch.Tensor) -> torch.Tensor:
+    *lead, frames, size = x.shape
+    length = op.step * (frames - 1) + size
+    return torch.ops.aten.unfold_backward(x, [*lead, length], len(lead), size, op.step)
+
+
 TORCH: dict[type, Callable[..., Any]] = {
     Conv: conv,
+    OverlapAdd: overlap_add,
+    Fourier: fourier,
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
     Linear: lambda op, *a: F.linear(*a),
@@ -238,6 +257,8 @@ def test_loops_are_eval(s: Sample) -> None:
 
 
 SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
+    Fourier: ((), (0, 1), (0, 1)),
+    OverlapAdd: ((0, -2),),
     Conv: ((0, 2, 3, 4),),
     ConvTranspose: ((0, 2, 3, 4),),
     MatMul: ((-1, -2), (-1, -2)),
