@@ -35,7 +35,7 @@ class Constants:
         self._names: set[str] = set()
 
     def make_state(self, tensor: torch.Tensor, name: str) -> StateVar:
-        """Declare that a method writes the tensor; before any method's constants are asked for. CaptureError if it is complex."""
+        """Declare that a method writes the tensor; before any method's constants are asked for. Not a complex one."""
         if tensor.is_complex():
             raise CaptureError([f"{name} is complex, and written: keep its parts, x.real and x.imag, as two buffers"])
         key = _key(tensor)

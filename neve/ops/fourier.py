@@ -72,6 +72,7 @@ class Fourier(Op):
         m = self.n // 2 if self.form != "complex" and self.n % 2 == 0 else self.n
         macros: dict[str, str | int | Dim] = {
             "T": C_TYPES[dtype],
+            "IS_DOUBLE": str(int(dtype is DType.float64)),
             "ROWS": rows,
             "N": str(self.n),
             "FORM": str(FORMS.index(self.form)),

@@ -1,6 +1,6 @@
 /* Discrete Fourier transforms of rows, unscaled, forward or as the operands' order says: see FORM.
  *
- * T float or double; ROWS how many (may be an expression in s[]); N length, a number; COUNT factors FACTORS of M, none above 31.
+ * T float or double, IS_DOUBLE 0 or 1; ROWS how many (may be an expression in s[]); N length, a number; COUNT factors FACTORS of M, none above 31.
  * p[0] (N, 2), cos and -sin of 2 pi t / N.
  * FORM 0, complex: p[1], p[2] re and im (ROWS, N); p[3], p[4] the results. With re and im exchanged on both sides: the inverse.
  * FORM 1, real to complex: p[1] x (ROWS, N); p[2], p[3] re and im (ROWS, N / 2 + 1).
@@ -22,18 +22,22 @@ static const int KN(factors)[] = {FACTORS};
 
 #define E KN(vec)
 #define LANES KN_LANES
+#define VECTORS (IS_DOUBLE == 0)
 #define FF(name) KN(many_##name)
 #include "fft_passes.h"
 #undef E
 #undef LANES
+#undef VECTORS
 #undef FF
 
 #define E T
 #define LANES 1
+#define VECTORS 0
 #define FF(name) KN(one_##name)
 #include "fft_passes.h"
 #undef E
 #undef LANES
+#undef VECTORS
 #undef FF
 
 /* All passes on `lanes` rows side by side, from x and between x and y; returns where the result is, [0] re and [1] im. */
@@ -64,7 +68,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
         T *x[2] = {buffer, buffer + size}, *y[2] = {buffer + 2 * size, buffer + 3 * size};
         (many ? KN(many_read) : KN(one_read))(p, row, count, x);
         T **done = KN(transform)(x, y, lanes, (const T *)p[0]);
-        (many ? KN(many_write) : KN(one_write))(p, row, count, done, done == x ? y : x);
+        (many ? KN(many_write) : KN(one_write))(p, row, count, done);
         row += count;
     }
 }
@@ -73,6 +77,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef KN_LANES
 #undef FFT_MANY
 #undef T
+#undef IS_DOUBLE
 #undef ROWS
 #undef N
 #undef FORM

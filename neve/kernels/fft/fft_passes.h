@@ -104,90 +104,154 @@ static void FF(pass)(const E *xr, const E *xi, E *yr, E *yi, int64_t r, int64_t 
             FF(odd)(xr, xi, yr, yi, r, m, s, p, w, step);
 }
 
-/* Column j of count rows, one a lane, those beyond count 0; n columns in a row. */
-NEVE_INLINE E FF(column)(const T *x, int64_t n, int64_t count, int64_t j)
+#if FORM == 1
+/* Frequency k of a real row from the transform of its even and odd elements as re and im. */
+NEVE_INLINE void FF(split)(const E *re, const E *im, int64_t k, const T *w, E *r, E *i)
 {
-    T lane[LANES];
-    for (int64_t l = 0; l < LANES; l++)
-        lane[l] = l < count ? x[l * n + j] : 0;
-    E e;
-    __builtin_memcpy(&e, lane, sizeof e);
-    return e;
+    const T half = (T)0.5;
+    int64_t a = k % KN_M, b = (KN_M - k) % KN_M;
+    E s = (re[a] + re[b]) * half, t = (im[a] - im[b]) * half, u = (im[a] + im[b]) * half, v = (re[b] - re[a]) * half;
+    *r = s + u * w[2 * k] - v * w[2 * k + 1];
+    *i = t + u * w[2 * k + 1] + v * w[2 * k];
+}
+#endif
+
+#if FORM == 2
+/* Frequencies 0 and N / 2, real both, as frequency 0 of the even and odd elements; re and im are exchanged. */
+NEVE_INLINE void FF(join)(E *re, E *im, E r)
+{
+    E a = im[0];
+    im[0] = a + r;
+    re[0] = a - r;
 }
 
-NEVE_INLINE void FF(put_column)(T *x, int64_t n, int64_t count, int64_t j, E e)
+/* Frequencies k and M - k of the row, in place, as those of its even and odd elements; re and im are exchanged. */
+NEVE_INLINE void FF(fold)(E *re, E *im, int64_t k, const T *w)
 {
+    int64_t o = KN_M - k;
+    const T c = w[2 * k], s = w[2 * k + 1];
+    E a = im[k] + im[o], b = re[k] - re[o], u = im[k] - im[o], v = re[k] + re[o];
+    E g = u * c + v * s, h = v * c - u * s; /* times the conjugate of the root */
+    im[k] = a - h, re[k] = b + g;
+    im[o] = a + h, re[o] = g - b;
+}
+#endif
+
+/* Columns j to j + LANES of count rows of x, n apart, one row a lane; those beyond count 0, and columns from n on undefined. */
+NEVE_INLINE void FF(columns)(const T *x, int64_t n, int64_t count, int64_t j, E *e)
+{
+#if VECTORS
+    if (j + LANES <= n) {
+        for (int64_t l = 0; l < LANES; l++)
+            e[l] = l < count ? vload(x + l * n + j) : vset(0);
+        vtranspose((vf *)e);
+        return;
+    }
+#endif
     T lane[LANES];
-    __builtin_memcpy(lane, &e, sizeof e);
-    for (int64_t l = 0; l < count; l++)
-        x[l * n + j] = lane[l];
+    for (int64_t t = 0; t < LANES && j + t < n; t++) {
+        for (int64_t l = 0; l < LANES; l++)
+            lane[l] = l < count ? x[l * n + j + t] : 0;
+        __builtin_memcpy(e + t, lane, sizeof lane);
+    }
+}
+
+/* The other way; e is overwritten. */
+NEVE_INLINE void FF(put_columns)(T *x, int64_t n, int64_t count, int64_t j, E *e)
+{
+#if VECTORS
+    if (j + LANES <= n) {
+        vtranspose((vf *)e);
+        for (int64_t l = 0; l < count; l++)
+            vstore(x + l * n + j, e[l]);
+        return;
+    }
+#endif
+    T lane[LANES];
+    for (int64_t t = 0; t < LANES && j + t < n; t++) {
+        __builtin_memcpy(lane, e + t, sizeof lane);
+        for (int64_t l = 0; l < count; l++)
+            x[l * n + j + t] = lane[l];
+    }
 }
 
 /* Row `row` and those after it into x, as the complex transform takes them. */
 static void FF(read)(void *const *p, int64_t row, int64_t count, T **x)
 {
-    E *re = (E *)(void *)x[0], *im = (E *)(void *)x[1];
+    E *re = (E *)(void *)x[0], *im = (E *)(void *)x[1], u[LANES], v[LANES];
+    (void)v;
 #if FORM == 0
-    const T *a = (const T *)p[1] + row * N, *b = (const T *)p[2] + row * N;
-    for (int64_t j = 0; j < N; j++)
-        re[j] = FF(column)(a, N, count, j), im[j] = FF(column)(b, N, count, j);
+    for (int64_t j = 0; j < N; j += LANES) {
+        FF(columns)((const T *)p[1] + row * N, N, count, j, u);
+        FF(columns)((const T *)p[2] + row * N, N, count, j, v);
+        for (int64_t t = 0; t < LANES && j + t < N; t++)
+            re[j + t] = u[t], im[j + t] = v[t];
+    }
 #elif FORM == 1
-    const T *a = (const T *)p[1] + row * N;
-    for (int64_t j = 0; j < KN_M; j++)
-        if (KN_HALF)
-            re[j] = FF(column)(a, N, count, 2 * j), im[j] = FF(column)(a, N, count, 2 * j + 1);
-        else
-            re[j] = FF(column)(a, N, count, j), im[j] = (E){0};
+    for (int64_t j = 0; j < N; j += LANES) {
+        FF(columns)((const T *)p[1] + row * N, N, count, j, u);
+        for (int64_t t = 0; t < LANES && j + t < N; t++)
+            if (KN_HALF)
+                ((j + t) % 2 ? im : re)[(j + t) / 2] = u[t];
+            else
+                re[j + t] = u[t], im[j + t] = (E){0};
+    }
 #else
-    const T *a = (const T *)p[1] + row * (N / 2 + 1), *b = (const T *)p[2] + row * (N / 2 + 1), *w = (const T *)p[0];
+    const T *a = (const T *)p[1] + row * (N / 2 + 1), *b = (const T *)p[2] + row * (N / 2 + 1);
     const int64_t n = N / 2 + 1;
     /* re and im exchanged: the passes then compute the inverse */
-    for (int64_t k = 0; k < KN_M; k++) {
-        int64_t o = KN_M - k;
-        if (!KN_HALF) {
-            E r = FF(column)(a, n, count, k < n ? k : o), i = FF(column)(b, n, count, k < n ? k : o);
-            re[k] = k == 0 ? (E){0} : k < n ? i : -i, im[k] = r;
-            continue;
+    for (int64_t j = 0; j < n; j += LANES) {
+        FF(columns)(a, n, count, j, u);
+        FF(columns)(b, n, count, j, v);
+        for (int64_t t = 0; t < LANES && j + t < n; t++) {
+            int64_t k = j + t;
+            if (k == 0 || 2 * k == N)
+                v[t] = (E){0};
+            if (k < KN_M)
+                im[k] = u[t], re[k] = v[t];
+            else
+                FF(join)(re, im, u[t]);
         }
-        E r = FF(column)(a, n, count, k), i = FF(column)(b, n, count, k), c = FF(column)(a, n, count, o), d = -FF(column)(b, n, count, o);
-        if (k == 0)
-            i = (E){0}, d = (E){0};
-        E u = r - c, v = i - d;
-        E g = u * w[2 * k] + v * w[2 * k + 1], h = v * w[2 * k] - u * w[2 * k + 1]; /* times the conjugate */
-        im[k] = r + c - h, re[k] = i + d + g;
     }
+    for (int64_t k = 1; !KN_HALF && k < n; k++)
+        re[KN_M - k] = -re[k], im[KN_M - k] = im[k];
+    for (int64_t k = 1; KN_HALF && 2 * k <= KN_M; k++)
+        FF(fold)(re, im, k, (const T *)p[0]);
 #endif
 }
 
-/* The transform's result at x into the rows; y is free. */
-static void FF(write)(void *const *p, int64_t row, int64_t count, T **x, T **y)
+/* The transform's result at x into the rows. */
+static void FF(write)(void *const *p, int64_t row, int64_t count, T **x)
 {
     const E *re = (const E *)(void *)x[0], *im = (const E *)(void *)x[1];
-    (void)y;
+    E u[LANES], v[LANES];
+    (void)v;
 #if FORM == 0
-    T *a = (T *)p[3] + row * N, *b = (T *)p[4] + row * N;
-    for (int64_t k = 0; k < N; k++)
-        FF(put_column)(a, N, count, k, re[k]), FF(put_column)(b, N, count, k, im[k]);
+    for (int64_t k = 0; k < N; k += LANES) {
+        for (int64_t t = 0; t < LANES && k + t < N; t++)
+            u[t] = re[k + t], v[t] = im[k + t];
+        FF(put_columns)((T *)p[3] + row * N, N, count, k, u);
+        FF(put_columns)((T *)p[4] + row * N, N, count, k, v);
+    }
 #elif FORM == 1
     const int64_t n = N / 2 + 1;
-    T *a = (T *)p[2] + row * n, *b = (T *)p[3] + row * n;
-    const T *w = (const T *)p[0], half = (T)0.5;
-    for (int64_t k = 0; k < n; k++) {
-        if (!KN_HALF) {
-            FF(put_column)(a, n, count, k, re[k]), FF(put_column)(b, n, count, k, im[k]);
-            continue;
-        }
-        int64_t i = k % KN_M, o = (KN_M - k) % KN_M;
-        E s = (re[i] + re[o]) * half, t = (im[i] - im[o]) * half, u = (im[i] + im[o]) * half, v = (re[o] - re[i]) * half;
-        FF(put_column)(a, n, count, k, s + u * w[2 * k] - v * w[2 * k + 1]);
-        FF(put_column)(b, n, count, k, t + u * w[2 * k + 1] + v * w[2 * k]);
+    for (int64_t k = 0; k < n; k += LANES) {
+        for (int64_t t = 0; t < LANES && k + t < n; t++)
+            if (KN_HALF)
+                FF(split)(re, im, k + t, (const T *)p[0], u + t, v + t);
+            else
+                u[t] = re[k + t], v[t] = im[k + t];
+        FF(put_columns)((T *)p[2] + row * n, n, count, k, u);
+        FF(put_columns)((T *)p[3] + row * n, n, count, k, v);
     }
 #else
-    T *a = (T *)p[3] + row * N;
-    for (int64_t j = 0; j < KN_M; j++)
-        if (KN_HALF)
-            FF(put_column)(a, N, count, 2 * j, im[j]), FF(put_column)(a, N, count, 2 * j + 1, re[j]);
-        else
-            FF(put_column)(a, N, count, j, im[j]);
+    for (int64_t j = 0; j < N; j += LANES) {
+        for (int64_t t = 0; t < LANES && j + t < N; t++)
+            if (KN_HALF)
+                u[t] = ((j + t) % 2 ? re : im)[(j + t) / 2];
+            else
+                u[t] = im[j + t];
+        FF(put_columns)((T *)p[3] + row * N, N, count, j, u);
+    }
 #endif
 }
