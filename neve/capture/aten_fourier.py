@@ -76,7 +76,7 @@ def length(c: Context, x: Any, axis: int) -> int:
 
 def size(c: Context, n: Any) -> int:
     if not isinstance(n, int):
-        raise Refusal(f"a transform of a dynamic length ({n}) is not supported: give it a fixed n, which pads")
+        raise Refusal(f"a transform of a dynamic length ({n}) is not supported: pad x to a fixed length first")
     return n
 
 

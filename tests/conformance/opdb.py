@@ -1,6 +1,7 @@
 """Torch's own operator samples (op_db) through neve: `python -m tests.conformance.opdb [--backend compiled] [names …]`.
 
-Every entry with float32 among its dtypes is run on all its forward samples that torch.export accepts. An entry is
+Every entry with float32 (or --dtype) among its dtypes is run on all its forward samples that torch.export accepts;
+complex tensors are given and returned as pairs of reals, made and taken apart in the model. An entry is
   right     every sample agrees with eager,
   refused   capture raised CaptureError for a sample, and no other class applies,
   wrong     a result differs: the one unforgivable class,
@@ -28,12 +29,17 @@ FLOOR = Path(__file__).with_name("opdb_floor.json")
 ORDER = ("wrong", "crashed", "hung", "refused", "right")
 
 
-def names() -> list[str]:
-    """The entries with float32, in op_db's order: name or name.variant."""
+def names(dtype: str = "float32") -> list[str]:
+    """The entries with a dtype, in op_db's order: name or name.variant."""
     import torch
     from torch.testing._internal.common_methods_invocations import op_db
 
-    return list(dict.fromkeys(title(o) for o in op_db if torch.float32 in o.dtypes))
+    return list(dict.fromkeys(title(o) for o in op_db if getattr(torch, dtype) in o.dtypes))
+
+
+def floor_key(backend: str, dtype: str) -> str:
+    """Of the entries in opdb_floor.json that are right."""
+    return backend if dtype == "float32" else f"{backend} {dtype}"
 
 
 def title(opinfo: Any) -> str:
@@ -44,6 +50,7 @@ def sweep(
     wanted: list[str],
     backend: str = "interpret",
     *,
+    dtype: str = "float32",
     limit: int = 0,
     workers: int = 2,
     timeout: float = 240.0,
@@ -56,7 +63,7 @@ def sweep(
     """
     results: dict[str, dict[str, Any]] = {}
     start = time.time()
-    args = [backend, str(limit)]
+    args = [backend, str(limit), dtype]
     for name, result in run_all("tests.conformance.opdb_worker", args, wanted, workers, timeout, log):
         results[name] = result
         if progress:
@@ -88,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="entries to run (default: all)")
     parser.add_argument("--backend", choices=("interpret", "compiled"), default="interpret")
+    parser.add_argument("--dtype", choices=("float32", "complex64", "complex128"), default="float32")
     parser.add_argument("--limit", type=int, default=0, help="at most so many samples of each entry")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds for an entry")
@@ -102,8 +110,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     args = parser.parse_args()
     results = sweep(
-        args.names or names(),
+        args.names or names(args.dtype),
         args.backend,
+        dtype=args.dtype,
         limit=args.limit,
         workers=args.workers,
         timeout=args.timeout,
@@ -113,7 +122,7 @@ def main() -> int:
     print(json.dumps(results, indent=1) if args.json else "\n".join(table(results)))
     if args.update_floor:
         floor = json.loads(FLOOR.read_text()) if FLOOR.exists() else {}
-        floor[args.backend] = sorted(n for n, r in results.items() if r["class"] == "right")
+        floor[floor_key(args.backend, args.dtype)] = sorted(n for n, r in results.items() if r["class"] == "right")
         FLOOR.write_text(json.dumps(floor, indent=0) + "\n")
     return int(any(r["class"] in ORDER[:3] for r in results.values()))
 

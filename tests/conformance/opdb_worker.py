@@ -26,7 +26,9 @@ UNINITIALISED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strid
 
 @dataclass
 class Case:
-    """A sample as a function of its tensors; tensor leaves of `tree` are given, the rest is closed over."""
+    """A sample as a function of its tensors, complex ones as pairs of reals; what else is among its leaves is part of
+    the function.
+    """
 
     op: Callable[..., Any]
     leaves: list[Any]
@@ -34,15 +36,24 @@ class Case:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        return tuple(x for x in self.leaves if isinstance(x, torch.Tensor))
+        return tuple(real(x) for x in self.leaves if isinstance(x, torch.Tensor))
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors among the results."""
         rest = iter(tensors)
-        args, kwargs = pytree.tree_unflatten(
-            [next(rest) if isinstance(x, torch.Tensor) else x for x in self.leaves], self.spec
-        )
-        return [x for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
+
+        def leaf(x: Any) -> Any:
+            if not isinstance(x, torch.Tensor):
+                return x
+            given = next(rest)
+            return torch.view_as_complex(given) if x.is_complex() else given
+
+        args, kwargs = pytree.tree_unflatten([leaf(x) for x in self.leaves], self.spec)
+        return [real(x) for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
+
+
+def real(x: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 class Cases(nn.Module):
@@ -61,20 +72,20 @@ class Cases(nn.Module):
         return results
 
 
-def cases(name: str, limit: int = 0) -> list[Case]:
-    """The entry's samples; if limit, so many of them, evenly spread."""
-    found = list(_all_cases(name))
+def cases(name: str, limit: int = 0, dtype: torch.dtype = torch.float32) -> list[Case]:
+    """The entry's samples of a dtype; if limit, so many of them, evenly spread."""
+    found = list(_all_cases(name, dtype))
     return found if not limit or len(found) <= limit else [found[i * len(found) // limit] for i in range(limit)]
 
 
-def _all_cases(name: str) -> Iterator[Case]:
+def _all_cases(name: str, dtype: torch.dtype) -> Iterator[Case]:
     from torch.testing._internal.common_methods_invocations import op_db
 
     from tests.conformance.opdb import title
 
     for info in op_db:
         if title(info) == name:
-            for s in info.sample_inputs("cpu", torch.float32, requires_grad=False):
+            for s in info.sample_inputs("cpu", dtype, requires_grad=False):
                 leaves, spec = pytree.tree_flatten(((s.input, *s.args), s.kwargs))
                 yield Case(info.op, leaves, spec)
 
@@ -86,14 +97,14 @@ MOVES = 4
 class Entry:
     """The outcome of one entry's samples."""
 
-    def __init__(self, name: str, backend: Backend, limit: int) -> None:
-        self.name, self.backend, self.limit = name, backend, limit
+    def __init__(self, name: str, backend: Backend, limit: int, dtype: torch.dtype) -> None:
+        self.name, self.backend, self.limit, self.dtype = name, backend, limit, dtype
         self.count, self.not_exported = 0, 0
         self.found: dict[str, str] = {}
         self.refused = self.passed = 0
 
     def run(self) -> dict[str, Any]:
-        todo = [c for c in cases(self.name, self.limit) if self._eager_works(c)]
+        todo = [c for c in cases(self.name, self.limit, self.dtype) if self._eager_works(c)]
         for i in range(0, len(todo), CHUNK):
             self._chunk(todo[i : i + CHUNK])
             if self.refused >= GIVE_UP and not self.passed:
@@ -245,7 +256,7 @@ def main() -> None:
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002 - op_db draws from it
         try:
-            answer = Entry(line.strip(), backend, int(sys.argv[2])).run()
+            answer = Entry(line.strip(), backend, int(sys.argv[2]), getattr(torch, sys.argv[3])).run()
         except Exception as error:
             answer = {"class": "crashed", "detail": f"{type(error).__name__}: {error}"[:300], "samples": 0}
         answers.write(json.dumps(answer) + "\n")

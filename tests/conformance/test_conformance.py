@@ -6,16 +6,19 @@ import json
 
 import pytest
 
-from tests.conformance.opdb import FLOOR, sweep
+from tests.conformance.opdb import FLOOR, floor_key, sweep
 from tests.conformance.sweep_transformers import sweep as sweep_models
 
 MODELS = ("BertModel", "LlamaForCausalLM", "SwinForImageClassification", "Wav2Vec2Model")
 
 
-@pytest.mark.parametrize(("backend", "every", "samples"), [("interpret", 12, 3), ("compiled", 60, 2)])
-def test_operators_that_were_right_stay_right(backend: str, every: int, samples: int) -> None:
-    floor = json.loads(FLOOR.read_text())[backend]
-    results = sweep(floor[::every], backend, limit=samples)
+@pytest.mark.parametrize(
+    ("backend", "dtype", "every", "samples"),
+    [("interpret", "float32", 12, 3), ("compiled", "float32", 60, 2), ("interpret", "complex64", 8, 2)],
+)
+def test_operators_that_were_right_stay_right(backend: str, dtype: str, every: int, samples: int) -> None:
+    floor = json.loads(FLOOR.read_text())[floor_key(backend, dtype)]
+    results = sweep(floor[::every], backend, dtype=dtype, limit=samples)
     assert {n: r["detail"] for n, r in results.items() if r["class"] != "right"} == {}
 
 
