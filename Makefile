@@ -57,7 +57,7 @@ sweep: $(READY) ## torch's operator samples, transformers' architectures, random
 	$(TESTENV) $(PY) -m tests.conformance.opdb --backend compiled
 	$(TESTENV) $(PY) -m tests.conformance.sweep_transformers --backend compiled
 	$(TESTENV) $(PY) -m tests.fuzz --programs 3000 --seed 100000 --jobs 2
-	$(PYTEST) -m slow tests || test $$? -eq 5 # 5: no test is marked slow
+	$(PYTEST) $(PARALLEL) -m slow tests || test $$? -eq 5 # 5: no test is marked slow
 
 bench: $(READY) ## latency of kernels on this machine
 	@for b in benchmarks/kernels/bench_*.py; do echo "== $$b"; $(PY) -m benchmarks.kernels.$$(basename $$b .py) || exit 1; done
