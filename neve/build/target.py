@@ -16,13 +16,36 @@ SYSTEMS = ("linux", "android", "macos", "ios", "windows")
 
 
 @dataclass(frozen=True)
+class Core:
+    """What the instructions of a register tile cost on a core, in cycles, at what it sustains.
+
+    multiply is a vector's multiply-add, vector its load, element the load of one number into all lanes; chain is from a
+    multiply-add to the next one on the same sum; instruction is what any instruction takes where the width of the front
+    end may be the limit. lane_terms is how many terms of a row of A one load brings, where a multiply-add takes one lane
+    of a vector; 1 where each is loaded by itself. The defaults are x86's: two ports for multiply-adds and two for loads;
+    elements of rows that lie a multiple of a cache line apart meet in the same bank of the first cache.
+    """
+
+    multiply: float = 0.5
+    vector: float = 0.5
+    element: float = 0.7
+    chain: float = 4.0
+    instruction: float = 0.0
+    lane_terms: int = 1
+
+
+# between Cortex-A55, which issues two instructions a cycle, and those from A76 on, which issue four and more
+NEON = Core(element=0.5, instruction=0.4, lane_terms=4)
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to compile for.
 
     name is isa name and system as the user writes them ("x86_64-avx2", "aarch64-android"; "-linux" is left out); isa
     is what vec.h knows ("avx2", "avx512", "neon", "wasm", "generic"). vl is the number of float32 lanes, registers
     the number of vector registers, l1 and l2 bytes of cache a core, flops the peak float32 operations a second of one
-    core, bandwidth the bytes a second from the last cache level.
+    core, bandwidth the bytes a second from the last cache level, core what instructions cost.
     """
 
     name: str
@@ -34,6 +57,7 @@ class Target:
     l2: int = 512 * 1024
     flops: float = 1.0e11
     bandwidth: float = 5.0e10
+    core: Core = Core()
 
     @property
     def arch(self) -> str:
@@ -44,7 +68,7 @@ class Target:
 AVX2 = Target("x86_64-avx2", "avx2", "linux", 8, 16)
 AVX512 = Target("x86_64-avx512", "avx512", "linux", 16, 32, l1=48 * 1024, l2=1024 * 1024, flops=1.8e11)
 X86_64 = Target("x86_64", "generic", "linux", 4, 16, flops=2.5e10)
-AARCH64 = Target("aarch64", "neon", "linux", 4, 32, l1=64 * 1024, flops=4.0e10, bandwidth=3.0e10)
+AARCH64 = Target("aarch64", "neon", "linux", 4, 32, l1=64 * 1024, flops=4.0e10, bandwidth=3.0e10, core=NEON)
 WASM32 = Target("wasm32", "wasm", "none", 4, 16, flops=2.0e10, bandwidth=2.0e10)
 BASES = {t.name: t for t in (AVX2, AVX512, X86_64, AARCH64, WASM32)}
 

@@ -48,6 +48,13 @@
 #define NEVE_FMA 0
 #endif
 
+/* Whether a multiply-add can take one lane of a vector as a factor. */
+#if defined(NEVE_NEON)
+#define NEVE_BY_LANE 1
+#else
+#define NEVE_BY_LANE 0
+#endif
+
 /* Whether clang may be asked for an elementwise rounding or square root without it calling libm. */
 #if defined(__clang__) && (NEVE_FMA || defined(NEVE_WASM))
 #define NEVE_ELEMENTWISE 1

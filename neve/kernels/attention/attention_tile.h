@@ -12,16 +12,13 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(scores_, ATT_R))(const float *q, const float *
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++)
         acc[r][0] = acc[r][1] = vset(0);
-    for (int64_t d = 0; d < (ATT_D); d++) {
-        vf k0 = vload(kp), k1 = vload(kp + NEVE_VL);
-        kp += 2 * NEVE_VL;
-        NEVE_UNROLL
-        for (int r = 0; r < ATT_R; r++) {
-            vf x = vset(q[r * (int64_t)(ATT_D) + d]);
-            acc[r][0] = vfma(x, k0, acc[r][0]);
-            acc[r][1] = vfma(x, k1, acc[r][1]);
-        }
-    }
+    int64_t k = 0, end = ATT_D;
+#define TERMS_ROWS ATT_R
+#define TERMS_NV 2
+#define TERMS_A(r) (q + (r) * (int64_t)(ATT_D) + k)
+#define TERMS_ADJACENT 1
+#define TERMS_LOAD_B(w) (w[0] = vload(kp), w[1] = vload(kp + NEVE_VL), kp += 2 * NEVE_VL)
+#include "../terms.h"
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++) {
         vstore(sc + r * stride, acc[r][0]);
@@ -29,8 +26,8 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(scores_, ATT_R))(const float *q, const float *
     }
 }
 #else
-/* O[b, h, row + r, column..] = inv[r] * sum over k < terms of w[r][k] vp[k][0..NV VL); `width` of the columns are valid. */
-NEVE_NOINLINE void ATT_KN(ATT_CAT(ATT_CAT(values_, ATT_NV), ATT_R))(void *const *p, const int64_t *s, const float *w, int64_t stride, const float *vp, int64_t terms,
+/* O[b, h, row + r, column..] = inv[r] * sum over k < terms of weights[r][k] vp[k][0..NV VL); `width` of the columns are valid. */
+NEVE_NOINLINE void ATT_KN(ATT_CAT(ATT_CAT(values_, ATT_NV), ATT_R))(void *const *p, const int64_t *s, const float *weights, int64_t stride, const float *vp, int64_t terms,
                                                                     const float *inv, int64_t b, int64_t h, int64_t row, int64_t column, int64_t width)
 {
     if (!((ATT_ROWS) >> ATT_R & 1))
@@ -42,20 +39,17 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(ATT_CAT(values_, ATT_NV), ATT_R))(void *const 
         NEVE_UNROLL
         for (int j = 0; j < ATT_NV; j++)
             acc[r][j] = vset(0);
-    for (int64_t k = 0; k < terms; k++) {
-        vf v[ATT_NV];
-        NEVE_UNROLL
-        for (int j = 0; j < ATT_NV; j++)
-            v[j] = vload(vp + j * NEVE_VL);
-        vp += ATT_NV * NEVE_VL;
-        NEVE_UNROLL
-        for (int r = 0; r < ATT_R; r++) {
-            vf x = vset(w[r * stride + k]);
-            NEVE_UNROLL
-            for (int j = 0; j < ATT_NV; j++)
-                acc[r][j] = vfma(x, v[j], acc[r][j]);
-        }
-    }
+    int64_t k = 0, end = terms;
+#define TERMS_ROWS ATT_R
+#define TERMS_NV ATT_NV
+#define TERMS_A(r) (weights + (r) * stride + k)
+#define TERMS_ADJACENT 1
+#define TERMS_LOAD_B(w)                    \
+    NEVE_UNROLL                            \
+    for (int j = 0; j < ATT_NV; j++)       \
+        w[j] = vload(vp + j * NEVE_VL);    \
+    vp += ATT_NV * NEVE_VL
+#include "../terms.h"
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++)
         NEVE_UNROLL

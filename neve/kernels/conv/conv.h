@@ -49,7 +49,7 @@ typedef struct {
 static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const int64_t *s, const KN(job) * j,
                                                            const int rows, const int nv, const int rest) {
     vf acc[8][CONV_NV];
-    const float *w = j->w;
+    const float *from = j->w;
     const char *ahead = j->ahead;
     const float *const *at = j->at;
 #pragma GCC unroll 8
@@ -71,18 +71,19 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) a[i] = at[i * CV_TAPS] + (CONV_G == 1 ? 0 : j->channel);
         for (int64_t l = 0; l < j->lines; l++, ahead += 64) vprefetch(ahead);
-        for (int64_t k = 0; k < CV_RUN; k++) {
-            vf b[CONV_NV];
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
-            w += nv * NEVE_VL;
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                vf x = vset(a[i][k]);
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
-            }
-        }
+        int64_t k = 0;
+        const int64_t end = CV_RUN;
+#define TERMS_ROWS rows
+#define TERMS_NV nv
+#define TERMS_MOST_ROWS 8
+#define TERMS_MOST_NV CONV_NV
+#define TERMS_A(r) (a[r] + k)
+#define TERMS_ADJACENT 1
+#define TERMS_LOAD_B(w)                                             \
+    NEVE_UNROLL                                                     \
+    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
+    from += nv * NEVE_VL
+#include "../terms.h"
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {

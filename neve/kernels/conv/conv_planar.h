@@ -52,7 +52,9 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
     int64_t ow = j->ow;
     for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * CONV_SW, ow += rows) {
         vf acc[8][CONV_NV];
-        const float *w = j->w;
+        const float *from = j->w;
+        int64_t k = 0;
+        const int64_t end = CV_K;
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -61,20 +63,19 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < nv * NEVE_VL; v += 16) K_FETCH(j->n, j->oh, ow + i, j->oc + v);
 #endif
-        for (int64_t k = 0; k < CV_K; k++) {
-            const float *at = a + j->offset[k];
-            vf b[CONV_NV];
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
-            w += nv * NEVE_VL;
-            if (CV_K >= 128) vprefetch(ahead), ahead += j->pace;
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                vf x = vset(at[i * CONV_SW]);
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
-            }
-        }
+#define TERMS_ROWS rows
+#define TERMS_NV nv
+#define TERMS_MOST_ROWS 8
+#define TERMS_MOST_NV CONV_NV
+#define TERMS_A(r) (a + j->offset[k] + (r) * CONV_SW)
+#define TERMS_ADJACENT 0
+#define TERMS_LOAD_B(w)                                             \
+    NEVE_UNROLL                                                     \
+    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
+    from += nv * NEVE_VL
+#define TERMS_EACH                         \
+    if (CV_K >= 128) vprefetch(ahead), ahead += j->pace
+#include "../terms.h"
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4

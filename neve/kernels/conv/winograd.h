@@ -69,25 +69,27 @@ static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, co
     const int64_t pace = j->pace;
     for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * WN_IC, to += rows * WN_OC) {
         vf acc[8][CONV_NV];
-        const float *w = j->w;
+        const float *from = j->w;
+        int64_t k = 0;
+        const int64_t end = WN_K;
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) acc[i][v] = vset(0.0f);
-        for (int64_t k = 0; k < WN_K; k++) {
-            vf b[CONV_NV];
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) b[v] = vload(w + v * NEVE_VL);
-            w += nv * NEVE_VL;
-            if (WN_K >= 32) vprefetch(ahead);
-            ahead += pace;
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) {
-                vf x = vset(a[i * WN_IC + k]);
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) acc[i][v] = vfma(x, b[v], acc[i][v]);
-            }
-        }
+#define TERMS_ROWS rows
+#define TERMS_NV nv
+#define TERMS_MOST_ROWS 8
+#define TERMS_MOST_NV CONV_NV
+#define TERMS_A(r) (a + (r) * WN_IC + k)
+#define TERMS_ADJACENT 1
+#define TERMS_LOAD_B(w)                                             \
+    NEVE_UNROLL                                                     \
+    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
+    from += nv * NEVE_VL
+#define TERMS_EACH                       \
+    if (WN_K >= 32) vprefetch(ahead);    \
+    ahead += pace
+#include "../terms.h"
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4

@@ -157,9 +157,9 @@ NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const flo
         const float *at = a + row * (int64_t)(TILE_LDA), *pf = next + 16 * (lines * t / cut.count);
         int64_t pfn = lines * (t + 1) / cut.count - lines * t / cut.count;
         if (last)
-            KN(tile_last)(rows, p, s, at, 0, b, k, bi, m0 + row, n0, cnt, pf, pfn GEMM_PARTIAL);
+            KN(tile_last)(rows, p, s, at, b, k, bi, m0 + row, n0, cnt, pf, pfn GEMM_PARTIAL);
         else
-            GEMM_TILE_MAIN(rows, p, s, at, 0, b, k, bi, m0 + row, n0, GEMM_NR, pf, pfn GEMM_PARTIAL);
+            GEMM_TILE_MAIN(rows, p, s, at, b, k, bi, m0 + row, n0, GEMM_NR, pf, pfn GEMM_PARTIAL);
 #if GEMM_K_SPLIT
         part += last ? GEMM_MR_LAST * GEMM_NL : GEMM_MR * GEMM_NR;
 #endif
@@ -218,9 +218,9 @@ NEVE_INLINE void KN(gemv)(void *const *p, const int64_t *s, neve_thread *th, int
         const GEMM_BT *b = (const GEMM_BT *)p[1] + (GEMM_B_BATCH(bi));
         int64_t i = groups.begin * GEMM_GEMV;
         for (; i + GEMM_GEMV <= end; i += GEMM_GEMV)
-            KN(gemv_tile)(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
+            KN(gemv_tile)(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
         for (; i < end; i++)
-            GEMM_GEMV_ONE(p, s, a, 0, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
+            GEMM_GEMV_ONE(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
     }
 }
 #endif

@@ -1,9 +1,6 @@
 /* Undefines the optional macros of gemm_tile.h: the next instance starts from its defaults. */
-#undef TILE_ROW
 #undef TILE_LDA
 #undef TILE_AK
-#undef TILE_SEGS
-#undef TILE_K
 #undef TILE_BS
 #undef TILE_BV
 #undef TILE_PARTIAL

@@ -78,18 +78,18 @@
 #endif
 
 #ifdef TILE_PARTIAL
-#define TILES_PASS p, s, a, x, b, k, bi, m, n, cnt, pf, pfn, part, flags
+#define TILES_PASS p, s, a, b, terms, bi, m, n, cnt, pf, pfn, part, flags
 #else
-#define TILES_PASS p, s, a, x, b, k, bi, m, n, cnt, pf, pfn
+#define TILES_PASS p, s, a, b, terms, bi, m, n, cnt, pf, pfn
 #endif
-NEVE_INLINE void TILES_RUN(int64_t rows, void *const *p, const int64_t *s, const float *a, const void *x, const TILE_BT *b, int64_t k,
-                           int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
+NEVE_INLINE void TILES_RUN(int64_t rows, void *const *p, const int64_t *s, const float *a, const TILE_BT *b, int64_t terms, int64_t bi,
+                           int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
 #ifdef TILE_PARTIAL
                            , float *part, int flags
 #endif
 )
 {
-    (void)p, (void)s, (void)a, (void)x, (void)b, (void)k, (void)bi, (void)m, (void)n, (void)cnt, (void)pf, (void)pfn;
+    (void)p, (void)s, (void)a, (void)b, (void)terms, (void)bi, (void)m, (void)n, (void)cnt, (void)pf, (void)pfn;
 #ifdef TILE_PARTIAL
     (void)part, (void)flags;
 #endif

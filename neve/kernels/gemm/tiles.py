@@ -1,8 +1,7 @@
 """Matrix products: the choice of tiles and blocks for gemm.h, and the packing of constant weights.
 
-The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of r·v / 2
-(multiply-adds), 0.7 r + v / 2 (loads: rows a multiple of a cache line apart meet in the same bank of the first cache)
-and 4 (latency of one chain), as on x86 cores with two ports for either.
+The analysis counts, for a tile of r rows by v vectors, the cycles of one term as the largest of its multiply-adds, its
+loads, its instructions and the latency of one chain, at the costs of the target's core.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from neve.build.target import Target
+from neve.build.target import Core, Target
 from neve.ir.index import Index
 from neve.ir.loops import Expr, Tensor
 from neve.ir.packing import Packing
@@ -25,6 +24,8 @@ MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
 """Cycles of a tile beyond its terms: the call, clearing, the stores of the sums."""
+LOOP = 3
+"""Instructions of a loop over terms beyond its loads and multiply-adds."""
 WIDENED_FROM = 25
 """Rows of A from which on a panel of halves is widened once for all tiles."""
 LONGEST_TERMS = 2048
@@ -112,14 +113,25 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def rows_that_fit(nv: int, target: Target) -> int:
-    """The most rows of a tile of nv vectors whose sums, B vectors and one broadcast leave a register spare."""
-    fit = (target.registers - 2 - nv) // nv
+    """The most rows of a tile of nv vectors whose sums, B vectors and part of A leave a register spare.
+
+    Of A, there is one broadcast, or a vector of terms for each row.
+    """
+    by_lane = target.core.lane_terms > 1
+    fit = (target.registers - 1 - nv - (not by_lane)) // (nv + by_lane)
     return max(1, min(fit, MAX_ROWS))
 
 
-def term_cycles(rows: int, nv: float) -> float:
+def term_cycles(rows: int, nv: float, core: Core) -> float:
     """Cycles of one term of a tile."""
-    return max(rows * nv / 2, 0.7 * rows + nv / 2, 4.0)
+    loads = rows / core.lane_terms
+    issued = rows * nv + nv + loads + LOOP / core.lane_terms
+    return max(
+        core.multiply * rows * nv,
+        core.element * loads + core.vector * nv,
+        core.instruction * issued,
+        core.chain,
+    )
 
 
 def cut(rows: int, most: int) -> dict[int, int]:
@@ -205,7 +217,7 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
             (tiles.nv, tiles.mr, panels - 1),
             (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
         ):
-            one = sum(c * (k * term_cycles(r, nv) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
+            one = sum(c * (k * term_cycles(r, nv, target.core) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
             copies = 1.5 if not spec.b_packed else 1.0 if spec.copied else 0.0
             total += count * times * (one + copies * k * nv)
     return total
