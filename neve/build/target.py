@@ -22,8 +22,9 @@ class Core:
     multiply is a vector's multiply-add, vector its load, element the load of one number into all lanes; chain is from a
     multiply-add to the next one on the same sum; instruction is what any instruction takes where the width of the front
     end may be the limit. lane_terms is how many terms of a row of A one load brings, where a multiply-add takes one lane
-    of a vector; 1 where each is loaded by itself. The defaults are x86's: two ports for multiply-adds and two for loads;
-    elements of rows that lie a multiple of a cache line apart meet in the same bank of the first cache.
+    of a vector; 1 where each is loaded by itself. loads_operands: whether a multiply-add can take an operand from memory.
+    The defaults are x86's: two ports for multiply-adds and two for loads; elements of rows that lie a multiple of a cache
+    line apart meet in the same bank of the first cache.
     """
 
     multiply: float = 0.5
@@ -32,10 +33,11 @@ class Core:
     chain: float = 4.0
     instruction: float = 0.0
     lane_terms: int = 1
+    loads_operands: bool = True
 
 
 # between Cortex-A55, which issues two instructions a cycle, and those from A76 on, which issue four and more
-NEON = Core(element=0.5, instruction=0.4, lane_terms=4)
+NEON = Core(element=0.5, instruction=0.4, lane_terms=4, loads_operands=False)
 
 
 @dataclass(frozen=True)

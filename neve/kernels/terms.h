@@ -48,7 +48,9 @@
     }
 
 #if NEVE_BY_LANE
-for (; (TERMS_ADJACENT) && k + 4 <= end; k += 4) {
+/* a bound that the compilers can follow: with k + 4 <= end clang does not see that nothing is left of a literal number of terms, and
+   keeps sums for it on the stack */
+for (const int64_t fours = (TERMS_ADJACENT) ? end - (end - k) % 4 : k; k < fours; k += 4) {
     vf four[TERMS_MOST_ROWS];
     NEVE_UNROLL
     for (int r = 0; r < TERMS_ROWS; r++)

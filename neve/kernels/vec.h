@@ -65,6 +65,7 @@
 typedef float vf __attribute__((vector_size(NEVE_VL * 4)));
 typedef int32_t vi __attribute__((vector_size(NEVE_VL * 4)));
 typedef float neve_vf_mem __attribute__((vector_size(NEVE_VL * 4), aligned(4), may_alias));
+typedef int32_t neve_i_mem __attribute__((may_alias));
 typedef int32_t neve_vi_mem __attribute__((vector_size(NEVE_VL * 4), aligned(4), may_alias));
 
 #if NEVE_VL == 16
@@ -162,10 +163,19 @@ NEVE_INLINE void vstore_n(float *p, vf v, int64_t cnt)
 #elif defined(NEVE_AVX2)
     __builtin_ia32_maskstoreps256((neve_vf_mem *)p, vmask_n(cnt), v);
 #else
-    if (cnt > 0) p[0] = v[0];
-    if (cnt > 1) p[1] = v[1];
-    if (cnt > 2) p[2] = v[2];
-    if (cnt > 3) p[3] = v[3];
+    /* as integers: of single floats clang would compute what gives v a second time, lane by lane, and spill what that needs */
+    typedef int64_t words __attribute__((vector_size(16)));
+    words w = (words)v;
+    if (cnt > 3) {
+        vstore(p, v);
+        return;
+    }
+    if (cnt & 2) {
+        __builtin_memcpy(p, &(int64_t){w[0]}, 8);
+        p += 2;
+        w[0] = w[1];
+    }
+    if (cnt & 1) *(neve_i_mem *)p = ((vi)w)[0];
 #endif
 }
 

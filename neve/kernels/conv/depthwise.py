@@ -72,18 +72,21 @@ def _input_rows(spec: ConvSpec, rows: int) -> int:
 
 
 def _keeps(spec: ConvSpec, target: Target, rows: int, cols: int) -> bool:
-    """Whether there are registers for the weights that an input row meets, beside sums, an input and a spare one."""
+    """Whether there are registers for the weights that an input row meets, beside sums, an input and a spare one, and
+    a mask of the border where that is no operand from memory.
+    """
     (kh, kw), live = spec.kernel, (rows - 1) * spec.stride[0] // spec.dilation[0] + 1
-    return kw <= MOST_KEPT and rows * cols + min(kh, live) * kw + 2 <= target.registers
+    other = 2 if target.core.loads_operands else 3
+    return kw <= MOST_KEPT and rows * cols + min(kh, live) * kw + other <= target.registers
 
 
 def _cycles(spec: ConvSpec, target: Target, rows: int, cols: int) -> float:
-    """Clock cycles of one image and one channel vector: two loads and two multiply-adds a cycle, but no sum faster than
-    CHAIN cycles a term; and some for each tile, each store, each input in a tile at the border, and each input that
+    """Clock cycles of one image and one channel vector: multiply-adds and loads at the core's costs, but no sum faster
+    than CHAIN cycles a term; and some for each tile, each store, each input in a tile at the border, and each input that
     comes from the second cache level: all but the columns that the tile to the left has read, if a tile's inputs fit
     the first. Weights are loaded once a tile if they stay in registers, else for each multiply-add.
     """
-    (kh, kw), (sh, sw) = spec.kernel, spec.stride
+    (kh, kw), (sh, sw), core = spec.kernel, spec.stride, target.core
     height, width = guess(spec.out_height, ASSUMED_SPATIAL), guess(spec.out_width, ASSUMED_SPATIAL)
     across, total = -(-width // cols), 0.0
     for count, high in ((height // rows, rows), (height % rows, 1)):
@@ -92,10 +95,12 @@ def _cycles(spec: ConvSpec, target: Target, rows: int, cols: int) -> float:
         if 4 * target.vl * inputs * _chunk(spec, target, rows) > FIRST_LEVEL * target.l1:
             fresh = inputs
         products = high * cols * kh * kw
-        weights = kh * kw if _keeps(spec, target, high, cols) else FOLDED * products
+        weights = kh * kw if _keeps(spec, target, high, cols) else products * (FOLDED if core.loads_operands else 1)
         # the kernel's rows are a loop under one output row
         start = 4 if high > 1 else 4 + 3 * kh
-        tile = max(products / 2, (inputs + weights) / 2, CHAIN * kh * kw) + start + 1.5 * high * cols + 0.5 * fresh
+        loads = inputs + weights
+        work = max(core.multiply * products, core.vector * loads, core.instruction * (products + loads), CHAIN * kh * kw)
+        tile = work + start + 1.5 * high * cols + 0.5 * fresh
         total += count * (across * tile + min(across, 2) * 0.25 * inputs)
     return total
 
