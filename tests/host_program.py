@@ -121,21 +121,33 @@ int main(int argc, char **argv)
 
 
 def run_sanitized(module: Any, args: Sequence[Any], wanted: np.ndarray, folder: Path) -> np.ndarray:
-    """The output of a module's forward, computed by the program above under ASan and UBSan (gcc).
-
-    args are tensors, wanted is an array of the one output's shape and dtype. The program fails if not all its calls, on
-    1, 2 and 3 threads and in two contexts at once, give the same bits.
-    """
-    name, arrays = module.name, [np.ascontiguousarray(a) for a in args]
+    """`run_host` under ASan and UBSan (gcc)."""
     artifacts.unpack(module.artifact, folder)
+    return run_host(module.name, args, wanted, folder, [*command("gcc"), *flags(*SANITIZE), f"{module.name}.c"])
+
+
+def run_host(
+    name: str,
+    args: Sequence[Any],
+    wanted: np.ndarray,
+    folder: Path,
+    compiler: Sequence[str],
+    emulator: Sequence[str] = (),
+) -> np.ndarray:
+    """The output of a model's forward, computed by the program above.
+
+    The folder has the model's header and its NAME.weights; compiler is a command line that builds the program, the
+    model's C or object included. args are tensors, wanted is an array of the one output's shape and dtype. The program
+    fails if not all its calls, on 1, 2 and 3 threads and in two contexts at once, give the same bits.
+    """
+    arrays = [np.ascontiguousarray(a) for a in args]
     (folder / "host.c").write_text(HOST.replace("NAME", name))
     sizes = {
         "OUT_BYTES": wanted.nbytes,
         "IN_BYTES": ",".join(str(a.nbytes) for a in arrays),
-        "WEIGHTS_BYTES": module.artifact.weights.nbytes,
+        "WEIGHTS_BYTES": (folder / f"{name}.weights").stat().st_size,
     }
     defines = [f"-D{key}={value}" for key, value in sizes.items()]
-    argv = [*command("gcc"), *flags(*SANITIZE), *defines, "host.c", f"{name}.c", "-pthread", "-o", "host"]
-    execute(argv, folder)
-    printed = execute(["./host", f"{name}.weights"], folder, data=b"".join(a.tobytes() for a in arrays))
+    execute([*compiler, *defines, "host.c", "-pthread", "-o", "host"], folder)
+    printed = execute([*emulator, "./host", f"{name}.weights"], folder, data=b"".join(a.tobytes() for a in arrays))
     return np.frombuffer(printed, wanted.dtype).reshape(wanted.shape)

@@ -21,10 +21,10 @@ class Core:
 
     multiply is a vector's multiply-add, vector its load, element the load of one number into all lanes; chain is from a
     multiply-add to the next one on the same sum; instruction is what any instruction takes where the width of the front
-    end may be the limit. lane_terms is how many terms of a row of A one load brings, where a multiply-add takes one lane
-    of a vector; 1 where each is loaded by itself. loads_operands: whether a multiply-add can take an operand from memory.
-    The defaults are x86's: two ports for multiply-adds and two for loads; elements of rows that lie a multiple of a cache
-    line apart meet in the same bank of the first cache.
+    end may be the limit. lane_terms is how many terms of a row of A one load brings where a multiply-add takes one lane
+    of a vector, else 1. loads_operands: whether a multiply-add can take an operand from memory. The defaults are x86's:
+    two ports for multiply-adds and two for loads; elements of rows that lie a multiple of a cache line apart meet in
+    the same bank of the first cache.
     """
 
     multiply: float = 0.5

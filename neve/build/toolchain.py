@@ -137,6 +137,9 @@ def compile_flags(compiler: Compiler, target: Target) -> list[str]:
         # gcc 12 makes loops with conditional loads into vectors that read the wrong elements, depending on what is
         # inlined around them (conv.h's copy of a padded row gave wrong results at -O3)
         flags += ["-fno-tree-loop-if-convert"]
+        if target.isa == "neon":
+            # before it allocates registers it moves loads away from their use: tiles that fill 31 of them spill
+            flags += ["-fno-schedule-insns"]
     if compiler.kind == "zig":
         flags += ["-target", f"{target.arch}-{TRIPLES[target.os]}", "-mcpu=baseline", "-fno-sanitize=all"]
         flags = [f for f in flags if f != "-fPIC" or target.os != "windows"]

@@ -103,9 +103,10 @@ def test_sums_stay_in_registers(tmp_path: Path) -> None:
     uses = "".join(USE.format(name) for name in kernels)
     built = functions(assembly(conv_unit.HEAD + "".join(kernels.values()) + uses, tmp_path))
     found = {name.split("_")[0] for name in built}
-    edges = {name for name, text in kernels.items() if "depthwise.h" in text} - found  # images of two tiles: no inner one
-    assert found | edges == set(kernels)
-    assert len(edges) < 5
+    # the narrowest images have tiles at the border only
+    narrow = {name for name, text in kernels.items() if "depthwise.h" in text} - found
+    assert found | narrow == set(kernels)
+    assert len(narrow) < 5
     for name, lines in built.items():
         loops = list(inner_loops(lines))
         assert loops, name

@@ -82,9 +82,9 @@ def _keeps(spec: ConvSpec, target: Target, rows: int, cols: int) -> bool:
 
 def _cycles(spec: ConvSpec, target: Target, rows: int, cols: int) -> float:
     """Clock cycles of one image and one channel vector: multiply-adds and loads at the core's costs, but no sum faster
-    than CHAIN cycles a term; and some for each tile, each store, each input in a tile at the border, and each input that
-    comes from the second cache level: all but the columns that the tile to the left has read, if a tile's inputs fit
-    the first. Weights are loaded once a tile if they stay in registers, else for each multiply-add.
+    than CHAIN cycles a term; and some for each tile, each store, each input in a tile at the border, and each input
+    that comes from the second cache level: all but the columns that the tile to the left has read, if a tile's inputs
+    fit the first. Weights are loaded once a tile if they stay in registers, else for each multiply-add.
     """
     (kh, kw), (sh, sw), core = spec.kernel, spec.stride, target.core
     height, width = guess(spec.out_height, ASSUMED_SPATIAL), guess(spec.out_width, ASSUMED_SPATIAL)
@@ -99,7 +99,9 @@ def _cycles(spec: ConvSpec, target: Target, rows: int, cols: int) -> float:
         # the kernel's rows are a loop under one output row
         start = 4 if high > 1 else 4 + 3 * kh
         loads = inputs + weights
-        work = max(core.multiply * products, core.vector * loads, core.instruction * (products + loads), CHAIN * kh * kw)
+        work = max(
+            core.multiply * products, core.vector * loads, core.instruction * (products + loads), CHAIN * kh * kw
+        )
         tile = work + start + 1.5 * high * cols + 0.5 * fresh
         total += count * (across * tile + min(across, 2) * 0.25 * inputs)
     return total

@@ -217,7 +217,10 @@ def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
             (tiles.nv, tiles.mr, panels - 1),
             (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
         ):
-            one = sum(c * (k * term_cycles(r, nv, target.core) + TILE_OVERHEAD + 1.5 * r * nv) for r, c in cut(rows, mr).items())
+            one = sum(
+                c * (k * term_cycles(r, nv, target.core) + TILE_OVERHEAD + 1.5 * r * nv)
+                for r, c in cut(rows, mr).items()
+            )
             copies = 1.5 if not spec.b_packed else 1.0 if spec.copied else 0.0
             total += count * times * (one + copies * k * nv)
     return total
