@@ -11,7 +11,7 @@ from neve.ir.loops import Expr, Tensor, cast
 from neve.ir.packing import Packing
 from neve.ir.types import DType
 from neve.kernels.conv import depthwise, winograd
-from neve.kernels.conv.spec import ConvSpec, align, guess, weight_seconds
+from neve.kernels.conv.spec import PANEL_VECTORS, ConvSpec, align, guess, tile_rows, weight_seconds
 from neve.kernels.kernel import Choice, Pack
 from neve.kernels.panels import Panels
 
@@ -29,7 +29,6 @@ __all__ = [
 DIRECT_EFFICIENCY = 0.93
 # its weights are 1.8 to 16 times as large and its rounding errors two to four times: a small gain is none
 WINOGRAD_HANDICAP = 1.1
-PANEL_VECTORS = 2
 POINTER = 8
 PLANAR_BYTES = 192 * 1024
 
@@ -43,11 +42,6 @@ def candidates(spec: ConvSpec, target: Target) -> list[Choice]:
     else:
         choices = [planar(spec, target), *winograd.choices(spec, target)] if spec.groups == 1 else []
     return sorted(choices, key=lambda c: c.cost * (WINOGRAD_HANDICAP if c.header == winograd.HEADER else 1.0))
-
-
-def tile_rows(target: Target) -> int:
-    """Pixels a register tile of two vectors: accumulators, one row of weights and a spare must fit the registers."""
-    return max(1, min(8, (target.registers - PANEL_VECTORS - 2) // PANEL_VECTORS))
 
 
 # --- direct, channels-last -------------------------------------------------------------------------------------------

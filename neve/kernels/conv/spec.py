@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from neve.build.target import Target
 from neve.ir.types import DType
 from neve.kernels.kernel import STORED, Macro, Size
+from neve.kernels.terms import rows_that_fit
 
 Macros = tuple[tuple[str, Macro], ...]
 
 ASSUMED_SPATIAL = 56
 LINE = 64
 MEMORY_BANDWIDTH = 15e9
+PANEL_VECTORS = 2
+"""Vectors of output channels a register tile."""
+MOST_ROWS = 8
+"""conv_heights.h compiles tiles of up to as many rows."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class ConvSpec:
             ("CONV_G", self.groups),
             ("CONV_TYPE", STORED.index(self.weight_type)),
         )
+
+
+def tile_rows(target: Target) -> int:
+    """Pixels, or tiles of Winograd's, a register tile."""
+    return rows_that_fit(PANEL_VECTORS, target, MOST_ROWS)
 
 
 def guess(size: Size, assumed: int) -> int:

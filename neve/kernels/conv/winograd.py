@@ -15,12 +15,11 @@ from neve.ir.index import Index
 from neve.ir.loops import Expr, Tensor, call, cast, const
 from neve.ir.packing import Packing, zero
 from neve.ir.types import DType
-from neve.kernels.conv.spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, ConvSpec, align, guess
+from neve.kernels.conv.spec import ASSUMED_SPATIAL, MEMORY_BANDWIDTH, PANEL_VECTORS, ConvSpec, align, guess, tile_rows
 from neve.kernels.kernel import Choice, Matrix, Pack
 from neve.kernels.panels import Panels
 
 HEADER = "conv/winograd.h"
-PANEL_VECTORS = 2
 FLOPS_PER_CYCLE_AND_LANE = 4
 # clock cycles to load, transform and store one point of a vector of channels: input, output
 TRANSFORM_CYCLES = (4.5, 4.0)
@@ -84,8 +83,7 @@ def choices(spec: ConvSpec, target: Target) -> list[Choice]:
 
 
 def _choice(spec: ConvSpec, target: Target, n: int) -> Choice:
-    vl, planar = target.vl, spec.strides[1] != 1
-    mr = max(1, min(8, (target.registers - PANEL_VECTORS - 2) // PANEL_VECTORS))
+    vl, mr, planar = target.vl, tile_rows(target), spec.strides[1] != 1
     m, points, depth = _outputs(spec, n), _points(spec, n), _phases(spec) * spec.channels
     ic, oc = _up(depth, vl), _up(spec.out_channels, vl)
     down = (

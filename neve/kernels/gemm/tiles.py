@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from neve.build.target import Core, Target
+from neve.build.target import Target
 from neve.ir.index import Index
 from neve.ir.loops import Expr, Tensor
 from neve.ir.packing import Packing
 from neve.ir.types import DType
 from neve.kernels.kernel import STORED, Choice, Macro, Offset, Pack, Size
 from neve.kernels.panels import Panels
+from neve.kernels.terms import rows_that_fit, term_cycles
 
 HALVED = 16
 """Lanes of a vector that vec.h can take the half of."""
@@ -24,8 +25,6 @@ MAX_ROWS = 12
 """gemm_tiles.h compiles tiles of up to as many rows."""
 TILE_OVERHEAD = 30.0
 """Cycles of a tile beyond its terms: the call, clearing, the stores of the sums."""
-LOOP = 3
-"""Instructions of a loop over terms beyond its loads and multiply-adds."""
 WIDENED_FROM = 25
 """Rows of A from which on a panel of halves is widened once for all tiles."""
 LONGEST_TERMS = 2048
@@ -112,28 +111,6 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def rows_that_fit(nv: int, target: Target) -> int:
-    """The most rows of a tile of nv vectors whose sums, B vectors and part of A leave a register spare.
-
-    Of A, there is one broadcast, or a vector of terms for each row.
-    """
-    by_lane = target.core.lane_terms > 1
-    fit = (target.registers - 1 - nv - (not by_lane)) // (nv + by_lane)
-    return max(1, min(fit, MAX_ROWS))
-
-
-def term_cycles(rows: int, nv: float, core: Core) -> float:
-    """Cycles of one term of a tile."""
-    loads = rows / core.lane_terms
-    issued = rows * nv + nv + loads + LOOP / core.lane_terms
-    return max(
-        core.multiply * rows * nv,
-        core.element * loads + core.vector * nv,
-        core.instruction * issued,
-        core.chain,
-    )
-
-
 def cut(rows: int, most: int) -> dict[int, int]:
     """How gemm.h cuts a block of rows into tiles: {rows of a tile: number of them}."""
     count = ceil_div(rows, most)
@@ -165,7 +142,7 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
     """The panel widths worth considering."""
     widest = max(2, min(4, (target.registers - 2) // 7)) if target.registers > 16 else 2
     if not isinstance(spec.n, int):
-        rows = rows_that_fit(widest, target)
+        rows = rows_that_fit(widest, target, MAX_ROWS)
         return [Tiles(widest, widest, rows, rows)]
     if spec.m == 1 and spec.b_packed:
         return [Tiles(2, 2, 1, 1)]
@@ -173,7 +150,8 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
     wide = (1, 2, 3, 4, 6, 8) if spec.m == 1 else (1, 2, 3, 4)
     for nv in wide:
         for last in wide if isinstance(spec.m, int) or spec.n <= 64 else (nv,):
-            mr, mr_last = (1, 1) if spec.m == 1 else (rows_that_fit(nv, target), rows_that_fit(last, target))
+            most = 1 if spec.m == 1 else MAX_ROWS
+            mr, mr_last = (rows_that_fit(v, target, most) for v in (nv, last))
             tiles = Tiles(nv, last, mr, mr_last)
             panels = panel_count(spec.n, tiles, target.vl)
             if panels == 1:
