@@ -10,13 +10,21 @@
  *   TERMS_A(r)              pointer to element (r, k) of A
  *   TERMS_ADJACENT          an expression: whether the elements k, k + 1, ... of a row lie side by side. Where a multiply-add takes a
  *                           lane of a vector (NEVE_BY_LANE) one load then brings four of them; A occupies TERMS_ROWS registers
- *   TERMS_LOAD_B(w)         statements that load term k of B into w[0], w[1], ... and advance to the next
+ *   TERMS_B                 a variable, the next row of a packed B of floats: it is advanced by TERMS_NV vectors a term
+ *   TERMS_LOAD_B(w)         in place of TERMS_B: statements that load term k of B into w[0], w[1], ... and advance to the next
  *   TERMS_EACH              optional: a statement for each term
  *   TERMS_HALF              optional: 1 adds half[r] += A(r, k) * wh, of half vectors; TERMS_LOAD_B sets wh as well
  */
 #ifndef TERMS_MOST_ROWS
 #define TERMS_MOST_ROWS TERMS_ROWS
 #define TERMS_MOST_NV TERMS_NV
+#endif
+#ifndef TERMS_LOAD_B
+#define TERMS_LOAD_B(w)                        \
+    NEVE_UNROLL                                \
+    for (int j = 0; j < TERMS_NV; j++)         \
+        w[j] = vload(TERMS_B + j * NEVE_VL);   \
+    TERMS_B += TERMS_NV * NEVE_VL
 #endif
 #ifndef TERMS_EACH
 #define TERMS_EACH
@@ -70,6 +78,7 @@ for (; k < end; k++)
 #undef TERMS_MOST_NV
 #undef TERMS_A
 #undef TERMS_ADJACENT
+#undef TERMS_B
 #undef TERMS_LOAD_B
 #undef TERMS_EACH
 #undef TERMS_HALF

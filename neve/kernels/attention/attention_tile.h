@@ -17,7 +17,7 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(scores_, ATT_R))(const float *q, const float *
 #define TERMS_NV 2
 #define TERMS_A(r) (q + (r) * (int64_t)(ATT_D) + k)
 #define TERMS_ADJACENT 1
-#define TERMS_LOAD_B(w) (w[0] = vload(kp), w[1] = vload(kp + NEVE_VL), kp += 2 * NEVE_VL)
+#define TERMS_B kp
 #include "../terms.h"
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++) {
@@ -44,11 +44,7 @@ NEVE_NOINLINE void ATT_KN(ATT_CAT(ATT_CAT(values_, ATT_NV), ATT_R))(void *const 
 #define TERMS_NV ATT_NV
 #define TERMS_A(r) (weights + (r) * stride + k)
 #define TERMS_ADJACENT 1
-#define TERMS_LOAD_B(w)                    \
-    NEVE_UNROLL                            \
-    for (int j = 0; j < ATT_NV; j++)       \
-        w[j] = vload(vp + j * NEVE_VL);    \
-    vp += ATT_NV * NEVE_VL
+#define TERMS_B vp
 #include "../terms.h"
     NEVE_UNROLL
     for (int r = 0; r < ATT_R; r++)

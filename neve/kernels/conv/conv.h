@@ -49,7 +49,7 @@ typedef struct {
 static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const int64_t *s, const KN(job) * j,
                                                            const int rows, const int nv, const int rest) {
     vf acc[8][CONV_NV];
-    const float *from = j->w;
+    const float *b = j->w;
     const char *ahead = j->ahead;
     const float *const *at = j->at;
 #pragma GCC unroll 8
@@ -79,10 +79,7 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
 #define TERMS_MOST_NV CONV_NV
 #define TERMS_A(r) (a[r] + k)
 #define TERMS_ADJACENT 1
-#define TERMS_LOAD_B(w)                                             \
-    NEVE_UNROLL                                                     \
-    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
-    from += nv * NEVE_VL
+#define TERMS_B b
 #include "../terms.h"
     }
 #pragma GCC unroll 8

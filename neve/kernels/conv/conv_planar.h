@@ -52,7 +52,7 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
     int64_t ow = j->ow;
     for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * CONV_SW, ow += rows) {
         vf acc[8][CONV_NV];
-        const float *from = j->w;
+        const float *b = j->w;
         int64_t k = 0;
         const int64_t end = CV_K;
 #pragma GCC unroll 8
@@ -69,10 +69,7 @@ static inline __attribute__((always_inline)) void KN(tile)(void *const *p, const
 #define TERMS_MOST_NV CONV_NV
 #define TERMS_A(r) (a + j->offset[k] + (r) * CONV_SW)
 #define TERMS_ADJACENT 0
-#define TERMS_LOAD_B(w)                                             \
-    NEVE_UNROLL                                                     \
-    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
-    from += nv * NEVE_VL
+#define TERMS_B b
 #define TERMS_EACH                         \
     if (CV_K >= 128) vprefetch(ahead), ahead += j->pace
 #include "../terms.h"

@@ -69,7 +69,7 @@ static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, co
     const int64_t pace = j->pace;
     for (int64_t tile = 0; tile < j->tiles; tile++, a += rows * WN_IC, to += rows * WN_OC) {
         vf acc[8][CONV_NV];
-        const float *from = j->w;
+        const float *b = j->w;
         int64_t k = 0;
         const int64_t end = WN_K;
 #pragma GCC unroll 8
@@ -82,10 +82,7 @@ static inline __attribute__((always_inline)) void KN(tile)(const KN(job) * j, co
 #define TERMS_MOST_NV CONV_NV
 #define TERMS_A(r) (a + (r) * WN_IC + k)
 #define TERMS_ADJACENT 1
-#define TERMS_LOAD_B(w)                                             \
-    NEVE_UNROLL                                                     \
-    for (int v = 0; v < nv; v++) w[v] = vload(from + v * NEVE_VL);  \
-    from += nv * NEVE_VL
+#define TERMS_B b
 #define TERMS_EACH                       \
     if (WN_K >= 32) vprefetch(ahead);    \
     ahead += pace
