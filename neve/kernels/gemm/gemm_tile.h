@@ -30,7 +30,7 @@
  *     cnt          valid columns, 1..TILE_NV * NEVE_VL
  *     pf, pfn      address and number of 64-byte lines to prefetch: this tile's share of the next panel
  *
- * Keep TILE_MR * TILE_NV + TILE_NV + 1 within the registers less one. b is advanced, not indexed, and the function is not inlined:
+ * How many rows fit: rows_that_fit of terms.py. b is advanced, not indexed, and the function is not inlined:
  * else gcc folds the loads of B into every multiply, or lets constants of the store take the accumulators' registers.
  */
 #ifndef TILE_SPREAD
