@@ -108,7 +108,7 @@ class Random:
         """About how many elements."""
         n = 1
         for d in dims:
-            n *= d if isinstance(d, int) else int(d.subs(dict.fromkeys(d.free_symbols, HINT)))
+            n *= d if isinstance(d, int) else d.at(dict.fromkeys(d.symbols, HINT))
         return n
 
     # --- growing ------------------------------------------------------------------------------------------------------

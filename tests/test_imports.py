@@ -80,10 +80,7 @@ OUTSIDE = {
         {"capture", "check", "sparsity"},
     ),
     "transformers": ({"demo"}, set()),
-    "sympy": (
-        {"ir", "ops", "capture", "passes", "plan", "emit", "check"},
-        {"ir", "ops", "capture", "passes", "plan", "emit", "check"},
-    ),
+    "sympy": ({"capture"}, {"capture"}),
     "rich": ({"cli", "progress"}, {"cli"}),
     "typer": ({"cli"}, {"cli"}),
 }

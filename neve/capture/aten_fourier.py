@@ -156,7 +156,7 @@ def has_kernel(n: int) -> bool:
 
 def transform(c: Context, x: Pair, forward: bool) -> Pair:
     """The complex transform; backward with both parts exchanged on both sides."""
-    n = x.shape[-1]
+    n = int(x.shape[-1])
     if not forward:
         y = transform(c, Pair(x.imag, x.real), True)
         return Pair(y.imag, y.real)
@@ -164,7 +164,7 @@ def transform(c: Context, x: Pair, forward: bool) -> Pair:
 
 
 def real_transform(c: Context, x: Value) -> Pair:
-    n = x.shape[-1]
+    n = int(x.shape[-1])
     if has_kernel(n):
         return Pair(*c.emit(Fourier(n, "real"), table(c, n, x.dtype), x))
     y, axis = transform(c, pair(c, x, x.dtype), True), len(x.shape) - 1
@@ -196,7 +196,7 @@ def bluestein(c: Context, x: Pair) -> Pair:
 
     L. Bluestein, "A linear filtering approach to the computation of discrete Fourier transform", 1970.
     """
-    n, axis, dtype = x.shape[-1], len(x.shape) - 1, x.dtype
+    n, axis, dtype = int(x.shape[-1]), len(x.shape) - 1, x.dtype
     m = 1 << (2 * n - 2).bit_length()
     square = np.arange(n, dtype=object) ** 2 % (2 * n)
     chirp = np.exp(-1j * np.pi * square.astype(np.float64) / n)

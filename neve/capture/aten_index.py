@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import sympy
-
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
@@ -184,7 +182,7 @@ def scatter_reduce(
 def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
     shape = c.out.shape
     mask, have = c.expand(mask, shape), source.type.numel
-    spare = c.symbols.range(sympy.sympify(have - numel(shape)))
+    spare = c.symbols.range(have - numel(shape))
     if spare is None or spare[0] < 0:
         used = c(Sum(tuple(range(len(shape)))), c.cast(mask, DType.int64))
         wrong = c("lt", c.tensor(have, DType.int64), used)

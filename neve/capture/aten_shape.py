@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import sympy
-
 from neve.capture import aten_windows
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
@@ -94,7 +92,7 @@ def _bound(c: Context, size: Dim, at: Any) -> Dim:
         return size
     if isinstance(size, int) and isinstance(at, int):
         return min(max(at + size if at < 0 else at, 0), size)
-    found = c.symbols.range(sympy.sympify(at))
+    found = c.symbols.range(at)
     if found is not None and found[1] == 0 and not isinstance(at, int):
         c.raise_if_below(
             dim(-at), 1, f"{InputError.__name__}: a slice at -n, which is the whole for n = 0, is compiled for"
@@ -130,7 +128,7 @@ def _by_run(c: Context, size: Dim, index: Any) -> bool:
     """Whether the run has to say where in an axis an index is, if it is in it."""
     if aten_windows.by_run(index):
         return True
-    low, gap = c.symbols.range(sympy.sympify(_index(size, index))), c.symbols.range(sympy.sympify(size - index))
+    low, gap = c.symbols.range(_index(size, index)), c.symbols.range(size - index)
     return low is None or gap is None or low[0] < 0 or gap[0] < 1
 
 
@@ -221,12 +219,11 @@ def _roll(c: Context, x: Value, shift: Any, axis: int) -> Value:
 
 @aten("constant_pad_nd")
 def constant_pad(c: Context, x: Value, pads: Sequence[Any], value: Any = 0) -> Value:
-    fill = value if not isinstance(value, sympy.Expr) else float(value)
     kind = bool if x.dtype.value == "bool" else float if x.dtype.is_float else int
     if all(isinstance(p, int) for p in pads):
-        return c(Pad(_pairs(x, pads), kind(fill)), x)
+        return c(Pad(_pairs(x, pads), kind(value)), x)
     for k, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
-        x = _beside(c, x, len(x.shape) - 1 - k, before, after, kind(fill))
+        x = _beside(c, x, len(x.shape) - 1 - k, before, after, kind(value))
     return x
 
 

@@ -8,7 +8,9 @@ import sympy
 
 from neve.capture.aten import aten
 from neve.capture.context import Context, Number, Refusal
+from neve.capture.symbols import in_whole_numbers
 from neve.ir.graph import Value
+from neve.ir.index import Index
 from neve.ir.types import DType, dim, dims
 from neve.ops.source import Arange
 
@@ -31,7 +33,7 @@ from neve.ops.source import Arange
 def full(c: Context, *args: Any, **kwargs: Any) -> Value:
     name, out = c.node.target.overloadpacket.__name__, c.out
     value = 0 if "zero" in name else 1 if "ones" in name else _fill_value(name, args, kwargs)
-    if isinstance(value, (Value, Number)) or (isinstance(value, sympy.Expr) and not value.is_number):
+    if isinstance(value, (Value, Number, Index)) or (isinstance(value, sympy.Expr) and not value.is_number):
         return c.expand(c.reshape(c.tensor(value, out.dtype), ()), out.shape)
     return c.full(value, out.dtype, out.shape)
 
@@ -65,7 +67,12 @@ def arange(c: Context, *args: Any, **kwargs: Any) -> Value:
 
 
 def _bound(x: Any) -> Any:
-    return x if isinstance(x, float) else dim(x)
+    if not isinstance(x, sympy.Expr):
+        return x if isinstance(x, float) else dim(x)
+    whole = in_whole_numbers(x)
+    if whole is None or (whole[1] != 1 and whole[0].symbols):
+        raise Refusal("arange with a start or step that sizes give in floating point: compute it in integers")
+    return dim(whole[0]) if whole[1] == 1 else float(x)
 
 
 @aten("linspace")

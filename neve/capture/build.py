@@ -9,7 +9,6 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-import sympy
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
@@ -28,6 +27,7 @@ from neve.capture.symbols import Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
 from neve.ir.graph import GraphBuilder, Method, Origin, Program, Value
+from neve.ir.index import Index
 from neve.ir.types import DType, TensorType
 from neve.ir.walk import graphs
 from neve.ops.control import WriteState
@@ -194,8 +194,9 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
         at = {v: i for i, v in enumerate(b.inputs)}
         in_tree["writes"] = [[at[placeholders[name]], len(outputs) + k] for k, (name, _) in enumerate(writes)]
     graph = b.build([*outputs, *(value for _, value in writes)])
-    negative = {d for g in graphs(graph) for v in g.values() for d in v.shape if sizes.may_be_negative(d)}
-    reasons.extend(f"the size {d} is below 0 for a small {d.free_symbols.pop()}" for d in sorted(negative, key=str))
+    shapes = {Index.of(d) for g in graphs(graph) for v in g.values() for d in v.shape if sizes.may_be_negative(d)}
+    negative = sorted(shapes, key=str)
+    reasons.extend(f"the size {d} is below 0 for a small {min(map(str, d.symbols))}" for d in negative)
     return Method(
         graph,
         in_tree,
@@ -217,10 +218,10 @@ def _origin(b: GraphBuilder, value: Value) -> Origin:
 
 def _placeholders(
     e: Exported, walk: Walk, constants: Constants
-) -> tuple[dict[str, Any], list[trees.Tree], dict[Value, sympy.Symbol]]:
+) -> tuple[dict[str, Any], list[trees.Tree], dict[Value, Index]]:
     """What each placeholder of the fx graph is, the in_tree's leaves, and the ints that give sizes."""
     values: dict[str, Any] = {}
-    numbers: dict[Value, sympy.Symbol] = {}
+    numbers: dict[Value, Index] = {}
     leaves: list[trees.Tree] = []
     nodes = {n.name: n for n in e.program.graph.nodes if n.op == "placeholder"}
     for spec in e.program.graph_signature.input_specs:

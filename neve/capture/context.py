@@ -12,8 +12,10 @@ import torch
 from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND, elementwise_dtypes
 
 from neve.capture import diagnose, guards
+from neve.capture.symbols import in_whole_numbers
 from neve.ir.graph import GraphBuilder, Value
-from neve.ir.types import Dim, DType, TensorType, dims, limits
+from neve.ir.index import Index
+from neve.ir.types import Dim, DType, TensorType, dim, dims, limits
 from neve.ops.base import REGISTRY, Op
 from neve.ops.cast import Cast
 from neve.ops.control import Raise
@@ -132,11 +134,14 @@ class Context:
             return self.cast(x, dtype)
         if isinstance(x, Number):
             return self.cast(x.value, dtype)
+        if isinstance(x, Index):
+            return self.cast(self(SizeOf(dim(x))), dtype)
         if isinstance(x, sympy.Expr) and not x.is_number:
-            num, den = sympy.fraction(sympy.together(x)) if not _integral(x) else (x, sympy.Integer(1))
-            if den == 1:
-                return self.cast(self(SizeOf(dims((num,))[0])), dtype)
-            top, bottom = (self.tensor(e, DType.float64) for e in (num, den))
+            whole = in_whole_numbers(x)
+            parts = sympy.fraction(sympy.together(x)) if whole is None else whole
+            if parts[1] == 1:
+                return self.tensor(parts[0], dtype)
+            top, bottom = (self.tensor(e, DType.float64) for e in parts)
             return self.cast(self("div", top, bottom), dtype)
         if isinstance(x, sympy.Expr):
             x = int(x) if x.is_Integer else float(x)
@@ -194,17 +199,6 @@ class Context:
         return tuple(self.axis(a, rank) for a in ((axes,) if isinstance(axes, int) else axes)) if rank else ()
 
 
-def _integral(x: sympy.Expr) -> bool:
-    return (
-        not any(
-            (isinstance(f, sympy.Rational) and not f.is_Integer) or (isinstance(f, sympy.Pow) and f.exp.is_negative)
-            for f in sympy.preorder_traversal(sympy.expand(x))
-            if not isinstance(f, sympy.floor)
-        )
-        or x.func is sympy.floor
-    )
-
-
 @cache
 def _meta(rank: int, dtype: DType) -> torch.Tensor:
     return torch.empty((1,) * rank, dtype=getattr(torch, dtype.value), device="meta")
@@ -215,6 +209,8 @@ def _stand_in(a: Any) -> Any:
         return _meta(min(len(a.shape), 1), a.dtype)
     if isinstance(a, Number):
         return a.kind(1)
+    if isinstance(a, Index):
+        return 1
     if isinstance(a, sympy.Expr):
-        return 1 if _integral(a) else 1.0
+        return 1.0
     return a

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import sympy
 
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, over_ranges, points
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, in_whole_numbers, plain_symbol, points
 from neve.internals import require
+from neve.ir.bounds import over_ranges
+from neve.ir.index import Div, Index, Mod
+from neve.ir.types import dim, symbol
 
 LAYOUT = frozenset({"is_contiguous", "check_contiguous_sizes_strides"})
 """Functions of torch._prims_common that ask."""
@@ -80,7 +83,8 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
     if decided is not None:
         return decided
     test = relation.func
-    everywhere = over_ranges(difference, symbols.ranges)
+    whole = in_whole_numbers(difference)
+    everywhere = over_ranges(whole[0], symbols.ranges) if whole is not None else None
     if everywhere is not None:
         return bool(COMPARE[test](everywhere, 0).all())
     if any(value is not None and test(value, 0) == sympy.false for value in values(difference, symbols)):
@@ -99,12 +103,12 @@ def ours(relation: Any, symbols: MethodSymbols) -> Any:
 
 def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]:
     """The values of e at a few sizes; None where it has none."""
-    return (_value(e, at) for at in points(e.free_symbols, symbols.ranges))
+    return (_value(e, at) for at in points([symbol(s.name) for s in e.free_symbols], symbols.ranges))
 
 
-def _value(e: sympy.Expr, at: dict[sympy.Symbol, int]) -> sympy.Expr | None:
+def _value(e: sympy.Expr, at: Mapping[Index, int]) -> sympy.Expr | None:
     try:
-        value = e.subs(at)
+        value = e.subs({plain_symbol(s): n for s, n in at.items()})
     except ZeroDivisionError:
         return None
     return value if value.is_finite else None
@@ -113,7 +117,8 @@ def _value(e: sympy.Expr, at: dict[sympy.Symbol, int]) -> sympy.Expr | None:
 def _by_bounds(relation: Any, difference: sympy.Expr, symbols: MethodSymbols) -> bool | None:
     if not difference.free_symbols:
         return bool(relation.func(difference, 0))
-    bounds = symbols.range(difference)
+    whole = in_whole_numbers(difference)
+    bounds = symbols.range(dim(whole[0])) if whole is not None else None
     if bounds is None:
         return None
     low, high = bounds
@@ -151,10 +156,10 @@ def written(relation: Any) -> str:
 
 
 def multiples(sizes: Sequence[Any]) -> str:
-    """What to declare so that divisions in these sizes or relations have no remainder."""
-    divided = [f for d in sizes if isinstance(d, sympy.Basic) for f in d.atoms(sympy.floor, sympy.Mod)]
-    parts = [f.args if isinstance(f, sympy.Mod) else sympy.fraction(sympy.together(f.args[0])) for f in divided]
-    found = {f"{size} as {by} * torch.export.Dim(…)": None for size, by in parts if size.is_Symbol and by.is_Integer}
+    """What to declare so that divisions in these sizes, dims or plain sympy, have no remainder."""
+    whole = [(Index.of(d), 1) if isinstance(d, (int, Index)) else in_whole_numbers(d) for d in sizes]
+    divided = [a for e in whole if e is not None for a in e[0].inside if isinstance(a, (Div, Mod))]
+    found = {f"{a.num} as {a.den} * torch.export.Dim(…)": None for a in divided if a.num.is_symbol and a.den.const}
     return (
         f"declare {', '.join(sorted(found))}" if found else "declare sizes as multiples of a torch.export.Dim (2 * Dim)"
     )

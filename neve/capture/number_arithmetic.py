@@ -11,6 +11,7 @@ import torch
 
 from neve.capture.context import Context, Number, Refusal
 from neve.ir.graph import Value
+from neve.ir.index import Index
 from neve.ir.types import DType
 from neve.ops.control import Raise
 
@@ -49,7 +50,7 @@ def arithmetic(c: Context, target: Any, args: Sequence[Any], kind: type) -> Numb
 def _kind(a: Any) -> type:
     if isinstance(a, Number):
         return a.kind
-    return float if isinstance(a, float) else int
+    return int if isinstance(a, (int, Index)) else float
 
 
 def _power(c: Context, args: Sequence[Any], kind: type) -> Value:

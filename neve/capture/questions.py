@@ -157,7 +157,7 @@ def unanswered(asked: Sequence[Question], c: Context, program: Any) -> Iterator[
             elif not question.of_package or not holds(question.relation, c.symbols.of_two_or_more()):
                 others = sympy.Not(relation)
                 fix = RANGE if not others.has(sympy.Mod) else FIXED
-                fix = multiples([relation]) if relation.has(sympy.Mod) and isinstance(relation, sympy.Eq) else fix
+                fix = multiples(relation.args) if relation.has(sympy.Mod) and isinstance(relation, sympy.Eq) else fix
                 yield f"the model takes another branch where {written(others)}: {fix}{_where(question)}"
         except UnsupportedSize:
             yield f"the model asks for {question.relation} of its sizes, which is not supported{_where(question)}"

@@ -1,4 +1,4 @@
-"""Sizes: torch's symbolic expressions as plain sympy ones in renamed symbols, with the range of each symbol."""
+"""Sizes: torch's symbolic expressions in sympy → dims in renamed symbols, with the range of each symbol."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import keyword
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import product
 from typing import Any
 
-import numpy as np
 import sympy
 
 from neve.capture import float_sizes
-from neve.ir.index import Index
-from neve.ir.types import Dim, Range, dim, floored, symbol
+from neve.ir.bounds import Bounds, bounds
+from neve.ir.index import Div, Index, Mod
+from neve.ir.types import Dim, Range, dim, symbol
 
 FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
 REMAINDERS = frozenset({"Mod", "PythonMod"})
@@ -67,8 +66,8 @@ class Symbols:
     """
 
     def __init__(self) -> None:
-        self.ranges: dict[sympy.Symbol, Range] = {}
-        self._declared: dict[sympy.Symbol, Range] = {}
+        self.ranges: dict[Index, Range] = {}
+        self._declared: dict[Index, Range] = {}
         self._anonymous = 0
 
     def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, tuple[str, int]]) -> MethodSymbols:
@@ -77,7 +76,7 @@ class Symbols:
         """
         return MethodSymbols(self, constraints, named)
 
-    def define(self, wanted: str | None, range: Range) -> sympy.Symbol:
+    def define(self, wanted: str | None, range: Range) -> Index:
         """A symbol of that range; the same one again for the same name and range."""
         if wanted is None:
             while symbol(f"s{self._anonymous}") in self.ranges:
@@ -90,7 +89,7 @@ class Symbols:
         self.ranges.setdefault(symbol(name), range)
         return symbol(name)
 
-    def limit(self, s: sympy.Symbol, last: int) -> None:
+    def limit(self, s: Index, last: int) -> None:
         """Give a symbol without an upper bound this one."""
         if self.ranges[s].max is None:
             self.ranges[s] = Range(self.ranges[s].min, last)
@@ -104,12 +103,12 @@ class MethodSymbols:
     ) -> None:
         self._owner, self._named = owner, named
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
-        self._ours: dict[sympy.Symbol, sympy.Symbol] = {}
+        self._ours: dict[sympy.Symbol, Index] = {}
         self._numbers: set[sympy.Symbol] = set()
-        self._extremes: dict[sympy.Expr, tuple[float, float]] = {}
+        self._extremes: dict[Index, Bounds] = {}
 
     @property
-    def ranges(self) -> Mapping[sympy.Symbol, Range]:
+    def ranges(self) -> Mapping[Index, Range]:
         return self._owner.ranges
 
     def of_two_or_more(self) -> MethodSymbols:
@@ -124,7 +123,7 @@ class MethodSymbols:
         for s in sorted(_sympy(expr).free_symbols, key=str):
             self._symbol(s)
 
-    def introduce_number(self, expr: Any, name: str) -> sympy.Symbol:
+    def introduce_number(self, expr: Any, name: str) -> Index:
         """The symbol that an int argument of that name gives: it may be 0 or 1 as well, whatever torch assumes; greater
         than what the model's checks allow it is not.
         """
@@ -152,7 +151,7 @@ class MethodSymbols:
 
     def may_be_negative(self, size: Dim) -> bool:
         """Whether a size that an int argument takes part in may come out below 0 for a small one."""
-        if isinstance(size, int) or not size.free_symbols & {self._ours[s] for s in self._numbers}:
+        if isinstance(size, int) or not size.symbols & {self._ours[s] for s in self._numbers}:
             return False
         found = self.range(size)
         return found is None or found[0] < 0
@@ -165,31 +164,34 @@ class MethodSymbols:
         """A torch size (int or SymInt or its expression) as a Dim. Raises UnsupportedSize."""
         if isinstance(size, int):
             return size
-        e = self.rational(size)
-        if not _is_integer_form(e):
+        made = in_whole_numbers(self.rational(size))
+        if made is None or made[1] != 1:
             raise UnsupportedSize(f"the size {size} is no integer expression")
-        return dim(e)
+        return dim(made[0])
 
     def rational(self, size: Any) -> sympy.Expr:
-        """A torch size expression as plain sympy; it may have fractions. Raises UnsupportedSize."""
+        """A torch size expression as plain sympy in the Program's symbols; it may have fractions. Raises
+        UnsupportedSize.
+        """
         return self._convert(_sympy(size))
 
     def largest(self, *sizes: Dim) -> Dim:
         """The largest of sizes in our symbols. Raises UnsupportedSize."""
-        return dim(self._extreme("Max", [sympy.sympify(n) for n in sizes]))
+        return dim(self._extreme("Max", [Index.of(n) for n in sizes]))
 
     def least(self, *sizes: Dim) -> Dim:
         """The least of sizes in our symbols. Raises UnsupportedSize."""
-        return dim(self._extreme("Min", [sympy.sympify(n) for n in sizes]))
+        return dim(self._extreme("Min", [Index.of(n) for n in sizes]))
 
-    def range(self, e: sympy.Expr) -> tuple[float, float] | None:
+    def range(self, size: Dim) -> Bounds | None:
         """See `bounds`; tighter for what `largest` and `least` have given."""
-        found, known = bounds(e, self._owner.ranges), self._extremes.get(sympy.expand(e))
+        e = Index.of(size)
+        found, known = bounds(e, self._owner.ranges), self._extremes.get(e)
         if found is None or known is None:
             return found or known
         return max(found[0], known[0]), min(found[1], known[1])
 
-    def _symbol(self, s: sympy.Symbol) -> sympy.Symbol:
+    def _symbol(self, s: sympy.Symbol) -> Index:
         if s not in self._ours:
             if re.match(r"(u|zuf|zf)\d", s.name):
                 raise UnsupportedSize("a size that depends on the values of tensors")
@@ -203,7 +205,7 @@ class MethodSymbols:
 
     def _convert(self, e: Any) -> sympy.Expr:
         if isinstance(e, sympy.Symbol):
-            return self._symbol(e)
+            return plain_symbol(self._symbol(e))
         if isinstance(e, sympy.Float):
             return sympy.Rational(float(e))
         if not e.args:
@@ -213,7 +215,7 @@ class MethodSymbols:
             return self._rounded(e)
         args = [self._convert(a) for a in e.args]
         if name in FLOOR_DIVISIONS:
-            return floored(sympy.expand(args[0]) / args[1])
+            return sympy.floor(sympy.expand(args[0]) / args[1])
         if name in REMAINDERS:
             return remainder(args[0], args[1])
         if name == "ModularIndexing":
@@ -223,13 +225,13 @@ class MethodSymbols:
         if name in TRANSPARENT:
             return args[0]
         if name in TRUNCATIONS:
-            return floored(args[0])
+            return sympy.floor(args[0])
         if name in ("CeilToInt", "ceiling"):
-            return -floored(-args[0])
+            return -sympy.floor(-args[0])
         if name in ("PowByNatural", "Pow"):
             return args[0] ** args[1]
         if name in ("Max", "Min"):
-            return self._extreme(name, args)
+            return self._chosen(name, args)
         if isinstance(e, (sympy.Add, sympy.Mul, sympy.floor, sympy.Mod)):
             return e.func(*args)
         raise UnsupportedSize(f"the size expression {e} ({name})")
@@ -248,7 +250,7 @@ class MethodSymbols:
                 "such as n * 7 // 10"
             )
         self._owner.limit(n, float_sizes.LARGEST)
-        return form.subs(symbols[0], n)
+        return form.subs(symbols[0], plain_symbol(n))
 
     def check(self, node: Any) -> None:
         """Raises UnsupportedSize if torch simplified the doubles that an integer of the graph comes from, and so gives
@@ -266,42 +268,99 @@ class MethodSymbols:
                 "n * 7 // 10"
             )
 
-    def _extreme(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
+    def _chosen(self, name: str, args: list[sympy.Expr]) -> sympy.Expr:
+        made = [m for m in map(in_whole_numbers, args) if m is not None]
+        if len(made) < len(args):
+            raise UnsupportedSize(f"{name} of {', '.join(map(str, args))}")
+        scale = math.lcm(*(n for _, n in made))
+        found = self._extreme(name, [e * (scale // n) for e, n in made])
+        chosen = in_sympy(found) / scale
+        whole = in_whole_numbers(chosen)  # as `range` will be asked: sympy may know a simpler form
+        if whole is not None and found in self._extremes:
+            low, high = self._extremes[found]
+            self._extremes[whole[0]] = low * whole[1] / scale, high * whole[1] / scale
+        return chosen
+
+    def _extreme(self, name: str, args: list[Index]) -> Index:
         """max or min: where the ranges decide which, that one; else by `positive_part`."""
         found, choose = args[0], max if name == "Max" else min
         for a in args[1:]:
             first, second = self.range(found), self.range(a)
             found = found + self.positive_part(a - found) if name == "Max" else found - self.positive_part(found - a)
-            found = sympy.expand(found)
-            if found.has(sympy.floor) and first is not None and second is not None:
+            if any(isinstance(x, Div) for x in found.inside) and first is not None and second is not None:
                 self._extremes[found] = choose(first[0], second[0]), choose(first[1], second[1])
         return found
 
-    def positive_part(self, e: sympy.Expr) -> sympy.Expr:
+    def positive_part(self, e: Index) -> Index:
         """max(e, 0) as index arithmetic can hold it: e · floor((e + m) / m), for an m above |e|. Of e and −e the one
         whose first coefficient is positive is taken, so that equal sizes are equal expressions.
         """
-        e = sympy.expand(e)
         found = self.range(e)
         if found is not None and found[0] >= 0:
             return e
         if found is not None and found[1] <= 0:
-            return sympy.Integer(0)
-        terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(e) if t.free_symbols]
-        if min(terms, key=lambda t: str(t[1]))[0] < 0:
-            return sympy.expand(e + self.positive_part(-e))
-        if not _is_integer_form(e):
-            raise UnsupportedSize(f"max({e}, 0) of what is no integer")
-        reach = max(abs(x) for x in found) if found is not None else float("inf")
-        endless = {s for s in e.free_symbols if self.ranges[s].max is None}
-        if reach == float("inf") and endless and endless <= {self._ours[s] for s in self._numbers}:
+            return Index.of(0)
+        first = min((k for k in e.terms if k), key=lambda k: str(Index({k: 1})))
+        if e.terms[first] < 0:
+            return e + self.positive_part(-e)
+        reach = max(map(abs, found)) if found is not None else math.inf
+        endless = {s for s in e.symbols if self.ranges[s].max is None}
+        if reach == math.inf and endless and endless <= {self._ours[s] for s in self._numbers}:
             for s in endless:
                 self._owner.limit(s, GREATEST_INT)
             return self.positive_part(e)
-        if reach == float("inf"):
+        if reach == math.inf:
             raise UnsupportedSize(f"whether {e} is below 0: declare the size's range (torch.export.Dim with max)")
         m = 1 << int(reach).bit_length()
-        return sympy.expand(e * sympy.floor((e + m) / m))
+        return e * ((e + m) // m)
+
+
+def plain_symbol(s: Index) -> sympy.Symbol:
+    """A size symbol of the Program for sympy."""
+    return sympy.Symbol(str(s), integer=True, nonnegative=True)
+
+
+def in_whole_numbers(e: sympy.Expr) -> tuple[Index, int] | None:
+    """A plain expression times the least n that leaves no fraction outside of floors, and n; None if index arithmetic
+    cannot hold it.
+    """
+    if isinstance(e, sympy.Symbol):
+        return symbol(e.name), 1
+    if e.is_Rational:
+        return Index.of(int(e.p)), int(e.q)
+    parts = [in_whole_numbers(a) for a in (e.args[0].as_numer_denom() if isinstance(e, sympy.floor) else e.args)]
+    known = [p for p in parts if p is not None]
+    if len(known) < len(parts):
+        return None
+    scale = math.lcm(*(n for _, n in known))
+    numbers = [x * (scale // n) for x, n in known]
+    if isinstance(e, sympy.Add):
+        return _reduced(sum(numbers, Index.of(0)), scale)
+    if isinstance(e, sympy.Mul):
+        return _reduced(math.prod((x for x, _ in known), start=Index.of(1)), math.prod(n for _, n in known))
+    if isinstance(e, sympy.Pow) and e.exp.is_Integer and e.exp > 0:
+        return known[0][0] ** int(e.exp), known[0][1] ** int(e.exp)
+    if isinstance(e, sympy.floor) and numbers[1] != 0:
+        return numbers[0] // numbers[1], 1
+    if isinstance(e, sympy.Mod) and numbers[1] != 0:
+        return _reduced(numbers[0] % numbers[1], scale)
+    return None
+
+
+def _reduced(e: Index, n: int) -> tuple[Index, int]:
+    g = math.gcd(n, *e.terms.values())
+    return Index({k: c // g for k, c in e.terms.items()}), n // g
+
+
+def in_sympy(e: Index) -> sympy.Expr:
+    """An Index of sizes as plain sympy."""
+
+    def of(a: Any) -> sympy.Expr:
+        if isinstance(a, Div):
+            return sympy.floor(in_sympy(a.num) / in_sympy(a.den))
+        return sympy.Mod(in_sympy(a.num), in_sympy(a.den)) if isinstance(a, Mod) else plain_symbol(Index.of(a))
+
+    return sympy.Add(*(sympy.Mul(c, *map(of, k)) for k, c in e.terms.items()))
 
 
 def _congruent(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
@@ -315,134 +374,13 @@ def remainder(e: sympy.Expr, m: sympy.Expr) -> sympy.Expr:
     """e modulo m. That of −n is m ⌈n/m⌉ − n, so that n and the padding of n to a multiple of m are such a multiple."""
     e = sympy.expand(_congruent(sympy.expand(e), m))
     terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(e)]
-    if not m.is_Integer or m <= 0 or not all(c.is_Integer for c, _ in terms) or not _is_integer_form(e):
+    if not m.is_Integer or m <= 0 or not all(c.is_Integer for c, _ in terms) or in_whole_numbers(e) is None:
         return sympy.Mod(e, m)
     near = sympy.Add(*(((c + (m - 1) // 2) % m - (m - 1) // 2) * t for c, t in terms))
     varying = [t.as_coeff_Mul() for t in sympy.Add.make_args(near) if t.free_symbols]
     if not varying or min(varying, key=lambda t: str(t[1]))[0] > 0:
         return sympy.Mod(near, m)
     return sympy.expand(m * sympy.floor((m - 1 - near) / m) + near)
-
-
-ALL = 1 << 13
-"""So many combinations of sizes are tried one by one."""
-
-
-@lru_cache(maxsize=4096)
-def _over(e: sympy.Expr, ranges: tuple[tuple[sympy.Symbol, Range], ...]) -> np.ndarray | None:
-    count = 1
-    for _, r in ranges:
-        count *= ALL + 1 if r.max is None else max(r.max - r.min + 1, 0)
-    terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(sympy.expand(e))]
-    if not 0 < count <= ALL or not all(c.is_Rational for c, _ in terms):
-        return None
-    scale = math.lcm(*(int(c.q) for c, _ in terms))
-    whole = sympy.Add(*(c * scale * t for c, t in terms))
-    if not _is_integer_form(whole):
-        return None
-    grid = np.meshgrid(*(np.arange(r.min, r.max + 1) for _, r in ranges if r.max is not None), indexing="ij")
-    env = {s.name: g.ravel() for (s, _), g in zip(ranges, grid, strict=True)}
-    with np.errstate(all="ignore"):
-        return np.broadcast_to(Index.of(whole).value(env), (count,)) / scale
-
-
-def over_ranges(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> np.ndarray | None:
-    """e at all combinations of its symbols' sizes; None if these are too many, or e is no integer arithmetic."""
-    of = tuple((s, ranges.get(s, Range())) for s in sorted(e.free_symbols, key=str))
-    try:
-        return _over(e, of) if of else None
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """Inclusive bounds of e; inf if unbounded, None if unknown. Tight where every symbol occurs with one sign, and
-    where the combinations of sizes are few.
-    """
-    e = sympy.expand(e)
-    if not e.has(sympy.floor, sympy.Mod):
-        return _term_bounds(e, ranges)
-    everywhere = over_ranges(e, ranges)
-    if everywhere is not None:
-        return float(everywhere.min()), float(everywhere.max())
-    found = [
-        b for b in (_term_bounds(e, ranges), _part_bounds(e, ranges), _quotient_bounds(e, ranges)) if b is not None
-    ]
-    return (max(low for low, _ in found), min(high for _, high in found)) if found else None
-
-
-def _part_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """Of an expression with what `positive_part` makes: for |x| < m, x · ⌊x/m + 1⌋ is max(x, 0), and x · ⌊x/m⌋ is
-    max(x, 0) − x; and max(x, 0) is x + max(−x, 0).
-    """
-    for step in sorted(e.atoms(sympy.floor), key=str):
-        factor, quotient = e.coeff(step), sympy.expand(step.args[0])
-        rest = sympy.expand(e - factor * step)
-        m = math.lcm(*(int(t.as_coeff_Mul()[0].q) for t in sympy.Add.make_args(quotient)))
-        for whole in (1, 0):
-            part = sympy.expand((quotient - whole) * m)
-            times = sympy.cancel(factor / part) if factor.free_symbols and part != 0 else None
-            if times is None or not times.is_Integer or rest.has(step):
-                continue
-            inner = bounds(part, ranges)
-            if inner is None or max(map(abs, inner)) >= m:
-                continue
-            found = []
-            for sign in (1, -1):
-                outer = bounds(sympy.expand(rest + (whole - 1 + (sign < 0)) * factor), ranges)
-                ends = sorted(float(times) * max(sign * x, 0.0) for x in inner)
-                found += [] if outer is None else [(outer[0] + ends[0], outer[1] + ends[1])]
-            if found:
-                return max(low for low, _ in found), min(high for _, high in found)
-    return None
-
-
-def _quotient_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    """With each floor(n/m) as (n − r)/m, 0 <= r < m: what cancels n."""
-    left: dict[sympy.Symbol, Range] = dict(ranges)
-    values = {}
-    for k, quotient in enumerate(sorted(e.atoms(sympy.floor), key=str)):
-        terms = [t.as_coeff_Mul() for t in sympy.Add.make_args(sympy.expand(quotient.args[0]))]
-        if not all(c.is_Rational for c, _ in terms) or quotient.args[0].has(sympy.floor, sympy.Mod):
-            return None
-        m = math.lcm(*(int(c.q) for c, _ in terms))
-        rest = sympy.Symbol(f"_rest{k}", integer=True, nonnegative=True)
-        left[rest] = Range(0, m - 1)
-        values[quotient] = quotient.args[0] - rest / m
-    return _term_bounds(sympy.expand(e.subs(values)), left) if values else None
-
-
-def _term_bounds(e: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    low: Any = 0
-    high: Any = 0
-    for term in sympy.Add.make_args(e):
-        c, rest = term.as_coeff_Mul()
-        lo: Any = 1
-        hi: Any = 1
-        for factor in sympy.Mul.make_args(rest):
-            b = _factor_bounds(factor, ranges)
-            if b is None:
-                return None
-            lo, hi = lo * b[0], hi * b[1] if b[1] and hi else 0
-        low, high = (low + c * lo, high + c * hi) if c > 0 else (low + c * hi if hi else low, high + c * lo)
-    return float(low), float(high)
-
-
-def _factor_bounds(f: sympy.Expr, ranges: Mapping[sympy.Symbol, Range]) -> tuple[float, float] | None:
-    if f.is_Integer:
-        return (int(f), int(f)) if f >= 0 else None
-    if isinstance(f, sympy.Symbol):
-        r = ranges.get(f, Range())
-        return r.min, float("inf") if r.max is None else r.max
-    if isinstance(f, sympy.floor):
-        b = bounds(f.args[0], ranges)
-        return None if b is None or b[0] < 0 else (b[0] // 1, b[1] if b[1] == float("inf") else b[1] // 1)
-    if isinstance(f, sympy.Mod) and f.args[1].is_Integer and f.args[1] > 0:
-        return 0, int(f.args[1]) - 1
-    if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0:
-        b = _factor_bounds(f.base, ranges)
-        return None if b is None or b[0] < 0 else (b[0] ** int(f.exp), b[1] ** int(f.exp))
-    return None
 
 
 def identifier(name: str) -> str:
@@ -453,7 +391,7 @@ def identifier(name: str) -> str:
     return name
 
 
-def points(symbols: Iterable[sympy.Symbol], ranges: Mapping[sympy.Symbol, Range]) -> list[dict[sympy.Symbol, int]]:
+def points(symbols: Iterable[Index], ranges: Mapping[Index, Range]) -> list[dict[Index, int]]:
     """A few assignments of sizes within the ranges, for checks of what algebra cannot decide: all combinations of the
     least two of each of up to three symbols, and some that grow at different rates.
     """
@@ -474,19 +412,6 @@ def points(symbols: Iterable[sympy.Symbol], ranges: Mapping[sympy.Symbol, Range]
 def _sympy(size: Any) -> sympy.Expr:
     node = getattr(size, "node", None)
     return sympy.sympify(size if node is None else node.expr)
-
-
-def _is_integer_form(e: sympy.Expr) -> bool:
-    """Whether index arithmetic can hold e: an integer polynomial over symbols, floors and remainders."""
-    for term in sympy.Add.make_args(sympy.expand(e)):
-        for f in sympy.Mul.make_args(term):
-            if f.is_Integer or isinstance(f, (sympy.Symbol, sympy.floor, sympy.Mod)):
-                continue
-            base = f.base if isinstance(f, sympy.Pow) and f.exp.is_Integer and f.exp > 0 else None
-            if isinstance(base, (sympy.Symbol, sympy.floor)):
-                continue
-            return False
-    return True
 
 
 def _range(constraint: Any) -> Range:

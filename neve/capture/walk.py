@@ -6,17 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sympy
 import torch
 from torch import fx
 
-from neve.capture import diagnose, guards, number_arithmetic, pairs
+from neve.capture import diagnose, number_arithmetic, pairs
 from neve.capture.aten import table
 from neve.capture.aten_windows import ByData
 from neve.capture.context import Context, Number, Refusal, dtype_of
-from neve.capture.symbols import MethodSymbols, UnsupportedSize
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
 from neve.errors import CaptureError
 from neve.ir.graph import Graph, GraphBuilder, Value
+from neve.ir.index import Index
 from neve.ir.types import TensorType, same
 from neve.ops.control import If, While
 from neve.ops.source import SizeOf
@@ -232,10 +232,18 @@ class Walk:
             return False
         for x, y in zip(a.shape, b.shape, strict=True):
             if not same(x, y):
-                e = sympy.sympify(x) - sympy.sympify(y)
-                if not e.free_symbols or any(v is not None and v != 0 for v in guards.values(e, self.symbols)):
+                e = Index.of(x) - y
+                if not e.symbols or any(_value(e, at) for at in points(e.symbols, self.symbols.ranges)):
                     return False
         return True
+
+
+def _value(e: Index, at: Mapping[Index, int]) -> int:
+    """0 where e has no value."""
+    try:
+        return e.at(at)
+    except ZeroDivisionError:
+        return 0
 
 
 def _unknown(node: fx.Node) -> set[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy
 
 from neve.ir.graph import Graph, Method, Node, Value
-from neve.ir.types import Dim, DType
+from neve.ir.index import Index
+from neve.ir.types import Dim, DType, size_at
 from neve.ir.walk import graphs
 from neve.ops.control import If, While
 from neve.ops.source import Constant, Full
@@ -40,15 +40,15 @@ class Domain:
     shape: tuple[Dim, ...]
     example: Any
     scalar: str | None = None
-    symbol: sympy.Symbol | None = None
+    symbol: Index | None = None
     limits: tuple[Limits, ...] = ()
     steps: tuple[float, ...] = ()
 
-    def range(self, sizes: Mapping[sympy.Symbol, int]) -> tuple[int, int] | None:
+    def range(self, sizes: Mapping[Index, int]) -> tuple[int, int] | None:
         """The indices that all uses allow with these sizes; None if it is not known to be an index."""
         if not self.limits:
             return None
-        low, high = (([_at(d, sizes) for d in side]) for side in zip(*self.limits, strict=True))
+        low, high = (([size_at(d, sizes) for d in side]) for side in zip(*self.limits, strict=True))
         return max(low), min(high)
 
 
@@ -64,10 +64,6 @@ def domains(method: Method, example: Sequence[Any]) -> list[Domain]:
             graph.inputs, example, method.scalars or (None,) * count, method.sizes or (None,) * count, strict=True
         )
     ]
-
-
-def _at(d: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
-    return d if isinstance(d, int) else int(d.subs(sizes))
 
 
 def index_limits(graph: Graph) -> dict[Value, tuple[Limits, ...]]:

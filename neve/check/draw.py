@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import sympy
 import torch
 
 from neve.check.domains import Domain
-from neve.ir.types import DType
+from neve.ir.index import Index
+from neve.ir.types import DType, size_at
 
-Sizes = Mapping[sympy.Symbol, int]
+Sizes = Mapping[Index, int]
 
 FEW = 4
 """A tensor of at most so many different values, each seen often, is taken for a mask or for codes."""
@@ -39,7 +39,7 @@ def draw(domain: Domain, kind: Kind, sizes: Sizes, g: torch.Generator) -> Any:
         return int(sizes[domain.symbol])
     if domain.scalar:
         return _number(domain, kind, g)
-    shape = tuple(d if isinstance(d, int) else int(d.subs(sizes)) for d in domain.shape)
+    shape = tuple(size_at(d, sizes) for d in domain.shape)
     example = _example(domain)
     dtype = getattr(torch, domain.dtype.value)
     codes = few_values(example)

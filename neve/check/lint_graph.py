@@ -10,6 +10,7 @@ import numpy as np
 
 from neve.check.findings import Finding
 from neve.ir.graph import Graph, Node, Origin, Program, Value
+from neve.ir.index import Index
 from neve.ir.types import DType
 from neve.ir.walk import graphs, touches_state
 from neve.ops.pointwise import Pointwise
@@ -51,7 +52,7 @@ def unbounded(program: Program) -> Iterator[Finding]:
     for name, method in program.methods.items():
         for v in method.graph.inputs:
             for axis, d in enumerate(v.shape):
-                for s in sorted(getattr(d, "free_symbols", ()), key=str):
+                for s in sorted(Index.of(d).symbols, key=str):
                     if s in seen or program.symbols[s].max is not None:
                         continue
                     seen.add(s)

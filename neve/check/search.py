@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import sympy
 import torch
 
 from neve.capture.examples import Call
@@ -27,7 +26,8 @@ from neve.check.draw import Kind, beyond, draw, is_mask
 from neve.check.subjects import Sizes, Subject
 from neve.check.verify import Result, attempt, dtype_names, flat_copies, tolerance
 from neve.errors import InputError, NeveError
-from neve.ir.types import Range
+from neve.ir.index import Index
+from neve.ir.types import Range, size_at
 from neve.ops.random import DEFAULT_SEED
 from neve.runtime.loader import Module
 from neve.runtime.trees import flatten
@@ -51,7 +51,7 @@ class Trial:
 
     what: str
     kind: Kind = Kind()
-    sizes: Mapping[sympy.Symbol, int] = field(default_factory=dict)
+    sizes: Mapping[Index, int] = field(default_factory=dict)
     wrong: tuple[int, bool] | None = None
 
 
@@ -379,11 +379,11 @@ def _any(r: Range, example: int, g: torch.Generator) -> int:
     return _pick((_pick(values, g), int(torch.randint(r.min, values[3] + 1, (), generator=g))), g)  # type: ignore[no-any-return]
 
 
-def _elements(s: Subject, sizes: Mapping[sympy.Symbol, int]) -> int:
-    return sum(math.prod(d if isinstance(d, int) else int(d.subs(sizes)) for d in domain.shape) for domain in s.domains)
+def _elements(s: Subject, sizes: Mapping[Index, int]) -> int:
+    return sum(math.prod(size_at(d, sizes) for d in domain.shape) for domain in s.domains)
 
 
-def _sizes_text(sizes: Mapping[sympy.Symbol, int]) -> str:
+def _sizes_text(sizes: Mapping[Index, int]) -> str:
     return "sizes " + ", ".join(f"{s}={n}" for s, n in sizes.items())
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy
 import torch
 
 from neve.capture.examples import Call, Examples
@@ -17,6 +16,7 @@ from neve.check.domains import Domain, domains
 from neve.check.verify import flat_arrays, narrowest, original
 from neve.errors import InputError, ModelError
 from neve.ir.graph import Method, Node, Program, StateVar
+from neve.ir.index import Index
 from neve.ir.interpret import Watch, bind, bind_sizes, interpret
 from neve.ir.types import DType, Range
 from neve.ops.base import Op
@@ -33,7 +33,7 @@ def numeric(x: Any, dtype: DType) -> np.ndarray:
     return array.astype(dtype.numpy, copy=False)
 
 
-Sizes = dict[sympy.Symbol, int]
+Sizes = dict[Index, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Subject:
     double: Callable[[Call], Callable[..., Any]]
     domains: Sequence[Domain]
     example: Sizes
-    ranges: Mapping[sympy.Symbol, Range]
+    ranges: Mapping[Index, Range]
     computed: str
     exact: Sequence[bool]
     order: Sequence[int | None]

@@ -8,7 +8,7 @@ from typing import Any
 
 from neve.emit.unit import MethodWriter
 from neve.ir.graph import Method, StateVar
-from neve.ir.index import Atom, Div, Index, Mod, Sym, show
+from neve.ir.index import Index
 from neve.ir.types import Range
 from neve.ops.random import DEFAULT_SEED, GENERATOR
 from neve.plan.memory import Arena
@@ -27,9 +27,8 @@ def used_symbols(method: Method) -> list[str]:
     seen: dict[str, None] = {}
     for v in (*method.graph.inputs, *method.graph.outputs):
         for d in v.shape:
-            if not isinstance(d, int):
-                for s in sorted(map(str, d.free_symbols)):
-                    seen.setdefault(s)
+            for s in sorted(map(str, Index.of(d).symbols)):
+                seen.setdefault(s)
     for given in method.sizes:
         if given is not None:
             seen.setdefault(str(given))
@@ -78,7 +77,7 @@ def header(
             equal = "".join(f", equal to *in{k}" for k, given in enumerate(method.sizes) if str(given) == s)
             out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max}{equal} */")
         work = workspaces.get(key)
-        note = f"{plain(work)} bytes, 64-byte aligned" if work is not None else "not used: NULL"
+        note = f"{work} bytes, 64-byte aligned" if work is not None else "not used: NULL"
         out += [
             f"    void *workspace; /* {note} */",
             "    int64_t workspace_size;",
@@ -154,15 +153,3 @@ def _leaves(path: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[s
 
 def _comment(text: str) -> str:
     return text.replace("*/", "").replace("/*", "")
-
-
-def plain(i: Index) -> str:
-    """An Index as the text of a Python expression in the symbols' names."""
-
-    def atom(a: Atom) -> str:
-        if isinstance(a, Sym):
-            return a.name
-        assert isinstance(a, (Div, Mod))
-        return f"(({show(a.num, atom)}) {'//' if isinstance(a, Div) else '%'} ({show(a.den, atom)}))"
-
-    return show(i, atom)

@@ -9,7 +9,7 @@ from typing import Any
 
 from neve.build.source import Source
 from neve.build.target import Target
-from neve.emit.header import header, plain, used_symbols
+from neve.emit.header import header, used_symbols
 from neve.emit.header import symbol as c_symbol
 from neve.emit.headers import BASE, header_closure
 from neve.emit.layout import HEADER_BYTES, Layout, bounded
@@ -361,7 +361,7 @@ def _identified(identity: int) -> list[str]:
 
 
 def _dim(d: Dim) -> int | str:
-    return d if isinstance(d, int) else plain(Index.of(d))
+    return d if isinstance(d, int) else str(d)
 
 
 def _signature(
@@ -390,7 +390,7 @@ def _signature(
             ],
             "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in used_symbols(method)],
             "guards": [],
-            "workspace": plain(work) if work is not None else 0,
+            "workspace": str(work) if work is not None else 0,
             "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
             "raises": writer.messages,

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy
 
+from neve.ir.index import Index
 from neve.ir.types import DType, Range, TensorType
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ class Method:
     in_tree: Mapping[str, Any] = field(default_factory=dict)
     out_tree: Mapping[str, Any] = field(default_factory=dict)
     scalars: tuple[str | None, ...] = ()
-    sizes: tuple[sympy.Symbol | None, ...] = ()
+    sizes: tuple[Index | None, ...] = ()
     examples: tuple[tuple[np.ndarray, ...], ...] = ()
 
-    def given_sizes(self, inputs: Sequence[Any]) -> dict[sympy.Symbol, int]:
+    def given_sizes(self, inputs: Sequence[Any]) -> dict[Index, int]:
         """The size symbols that these inputs give by their values, for `neve.ir.interpret`."""
         return {s: int(x) for s, x in zip(self.sizes, inputs, strict=False) if s is not None}
 
@@ -163,7 +163,7 @@ class Program:
     """
 
     methods: Mapping[str, Method]
-    symbols: Mapping[sympy.Symbol, Range] = field(default_factory=dict)
+    symbols: Mapping[Index, Range] = field(default_factory=dict)
     state: tuple[StateVar, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,18 +1,18 @@
 """Integer index expressions: polynomials over loop variables, size symbols, floor divisions and remainders.
 
 Simplification is exact. Loop variables are known to be in 0..extent-1, sizes to be >= 0; floor division and remainder
-are Python's. An Index is an immutable value: equal expressions in normal form are equal.
+are Python's. An Index is an immutable value: equal expressions in normal form are equal. str() of one is Python code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Union
 
 import numpy as np
-import sympy
 
 IndexLike = Union["Index", int]
 
@@ -73,20 +73,23 @@ class Index:
 
     def __init__(self, terms: Mapping[tuple[Atom, ...], int]) -> None:
         self.terms = {k: c for k, c in terms.items() if c}
-        self._hash = hash(frozenset(self.terms.items()))
+        self._hash: int | None = None
 
     @staticmethod
     def of(x: Any) -> Index:
-        """x (int, Index, atom, or a sympy dim) as an Index."""
+        """x (int, Index or atom) as an Index. Raises TypeError for anything else."""
         if isinstance(x, Index):
             return x
         if isinstance(x, (int, np.integer)):
             return Index({(): int(x)})
         if isinstance(x, (Var, Sym, Div, Mod, Data)):
             return Index({(x,): 1})
-        return _from_sympy(x)
+        raise TypeError(f"wanted an integer or an Index, got {type(x).__name__}: {x}")
 
     def __hash__(self) -> int:
+        """That of the int for a constant, which is equal to it."""
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()) if self.const is None else self.const)
         return self._hash
 
     def __eq__(self, other: object) -> bool:
@@ -100,6 +103,12 @@ class Index:
         if not self.terms:
             return 0
         return self.terms[()] if len(self.terms) == 1 and () in self.terms else None
+
+    def __index__(self) -> int:
+        """The value of a constant. Raises TypeError for anything else."""
+        if self.const is None:
+            raise TypeError(f"the size {self} is not known here")
+        return self.const
 
     def __add__(self, other: IndexLike) -> Index:
         out = dict(self.terms)
@@ -132,10 +141,40 @@ class Index:
     def __mod__(self, other: IndexLike) -> Index:
         return divmod_(self, Index.of(other))[1]
 
+    def __rfloordiv__(self, other: int) -> Index:
+        return Index.of(other) // self
+
+    def __rmod__(self, other: int) -> Index:
+        return Index.of(other) % self
+
+    def __pow__(self, exponent: int) -> Index:
+        return math.prod([self] * exponent, start=Index.of(1))
+
     @cached_property
     def vars(self) -> frozenset[Var]:
         """Every loop variable, also inside divisions and data."""
         return frozenset(v for k in self.terms for a in k for v in _atom_vars(a))
+
+    @cached_property
+    def inside(self) -> frozenset[Atom]:
+        """Every atom, also inside divisions; what is inside data does not count."""
+        own = frozenset(a for k in self.terms for a in k)
+        return own.union(*(part.inside for a in own if isinstance(a, (Div, Mod)) for part in (a.num, a.den)))
+
+    @cached_property
+    def symbols(self) -> frozenset[Index]:
+        """Every size symbol, each as an Index, also inside divisions; what is inside data does not count."""
+        return frozenset(Index.of(a) for a in self.inside if isinstance(a, Sym))
+
+    @property
+    def is_symbol(self) -> bool:
+        """Whether this is a size symbol and nothing else."""
+        (k, c), *rest = self.terms.items() or [((), 0)]
+        return not rest and c == 1 and len(k) == 1 and isinstance(k[0], Sym)
+
+    def at(self, sizes: Mapping[Index, int]) -> int:
+        """The value for the values of its symbols. Raises KeyError if one is missing, ZeroDivisionError."""
+        return int(self.value({str(s): sizes[s] for s in self.symbols}))
 
     def atoms(self) -> Iterator[Atom]:
         for k in self.terms:
@@ -155,7 +194,7 @@ class Index:
 
     def subs(self, values: Substitution) -> Index:
         """With atoms replaced, everywhere, and simplified again."""
-        if not any(v in values for v in self.vars) and not any(a in values for a in self.atoms()):
+        if not any(v in values for v in self.vars) and not any(a in values for a in self.inside):
             return self
         out = Index.of(0)
         for k, c in self.terms.items():
@@ -170,8 +209,10 @@ class Index:
         out = Index.of(0)
         for k, c in self.terms.items():
             t = Index.of(c)
+            # of a product with what may be below 0, the bounds of its factors tell nothing
+            known = len(k) == 1 or not any(isinstance(a, Div) and not a.num.nonnegative for a in k)
             for a in k:
-                t = t * _atom_bound(a, upper == (c > 0))
+                t = t * (_atom_bound(a, upper == (c > 0)) if known else Index.of(a))
             out = out + t
         return out
 
@@ -197,11 +238,19 @@ class Index:
     def __repr__(self) -> str:
         return show(self)
 
+    def __str__(self) -> str:
+        return python(self)
+
 
 def divmod_(e: Index, d: Index) -> tuple[Index, Index]:
     """(e // d, e % d), simplified: what divides exactly leaves, a rest in 0..d-1 vanishes."""
     if d.const == 1:
         return e, Index.of(0)
+    if d.const == 0:  # positions in an empty axis, which nothing asks for; as a size it has no value
+        return Index.of(Div(e, d)), Index.of(Mod(e, d))
+    if d.const is not None and d.const < 0:
+        quotient, m = divmod_(-e, -d)
+        return quotient, -m
     if e.const is not None and d.const:
         return Index.of(e.const // d.const), Index.of(e.const % d.const)
     whole: dict[tuple[Atom, ...], int] = {}
@@ -216,24 +265,42 @@ def divmod_(e: Index, d: Index) -> tuple[Index, Index]:
         else:
             whole[q[0]] = whole.get(q[0], 0) + q[1]
     w, r = Index(whole), Index(rest)
-    if r.nonnegative and (d - 1 - r.bound(upper=True)).nonnegative:
+    if not r.terms or (r.nonnegative and (d - 1 - r.bound(upper=True)).nonnegative):
         return w, r
+    # (g·x + n) // (g·d) is (x + n // g) // d, where n is a number; without one, g may have symbols
+    n = r.terms.get((), 0) if d.const else 0
+    g = _common(r - n, d)
+    if g.const != 1:
+        quotient, m = divmod_(_over(r - n, g) + n // (g.const or 1), _over(d, g))
+        return w + quotient, m * g + n % (g.const or 1)
     if d.const and len(r.terms) == 1:
         ((k, c),) = r.terms.items()
-        if len(k) == 1 and c == 1 and isinstance(k[0], Div) and k[0].den.const and k[0].num.nonnegative:
-            inner = k[0]
-            return w + Index.of(Div(inner.num, inner.den * d)), Index.of(Mod(r, d))
         if len(k) == 1 and c == 1 and isinstance(k[0], Mod) and k[0].den.const and k[0].den.const % d.const == 0:
             return w + Index.of(Div(r, d)), k[0].num % d
-    g = _common(r, d)
-    if g > 1:
-        quotient, m = divmod_(Index({k: c // g for k, c in r.terms.items()}), Index.of((d.const or 0) // g))
-        return w + quotient, m * g
-    return w + Index.of(Div(r, d)), Index.of(Mod(r, d))
+    return w + _quotient(r, d), Index.of(Mod(r, d))
 
 
-def _common(r: Index, d: Index) -> int:
-    return int(np.gcd.reduce([d.const, *r.terms.values()])) if d.const and r.terms else 1
+def _quotient(r: Index, d: Index) -> Index:
+    """r // d, where (u // a + n) // d is (u + n * a) // (a * d) for numbers a and d above 0."""
+    for k, c in r.terms.items() if d.const else ():
+        inner = k[0] if len(k) == 1 and c == 1 else None
+        if isinstance(inner, Div) and inner.den.const:
+            return (inner.num + (r - Index.of(inner)) * inner.den) // (inner.den * d)
+    return Index.of(Div(r, d))
+
+
+def _common(r: Index, d: Index) -> Index:
+    """The greatest monomial above 0 that divides every term of both."""
+    terms = [*r.terms, *d.terms]
+    shared = [a for a in dict.fromkeys(terms[0]) if not isinstance(a, Div)]
+    powers = {a: min(k.count(a) for k in terms) for a in shared}
+    shared = [a for a, n in powers.items() for _ in range(n)]
+    return Index({tuple(shared): math.gcd(*r.terms.values(), *d.terms.values())})
+
+
+def _over(e: Index, g: Index) -> Index:
+    """e divided by a monomial that divides all of its terms."""
+    return Index(dict(q for k, c in e.terms.items() if (q := _exact(k, c, g)) is not None))
 
 
 def _exact(k: tuple[Atom, ...], c: int, d: Index) -> tuple[tuple[Atom, ...], int] | None:
@@ -302,32 +369,6 @@ def _atom_value(a: Atom, env: Mapping[str, Any], data: Callable[[Any], Any] | No
     return num // den if isinstance(a, Div) else num % den
 
 
-def _from_sympy(e: sympy.Expr) -> Index:
-    if e.is_Integer:
-        return Index.of(int(e))
-    if e.is_Symbol:
-        return Index.of(Sym(e.name))
-    if e.is_Add or e.is_Mul:
-        num, den = e.as_numer_denom()
-        if den != 1:
-            raise ValueError(f"not an integer expression: {e}")
-        out = Index.of(0 if e.is_Add else 1)
-        for arg in e.args:
-            out = out + _from_sympy(arg) if e.is_Add else out * _from_sympy(arg)
-        return out
-    if e.is_Pow and e.exp.is_Integer and e.exp > 0:
-        out = Index.of(1)
-        for _ in range(int(e.exp)):
-            out = out * _from_sympy(e.base)
-        return out
-    if isinstance(e, sympy.floor):
-        num, den = e.args[0].as_numer_denom()
-        return _from_sympy(sympy.expand(num)) // _from_sympy(sympy.expand(den))
-    if isinstance(e, sympy.Mod):
-        return _from_sympy(e.args[0]) % _from_sympy(e.args[1])
-    raise ValueError(f"unsupported size expression: {e}")
-
-
 def show(e: Index, atom: Callable[[Atom], str] | None = None) -> str:
     """e as a C (and Python) expression, but for divisions, which `atom` may print its own way."""
 
@@ -364,6 +405,38 @@ def _paren(text: str) -> str:
     return text if text.isalnum() else f"({text})"
 
 
+def python(e: Index) -> str:
+    """e as Python code: terms of the highest degree first, what is subtracted not before all others."""
+    terms = sorted((-len(k), *_python_term(k), c) for k, c in e.terms.items())
+    first = next((t for t in terms if t[-1] > 0), None)
+    ordered = [first, *(t for t in terms if t is not first)] if first is not None else terms
+    text = ""
+    for _, factors, alone, c in ordered:
+        sign = (" - " if c < 0 else " + ") if text else "-" if c < 0 else ""
+        number = "" if abs(c) == 1 and factors else str(abs(c))
+        product = factors if alone and not number and sign != "-" else f"({factors})" if alone else factors
+        text += sign + "*".join(filter(None, (number, product)))
+    return text or "0"
+
+
+def _python_term(k: tuple[Atom, ...]) -> tuple[str, bool]:
+    """The product of atoms as Python code, and whether a factor before it needs brackets around it."""
+    if len(k) == 1 and isinstance(k[0], (Div, Mod)):
+        return _python_atom(k[0]), True
+    counted = {a: k.count(a) for a in k}
+    texts = [(f"({_python_atom(a)})" if isinstance(a, (Div, Mod)) else _python_atom(a), n) for a, n in counted.items()]
+    return "*".join(text if n == 1 else f"{text}**{n}" for text, n in texts), False
+
+
+def _python_atom(a: Atom) -> str:
+    if isinstance(a, (Var, Sym)):
+        return a.name
+    if isinstance(a, Data):
+        return f"[{a.expr}]"
+    num, den = (text if text.isidentifier() or text.isdigit() else f"({text})" for text in map(python, (a.num, a.den)))
+    return f"{num} {'//' if isinstance(a, Div) else '%'} {den}"
+
+
 def recombine(e: Index) -> Index:
     """e with d * (n // d) + n % d replaced by n wherever the pair occurs, so that split and merged axes cancel."""
     for k, c in e.terms.items():
@@ -373,7 +446,7 @@ def recombine(e: Index) -> Index:
             rest = list(k)
             rest.remove(a)
             others = Index({tuple(rest): c})
-            pair = others * a.den * Index.of(Div(a.num, a.den))
+            pair = others * a.den * (a.num // a.den)
             if pair.terms and all(e.terms.get(pk) == pc for pk, pc in pair.terms.items()):
                 return recombine(e - pair - Index({k: c}) + others * a.num)
     return e

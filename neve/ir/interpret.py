@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy
 
 from neve.errors import raised
 from neve.ir.graph import Graph, Node, StateVar, Value
-from neve.ir.types import DType, round_to
+from neve.ir.index import Index
+from neve.ir.types import Dim, DType, round_to, size_at
 from neve.ir.walk import map_attributes
 
 if TYPE_CHECKING:
     from neve.ops.base import Op
 
-Sizes = Mapping[sympy.Symbol, int]
+Sizes = Mapping[Index, int]
 Watch = Callable[[Node, Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[np.ndarray] | None]
 """Called with a node, the values that it got and those that it gave; what it returns, if any, takes their place."""
 
@@ -52,49 +52,70 @@ def interpret(
 
 def bind_sizes(
     values: Sequence[Value], shapes: Sequence[tuple[int, ...]], sizes: Sizes | None = None
-) -> dict[sympy.Symbol, int]:
+) -> dict[Index, int]:
     """The symbols' values that make the types of values fit shapes, beginning with sizes.
 
-    Plain symbols are taken first; then dims that are linear in one unknown symbol are solved.
+    Plain symbols are taken first; then dims that grow with one unknown symbol are solved.
     Raises ValueError saying which value does not fit.
     """
-    bound: dict[sympy.Symbol, int] = dict(sizes or {})
+    bound: dict[Index, int] = dict(sizes or {})
     if len(values) != len(shapes):
         raise ValueError(f"expected {len(values)} inputs, got {len(shapes)}")
-    todo: list[tuple[sympy.Expr, int]] = []
+    todo: list[tuple[Index, int]] = []
     for v, shape in zip(values, shapes, strict=True):
         if len(shape) != len(v.shape):
             raise ValueError(f"input %{v.name} is {v.type}, got an array of shape {tuple(shape)}")
         for d, n in zip(v.shape, shape, strict=True):
-            if isinstance(d, sympy.Symbol):
+            if isinstance(d, Index) and d.is_symbol:
                 bound.setdefault(d, n)
-            elif not isinstance(d, int):
+            elif isinstance(d, Index):
                 todo.append((d, n))
     for d, n in todo:
-        unknown = d.free_symbols - bound.keys()
+        unknown = d.symbols - bound.keys()
         if len(unknown) == 1:
             (s,) = unknown
-            roots = [r for r in sympy.solve(d.subs(bound) - n, s) if r.is_Integer and r >= 0]
-            if len(roots) == 1:
-                bound[s] = int(roots[0])
+            root = _root(d, n, s, bound)
+            if root is not None:
+                bound[s] = root
     for v, shape in zip(values, shapes, strict=True):
-        if any(sympy.sympify(d).subs(bound) != n for d, n in zip(v.shape, shape, strict=True)):
+        if not all(_is(d, n, bound) for d, n in zip(v.shape, shape, strict=True)):
             raise ValueError(f"input %{v.name} is {v.type}, got an array of shape {tuple(shape)}" + _where(bound))
     return bound
 
 
 def bind(op: Op, sizes: Sizes) -> Op:
     """op with every symbolic attribute (also within tuples) replaced by its int; op itself if it has none."""
-    return map_attributes(op, lambda value: _size(value, sizes) if isinstance(value, sympy.Basic) else value)
+    return map_attributes(op, lambda value: _size(value, sizes) if isinstance(value, Index) else value)
 
 
-def _size(d: Any, sizes: Sizes) -> int:
-    if isinstance(d, int):
-        return d
-    value = d.subs(sizes)
-    if not value.is_Integer:
-        raise ValueError(f"the size {d} is not an integer" + _where(sizes))
-    return int(value)
+def _size(d: Dim, sizes: Sizes) -> int:
+    try:
+        return size_at(d, sizes)
+    except (KeyError, ZeroDivisionError) as error:
+        raise ValueError(f"the size {d} has no value" + _where(sizes)) from error
+
+
+def _is(d: Dim, n: int, sizes: Sizes) -> bool:
+    try:
+        return size_at(d, sizes) == n
+    except (KeyError, ZeroDivisionError):
+        return False
+
+
+def _root(d: Index, n: int, s: Index, known: Sizes) -> int | None:
+    """The s for which d is n, where d grows or shrinks with s: a polynomial in it with coefficients of one sign."""
+    e = d.subs({a: known[Index.of(a)] for a in d.inside if Index.of(a) in known}) - n
+    coefficients = [c for k, c in e.terms.items() if k]
+    if not all(Index.of(a) == s for a in e.atoms()) or not coefficients or min(coefficients) < 0 < max(coefficients):
+        return None
+    e = e if coefficients[0] > 0 else -e
+    low, high = 0, 1
+    while e.at({s: high}) < 0:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if e.at({s: middle}) < 0 else (low, middle)
+    return low if e.at({s: low}) == 0 else None
 
 
 def _where(sizes: Sizes) -> str:

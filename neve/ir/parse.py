@@ -12,9 +12,9 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
-import sympy
 
 from neve.ir.graph import ConstTensor, Graph, Method, Node, Origin, Program, StateVar, Value
+from neve.ir.index import Index
 from neve.ir.tokens import MAX_DEPTH, TextError, Tokens
 from neve.ir.types import Dim, DType, Range, TensorType
 from neve.ir.verify import VerifyError, same_type, verify
@@ -60,7 +60,7 @@ class _Parser(Tokens):
     # programs
 
     def program(self, arrays: Mapping[str, np.ndarray], contents: Mapping[str, np.ndarray]) -> Program:
-        symbols: dict[sympy.Symbol, Range] = {}
+        symbols: dict[Index, Range] = {}
         if self.accept("symbols"):
             symbols.update([self.symbol_range()])
             while self.accept(","):
@@ -110,7 +110,7 @@ class _Parser(Tokens):
             self.fail(f"wanted attributes as an object with leaves of {states} states", line)
         return found
 
-    def symbol_range(self) -> tuple[sympy.Symbol, Range]:
+    def symbol_range(self) -> tuple[Index, Range]:
         s = self.symbol(self.take("word", "a symbol"))
         self.expect(":")
         low = self.integer()
@@ -186,7 +186,7 @@ class _Parser(Tokens):
         shape: list[Dim] = []
         while not self.accept("]"):
             d = self.value(0, f"a size of {word}")
-            if isinstance(d, bool) or not isinstance(d, (int, sympy.Expr)) or (isinstance(d, int) and d < 0):
+            if isinstance(d, bool) or not isinstance(d, (int, Index)) or (isinstance(d, int) and d < 0):
                 self.fail(f"not a size: {d}")
             shape.append(d)
             if not self.peek("]"):

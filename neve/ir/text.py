@@ -28,9 +28,9 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy
 
 from neve.ir.graph import ConstTensor, Graph, Node, Origin, Program, StateVar, Value
+from neve.ir.index import Index
 from neve.ir.types import DType, TensorType
 from neve.ir.walk import constants, states
 
@@ -44,11 +44,6 @@ RESERVED = frozenset(
         "None",
         "inf",
         "nan",
-        "floor",
-        "ceiling",
-        "Mod",
-        "Max",
-        "Min",
         "graph",
         "return",
         *DType.__members__,
@@ -85,7 +80,7 @@ def print_program(program: Program) -> str:
         head.append(f"attributes {json.dumps(dict(program.attributes), ensure_ascii=True)}")
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
-        about = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}
+        about: dict[str, Any] = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}
         about["sizes"] = [s and str(s) for s in m.sizes]
         about_text = json.dumps({k: v for k, v in about.items() if v}, ensure_ascii=True)
         blocks.append(
@@ -210,7 +205,7 @@ def attribute_text(value: Any, names: Names | None = None) -> str:
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     if isinstance(value, enum.Enum):
         return str(value)
-    if isinstance(value, sympy.Expr):
+    if isinstance(value, Index):
         return _dim(value)
     if isinstance(value, (ConstTensor, StateVar)):
         return _name("@" if isinstance(value, ConstTensor) else "$", (names or {}).get(value, value.name))
@@ -227,7 +222,7 @@ def _float(x: float) -> str:
 def _dim(d: Any) -> str:
     if isinstance(d, int):
         return str(d)
-    for s in d.free_symbols:
-        if s.name in RESERVED or not s.name.isidentifier():
-            raise ValueError(f"a size symbol cannot be named {s.name}")
-    return str(d).replace(" ", "").replace(",", ", ")
+    for s in map(str, d.symbols):
+        if s in RESERVED or not s.isidentifier():
+            raise ValueError(f"a size symbol cannot be named {s}")
+    return str(d).replace(" ", "").replace("%", " % ")  # % at the beginning of a word is a value's name

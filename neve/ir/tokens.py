@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import sympy
-
 from neve.ir.graph import ConstTensor, StateVar
+from neve.ir.index import Index
 from neve.ir.text import RESERVED
-from neve.ir.types import DType, symbol
+from neve.ir.types import DType, dim, symbol
 
 MAX_DEPTH = 40
 MAX_TERMS = 64
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
   | (?P<float>(?:\d+\.(?!\.)\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+))
   | (?P<int>\d+)
   | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-  | (?P<mark>\.\.|\*\*|[()\[\]{},:=+\-*/])
+  | (?P<mark>\.\.|\*\*|//|[()\[\]{},:=+\-*%])
 """,
     re.VERBOSE,
 )
@@ -107,7 +107,7 @@ class Tokens:
             self.fail(f"the number {token[:30]}… is too large")
         return int(token)
 
-    def symbol(self, name: str) -> sympy.Symbol:
+    def symbol(self, name: str) -> Index:
         if name in RESERVED:
             self.fail(f"a size symbol cannot be named {name}")
         return symbol(name)
@@ -146,7 +146,7 @@ class Tokens:
             return sign * float(self.take("float", "a number"))
         return sign * self.integer()
 
-    # values: literals, tuples, names, and size expressions with + - * / ** floor Mod
+    # values: literals, tuples, names, and size expressions with + - * // % **
 
     def value(self, depth: int, what: str) -> Any:
         left = self.term(depth, what)
@@ -157,17 +157,20 @@ class Tokens:
         return left
 
     def term(self, depth: int, what: str) -> Any:
-        if self.accept("-"):
-            value = self.term(depth + 1, what) if depth < MAX_DEPTH else self.fail("nested too deeply")
-            if isinstance(value, bool) or not isinstance(value, (int, float, sympy.Expr)):
-                self.fail(f"{what}: nothing to negate")
-            return -value
-        left = self.power(depth, what)
-        while self.peek("*") or self.peek("/"):
+        left = self.factor(depth, what)
+        while self.peek("*") or self.peek("//") or self.peek("%"):
             mark = self.tokens[self.at][1]
             self.at += 1
-            left = self.combine(mark, left, self.power(depth, what), what)
+            left = self.combine(mark, left, self.factor(depth, what), what)
         return left
+
+    def factor(self, depth: int, what: str) -> Any:
+        if not self.accept("-"):
+            return self.power(depth, what)
+        value = self.factor(depth + 1, what) if depth < MAX_DEPTH else self.fail("nested too deeply")
+        if isinstance(value, bool) or not isinstance(value, (int, float, Index)):
+            self.fail(f"{what}: nothing to negate")
+        return -value
 
     def power(self, depth: int, what: str) -> Any:
         base = self.atom(depth, what)
@@ -175,18 +178,25 @@ class Tokens:
 
     def combine(self, mark: str, a: Any, b: Any, what: str) -> Any:
         for x in (a, b):
-            if isinstance(x, bool) or not isinstance(x, (int, sympy.Expr)):
+            if isinstance(x, bool) or not isinstance(x, (int, Index)):
                 self.fail(f"{what}: {mark} wants sizes")
-        if (_terms(a) * _terms(b) if mark == "*" else _terms(a) + _terms(b)) > MAX_TERMS or (
-            mark == "/" and (not isinstance(b, int) or b == 0)
-        ):
-            self.fail(f"{what}: too large or not a size")
-        if mark == "**":
-            if not isinstance(b, int) or not 0 < b <= 8 or not isinstance(a, sympy.Symbol):
-                self.fail(f"{what}: a power is symbol ** 1…8")
-            return a**b
-        out = {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: sympy.sympify(a) / b}[mark]()
-        return int(out) if isinstance(out, sympy.Integer) else out
+        a, b = Index.of(a), Index.of(b)
+        terms = len(a.terms) * len(b.terms) if mark == "*" else len(a.terms) + len(b.terms)
+        if terms > MAX_TERMS or sum(len(k) for e in (a, b) for k in e.terms) > MAX_TERMS:
+            self.fail(f"{what}: too large")
+        if mark == "**" and (b.const not in range(1, 9) or sum(map(len, a.terms)) > 1 or len(a.terms) > 1):
+            self.fail(f"{what}: a power is of one factor, with 1…8")
+        if mark in ("//", "%") and b.const is not None and b.const <= 0:
+            self.fail(f"{what}: a division by {b}")
+        operators: Mapping[str, Any] = {
+            "+": operator.add,
+            "-": operator.sub,
+            "*": operator.mul,
+            "//": operator.floordiv,
+            "%": operator.mod,
+            "**": lambda x, n: x ** (n.const or 1),
+        }
+        return dim(operators[mark](a, b))
 
     def atom(self, depth: int, what: str) -> Any:
         if depth > MAX_DEPTH:
@@ -210,17 +220,6 @@ class Tokens:
             return _WORDS[token]
         if token in DType.__members__:
             return DType[token]
-        if token in _FUNCTIONS:
-            self.expect("(")
-            args = self.tuple_or_group(depth + 1, what)
-            args = args if isinstance(args, tuple) else (args,)
-            if len(args) != _FUNCTIONS[token][1] or any(
-                isinstance(x, bool) or not isinstance(x, (int, sympy.Expr)) for x in args
-            ):
-                self.fail(f"{what}: {token} wants {_FUNCTIONS[token][1]} sizes")
-            if token == "Mod" and args[1] == 0:
-                self.fail(f"{what}: remainder by zero")
-            return _FUNCTIONS[token][0](*args)
         return self.symbol(token)
 
     def tuple_or_group(self, depth: int, what: str) -> Any:
@@ -243,18 +242,4 @@ class Tokens:
         return found
 
 
-def _terms(e: Any) -> int:
-    """How many terms e has when it is multiplied out."""
-    if isinstance(e, sympy.Add):
-        return sum(map(_terms, e.args))
-    return math.prod(map(_terms, e.args)) if isinstance(e, sympy.Mul) else 1
-
-
 _WORDS = {"True": True, "False": False, "None": None, "inf": math.inf, "nan": math.nan}
-_FUNCTIONS: Mapping[str, tuple[Any, int]] = {
-    "floor": (sympy.floor, 1),
-    "ceiling": (sympy.ceiling, 1),
-    "Mod": (sympy.Mod, 2),
-    "Max": (sympy.Max, 2),
-    "Min": (sympy.Min, 2),
-}

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import sympy
 
-Dim: TypeAlias = int | sympy.Expr
-"""A size: an int, or an integer-valued sympy expression in size symbols."""
+from neve.ir.index import Index, Sym
+
+Dim: TypeAlias = int | Index
+"""A size: an int, or an Index in size symbols that is no constant (see `dim`)."""
 
 
 class DType(enum.Enum):
@@ -83,34 +84,21 @@ def round_to(array: np.ndarray, dtype: DType) -> np.ndarray:
     return np.where(np.isnan(array), np.float32("nan"), rounded).astype(np.float32).reshape(np.shape(array))
 
 
-def symbol(name: str) -> sympy.Symbol:
+def symbol(name: str) -> Index:
     """The size symbol of this name; equal names are the same symbol in every graph of a Program."""
-    return sympy.Symbol(name, integer=True, nonnegative=True)
+    return Index.of(Sym(name))
 
 
-def dim(value: object) -> Dim:
-    """value as a canonical dim: an int whenever it is one; floors with a constant of 0 to 1 inside."""
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    e = sympy.expand(sympy.sympify(value))
-    e = sympy.expand(e.replace(sympy.floor, floored)) if e.has(sympy.floor) else e
-    return int(e) if e.is_Integer else e
+def dim(value: Any) -> Dim:
+    """value (an integer or an Index) as a dim: an int whenever it is one. Raises TypeError for anything else."""
+    if isinstance(value, Index):
+        return value if value.const is None else value.const
+    return int(value) if isinstance(value, (int, np.integer)) else dim(Index.of(value))
 
 
-def floored(e: sympy.Expr) -> sympy.Expr:
-    """⌊e⌋ with a constant of 0 to 1 inside: (n − 1) // 2 is (n + 1) // 2 − 1; without ⌊u⌋ / c, where that is u / c."""
-    e = _unnested(sympy.expand(e))
-    whole = sympy.floor(e.as_coeff_Add()[0])
-    return sympy.floor(e - whole) + whole
-
-
-def _unnested(e: sympy.Expr) -> sympy.Expr:
-    """e with u for ⌊u⌋ where ⌊e⌋ is the same: ⌊(⌊u⌋ + m) / c⌋ = ⌊(u + m) / c⌋ for integers m and c > 0."""
-    for term in sympy.Add.make_args(e):
-        share, inner = term.as_coeff_Mul()
-        if isinstance(inner, sympy.floor) and share.p == 1 and ((e - term) * share.q).expand().is_integer:
-            return _unnested(sympy.expand(e - term + share * inner.args[0]))
-    return e
+def size_at(d: Dim, sizes: Mapping[Index, int]) -> int:
+    """A dim for given symbol values. Raises KeyError if one is missing, ZeroDivisionError."""
+    return d if isinstance(d, int) else d.at(sizes)
 
 
 def dims(values: Iterable[object]) -> tuple[Dim, ...]:
@@ -127,7 +115,7 @@ def numel(shape: Iterable[Dim]) -> Dim:
 
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dims are provably equal for all values of their symbols."""
-    return a == b or dim(sympy.expand(a - b)) == 0
+    return a == b
 
 
 @dataclass(frozen=True)
@@ -169,9 +157,9 @@ class TensorType:
     def with_dtype(self, dtype: DType) -> TensorType:
         return TensorType(self.shape, dtype)
 
-    def at(self, sizes: Mapping[sympy.Symbol, int]) -> tuple[int, ...]:
+    def at(self, sizes: Mapping[Index, int]) -> tuple[int, ...]:
         """The shape for given symbol values."""
-        return tuple(d if isinstance(d, int) else int(d.subs(sizes)) for d in self.shape)
+        return tuple(size_at(d, sizes) for d in self.shape)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(str(d).replace(' ', '') for d in self.shape)}]"

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-import sympy
-
 from neve.ir.graph import ConstTensor, Graph, Program, StateVar
+from neve.ir.index import Index
 
 if TYPE_CHECKING:
     from neve.ops.base import Op
@@ -70,13 +69,13 @@ def _map(value: Any, f: Callable[[Any], Any]) -> Any:
     return f(value)
 
 
-def attribute_symbols(op: Op) -> set[sympy.Symbol]:
+def attribute_symbols(op: Op) -> set[Index]:
     """The size symbols in op's attributes; graphs inside it not counted."""
-    found: set[sympy.Symbol] = set()
+    found: set[Index] = set()
 
     def visit(value: Any) -> Any:
-        if isinstance(value, sympy.Expr):
-            found.update(value.free_symbols)
+        if isinstance(value, Index):
+            found.update(value.symbols)
         return value
 
     map_attributes(op, visit)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import sympy
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, FromIndex, Tensor, call, cast, const
@@ -40,9 +39,7 @@ def less(a: Dim, b: Dim) -> bool:
 
 def floor_div(a: Dim, b: int) -> Dim:
     """floor(a / b) of a dim."""
-    if isinstance(a, int):
-        return a // b
-    return dim(sympy.floor(a / b))
+    return dim(a // b)
 
 
 def windows(

@@ -120,8 +120,9 @@ class Pad(_Pad):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
-        x = x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(x.shape, self.pads, strict=True))]
-        widths = [(max(p, 0), max(q, 0)) for p, q in self.pads]
+        pads = [(int(p), int(q)) for p, q in self.pads]
+        x = x[tuple(slice(max(-p, 0), n - max(-q, 0)) for n, (p, q) in zip(x.shape, pads, strict=True))]
+        widths = [(max(p, 0), max(q, 0)) for p, q in pads]
         out = np.full([n + p + q for n, (p, q) in zip(x.shape, widths, strict=True)], self.value).astype(x.dtype)
         out[tuple(slice(p, p + n) for n, (p, q) in zip(x.shape, widths, strict=True))] = x
         return (out,)

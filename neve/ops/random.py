@@ -102,7 +102,7 @@ class Draw(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         words = _Words(inputs[0])
-        n = int(np.prod(self.shape, dtype=np.int64))
+        n = int(numel(self.shape))
         values = getattr(self, f"_{self.kind}")(words, n, *inputs[1:]) if n else np.zeros(0)
         values = np.asarray(values).reshape(self.shape)
         if not self.dtype.is_float:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sympy
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Tensor, view
@@ -25,7 +24,7 @@ def check_axes(op: Op, rank: int, *axes: int) -> None:
 
 def positive(d: Dim) -> bool:
     """Whether a dim is not provably negative."""
-    return not (isinstance(d, int) and d < 0) and not (isinstance(d, sympy.Expr) and d.is_negative)
+    return not (-1 - Index.of(d)).nonnegative
 
 
 def strides(shape: Sequence[Dim]) -> tuple[Dim, ...]:
@@ -189,7 +188,7 @@ class Expand(Op):
         return (x.with_shape(self.shape),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.broadcast_to(inputs[0], self.shape),)
+        return (np.broadcast_to(inputs[0], tuple(map(int, self.shape))),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs
@@ -209,9 +208,7 @@ class Expand(Op):
 
 def ceil_div(a: Dim, b: int) -> Dim:
     """ceil(a / b) for b > 0."""
-    if isinstance(a, int):
-        return -(-a // b)
-    return dim(a) if b == 1 else dim(sympy.floor((a + b - 1) / b))
+    return dim((a + b - 1) // b)
 
 
 @dataclass(frozen=True)
@@ -320,7 +317,7 @@ class Repeat(Op):
         return (x.with_shape(d * r for d, r in zip(x.shape, self.repeats, strict=True)),)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (np.tile(inputs[0], self.repeats),)
+        return (np.tile(inputs[0], tuple(map(int, self.repeats))),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         (x,) = inputs

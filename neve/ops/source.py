@@ -104,7 +104,8 @@ class Arange(Op):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         i = np.arange(int(self.length))
-        return (round_to(self.start + i * self.step, self.dtype),)
+        start, step = (v if isinstance(v, float) else int(v) for v in (self.start, self.step))
+        return (round_to(start + i * step, self.dtype),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         if not (isinstance(self.start, float) or isinstance(self.step, float)):

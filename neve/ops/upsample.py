@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
-import sympy
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, FromIndex, Tensor, as_index, call, cast, const
@@ -49,7 +48,7 @@ class UpsampleNearest(Op):
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         (x,) = inputs
         real = np.float64 if x.dtype == np.float64 else np.float32
-        small = not self.exact and len(self.output) == 2 and sum(self.output) <= SMALL
+        small = not self.exact and len(self.output) == 2 and sum(map(int, self.output)) <= SMALL
         for axis, (size, out, scale) in enumerate(axes_of(x.shape, self.output, self.scales), 2):
             times = out // size if small and out in (size, 2 * size) else None
             cells = np.arange(out) // times if times else nearest(size, out, scale, self.exact, real)
@@ -391,8 +390,9 @@ def fraction(size: Dim, out: Dim) -> Fraction | None:
     """size / out if that is a number."""
     if out == 0:
         return Fraction(1)
-    r = sympy.cancel(sympy.sympify(size) / sympy.sympify(out))
-    return Fraction(int(r.p), int(r.q)) if r.is_Rational else None
+    terms = Index.of(size).terms, Index.of(out).terms
+    ratios = {Fraction(terms[0].get(k, 0), terms[1].get(k) or 1) for k in terms[1]}
+    return ratios.pop() if len(ratios) == 1 and terms[0].keys() <= terms[1].keys() else None
 
 
 def cubic_weights(t: np.ndarray) -> list[np.ndarray]:

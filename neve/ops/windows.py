@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import sympy
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Expr, FromIndex, Tensor, call, cast, const, guard, where
@@ -171,4 +170,4 @@ def most_cells(size: Dim, out: Dim) -> Dim:
     """At least the length of the longest window ⌊o·I/O⌋ … ⌈(o + 1)·I/O⌉ − 1."""
     if isinstance(out, int) and isinstance(size, int):
         return max((-(-(o + 1) * size // out) - o * size // out for o in range(out)), default=0)
-    return dim(sympy.floor(size / out) + 2)
+    return dim(size // out + 2)

@@ -8,6 +8,7 @@ int64).
 from __future__ import annotations
 
 from neve.ir.graph import Node, Value
+from neve.ir.index import Index
 from neve.ir.types import Dim, DType, dim
 from neve.ops.scan import Cumsum
 from neve.ops.source import Full
@@ -43,7 +44,7 @@ def comparison(node: Node, rw: Rewriter) -> Value | None:
 
 
 def _not_negative(d: Dim) -> bool:
-    return d >= 0 if isinstance(d, int) else bool(d.is_nonnegative)
+    return Index.of(d).nonnegative
 
 
 def sums(node: Node, rw: Rewriter) -> Value | None:

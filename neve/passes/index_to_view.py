@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from neve.ir.graph import Node, Value
-from neve.ir.types import DType, broadcast, same
+from neve.ir.types import Dim, DType, broadcast, same
 from neve.ops.index import IndexTensors
 from neve.ops.shape import Expand, Permute, Reshape, Slice
 from neve.ops.source import Arange, Constant
@@ -41,7 +41,7 @@ def to_view(node: Node, rw: Rewriter) -> Value | None:
     return _view(node, x, shape, places, rw)
 
 
-def whole_range(v: Value, size: object, rw: Rewriter) -> int | None:
+def whole_range(v: Value, size: Dim, rw: Rewriter) -> int | None:
     """The axis of v along which it counts 0, 1, … size − 1, all its other axes being 1; None if it is anything else."""
     n = rw.producer(v)
     if n is None or v.dtype is DType.bool:

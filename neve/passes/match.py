@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from neve.ir.graph import Value
-from neve.ir.types import same
+from neve.ir.types import Dim, same
 from neve.passes.rewrite import Rewriter
 
 
@@ -101,5 +101,5 @@ def trailing(dims: tuple[int, ...], rank: int) -> int | None:
     return len(dims) if dims and sorted(dims) == list(range(rank - len(dims), rank)) else None
 
 
-def has_shape(v: Value, shape: tuple[object, ...]) -> bool:
+def has_shape(v: Value, shape: tuple[Dim, ...]) -> bool:
     return len(v.shape) == len(shape) and all(same(a, b) for a, b in zip(v.shape, shape, strict=True))

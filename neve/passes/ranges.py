@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sympy
 
 from neve.ir.graph import Node, Value
 from neve.ir.index import Atom, Index, IndexLike, Sym, Var
@@ -106,7 +105,7 @@ def _cat(n: Node, op: Cat, rw: Rewriter, depth: int) -> Count | None:
     return Count(known[0][0].start, step, axis if step != 0 else 0)
 
 
-Sizes = Mapping[sympy.Symbol, Range]
+Sizes = Mapping[Index, Range]
 _PICKS = (Reshape, Permute, Expand, Slice, Flip, Repeat, Roll, Diagonal, Unfold, AsStrided, Embedding, Gather,
           IndexSelect, IndexTensors)  # fmt: skip
 """Ops each element of whose result is one of their first input."""
@@ -124,10 +123,10 @@ def not_negative(d: Dim, sizes: Sizes) -> bool:
     """Whether d >= 0 for all sizes in their ranges: proved, each taken for a variable of its own."""
     e = Index.of(d)
     values: dict[Atom, IndexLike] = {}
-    for s in d.free_symbols if not isinstance(d, int) else ():
+    for s in e.symbols:
         r = sizes.get(s, Range())
-        above = Index.of(Sym(s.name)) if r.max is None else Index.of(Var(s.name, Index.of(r.max - r.min + 1)))
-        values[Sym(s.name)] = above + r.min
+        above = s if r.max is None else Index.of(Var(str(s), Index.of(r.max - r.min + 1)))
+        values[Sym(str(s))] = above + r.min
     return e.subs(values).nonnegative
 
 

@@ -9,12 +9,8 @@ Exactness: EXACT, for integers that do not overflow int64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import sympy
-
 from neve.ir.graph import Graph, Node, Program, Value
-from neve.ir.types import DType, Range
+from neve.ir.types import DType
 from neve.ops.cast import Cast
 from neve.ops.control import Raise
 from neve.ops.index import AnyOutside
@@ -22,7 +18,7 @@ from neve.ops.pad import Roll
 from neve.ops.reduce import All, Any
 from neve.ops.shape import Flip, Permute, Reshape
 from neve.ops.source import Full
-from neve.passes.ranges import Limits, limits, not_negative
+from neve.passes.ranges import Limits, Sizes, limits, not_negative
 from neve.passes.remove_identities import holds
 from neve.passes.rewrite import Exactness, Log, ProgramPass, Rewriter, rewrite
 
@@ -31,7 +27,7 @@ def run(program: Program, log: Log) -> Program:
     return program.map(lambda graph: _graph(graph, log, program.symbols))
 
 
-def _graph(graph: Graph, log: Log, sizes: Mapping[sympy.Symbol, Range]) -> Graph:
+def _graph(graph: Graph, log: Log, sizes: Sizes) -> Graph:
     def in_range(node: Node, rw: Rewriter) -> Value | None:
         if not isinstance(node.op, AnyOutside):
             return None
@@ -52,7 +48,7 @@ def _graph(graph: Graph, log: Log, sizes: Mapping[sympy.Symbol, Range]) -> Graph
     return rewrite(graph, log, in_range, not_zero, uniform, Raises())
 
 
-def _inside(x: Limits, op: AnyOutside, sizes: Mapping[sympy.Symbol, Range]) -> bool:
+def _inside(x: Limits, op: AnyOutside, sizes: Sizes) -> bool:
     if x.low is None or x.high is None:
         return False
     return not_negative(x.low - op.low, sizes) and not_negative(op.high - 1 - x.high, sizes)
@@ -67,7 +63,7 @@ def _source(x: Value, rw: Rewriter) -> Value:
     return _source(inner, rw) if inner.dtype.is_int and holds(inner.dtype, x.dtype) else x
 
 
-def _one_sign(x: Limits, sizes: Mapping[sympy.Symbol, Range]) -> bool:
+def _one_sign(x: Limits, sizes: Sizes) -> bool:
     above = x.low is not None and not_negative(x.low - 1, sizes)
     return above or (x.high is not None and not_negative(-1 - x.high, sizes))
 

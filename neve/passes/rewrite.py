@@ -174,7 +174,7 @@ class Rewriter:
         n = self._producer.get(v)
         if n is not None and isinstance(n.op, Constant):
             return n.op.tensor.array
-        if n is not None and isinstance(n.op, Full) and v.type.is_static and v.type.numel <= limit:
+        if n is not None and isinstance(n.op, Full) and v.type.is_static and int(v.type.numel) <= limit:
             return np.broadcast_to(round_to(np.asarray(n.op.value), v.dtype), v.type.at({}))
         return None
 

@@ -66,10 +66,10 @@ class Schedule:
             return None
         if not t.type.is_static or not all(map(settled, view.expr.index)):  # rows that the run chooses
             return None
-        env = dict(zip((v.name for v in view.vars), np.ix_(*(np.arange(d) for d in t.shape)), strict=True))
-        index = tuple(np.broadcast_to(i.value(env), t.shape) for i in view.expr.index)
+        env = dict(zip((v.name for v in view.vars), np.ix_(*(np.arange(d) for d in t.type.sizes)), strict=True))
+        index = tuple(np.broadcast_to(i.value(env), t.type.sizes) for i in view.expr.index)
         source = self.constants[view.expr.tensor].array
-        return source[index] if index else np.broadcast_to(source, t.shape)
+        return source[index] if index else np.broadcast_to(source, t.type.sizes)
 
 
 def schedule(lowered: Lowered, target: Target) -> Schedule:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import sympy
 
 from neve.ir.graph import ConstTensor, Graph, GraphBuilder, Method, Program, Value
+from neve.ir.index import Index
 from neve.ir.interpret import interpret
 from neve.ir.parse import op_classes
 from neve.ir.types import DType, TensorType, round_to
@@ -59,7 +59,7 @@ def ops(graph: Graph) -> dict[str, int]:
     return dict(Counter(n.op.name for n in graph.nodes if n.op.name not in ("constant", "full")))
 
 
-def random_inputs(graph: Graph, sizes: Mapping[sympy.Symbol, int], seed: int, edges: bool) -> list[np.ndarray]:
+def random_inputs(graph: Graph, sizes: Mapping[Index, int], seed: int, edges: bool) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     out = []
     for v in graph.inputs:
@@ -99,7 +99,7 @@ def assert_same_meaning(
     before: Graph,
     after: Graph,
     exactness: Exactness,
-    sizes: Mapping[sympy.Symbol, int] | None = None,
+    sizes: Mapping[Index, int] | None = None,
     edges: bool = True,
     inputs: Sequence[Any] | None = None,
 ) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neve.ir.graph import Value
-from neve.ir.types import symbol
+from neve.ir.types import size_at, symbol
 from neve.passes.fold_ranges import PASS
 from neve.passes.ranges import Count, count
 from neve.passes.rewrite import Log, Rewriter
@@ -105,7 +105,7 @@ def test_counts_are_what_the_interpreter_counts() -> None:
         c = count(v, rw)
         assert c is not None
         at = np.indices(a.shape)[c.axis] if c.axis else 0
-        numbers = [int(d if isinstance(d, int) else d.subs(sizes)) for d in (c.start, c.step)]
+        numbers = [size_at(d, sizes) for d in (c.start, c.step)]
         np.testing.assert_array_equal(a, numbers[0] + numbers[1] * at)
 
 
