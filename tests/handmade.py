@@ -123,11 +123,13 @@ NEVE_API int NAME_forward(NAME *ctx, const NAME_forward_io *io, const neve_paral
 """.replace("NAME", name)
     forward = method(
         f"{name}_forward",
-        [("x", "float32", ["s0", "2*s0+1"]), ("scale", "float64", [])],
+        [("x", "float32", ["s0", ["+", ["*", 2, "s0"], 1]]), ("scale", "float64", [])],
         [("sums", "float32", ["s0"])],
         symbols=[{"name": "s0", "min": 0, "max": 1000}],
-        guards=[{"expr": "Mod(s0, 5) != 4", "message": "the number of rows must not leave 4 when divided by 5"}],
-        workspace="8*s0",
+        guards=[
+            {"expr": ["!=", ["%", "s0", 5], 4], "message": "the number of rows must not leave 4 when divided by 5"}
+        ],
+        workspace=["*", 8, "s0"],
         raises=["never", "seven rows are refused"],
         in_tree={"args": [{"leaf": 0}], "kwargs": {"scale": {"leaf": 1}}, "positional": ["scale"]},
     )

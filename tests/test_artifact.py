@@ -29,7 +29,7 @@ from neve.artifact import Artifact, Binary, Example, load, open_module, save, un
 from neve.build.target import native
 from neve.build.toolchain import Library, build, find_compiler
 from neve.errors import ArtifactError
-from neve.runtime.container import ALIGN, Member, layout, read_container
+from neve.runtime.container import ALIGN, FORMAT, Member, layout, read_container
 from tests.handmade import affine, counter
 
 X = np.arange(8, dtype=np.float32)
@@ -160,7 +160,7 @@ def _repacked(path: Path, change: Callable[[dict[str, bytes], dict[str, Any]], N
     text = json.dumps(manifest).encode()
     everything = {"manifest.json": text} | members
     listed = [Member(name, len(d), zlib.crc32(d)) for name, d in everything.items()]
-    version = manifest["format"] if isinstance(manifest.get("format"), int) else 1
+    version = manifest["format"] if isinstance(manifest.get("format"), int) else FORMAT
     places = layout(listed, hashlib.sha256(text).hexdigest(), version)
     parts = [part for (_, header), d in zip(places.headers, everything.values(), strict=True) for part in (header, d)]
     return b"".join([*parts, places.tail[1]])
@@ -189,9 +189,9 @@ LIBRARY = f"lib/{native().name}/affine.so"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("format", 2), "format version 2, this neve reads version 1: update neve"),
-        (_set("format", 0), "format version 0.*compile the model again"),
-        (_set("format", "1"), "no format 1"),
+        (_set("format", FORMAT + 1), f"format version {FORMAT + 1}, this neve reads version {FORMAT}: update neve"),
+        (_set("format", FORMAT - 1), f"format version {FORMAT - 1}.*compile the model again"),
+        (_set("format", "1"), f"no format {FORMAT}"),
         (_set("name", "other"), "'other' is not the signature's"),
         (_set("signature", []), "wanted a dict as 'signature'"),
         (_set("signature", {"abi": 99}), "C interface is version 99"),

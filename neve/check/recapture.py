@@ -17,7 +17,7 @@ from neve.capture.examples import Call, Examples
 from neve.capture.export import capture, is_code
 from neve.check.prove import Original
 from neve.errors import VerifyError
-from neve.runtime.expressions import linear
+from neve.runtime.expressions import Tree, linear
 from neve.runtime.loader import Module
 from neve.runtime.signature import MethodSignature
 from neve.runtime.tensors import torch_dtype
@@ -96,10 +96,10 @@ def dynamic_shapes(signature: MethodSignature) -> Any:
     return named | {k: builder(tree)(specs) for k, tree in signature.kwargs.items()}
 
 
-def _axes(shape: tuple[int | str, ...], names: list[str], dims: Mapping[str, Any]) -> dict[int, Any] | None:
+def _axes(shape: tuple[Tree, ...], names: list[str], dims: Mapping[str, Any]) -> dict[int, Any] | None:
     found = {}
     for axis, size in enumerate(shape):
-        if not isinstance(size, str):
+        if isinstance(size, int):
             continue
         form = linear(size, names)
         used = [(n, f) for n, f in (form[0].items() if form else ()) if f]

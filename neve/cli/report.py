@@ -12,6 +12,7 @@ from rich.table import Table
 
 from neve.artifact import Artifact
 from neve.cli.console import duration, out, size
+from neve.runtime.expressions import show as as_python
 from neve.runtime.signature import read_signature
 
 
@@ -52,7 +53,11 @@ def _is_miss(entry: str) -> bool:
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": [d if isinstance(d, int) else as_python(d) for d in tensor.shape],
+    }
 
 
 def show(artifact: Artifact, file_bytes: int, path: str) -> None:

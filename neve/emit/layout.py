@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neve.emit.unit import Unit
+from neve.ir.bounds import bounds
 from neve.ir.graph import StateVar
-from neve.ir.index import Atom, Div, Index, Mod, Sym
+from neve.ir.index import Index
 from neve.ir.types import Range, to_bytes
 
 HEADER_BYTES = 192
@@ -17,44 +18,11 @@ VAST = 1 << 22
 
 def bounded(size: Index, ranges: Mapping[str, Range]) -> int | Index:
     """Bytes that are enough for every size if every symbol in it has an upper bound, else the formula."""
-    symbols = {a.name for a in size.atoms() if isinstance(a, Sym)} | _inner_symbols(size)
-    if any((most := ranges[s].max) is None or most >= VAST for s in symbols):
+    given = {s: ranges[str(s)] for s in size.symbols}
+    if any(r.max is None or r.max >= VAST for r in given.values()):
         return size
-    return _limits(size, ranges)[1]
-
-
-def _limits(i: Index, ranges: Mapping[str, Range]) -> tuple[int, int]:
-    """Numbers that i stays between for all values of its symbols, which are bounded. It may fall as one grows."""
-    low = high = 0
-    for atoms, c in i.terms.items():
-        span = (c, c)
-        for a in atoms:
-            products = [x * y for x in span for y in _atom_limits(a, ranges)]
-            span = min(products), max(products)
-        low, high = low + span[0], high + span[1]
-    return low, high
-
-
-def _atom_limits(a: Atom, ranges: Mapping[str, Range]) -> tuple[int, int]:
-    if isinstance(a, Sym):
-        largest = ranges[a.name].max
-        assert largest is not None
-        return ranges[a.name].min, largest
-    assert isinstance(a, (Div, Mod))
-    den = _limits(a.den, ranges)
-    if isinstance(a, Mod):
-        return 0, max(den[1] - 1, 0)
-    quotients = [n // max(d, 1) for n in _limits(a.num, ranges) for d in den]
-    return min(quotients), max(quotients)
-
-
-def _inner_symbols(i: Index) -> set[str]:
-    out: set[str] = set()
-    for a in i.atoms():
-        if isinstance(a, (Div, Mod)):
-            for part in (a.num, a.den):
-                out |= {x.name for x in part.atoms() if isinstance(x, Sym)} | _inner_symbols(part)
-    return out
+    found = bounds(size, given)
+    return size if found is None else int(found[1])
 
 
 class Layout:

@@ -17,7 +17,7 @@ from neve.emit.prepare import Preparation
 from neve.emit.unit import CallSite, MethodWriter, Pick, Unit, best_by_analysis
 from neve.ir import walk
 from neve.ir.graph import Method, Program
-from neve.ir.index import Index
+from neve.ir.index import Index, tree
 from neve.ir.types import Dim, Range, to_bytes
 from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
 from neve.plan.memory import Arena
@@ -360,10 +360,6 @@ def _identified(identity: int) -> list[str]:
     ]
 
 
-def _dim(d: Dim) -> int | str:
-    return d if isinstance(d, int) else str(d)
-
-
 def _signature(
     name: str,
     written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
@@ -381,16 +377,17 @@ def _signature(
         methods[key] = {
             "symbol": c_symbol(name, key),
             "inputs": [
-                {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape], "scalar": s}
+                {"name": v.name, "dtype": v.dtype.value, "shape": [tree(Index.of(d)) for d in v.shape], "scalar": s}
                 | ({"symbol": str(given)} if given is not None else {})
                 for v, s, given in zip(graph.inputs, scalars, sizes, strict=True)
             ],
             "outputs": [
-                {"name": v.name, "dtype": v.dtype.value, "shape": [_dim(d) for d in v.shape]} for v in graph.outputs
+                {"name": v.name, "dtype": v.dtype.value, "shape": [tree(Index.of(d)) for d in v.shape]}
+                for v in graph.outputs
             ],
             "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in used_symbols(method)],
             "guards": [],
-            "workspace": str(work) if work is not None else 0,
+            "workspace": tree(work) if work is not None else 0,
             "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
             "raises": writer.messages,

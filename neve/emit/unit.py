@@ -20,7 +20,7 @@ from neve.emit.stores import LONG_EPILOGUE, StoreWriter
 from neve.emit.weights import Weights
 from neve.ir.buffers import Buffer
 from neve.ir.graph import Origin
-from neve.ir.index import Index, Var
+from neve.ir.index import Index, Tree, Var
 from neve.ir.loops import Tensor
 from neve.ir.types import to_bytes
 from neve.kernels.kernel import Bound, Choice, Pack, PackByValue, Packed, Pointer
@@ -36,7 +36,7 @@ from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, 
 class CallSite:
     """One kernel call of a method: function number, C of each operand pointer, and what it is for reports.
 
-    flops and traffic (bytes) are numbers or expressions in the sizes, see `neve.plan.work`. layer says which calls of
+    flops and traffic (bytes) are trees of sizes, see `neve.plan.work`. layer says which calls of
     kernels are alike, "" where there is nothing to choose from; candidates is how many ways there are to run it.
     others are what further kernels offer: their label, and their predicted time over that of the one that runs.
     plain is why sums run as plain loops that a kernel would compute for other operands, "" if none do.
@@ -46,8 +46,8 @@ class CallSite:
     pointers: tuple[str, ...]
     label: str
     origin: Origin
-    flops: work.Text
-    traffic: work.Text
+    flops: Tree
+    traffic: Tree
     layer: str = ""
     candidates: int = 1
     plain: str = ""

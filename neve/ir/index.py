@@ -405,13 +405,37 @@ def _paren(text: str) -> str:
     return text if text.isalnum() else f"({text})"
 
 
+def _ordered(e: Index) -> list[tuple[tuple[Atom, ...], int]]:
+    """Terms of the highest degree first, what is subtracted not before all others."""
+    terms = sorted(e.terms.items(), key=lambda t: (-len(t[0]), _python_term(t[0])))
+    first = next((t for t in terms if t[1] > 0), None)
+    return terms if first is None else [first, *(t for t in terms if t is not first)]
+
+
+Tree = int | str | list[Any]
+
+
+def tree(e: Index) -> Tree:
+    """A size as JSON: an integer, a symbol's name or [operator, operand, …] (see `neve.runtime.expressions`)."""
+
+    def atom(a: Atom) -> Tree:
+        assert not isinstance(a, Data), f"a size that depends on data: {e}"
+        if isinstance(a, (Div, Mod)):
+            return ["//" if isinstance(a, Div) else "%", tree(a.num), tree(a.den)]
+        return a.name
+
+    def joined(operator: str, parts: list[Tree]) -> Tree:
+        return [operator, *parts] if len(parts) > 1 else parts[0]
+
+    terms = [joined("*", [*([c] if c != 1 or not k else []), *map(atom, k)]) for k, c in _ordered(e)]
+    return joined("+", terms or [0])
+
+
 def python(e: Index) -> str:
-    """e as Python code: terms of the highest degree first, what is subtracted not before all others."""
-    terms = sorted((-len(k), *_python_term(k), c) for k, c in e.terms.items())
-    first = next((t for t in terms if t[-1] > 0), None)
-    ordered = [first, *(t for t in terms if t is not first)] if first is not None else terms
+    """e as Python code."""
     text = ""
-    for _, factors, alone, c in ordered:
+    for k, c in _ordered(e):
+        factors, alone = _python_term(k)
         sign = (" - " if c < 0 else " + ") if text else "-" if c < 0 else ""
         number = "" if abs(c) == 1 and factors else str(abs(c))
         product = factors if alone and not number and sign != "-" else f"({factors})" if alone else factors

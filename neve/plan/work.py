@@ -1,41 +1,26 @@
-"""The arithmetic and the memory traffic of a step, as expressions in the sizes: what a profile holds time against."""
+"""The arithmetic and the memory traffic of a step, as trees of sizes: what a profile holds time against."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from neve.ir.index import Atom, Div, Index, Mod, Sym, Var, show
+from neve.ir.index import Index, Tree, tree
 from neve.ir.loops import Tensor
 from neve.kernels.kernel import product
 from neve.plan import select
 from neve.plan.stages import Put, Reduce, loads
 from neve.plan.steps import ExternCall, Kernel, Nest, Step
 
-Text = int | str
-"""A number, or an expression in the symbols' names as `neve.runtime.expressions` reads them."""
 
-
-def text(i: Index) -> Text:
-    """A size for reports."""
-
-    def atom(a: Atom) -> str:
-        if isinstance(a, (Sym, Var)):
-            return a.name
-        assert isinstance(a, (Div, Mod)), f"a size that depends on data: {a}"
-        return f"{'FloorDiv' if isinstance(a, Div) else 'Mod'}({show(a.num, atom)}, {show(a.den, atom)})"
-
-    return i.const if i.const is not None else show(i, atom)
-
-
-def flops(step: Step) -> Text:
+def flops(step: Step) -> Tree:
     """Multiplications and additions of a template, counted as its definition has them; 0 for what is no template.
 
     A kernel that needs fewer (Winograd's) is credited with all of them.
     """
-    return text(select.flops(step.stage.op, step.stage.inputs, step.stage.results)) if isinstance(step, Kernel) else 0
+    return tree(select.flops(step.stage.op, step.stage.inputs, step.stage.results)) if isinstance(step, Kernel) else 0
 
 
-def traffic(step: Step, array_bytes: int = 0) -> Text:
+def traffic(step: Step, array_bytes: int = 0) -> Tree:
     """Bytes that a step reads and writes if each element passes once; array_bytes are those of its packed weights.
 
     Rows that a nest keeps for itself do not count, nor do elements that a gather leaves out.
@@ -54,14 +39,14 @@ def traffic(step: Step, array_bytes: int = 0) -> Text:
         return _sum([_bytes(t) for t in (*step.stage.inputs, *stored)])
     assert isinstance(step, Nest)
     written = {m.stage.out for m in step.members}
-    once: dict[Tensor, Text] = {}
+    once: dict[Tensor, Tree] = {}
     for m in step.members:
         count = product([v.extent for v in m.stage.vars])
         if isinstance(m.stage, Reduce):
             count = count * product([v.extent for v in m.stage.rvars])
         for x in loads(m.stage.expr):
             if x.tensor not in written:
-                once[x.tensor] = _least(text(count * x.tensor.dtype.size), _bytes(x.tensor))
+                once[x.tensor] = _least(tree(count * x.tensor.dtype.size), _bytes(x.tensor))
     return _sum([*once.values(), *(_bytes(t) for t in written if t not in step.local)])
 
 
@@ -69,16 +54,16 @@ def _elements(t: Tensor) -> Index:
     return product(t.shape)
 
 
-def _bytes(t: Tensor) -> Text:
-    return text(_elements(t) * t.dtype.size)
+def _bytes(t: Tensor) -> Tree:
+    return tree(_elements(t) * t.dtype.size)
 
 
-def _least(a: Text, b: Text) -> Text:
-    return min(a, b) if isinstance(a, int) and isinstance(b, int) else f"Min({a}, {b})"
+def _least(a: Tree, b: Tree) -> Tree:
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else a if a == b else ["min", a, b]
 
 
-def _sum(terms: Iterable[Text]) -> Text:
+def _sum(terms: Iterable[Tree]) -> Tree:
     terms = list(terms)
     whole = sum(t for t in terms if isinstance(t, int))
-    rest = sorted(t for t in terms if isinstance(t, str))
-    return " + ".join([*rest, str(whole)]) if rest else whole
+    rest = sorted((t for t in terms if not isinstance(t, int)), key=str)
+    return ["+", *rest, whole] if rest else whole

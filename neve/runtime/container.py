@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from neve.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
 ALIGN = 64
 _COMMENT = "neve artifact {:04d} sha256 {}"
 _COMMENT_SIZE = len(_COMMENT.format(0, "0" * 64))

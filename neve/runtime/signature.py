@@ -11,7 +11,7 @@ METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards
           the model writes in place)}, "out_tree": TREE, "raises": [message] (optional)}
 TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
           "symbol": the size that an int scalar gives (optional)}
-SIZE   = an int or an expression in the symbols, see `neve.runtime.expressions`
+SIZE   = a tree of sizes, see `neve.runtime.expressions`; expr is a relation of sizes
 TREE   = {"leaf": i} | {"leaf": i, "as": "int", "float" or "bool"} (an output that is returned as that Python type) |
          {"none": true} | {"const": number or string} | {"tuple": [TREE]} | {"list": [TREE]} |
          {"dict": {key: TREE}} | {"object": {"class": "module.Class", "fields": {name: TREE}}} |
@@ -26,13 +26,15 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neve.build.source import ABI, DTYPES
 from neve.errors import ArtifactError
-from neve.runtime.expressions import compile_sizes
+from neve.runtime.expressions import Tree as Size
+from neve.runtime.expressions import compile_sizes, show
 
 Tree = dict[str, Any]
 _THREADS = 8
@@ -41,18 +43,18 @@ _LARGEST = 2**47  # bytes or elements: more than any machine addresses
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output; a dim is an int or an expression in the method's symbols."""
+    """An input or output; a dim is a tree in the method's symbols."""
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: tuple[Size, ...]
     scalar: str | None = None
     symbol: str | None = None
 
     def __str__(self) -> str:
         if self.scalar:
             return f"{self.name}: {self.scalar}"
-        return f"{self.name}: {self.dtype} [{', '.join(map(str, self.shape))}]"
+        return f"{self.name}: {self.dtype} [{', '.join(map(show, self.shape))}]"
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class MethodSignature:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     symbols: tuple[Symbol, ...]
-    guards: tuple[tuple[str, str], ...]
-    workspace: int | str
+    guards: tuple[tuple[Size, str], ...]
+    workspace: Size
     args: tuple[Tree, ...]
     kwargs: dict[str, Tree]
     out_tree: Tree
@@ -95,7 +97,9 @@ class MethodSignature:
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
         ranges = [f"{s.min} <= {s.name}" + ("" if s.max is None else f" <= {s.max}") for s in self.symbols]
-        return text + (f" with {', '.join([*ranges, *(g for g, _ in self.guards)])}" if ranges or self.guards else "")
+        return text + (
+            f" with {', '.join([*ranges, *(show(g) for g, _ in self.guards)])}" if ranges or self.guards else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,14 @@ def _method(name: str, read: _Reader) -> MethodSignature:
     inputs = tuple(_tensor(_Reader(t, f"{read.where}: input")) for t in read.items("inputs"))
     outputs = tuple(_tensor(_Reader(t, f"{read.where}: output")) for t in read.items("outputs"))
     guards = tuple(
-        (r.text("expr"), r.text("message")) for r in (_Reader(g, f"{read.where}: guard") for g in read.items("guards"))
+        (r.data.get("expr", ""), r.text("message"))
+        for r in (_Reader(g, f"{read.where}: guard") for g in read.items("guards"))
     )
     tree = _Reader(read.mapping("in_tree"), f"{read.where}: in_tree")
     made = MethodSignature(
         name, read.text("symbol", identifier=True), inputs, outputs, symbols, guards, read.data.get("workspace", 0),
         tuple(tree.items("args")), dict(tree.mapping("kwargs")), read.mapping("out_tree"),
-        tuple(str(m) for m in read.data.get("raises", ())),
+        tuple(str(m) for m in (read.items("raises") if "raises" in read.data else ())),
         tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
         _positional(tree),
     )  # fmt: skip
@@ -183,8 +188,8 @@ def _write(pair: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where
 
 def _tensor(read: _Reader) -> Tensor:
     dims = read.items("shape")
-    if len(dims) > 64 or not all(type(d) is str or (type(d) is int and 0 <= d < _LARGEST) for d in dims):
-        raise ArtifactError(f"{read.where}: wanted a shape of sizes and expressions, got {str(dims)[:60]}")
+    if len(dims) > 64 or not all(type(d) in (str, list) or (type(d) is int and 0 <= d < _LARGEST) for d in dims):
+        raise ArtifactError(f"{read.where}: wanted a shape of sizes, got {reprlib.repr(dims)}")
     scalar, symbol = read.data.get("scalar"), read.data.get("symbol")
     if scalar not in (None, "int", "float", "bool") or not (symbol is None or isinstance(symbol, str)):
         raise ArtifactError(f"{read.where}: wanted scalar null, int, float or bool, got {scalar!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from neve.build.source import DTYPES
 from neve.errors import ArtifactError, InputError, NeveError
-from neve.runtime.expressions import compile_sizes, linear
+from neve.runtime.expressions import Tree, compile_sizes, linear, show
 from neve.runtime.signature import MethodSignature
 
 Shape = tuple[int, ...]
@@ -44,7 +44,7 @@ class Solver:
         self.steps = self._plan()
         self.inputs = compile_sizes([d for t in method.inputs for d in t.shape], self.names)
         self.outputs = compile_sizes([d for t in method.outputs for d in t.shape], self.names)
-        self.guards = compile_sizes([text for text, _ in method.guards], self.names)
+        self.guards = compile_sizes([relation for relation, _ in method.guards], self.names)
         self.workspace = compile_sizes([method.workspace], self.names)
 
     def solve(self, shapes: Sequence[Shape], scalars: Sequence[Any]) -> Sizes:
@@ -58,10 +58,11 @@ class Solver:
                     f"{self._where(symbol.name)} is {value}, wanted {limits}: the sizes it was compiled for"
                 )
         try:
-            for (text, message), holds in zip(self.method.guards, self.guards(*values), strict=True):
+            for (relation, message), holds in zip(self.method.guards, self.guards(*values), strict=True):
                 if not holds:
                     got = ", ".join(f"{n} = {v}" for n, v in zip(self.names, values, strict=True))
-                    raise InputError(f"{self.method.name}: {message or text} ({got}, wanted {text})")
+                    wanted = show(relation)
+                    raise InputError(f"{self.method.name}: {message or wanted} ({got}, wanted {wanted})")
             flat = iter(self.outputs(*values))
             (workspace,) = self.workspace(*values)
         except (ArithmeticError, ValueError) as error:
@@ -79,11 +80,11 @@ class Solver:
     def _plan(self) -> list[_Step]:
         equations = []
         for i, tensor in enumerate(self.method.inputs):
-            dims: list[tuple[int | None, int | str]] = list(enumerate(tensor.shape))
+            dims: list[tuple[int | None, Tree]] = list(enumerate(tensor.shape))
             if tensor.symbol:
                 dims = [(None, tensor.symbol)]
             for at, dim in dims:
-                form = linear(dim, self.names) if isinstance(dim, str) else None
+                form = linear(dim, self.names)
                 if form is not None and any(form[0].values()):
                     equations.append((i, at, {n: f for n, f in form[0].items() if f}, form[1]))
         # plain symbols first, so that a contradiction is blamed on the derived dim
@@ -94,7 +95,7 @@ class Solver:
             for i, at, factors, constant in equations:
                 unknown = [n for n in factors if n not in known]
                 if len(unknown) == 1:
-                    rest = " + ".join([str(constant), *(f"({f})*{n}" for n, f in factors.items() if n in known)])
+                    rest = ["+", constant, 0, *(["*", f, n] for n, f in factors.items() if n in known)]
                     steps.append(_Step(unknown[0], i, at, factors[unknown[0]], compile_sizes([rest], list(known))))
                     known.append(unknown[0])
                     break
@@ -132,7 +133,7 @@ class Solver:
         text = f"{self.method.name}: {tensor.name}: got {tensor.dtype} {list(shapes[i])}, wanted {tensor}"
         if expected and None not in expected:
             text += f", which is {list(expected)} beside the other sizes"
-        if not any(isinstance(d, str) for d in tensor.shape):
+        if not any(not isinstance(d, int) for d in tensor.shape):
             text += "; compile with dynamic_shapes for other sizes"
         return InputError(text)
 

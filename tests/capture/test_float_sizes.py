@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -16,9 +17,9 @@ from torch.utils._sympy import functions as sizes
 import neve
 from neve.capture import float_sizes
 from neve.capture.export import capture
+from neve.capture.symbols import in_whole_numbers
 from neve.errors import CaptureError, InputError
-from neve.ir.types import Range
-from neve.runtime.expressions import compile_sizes
+from neve.ir.types import Range, symbol
 
 N = sympy.Symbol("n", integer=True, positive=True)
 CONSTANTS = (1.7, 0.6, 1.3, 0.7, 2.3, 1.15, 1 / 3, 0.1, 3.3, 1.1, 2.2, 0.9, 1.0000001, math.pi)
@@ -41,8 +42,10 @@ def test_a_formula_is_what_python_computes_for_every_size_of_the_range(rounding:
             if form is None:
                 continue
             found += 1
-            at = compile_sizes([str(form)], ["n"])
-            wrong = [n for n in range(least, last + 1) if at(n)[0] != ROUNDINGS[rounding](n * c)]
+            whole = in_whole_numbers(form)
+            assert whole is not None and whole[1] == 1
+            at = whole[0].value({"n": np.arange(last + 1)})
+            wrong = [n for n in range(least, last + 1) if at[n] != ROUNDINGS[rounding](n * c)]
             assert not wrong, (c, least, last, wrong[:3], form)
     assert found >= (15 if rounding is sizes.RoundToInt else 35)
 
@@ -100,8 +103,7 @@ def test_a_size_of_a_model_is_what_python_computes_or_is_refused(size: Callable[
     if program is None:
         return
     (dim,) = program.methods["forward"].graph.outputs[0].shape
-    at = compile_sizes([str(dim)], ["n"])
-    assert [at(n)[0] for n in range(10, 121)] == [size(n) for n in range(10, 121)]
+    assert [dim.at({symbol("n"): n}) for n in range(10, 121)] == [size(n) for n in range(10, 121)]
 
 
 def test_arithmetic_that_torch_folds_is_refused_where_it_differs() -> None:

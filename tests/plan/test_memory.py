@@ -21,6 +21,7 @@ from neve.plan.memory import LINE, Arena, Interval, assign, lifetimes
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute
 from neve.plan.steps import BranchStep, LoopStep, Member, Nest, Step
+from neve.runtime.expressions import compile_sizes
 from tests.plan.programs import PROGRAMS, Sizes, planned
 from tests.plan.trace import PATHS, Memory, events, live_bytes, memories, until_raise
 
@@ -61,7 +62,8 @@ def test_the_context_holds_the_arena_at_every_size(name: str) -> None:
                 assert int(inside[1]) % LINE == 0
                 room = source.signature["context_size"] - int(inside[1])
             else:
-                room = eval(str(source.signature["methods"][key]["workspace"]), {}, sizes)
+                workspace = compile_sizes([source.signature["methods"][key]["workspace"]], list(sizes))
+                (room,) = workspace(*sizes.values())
             assert need <= room, f"{p.name} at {sizes}: {need} bytes in {room}"
 
 

@@ -132,7 +132,7 @@ def test_symbolic_sizes_scalars_and_workspace() -> None:
 @pytest.mark.parametrize(
     ("rows", "columns", "scale", "message"),
     [
-        (3, 8, 1.0, r"got float32 \[3, 8\], wanted .*\[s0, 2\*s0\+1\], which is \[3, 7\]"),
+        (3, 8, 1.0, r"got float32 \[3, 8\], wanted .*\[s0, 2\*s0 \+ 1\], which is \[3, 7\]"),
         (1001, 2003, 1.0, r"size 0 of x \(s0\) is 1001, wanted 0 to 1000"),
         (4, 9, 1.0, r"must not leave 4 .*s0 = 4"),
         (3, 7, "1", "scale: got the str '1', wanted a Python float"),

@@ -86,21 +86,23 @@ def _solver(shapes: list[list[Any]], symbols: list[str], **more: Any) -> Solver:
 
 
 def test_symbols_are_solved_from_affine_sizes_in_any_order() -> None:
-    solver = _solver([["2*s0 + 3*s1 - 1", "s1*s0"], ["4*s1 + 2"]], ["s0", "s1"])
+    solver = _solver(
+        [[["+", ["*", 2, "s0"], ["*", 3, "s1"], -1], ["*", "s1", "s0"]], [["+", ["*", 4, "s1"], 2]]], ["s0", "s1"]
+    )
     assert solver.solve([(2 * 5 + 3 * 7 - 1, 35), (30,)], [None, None]).outputs == ((5, 7),)
 
 
 def test_a_plain_size_goes_before_a_derived_one() -> None:
-    solver = _solver([["2*s0", "s0"]], ["s0"])
+    solver = _solver([[["*", 2, "s0"], "s0"]], ["s0"])
     with pytest.raises(NeveError, match=r"got float32 \[7, 4\].*which is \[8, 4\]"):
         solver.solve([(7, 4)], [None])
 
 
 def test_a_symbol_that_no_input_tells_is_refused_at_once() -> None:
     with pytest.raises(ArtifactError, match="no input tells the size s1"):
-        _solver([["s0", "s0*s1"]], ["s0", "s1"])
+        _solver([["s0", ["*", "s0", "s1"]]], ["s0", "s1"])
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
     with pytest.raises(NeveError, match=r"got float32 \[6\]"):
-        _solver([["2*s0 + 1"]], ["s0"]).solve([(6,)], [None])
+        _solver([[["+", ["*", 2, "s0"], 1]]], ["s0"]).solve([(6,)], [None])
