@@ -276,9 +276,8 @@ class MethodSymbols:
         found = self._extreme(name, [e * (scale // n) for e, n in made])
         chosen = in_sympy(found) / scale
         whole = in_whole_numbers(chosen)  # as `range` will be asked: sympy may know a simpler form
-        if whole is not None and found in self._extremes:
-            low, high = self._extremes[found]
-            self._extremes[whole[0]] = low * whole[1] / scale, high * whole[1] / scale
+        if whole is not None and whole[1] == scale and found in self._extremes:
+            self._extremes[whole[0]] = self._extremes[found]
         return chosen
 
     def _extreme(self, name: str, args: list[Index]) -> Index:
