@@ -147,5 +147,5 @@ def test_what_is_divided_by_zero_has_no_value() -> None:
 
 
 def test_a_product_with_what_may_be_negative_has_no_bound_by_its_factors() -> None:
-    i, j = (Index.of(Var(name, Index.of(4))) for name in "ij")
-    assert not (i * ((j - 3) // 2)).nonnegative and (i * (j // 2)).nonnegative
+    i, j, k = (Index.of(Var(name, Index.of(4))) for name in "ijk")
+    assert not (i * ((j - k) // 2)).nonnegative and (i * (j // 2)).nonnegative
