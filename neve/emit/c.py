@@ -23,6 +23,7 @@ from neve.emit.statements import (
     Fma,
     For,
     FromSize,
+    Gather,
     IfThen,
     Ignore,
     KeepBest,
@@ -45,9 +46,11 @@ from neve.emit.statements import (
     Size,
     Spread,
     Statement,
+    Steps,
     Store,
     Strided,
     Term,
+    Whole,
     Within,
 )
 from neve.ir.index import Atom, Data, Div, Index, Sym, Var, show
@@ -76,7 +79,9 @@ UNSIGNED = {
     DType.uint8: "uint32_t",
 }
 POINTERS, SIZES = "void *const *p", "const int64_t *s"
-KINDS = {"v": "vf", "m": "vi", "i": "int64_t"}
+KINDS = {"v": "vf", "m": "vi", "n": "vi", "i": "int64_t"}
+SPREAD = {"v": "vset", "m": "vmask_set", "n": "vints_set"}
+WHOLE = {None: "vcvt_i", DType.int64: "vints_as_int64", DType.int32: "vints_as_int32"}
 HALVES = {DType.float16: "_f16", DType.bfloat16: "_bf16"}
 """What the names of vec_half.h's functions end in."""
 SCALARS = {DType.float16: "h", DType.bfloat16: "b"}
@@ -241,8 +246,15 @@ class C:
         match t:
             case Round(value, dtype):
                 return f"vround{HALVES[dtype]}({self.term(value)})"
-            case Spread(value, mask):
-                return f"{'vmask_set' if mask else 'vset'}({self.term(value)})"
+            case Spread(value, kind):
+                return f"{SPREAD[kind]}({self.term(value)})"
+            case Steps(stride):
+                return f"(viota() * {stride})" if stride != 1 else "viota()"
+            case Whole(value, dtype):
+                return f"{WHOLE[dtype]}({self.term(value)})"
+            case Gather(place, offsets, count, near):
+                name = f"{'vgather' if near else 'vread'}{'_n' if count is not None else ''}"
+                return f"{name}({self.term(place)}, {self.term(offsets)}{self._count(count)})"
             case Fma(a, b, c):
                 return f"vfma({self.term(a)}, {self.term(b)}, {self.term(c)})"
             case Lane(value, var):
@@ -288,6 +300,8 @@ class C:
         tail = self._count(t.count)
         if t.dtype is DType.bool:
             return f"vmask_load{'_n' if tail else ''}({at}, {self.term(t.stride)}{tail})"
+        if t.dtype.is_int:
+            return f"vints_{t.dtype.value}{'_n' if tail else ''}({at}, {self.term(t.stride)}{tail})"
         stride = "" if t.stride.index.const == 1 else f", {self.term(t.stride)}"
         return f"{_lanes('vload', t.stride, t.count, t.dtype)}({at}{stride}{tail})"
 

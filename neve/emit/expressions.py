@@ -1,6 +1,6 @@
 """Scalar expressions as terms: each subexpression once, at the outermost loop that determines it.
 
-It is a vector of float32 or a scalar.
+It is a vector of float32 or of 32-bit integers, a mask, or a scalar.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from neve.emit.statements import (
     Convert,
     Fetch,
     FromSize,
+    Gather,
     IfThen,
     Let,
     LetPointer,
@@ -28,17 +29,22 @@ from neve.emit.statements import (
     Size,
     Spread,
     Statement,
+    Steps,
     Store,
     Strided,
     Term,
+    Whole,
     Within,
 )
 from neve.ir.buffers import Buffer
-from neve.ir.index import Index, Var, data_atoms, lane_stride
+from neve.ir.index import Data, Index, Var, data_atoms, lane_stride
 from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
+from neve.plan.fuse import hint
 from neve.plan.stages import index_loads, loads
 
+NEAR = 1 << 18
+"""Elements of a tensor that is taken to stay in a core's caches while it is gathered from."""
 HALVES = (DType.float16, DType.bfloat16)
 
 
@@ -79,7 +85,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Value:
-    """A computed value; kind is "v" (vector), "m" (vector mask) or "s" (scalar).
+    """A computed value; kind is "v" (vector), "m" (vector mask), "n" (vector of integers) or "s" (scalar).
 
     exact is the float32 value that a value of a half type was rounded from: a store rounds it itself.
     """
@@ -146,6 +152,8 @@ class Emitter:
         if isinstance(e, Load):
             return self._load(e, scope)
         if isinstance(e, FromIndex):
+            if self.vec is not None and self.vec in e.vars:
+                return self._steps(e, scope)
             return self._new(scope, FromSize(self.size(e.index, scope), e.dtype), "s", e.dtype)
         if isinstance(e, Guard):
             return self._guard(e, scope)
@@ -155,7 +163,7 @@ class Emitter:
         if e.fn == "cast":
             return self._cast(args[0], e.dtype, scope)
         term = self._scalar_call(e, args) if all(a.kind == "s" for a in args) else self._vector_call(e, args)
-        kind = "s" if all(a.kind == "s" for a in args) else "m" if e.dtype is DType.bool else "v"
+        kind = "s" if all(a.kind == "s" for a in args) else "m" if e.dtype is DType.bool else _lanes(e.dtype)
         return self._new(scope, term, kind, e.dtype)
 
     def _new(self, scope: Scope, term: Term, kind: str, dtype: DType) -> Value:
@@ -173,14 +181,16 @@ class Emitter:
     def _vector_call(self, e: Call, args: Sequence[Value]) -> Apply:
         condition = args[:1] if e.fn == "where" else ()
         data = args[len(condition) :]
-        masks = data[0].dtype is DType.bool
-        terms = [*map(_mask, condition), *(map(_mask if masks else as_vector, data))]
-        return Apply(e.fn, "m" if masks else "v", tuple(terms), data[0].dtype)
+        form = "m" if data[0].dtype is DType.bool else _lanes(data[0].dtype)
+        terms = [*map(_mask, condition), *(map({"m": _mask, "n": _integers, "v": as_vector}[form], data))]
+        return Apply(e.fn, form, tuple(terms), data[0].dtype)
 
     def _cast(self, a: Value, dtype: DType, scope: Scope) -> Value:
         if a.kind == "s":
             value = self._new(scope, Convert(a.term, a.dtype, dtype), "s", dtype)
             return replace(value, exact=a.term) if dtype in HALVES and a.dtype is DType.float32 else value
+        if dtype.is_int:
+            return self._new(scope, Whole(a.term, dtype), "n", dtype) if a.kind == "v" else replace(a, dtype=dtype)
         if a.kind == "m":
             one, zero = (Spread(Literal(x, DType.float32)) for x in (1.0, 0.0))
             return self._new(scope, Apply("where", "v", (a.term, one, zero), DType.float32), "v", dtype)
@@ -236,13 +246,53 @@ class Emitter:
         assert isinstance(start.term, Local)
         return Address(start.term, Strided(step, self.vec.name)), step
 
+    def _steps(self, e: FromIndex, scope: Scope) -> Value:
+        """An index along the lanes."""
+        assert self.vec is not None
+        form = e.index.affine(self.vec)
+        assert form is not None and form[0].const is not None, "no vector form"
+        first = Spread(FromSize(self.size(e.index, scope), DType.int64), "n")
+        return self._new(scope, Apply("add", "n", (first, Steps(form[0].const)), e.dtype), "n", e.dtype)
+
+    def _offsets(self, offsets: Index, scope: Scope) -> Term:
+        """A sum of positions that data give each lane."""
+        known = scope.find(offsets)
+        if known is not None:
+            return known.term
+        home = scope.home(offsets.vars | self._markers(index_loads(offsets)))
+        total: Term | None = None
+        for (a,), c in offsets.terms.items():
+            assert isinstance(a, Data)
+            cast = isinstance(a.expr, Call) and a.expr.fn == "cast" and a.expr.args[0].dtype.is_float
+            x = Whole(self.value(a.expr.args[0], home).term, None) if cast else self.value(a.expr, home).term
+            term = x if c == 1 else Apply("mul", "n", (x, Spread(Literal(c, DType.int32), "n")), DType.int32)
+            total = term if total is None else Apply("add", "n", (total, term), DType.int32)
+        assert total is not None
+        value = home.memo[offsets] = self._new(home, total, "n", DType.int32)
+        return value.term
+
+    def _gather(self, buffer: Buffer, base: Index, offsets: Index, scope: Scope) -> Value:
+        place, stride = self.place(buffer, base, scope)
+        lanes = self._offsets(offsets, scope)
+        if stride is not None:
+            assert stride.index.const is not None
+            lanes = Apply("add", "n", (lanes, Steps(stride.index.const)), DType.int32)
+        near = hint(Index.of(buffer.tensor.type.numel)) <= NEAR
+        return self._new(scope, Gather(place, lanes, self.partial, near), "v", DType.float32)
+
     def _load(self, e: Load, scope: Scope) -> Value:
         buffer = self.buffers[e.tensor]
+        address = buffer.address(e.index)
+        if self.vec is not None and self.vec in address.vars:
+            forms = self.forms(self.vec)
+            gathered = forms.gathered(address) if forms.stride(address) is None else None
+            if gathered is not None:
+                return self._gather(buffer, *gathered, scope)
         place, stride = self.place(buffer, buffer.address(e.index), scope)
         if stride is None or not stride.index.terms:
             return self._new(scope, Fetch(place, e.dtype), "s", e.dtype)
         term = Fetch(place, e.dtype, stride, self.partial)
-        return self._new(scope, term, "m" if e.dtype is DType.bool else "v", e.dtype)
+        return self._new(scope, term, "m" if e.dtype is DType.bool else _lanes(e.dtype), e.dtype)
 
     def store(self, buffer: Buffer, address: Index, v: Value, scope: Scope) -> None:
         """Store v to buffer at address, as many lanes as it has."""
@@ -262,7 +312,16 @@ def as_vector(v: Value) -> Term:
 
 
 def _mask(v: Value) -> Term:
-    return v.term if v.kind == "m" else Spread(v.term, mask=True)
+    return v.term if v.kind == "m" else Spread(v.term, "m")
+
+
+def _integers(v: Value) -> Term:
+    return v.term if v.kind == "n" else Spread(v.term, "n")
+
+
+def _lanes(dtype: DType) -> str:
+    """The kind of a vector that holds numbers of a dtype."""
+    return "n" if dtype.is_int else "v"
 
 
 def _with_number(e: Call) -> Call:

@@ -1,28 +1,43 @@
 """Whether an expression has a vector form along a loop: decided before anything is written.
 
-A form is a kind ("v" a vector of float32, "m" a mask, "s" one scalar for all lanes) with the dtype of the value.
+A form is a kind ("v" a vector of float32, "m" a mask, "n" a vector of 32-bit integers, "s" one scalar for all lanes)
+with the dtype of the value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from neve.emit import integers
 from neve.emit.functions import FUNCTIONS
+from neve.emit.integers import Window
 from neve.ir.buffers import Buffer
-from neve.ir.index import Data, Index, Var, data_atoms, lane_stride
-from neve.ir.loops import Call, Const, Expr, FromIndex, Guard, Load, Tensor
+from neve.ir.index import Atom, Data, Index, Var, data_atoms, lane_stride
+from neve.ir.loops import COMPARISONS, Call, Const, Expr, FromIndex, Guard, Load, Tensor
 from neve.ir.types import DType
+from neve.plan.fuse import cost
+from neve.plan.stages import loads
 
 LANES = (DType.float32, DType.float16, DType.bfloat16)
 """The types whose elements are loaded and stored as vectors of float32."""
 
 
+FEW_LANES = 4
+WORDS = (DType.int64, DType.int32)
+"""The types that integers are computed in."""
+
+
 class LaneForm(NamedTuple):
-    """What a value is along the loop."""
+    """What a value is along the loop; window is what an integer's lanes know of it."""
 
     kind: str
     dtype: DType
+    window: Window | None = None
+
+
+CONVERTED = (LaneForm("v", DType.float32),)
+"""What vectors of integers are made of."""
 
 
 class LaneForms:
@@ -66,12 +81,50 @@ class LaneForms:
         form = address.affine(self.vec)
         return stride if self.index(address if form is None else form[1]) else None
 
+    def gathered(self, address: Index) -> tuple[Index, Index] | None:
+        """(base, offsets) of an address that data decide lane by lane; None if it has no such form.
+
+        base is affine in the loop's variable, offsets a sum of positions of which 32 bits hold every partial sum.
+        """
+        offsets: dict[tuple[Atom, ...], int] = {}
+        reach = 0
+        for k, c in address.terms.items():
+            own = [a for a in k if isinstance(a, Data) and not self._data(a)]
+            if not own:
+                continue
+            extent = own[0].extent.const if isinstance(own[0], Data) else None
+            if len(k) > 1 or extent is None or not self._position(own[0], extent):
+                return None
+            offsets[k] = c
+            reach += abs(c) * extent
+        base = address - Index(offsets)
+        form = base.affine(self.vec)
+        if not offsets or form is None or form[0].const is None or not self.index(form[1]):
+            return None
+        return (base, Index(offsets)) if reach + abs(form[0].const) * self.lanes <= integers.MOST else None
+
+    def _position(self, a: Data, extent: int) -> bool:
+        """Whether a number from data, which is promised to be in its axis, comes out in 32 bits."""
+        form = self.of(a.expr)
+        if isinstance(a.expr, Call) and a.expr.fn == "cast" and self.of(a.expr.args[0]) in CONVERTED:
+            return True
+        return form is not None and form.window is not None and form.window.has(0) and form.window.has(extent - 1)
+
     def written(self, buffer: Buffer, address: Index, e: Expr) -> bool:
         """Whether e can be written to an address of a buffer, by vectors where that depends on the lane."""
         if self.vec in address.vars:
-            return self.places(buffer, address) and self.numbers(e)
+            return self.places(buffer, address) and self.numbers(e) and self._pays(e)
         form = self.of(e)
         return form is not None and form.kind == "s" and self.index(address)
+
+    def _pays(self, e: Expr) -> bool:
+        """Whether vectors are faster although lanes are read one by one: few lanes gain by arithmetic alone."""
+        gathers = sum(self.reads(x) for x in set(loads(e)))
+        return self.lanes > FEW_LANES or cost(e) >= 2 * gathers
+
+    def reads(self, e: Load) -> bool:
+        """Whether lanes of e are read one by one, at positions that data give."""
+        return e.tensor not in self.known and self.stride(self.buffers[e.tensor].address(e.index)) is None
 
     def places(self, buffer: Buffer, address: Index) -> bool:
         """Whether an address of a buffer gives each lane an element of its own, that vectors of float32 can hold."""
@@ -80,11 +133,12 @@ class LaneForms:
 
     def _of(self, e: Expr) -> LaneForm | None:
         if isinstance(e, Const):
-            return LaneForm("s", e.dtype)
+            window = integers.fixed(int(e.value), int(e.value)) if e.dtype.is_int else None
+            return LaneForm("s", e.dtype, window)
         if isinstance(e, Load):
             return self._load(e)
         if isinstance(e, FromIndex):
-            return LaneForm("s", e.dtype) if self.vec not in e.vars and self.index(e.index) else None
+            return self._from_index(e)
         if isinstance(e, Guard):
             return self._guard(e)
         assert isinstance(e, Call)
@@ -94,14 +148,26 @@ class LaneForms:
     def _load(self, e: Load) -> LaneForm | None:
         if e.tensor in self.known:
             return self.known[e.tensor]
-        stride = self.stride(self.buffers[e.tensor].address(e.index))
+        address = self.buffers[e.tensor].address(e.index)
+        stride = self.stride(address)
         if stride is None:
-            return None
+            gathered = e.dtype is DType.float32 and self.gathered(address) is not None
+            return LaneForm("v", e.dtype) if gathered else None
         if not stride.terms:
             return LaneForm("s", e.dtype)
         if e.dtype is DType.bool:
             return LaneForm("m", e.dtype)
+        if e.dtype.is_int:
+            return LaneForm("n", e.dtype, integers.stored(e.dtype))
         return LaneForm("v", e.dtype) if e.dtype in LANES else None
+
+    def _from_index(self, e: FromIndex) -> LaneForm | None:
+        window = integers.between(e.index) if e.dtype.is_int else None
+        if self.vec not in e.vars and self.index(e.index):
+            return LaneForm("s", e.dtype, window)
+        form = e.index.affine(self.vec)
+        fits = form is not None and form[0].const is not None and self.index(form[1])
+        return LaneForm("n", e.dtype, window) if fits and window is not None else None
 
     def _call(self, e: Call, args: list[LaneForm]) -> LaneForm | None:
         if e.fn == "cast":
@@ -109,6 +175,8 @@ class LaneForms:
         if all(a.kind == "s" for a in args):
             return LaneForm("s", e.dtype)
         data = args[1:] if e.fn == "where" else args
+        if data[0].dtype.is_int:
+            return self._integers(e, args, data)
         masks = data[0].dtype is DType.bool
         fits = all(a.dtype is DType.bool if masks else a.dtype in LANES for a in data)
         if not fits or ("m" if masks else "v") not in FUNCTIONS.get(e.fn, {}):
@@ -118,9 +186,26 @@ class LaneForms:
         return LaneForm("v", e.dtype) if e.dtype in LANES else None
 
     @staticmethod
+    def _integers(e: Call, args: Sequence[LaneForm], data: Sequence[LaneForm]) -> LaneForm | None:
+        windows = [a.window or integers.WIDE for a in data if a.dtype.is_int]
+        if len(windows) < len(data) or args[0].dtype not in (DType.bool, data[0].dtype):
+            return None
+        if e.fn in COMPARISONS and len(windows) == 2 and "n" in FUNCTIONS.get(e.fn, {}):
+            return LaneForm("m", e.dtype) if integers.compared(*windows) else None
+        window = integers.calculated(e.fn, windows)
+        return LaneForm("n", e.dtype, window) if window is not None and e.dtype in WORDS else None
+
+    @staticmethod
     def _cast(a: LaneForm, dtype: DType) -> LaneForm | None:
         if a.kind == "s":
-            return LaneForm("s", dtype)
+            return LaneForm("s", dtype, a.window if dtype in WORDS else None)
+        if dtype.is_int:
+            if a in CONVERTED and dtype in WORDS:
+                return LaneForm("n", dtype, integers.WIDE)
+            same = a.kind == "n" and (dtype is DType.int64 or dtype is a.dtype)
+            return LaneForm("n", dtype, a.window) if same else None
+        if a.kind == "n":
+            return None
         if dtype in LANES:
             return LaneForm("v", dtype)
         return LaneForm("m", dtype) if a.kind == "v" and dtype is DType.bool else None
@@ -134,6 +219,8 @@ class LaneForms:
         if a is None or b is None:
             return None
         kinds = {a.kind, b.kind}
+        if "n" in kinds:
+            return None
         if "v" in kinds and not (a.dtype in LANES and b.dtype in LANES):
             return None
         return LaneForm("v" if "v" in kinds else "m" if "m" in kinds else "s", e.dtype)

@@ -1,10 +1,11 @@
 """The scalar functions of `neve.ir.loops.Call`, in C, by the kind of their arguments.
 
 Kinds: v = vector of float32 (`vf`; comparisons give `vi` masks), m = vector mask (`vi`, lanes all ones or zero),
-f = float32 scalar, d = float64 scalar, i = integer scalar (C type {T}, of {B} bits, unsigned {U} at least as wide),
-b = bool scalar (0 or 1). {0}, {1}, {2} are the arguments: names or literals. A missing vector form makes the loop
-scalar; a missing scalar form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`;
-their definitions are in kernels/math.h.
+n = vector of integers of 32 bits (`vi`; what they stand for is in `neve.emit.integers`), f = float32 scalar,
+d = float64 scalar, i = integer scalar (C type {T}, of {B} bits, unsigned {U} at least as wide), b = bool scalar (0 or
+1). {0}, {1}, {2} are the arguments: names or literals. A missing vector form makes the loop scalar; a missing scalar
+form is a refusal. float16 and bfloat16 are computed as f. The names are those of `neve.ops`; their definitions are in
+kernels/math.h.
 """
 
 from __future__ import annotations
@@ -142,6 +143,15 @@ for _name, _source in {
     "ge": "({0} | ~{1})",
 }.items():
     FUNCTIONS[_name]["m"] = _source
+for _name, _source in {
+    "add": "({0} + {1})",
+    "sub": "({0} - {1})",
+    "mul": "({0} * {1})",
+    "maximum": "vmax_i({0}, {1})",
+    "minimum": "vmin_i({0}, {1})",
+    **{name: FUNCTIONS[name]["v"] for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+}.items():
+    FUNCTIONS[_name]["n"] = _source
 _define("isnan", v="({0} != {0})", f="({0} != {0})", d="({0} != {0})", i="0", b="0")
 _define(
     "isinf",
@@ -170,4 +180,5 @@ _define(
     i="({0} ? {1} : {2})",
     b="({0} ? {1} : {2})",
     m="(({0} & {1}) | (~{0} & {2}))",
+    n="(({0} & {1}) | (~{0} & {2}))",
 )

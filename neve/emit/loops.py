@@ -8,11 +8,13 @@ from neve.emit.expressions import Scope
 from neve.emit.reductions import Reductions
 from neve.emit.statements import Compare, Fitting, For, IfThen, Least, Let, Local, Minus, Scoped, Size, Statement, Term
 from neve.ir.buffers import Buffer
-from neve.ir.index import Index, Var, recombine
+from neve.ir.index import Index, Var, data_atoms, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load
-from neve.plan.fuse import hint
-from neve.plan.stages import Compute, Reduce, Scan
+from neve.plan.fuse import cost, hint, volume
+from neve.plan.stages import Compute, Reduce, Scan, loads
 
+SHARED = 12
+"""From this cost on, positions that data give are computed once for all loops that they do not depend on."""
 BLOCK = 2048
 """Elements of a row that is cut so that threads can share it."""
 
@@ -69,30 +71,42 @@ class NestWriter(Reductions):
         vars = [v for v in s.vars if v.extent.const != 1]
         vars.sort(key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
         vars, expr, at = self._collapse(vars, s.expr, at, buffer)
-        outer, inner = vars[:-1], vars[-1:]
+        inside = self._inside(vars, expr, buffer, at)
+        outer, inner = [v for v in vars[:-1] if v not in inside], vars[-1:]
         extents, names = [v.extent for v in outer], [v.name for v in outer]
-        cut = self._is_cut(outer, inner)
+        size = max(int(BLOCK // volume([v.extent for v in inside])) // self.lanes, 4) * self.lanes
+        cut = self._is_cut(outer, inner, size)
         if cut:
-            extents.append((inner[0].extent + (BLOCK - 1)) // BLOCK)
+            extents.append((inner[0].extent + (size - 1)) // size)
             names.append("block")
         row, loop = self._rows(top, extents, names)
         row.vars = set(outer)
         if cut:
             block, n = Index.of(Var("block", extents[-1])), self.e.size(inner[0].extent, top)
             begin = Index.of(Var("from", inner[0].extent))
-            row.add(Let("from", "i", Size(block * BLOCK)), Let("to", "i", Least(Size(begin + BLOCK), n)))
+            row.add(Let("from", "i", Size(block * size)), Let("to", "i", Least(Size(begin + size), n)))
             self.span = "from", "to"
-        self._compute(row, inner, expr, buffer, at)
+        self._compute(row, inner, expr, buffer, at, inside)
         self.span = None
         top.add(loop)
 
     @staticmethod
-    def _is_cut(outer: Sequence[Var], inner: Sequence[Var]) -> bool:
-        """Whether a long inner loop under few rows is cut into blocks that count as rows too."""
-        rows = 1.0
-        for v in outer:
-            rows *= hint(v.extent)
-        return bool(inner) and rows < 16 and hint(inner[0].extent) > 2 * BLOCK
+    def _is_cut(outer: Sequence[Var], inner: Sequence[Var], size: int) -> bool:
+        """Whether a long inner loop under few rows is cut into blocks of that size that count as rows too."""
+        return bool(inner) and volume([v.extent for v in outer]) < 16 and hint(inner[0].extent) > 2 * size
+
+    def _inside(self, vars: list[Var], expr: Expr, buffer: Buffer, at: Sequence[Index]) -> list[Var]:
+        """The loops that go inside the vector loop, the last of vars: those over which its positions are the same, such
+        as an image's channels, if these cost much.
+        """
+        if not vars or not self._fits(vars, expr, buffer, at):
+            return []
+        forms = self.e.forms(vars[-1])
+        found = (forms.gathered(self.e.buffers[x.tensor].address(x.index)) for x in loads(expr) if forms.reads(x))
+        positions = {a for f in found if f is not None for a in data_atoms(f[1])}
+        used = frozenset().union(*(a.expr.vars for a in positions))
+        worth = sum(cost(a.expr) for a in positions) >= SHARED
+        return [v for v in vars[:-1] if v not in used] if worth else []
 
     def _collapse(
         self, vars: list[Var], expr: Expr, at: tuple[Index, ...], buffer: Buffer
@@ -112,8 +126,10 @@ class NestWriter(Reductions):
 
     def _linear(self, e: Expr, w: Var) -> bool:
         if isinstance(e, Load):
-            buffer = self.e.buffers.get(e.tensor)
-            return buffer is None or _linear_address(buffer, e.index, w)
+            buffer, positions = self.e.buffers.get(e.tensor), {a for i in e.index for a in data_atoms(i)}
+            rest = [i.subs(dict.fromkeys(positions, 0)) for i in e.index]
+            linear = buffer is None or _linear_address(buffer, rest, w)
+            return linear and all(self._linear(a.expr, w) for a in positions)
         if isinstance(e, FromIndex):
             return e.index.affine(w) is not None
         if isinstance(e, Guard) and any(
@@ -122,12 +138,22 @@ class NestWriter(Reductions):
             return False
         return all(self._linear(c, w) for c in e.children)
 
-    def _compute(self, scope: Scope, vars: list[Var], expr: Expr, buffer: Buffer, at: tuple[Index, ...]) -> None:
-        """for vars: buffer[at] = expr."""
+    def _compute(
+        self,
+        scope: Scope,
+        vars: list[Var],
+        expr: Expr,
+        buffer: Buffer,
+        at: tuple[Index, ...],
+        inside: Sequence[Var] = (),
+    ) -> None:
+        """for vars: buffer[at] = expr, with the loops over inside around each vector of the last."""
         address = buffer.address(at)
 
         def element(inner: Scope) -> None:
-            self.e.store(buffer, address, self.e.value(expr, inner), inner)
+            body, loops = self._loop_over(inner, inside)
+            self.e.store(buffer, address, self.e.value(expr, body), body)
+            self._close(loops)
 
         if not vars:
             element(scope)
@@ -151,7 +177,6 @@ class NestWriter(Reductions):
         """A loop over v by whole vectors, and what is left over."""
         e, (begin, end) = self.e, self._ends(scope, v)
         whole = v.extent.const is not None and v.extent.const % self.lanes == 0
-        whole = whole and (self.span is None or BLOCK % self.lanes == 0)
         e.vec = v
         if v.extent.const is None or v.extent.const >= self.lanes:
             inner = scope.child(v)

@@ -1,8 +1,8 @@
 """Statements: what a kernel function does, decided in full, before a language prints it.
 
-Terms have a kind: "v" is a vector of float32, "m" a vector mask, "s" a scalar of a dtype, "i" an integer that counts or
-addresses. A statement is a dataclass whose fields are names, numbers, terms and statements: a language needs no more
-than a case for each (`neve.emit.c`).
+Terms have a kind: "v" is a vector of float32, "m" a vector mask, "n" a vector of 32-bit integers, "s" a scalar of a
+dtype, "i" an integer that counts or addresses. A statement is a dataclass whose fields are names, numbers, terms and
+statements: a language needs no more than a case for each (`neve.emit.c`).
 """
 
 from __future__ import annotations
@@ -107,10 +107,27 @@ class FromSize(Term):
 
 @dataclass(frozen=True)
 class Spread(Term):
-    """A scalar in all lanes; of a mask if that is said."""
+    """A scalar in all lanes of a vector of a kind; of integers, the nearest one within the limit of lanes."""
 
     value: Term
-    mask: bool = False
+    kind: str = "v"
+
+
+@dataclass(frozen=True)
+class Steps(Term):
+    """0, stride, 2 · stride … in the lanes of a vector of integers."""
+
+    stride: int
+
+
+@dataclass(frozen=True)
+class Whole(Term):
+    """A vector of float32 cut to integers: to as many as lanes hold, from there on the nearest within their limit, but
+    what the dtype does not hold is below; known to fit a lane if dtype is None.
+    """
+
+    value: Term
+    dtype: DType | None
 
 
 @dataclass(frozen=True)
@@ -176,6 +193,19 @@ class Fetch(Term):
     dtype: DType
     stride: Size | None = None
     count: Term | None = None
+
+
+@dataclass(frozen=True)
+class Gather(Term):
+    """The float32 elements at a vector of offsets from a place: of the first count lanes (the others are 0), or all.
+
+    near says that they are expected in a cache of the core's own.
+    """
+
+    place: Address
+    offsets: Term
+    count: Term | None
+    near: bool
 
 
 @dataclass(frozen=True)

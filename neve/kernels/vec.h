@@ -14,7 +14,9 @@
  *   vsum vhmax                over the lanes, in a fixed tree order; vhmax is NaN if a lane is
  *   vabs vsqrt vfloor vceil vtrunc vround (half to even)
  *   vcvt_i (truncates; in range only) vcvt_f; vbits vfrombits (reinterpret)
- *   vgather(base, index)      base[index] a lane          vprefetch(p)  vprefetch_write(p)
+ *   vmax_i vmin_i             of int32 lanes
+ *   vgather(base, index)      base[index] a lane; vgather_n(base, index, cnt) of the first cnt, the others 0 and not read
+ *   vprefetch(p)  vprefetch_write(p)
  *   vh                        half a vector, where NEVE_VL is 16: vloadh vseth vfmah; vlow(v) the lower half, vwiden(h) as that, then 0
  *   vzip(r)                   r[0] and r[1] interleaved: the first VL lanes in r[0], the others in r[1]
  *   vtranspose(r)             r[0..VL-1] as the rows of a VL x VL matrix, in place
@@ -131,6 +133,30 @@ NEVE_INLINE vf vselect(vi mask, vf a, vf b)
     return vbslq_f32((uint32x4_t)mask, a, b);
 #else
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
+#endif
+}
+
+NEVE_INLINE vi vmax_i(vi a, vi b)
+{
+#if defined(NEVE_AVX512) && !defined(__clang__)
+    return (vi)__builtin_ia32_pmaxsd512_mask(a, b, a, (uint16_t)-1);
+#elif defined(NEVE_AVX2) && !defined(__clang__)
+    return __builtin_ia32_pmaxsd256(a, b);
+#else
+    vi mask = a > b;
+    return (a & mask) | (b & ~mask);
+#endif
+}
+
+NEVE_INLINE vi vmin_i(vi a, vi b)
+{
+#if defined(NEVE_AVX512) && !defined(__clang__)
+    return (vi)__builtin_ia32_pminsd512_mask(a, b, a, (uint16_t)-1);
+#elif defined(NEVE_AVX2) && !defined(__clang__)
+    return __builtin_ia32_pminsd256(a, b);
+#else
+    vi mask = a < b;
+    return (a & mask) | (b & ~mask);
 #endif
 }
 
@@ -352,6 +378,24 @@ NEVE_INLINE vf vgather(const float *base, vi index)
     return __builtin_ia32_gathersiv8sf((vf){0}, (const void *)base, index, (vf)vset_i(-1), 4);
 #else
     return (vf){base[index[0]], base[index[1]], base[index[2]], base[index[3]]};
+#endif
+}
+
+NEVE_INLINE vf vgather_n(const float *base, vi index, int64_t cnt)
+{
+#if defined(NEVE_AVX512)
+    return __builtin_ia32_gathersiv16sf((vf){0}, base, index, (uint16_t)((1u << cnt) - 1), 4);
+#elif defined(NEVE_AVX2) && defined(__clang__)
+    return __builtin_ia32_gatherd_ps256((vf){0}, base, index, (vf)vmask_n(cnt), 4);
+#elif defined(NEVE_AVX2)
+    return __builtin_ia32_gathersiv8sf((vf){0}, (const void *)base, index, (vf)vmask_n(cnt), 4);
+#else
+    vf v = vset(0);
+    if (cnt > 0) v[0] = base[index[0]];
+    if (cnt > 1) v[1] = base[index[1]];
+    if (cnt > 2) v[2] = base[index[2]];
+    if (cnt > 3) v[3] = base[index[3]];
+    return v;
 #endif
 }
 

@@ -25,10 +25,10 @@ def position(e: Expr, size: Dim, wrap: bool = False) -> Index:
     clamped into it.
     """
     e = cast(e, DType.int64)
-    n, last = (FromIndex(Index.of(size) - k, DType.int64) for k in (0, 1))
-    if wrap:
-        e = where(call("lt", e, const(0, DType.int64)), call("add", e, n), e)
-    return as_index(call("maximum", call("minimum", e, last), const(0, DType.int64)), size)
+    n, last, first = (FromIndex(i, DType.int64) for i in (Index.of(size), Index.of(size) - 1, -Index.of(size)))
+    zero = const(0, DType.int64)
+    e = call("maximum", call("minimum", e, last), first if wrap else zero)
+    return as_index(where(call("lt", e, zero), call("add", e, n), e) if wrap else e, size)
 
 
 def check_indices(op: Op, *types: TensorType) -> None:
