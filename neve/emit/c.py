@@ -14,6 +14,7 @@ from neve.emit.statements import (
     AllOf,
     Apply,
     Assign,
+    Bounded,
     Compare,
     Convert,
     Divides,
@@ -271,6 +272,8 @@ class C:
         match t:
             case Least(a, b):
                 return f"neve_min({self.term(a)}, {self.term(b)})"
+            case Bounded(value, least, most):
+                return f"neve_max({self.term(least)}, neve_min({self.term(value)}, {self.term(most)}))"
             case Minus(a, b):
                 return f"{self.term(a)} - {self.term(b)}"
             case Fitting(begin, end, step):

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from neve.emit.expressions import Scope
-from neve.emit.reductions import Reductions
-from neve.emit.statements import Compare, Fitting, For, IfThen, Least, Let, Local, Minus, Scoped, Size, Statement, Term
+from neve.emit.reductions import ZERO, Reductions
+from neve.emit.segments import MOST, changing, resolved
+from neve.emit.statements import (
+    Bounded,
+    Compare,
+    Fitting,
+    For,
+    IfThen,
+    Least,
+    Let,
+    Local,
+    Minus,
+    Scoped,
+    Size,
+    Statement,
+    Term,
+)
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, data_atoms, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load
@@ -19,11 +35,20 @@ BLOCK = 2048
 """Elements of a row that is cut so that threads can share it."""
 
 
+@dataclass(frozen=True)
+class Span:
+    """begin..end-1; length has the remainder by a vector's lanes that the number of elements has, None if unknown."""
+
+    begin: Term
+    end: Term
+    length: int | None
+
+
 class NestWriter(Reductions):
     """Writes one nest into a function body."""
 
-    span: tuple[str, str] | None = None
-    """The variables that bound the last loop, where it is not the whole axis."""
+    span: Span | None = None
+    """What bounds the last loop, where it is not the whole axis."""
 
     def body(self) -> list[Statement]:
         """The statements of the kernel function after its pointers are declared."""
@@ -85,7 +110,7 @@ class NestWriter(Reductions):
             block, n = Index.of(Var("block", extents[-1])), self.e.size(inner[0].extent, top)
             begin = Index.of(Var("from", inner[0].extent))
             row.add(Let("from", "i", Size(block * size)), Let("to", "i", Least(Size(begin + size), n)))
-            self.span = "from", "to"
+            self.span = Span(Local("from"), Local("to"), inner[0].extent.const)
         self._compute(row, inner, expr, buffer, at, inside)
         self.span = None
         top.add(loop)
@@ -148,47 +173,86 @@ class NestWriter(Reductions):
         inside: Sequence[Var] = (),
     ) -> None:
         """for vars: buffer[at] = expr, with the loops over inside around each vector of the last."""
-        address = buffer.address(at)
-
-        def element(inner: Scope) -> None:
-            body, loops = self._loop_over(inner, inside)
-            self.e.store(buffer, address, self.e.value(expr, body), body)
-            self._close(loops)
-
         if not vars:
-            element(scope)
+            self._element(scope, expr, buffer, at, inside)
             return
         inner, loops = self._loop_over(scope, vars[:-1])
-        if self._fits(vars, expr, buffer, at):
-            self._by_vectors(inner, vars[-1], element)
-        else:
-            begin, end = self._ends(inner, vars[-1])
-            body = inner.child(vars[-1])
-            element(body)
-            inner.add(For(vars[-1].name, begin or Size(Index.of(0)), end, 1, body.body))
+        self._along(inner, vars, expr, buffer, at, inside, MOST)
         self._close(loops)
+
+    def _element(self, scope: Scope, expr: Expr, buffer: Buffer, at: tuple[Index, ...], inside: Sequence[Var]) -> None:
+        body, loops = self._loop_over(scope, inside)
+        self.e.store(buffer, buffer.address(at), self.e.value(expr, body), body)
+        self._close(loops)
+
+    def _along(
+        self,
+        scope: Scope,
+        vars: list[Var],
+        expr: Expr,
+        buffer: Buffer,
+        at: tuple[Index, ...],
+        inside: Sequence[Var],
+        cuts: int,
+    ) -> None:
+        """The last of the loops, or as much of it as `span` says."""
+        v, length = vars[-1], None if self.span is None else self.span.length
+        short = length is not None and length < self.lanes / 4
+        if not short and self._fits(vars, expr, buffer, at) and (cuts == MOST or self._linear(expr, v)):
+            self._by_vectors(scope, v, lambda inner: self._element(inner, expr, buffer, at, inside))
+            return
+        change = changing(expr, v) if cuts else None
+        if change is None:
+            begin, end = self._ends(scope, v)
+            body = scope.child(v)
+            self._element(body, expr, buffer, at, inside)
+            scope.add(For(v.name, begin or ZERO, end, 1, body.body))
+            return
+        condition, *places = change
+        outside, inner = resolved(expr, condition, holds=False), resolved(expr, condition, holds=True)
+        whole, span = self.span, self._ends(scope, v)
+        cut = [span[0] or ZERO, *(self._cut(scope, i, span) for i in places), span[1]]
+        for begin, end, part in zip(cut[:-1], cut[1:], (outside, inner, outside), strict=True):
+            ends = [x.index.const if isinstance(x, Size) else None for x in (begin, end)]
+            length = ends[1] - ends[0] if ends[0] is not None and ends[1] is not None else None
+            if length is not None and length <= 0:
+                continue
+            self.span = Span(begin, end, length)
+            piece = scope.child(fence=True)  # what a guard protected may be read in its piece alone
+            self._along(piece, vars, part, buffer, at, inside, cuts - 1)
+            scope.add(IfThen(Compare("<", begin, end), piece.body) if length is None else Scoped(piece.body))
+        self.span = whole
+
+    def _cut(self, scope: Scope, i: Index, span: tuple[Term | None, Term]) -> Term:
+        """A place at which a loop is cut, not outside of it."""
+        low, high = (x.index.const if isinstance(x, Size) else None for x in (span[0] or ZERO, span[1]))
+        if i.const is not None and low is not None and high is not None:
+            return Size(Index.of(min(max(i.const, low), high)))
+        name = self.e.name()
+        scope.add(Let(name, "i", Bounded(self.e.size(i, scope), span[0] or ZERO, span[1])))
+        return Local(name)
 
     def _ends(self, scope: Scope, v: Var) -> tuple[Term | None, Term]:
         if self.span is not None:
-            return Local(self.span[0]), Local(self.span[1])
+            return self.span.begin, self.span.end
         return None, self.e.size(v.extent, scope)
 
     def _by_vectors(self, scope: Scope, v: Var, element: Callable[[Scope], None]) -> None:
         """A loop over v by whole vectors, and what is left over."""
         e, (begin, end) = self.e, self._ends(scope, v)
-        whole = v.extent.const is not None and v.extent.const % self.lanes == 0
+        length = v.extent.const if self.span is None else self.span.length
         e.vec = v
-        if v.extent.const is None or v.extent.const >= self.lanes:
+        if length is None or length >= self.lanes:
             inner = scope.child(v)
             element(inner)
-            scope.add(For(v.name, begin or Size(Index.of(0)), end, self.lanes, inner.body))
-        if not whole:
+            scope.add(For(v.name, begin or ZERO, end, self.lanes, inner.body))
+        if length is None or length % self.lanes:
             tail, left = scope.child(v), Local("left")
             tail.add(Let(v.name, "i", Fitting(begin, end, self.lanes)), Let(left.name, "i", Minus(end, Local(v.name))))
             e.partial = left
             body = tail.child()
             element(body)
-            tail.add(IfThen(Compare(">", left, Size(Index.of(0))), body.body))
+            tail.add(IfThen(Compare(">", left, ZERO), body.body))
             scope.add(Scoped(tail.body))
         e.vec = e.partial = None
 

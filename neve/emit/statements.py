@@ -51,6 +51,15 @@ class Least(Term):
 
 
 @dataclass(frozen=True)
+class Bounded(Term):
+    """The integer nearest to value in low..high."""
+
+    value: Term
+    low: Term
+    high: Term
+
+
+@dataclass(frozen=True)
 class Minus(Term):
     """a - b of integers."""
 
