@@ -206,6 +206,8 @@ class C:
             half = SCALARS.get(s.dtype)
             return f"*({at}) = {f'sf_to_{half}({value})' if half else value};"
         name, tail = _lanes("vstore", s.stride, s.count, s.dtype), self._count(s.count)
+        if s.dtype.is_int:
+            name = f"vstore_as_{s.dtype.value}{'_n' if tail else ''}"
         stride = "" if s.stride.index.const == 1 else f", {self.term(s.stride)}"
         return f"{name}({at}{stride}, {value}{tail});"
 

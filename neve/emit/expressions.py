@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from neve.emit.forms import LANES, LaneForm, LaneForms
+from neve.emit.forms import LANES, TRUNCATED, LaneForm, LaneForms, truncated
 from neve.emit.functions import FUNCTIONS
 from neve.emit.statements import (
     Address,
@@ -293,6 +293,11 @@ class Emitter:
             return self._new(scope, Fetch(place, e.dtype), "s", e.dtype)
         term = Fetch(place, e.dtype, stride, self.partial)
         return self._new(scope, term, "m" if e.dtype is DType.bool else _lanes(e.dtype), e.dtype)
+
+    def stored(self, e: Expr, buffer: Buffer, scope: Scope) -> Value:
+        """What is stored as e: of a vector that is cut to integers, itself."""
+        whole = truncated(e) if self.vec is not None and buffer.dtype in TRUNCATED else None
+        return self.value(e if whole is None else whole, scope)
 
     def store(self, buffer: Buffer, address: Index, v: Value, scope: Scope) -> None:
         """Store v to buffer at address, as many lanes as it has."""

@@ -26,6 +26,8 @@ LANES = (DType.float32, DType.float16, DType.bfloat16)
 FEW_LANES = 4
 WORDS = (DType.int64, DType.int32)
 """The types that integers are computed in."""
+TRUNCATED = (*WORDS, DType.uint8)
+"""The types that vectors of float32 can be stored as."""
 
 
 class LaneForm(NamedTuple):
@@ -38,6 +40,11 @@ class LaneForm(NamedTuple):
 
 CONVERTED = (LaneForm("v", DType.float32),)
 """What vectors of integers are made of."""
+
+
+def truncated(e: Expr) -> Expr | None:
+    """The numbers that e cuts to integers, None if it does nothing of the kind."""
+    return e.args[0] if isinstance(e, Call) and e.fn == "cast" and e.dtype in TRUNCATED else None
 
 
 class LaneForms:
@@ -112,6 +119,9 @@ class LaneForms:
 
     def written(self, buffer: Buffer, address: Index, e: Expr) -> bool:
         """Whether e can be written to an address of a buffer, by vectors where that depends on the lane."""
+        if self.vec in address.vars and buffer.dtype in TRUNCATED:
+            whole = truncated(e)
+            return whole is not None and self.of(whole) in CONVERTED and self.stride(address) == 1
         if self.vec in address.vars:
             return self.places(buffer, address) and self.numbers(e) and self._pays(e)
         form = self.of(e)

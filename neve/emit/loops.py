@@ -182,7 +182,7 @@ class NestWriter(Reductions):
 
     def _element(self, scope: Scope, expr: Expr, buffer: Buffer, at: tuple[Index, ...], inside: Sequence[Var]) -> None:
         body, loops = self._loop_over(scope, inside)
-        self.e.store(buffer, buffer.address(at), self.e.value(expr, body), body)
+        self.e.store(buffer, buffer.address(at), self.e.stored(expr, buffer, body), body)
         self._close(loops)
 
     def _along(

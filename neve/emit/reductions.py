@@ -127,6 +127,9 @@ class Reductions(RowWriter):
         outer = sorted((v for v in s.vars if v.extent.const != 1), key=lambda v: -hint(buffer.strides[s.vars.index(v)]))
         rvars = self._ordered([v for v in s.rvars if v.extent.const != 1], s.expr)
         v = self._fastest(s, [*outer, *rvars])
+        if v in rvars and v is not None and hint(v.extent) < self.lanes / 2:
+            wide = self._fastest(s, outer)
+            v = wide if wide is not None and hint(wide.extent) >= self.lanes else v
         across = v is not None and v in outer and has_vectors(s)
         if across and v is not None:
             outer = [x for x in outer if x is not v]

@@ -332,7 +332,7 @@ class KeepBest(Statement):
 class Store(Statement):
     """An element, or the lanes from it on, stride apart: count of them, or (None) all.
 
-    value is of the type that the dtype is computed in: halves are rounded here.
+    value is of the type that the dtype is computed in: halves are rounded here, and vectors cut to integers.
     """
 
     place: Address

@@ -167,6 +167,65 @@ NEVE_INLINE vi neve_ints_of(vf x, float end)
 NEVE_INLINE vi vints_as_int64(vf x) { return neve_ints_of(x, 9223372036854775808.0f); }
 NEVE_INLINE vi vints_as_int32(vf x) { return neve_ints_of(x, 2147483648.0f); }
 
+/* Stores of truncated vectors: each lane is what neve_to_int32 gives, or neve_to_int64, cut to the element's bits. From 2^31 on
+ * float32 has multiples of 256 alone: a byte of either is the same. */
+NEVE_INLINE vi neve_truncated(vf x)
+{
+#if defined(NEVE_AVX512)
+    return (vi)__builtin_ia32_cvttps2dq512_mask(x, (vi){0}, (uint16_t)-1, 4);
+#elif defined(NEVE_AVX2)
+    return (vi)__builtin_ia32_cvttps2dq256(x);
+#elif defined(__SSE2__)
+    return (vi)__builtin_ia32_cvttps2dq(x);
+#else
+    return (vi){neve_to_int32(x[0]), neve_to_int32(x[1]), neve_to_int32(x[2]), neve_to_int32(x[3])};
+#endif
+}
+
+#define NEVE_TRUNCATING_STORE(T)                                                                                         \
+    NEVE_INLINE void vstore_as_##T##_n(T##_t *p, vf x, int64_t cnt)                                                      \
+    {                                                                                                                    \
+        vi v = neve_truncated(x);                                                                                        \
+        int32_t a[NEVE_VL] NEVE_ALIGNED(NEVE_VL * 4);                                                                    \
+        vstore_i(a, v);                                                                                                  \
+        for (int64_t i = 0; i < cnt; i++)                                                                                \
+            p[i] = (T##_t)a[i];                                                                                          \
+    }
+NEVE_TRUNCATING_STORE(int32)
+NEVE_TRUNCATING_STORE(uint8)
+#undef NEVE_TRUNCATING_STORE
+NEVE_INLINE void vstore_as_int32(int32_t *p, vf x) { vstore_i(p, neve_truncated(x)); }
+NEVE_INLINE void vstore_as_uint8(uint8_t *p, vf x)
+{
+#if defined(NEVE_AVX512)
+    typedef char bytes __attribute__((vector_size(16)));
+    bytes b = (bytes)__builtin_ia32_pmovdb512_mask(neve_truncated(x), (bytes){0}, (uint16_t)-1);
+    __builtin_memcpy(p, &b, sizeof b);
+#else
+    vstore_as_uint8_n(p, x, NEVE_VL);
+#endif
+}
+NEVE_INLINE void vstore_as_int64_n(int64_t *p, vf x, int64_t cnt)
+{
+    float a[NEVE_VL] NEVE_ALIGNED(NEVE_VL * 4);
+    vstore(a, x);
+    for (int64_t i = 0; i < cnt; i++)
+        p[i] = neve_to_int64(a[i]);
+}
+NEVE_INLINE void vstore_as_int64(int64_t *p, vf x)
+{
+#if defined(NEVE_AVX512) && !defined(__clang__)
+    typedef long long wide __attribute__((vector_size(64)));
+    union { vf whole; vh half[2]; } u = {x};
+    for (int i = 0; i < 2; i++) {
+        wide w = __builtin_ia32_cvttps2qq512_mask(u.half[i], (wide){0}, (uint8_t)-1, 4);
+        __builtin_memcpy(p + 8 * i, &w, sizeof w);
+    }
+#else
+    vstore_as_int64_n(p, x, NEVE_VL);
+#endif
+}
+
 /* The first cnt lanes of a, the others of b. */
 NEVE_INLINE vf vfirst(vf a, int64_t cnt, vf b) { return vselect(vmask_n(cnt), a, b); }
 

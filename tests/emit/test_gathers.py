@@ -42,6 +42,9 @@ class Positions(nn.Module):
             "32 bits": flat[i.int().clamp(0, last)],
             "bytes": flat[i.to(torch.uint8).int()[:, ::2] % 64],
             "backwards": flat[clamped.flip(1)],
+            "cut": f.int(),
+            "cut to 64 bits": f.long(),
+            "cut to bytes": (f * 3).nan_to_num().clamp(0, 255).to(torch.uint8),
             "sums": flat[clamped].sum(1),
         }
 
