@@ -15,6 +15,7 @@ from neve.emit.statements import (
     Compare,
     Convert,
     Divides,
+    Fetch,
     FirstLanes,
     Fma,
     For,
@@ -45,6 +46,8 @@ BEST = ("argmax", "argmin")
 F32 = DType.float32
 ZERO = Size(Index.of(0))
 
+IN_PLACE = 512
+"""So many outputs are reduced together where they are stored: they stay in L1."""
 BLOCK = 64
 """So many terms are added up before their sum goes to a total, and so many of these to the next: rounding errors of
 long sums grow with the depth, not with the length, as in ATen's cascade sum (ATen/native/cpu/SumKernel.cpp)."""
@@ -112,6 +115,13 @@ def has_vectors(s: Reduce) -> bool:
     return s.kind in VECTORS and (s.out.dtype is F32 or (s.kind in ("max", "min") and s.out.dtype in HALVES))
 
 
+def _held(kind: str, dtype: DType) -> DType:
+    """What scalar terms of a dtype are accumulated in."""
+    if kind in ("any", "all"):
+        return DType.bool
+    return DType.float64 if dtype.is_float and kind in ("sum", "prod") else dtype
+
+
 def is_long(kind: str, extents: Iterable[Index]) -> bool:
     """Whether loops of these extents sum so many terms that they need totals."""
     sizes = [x.const for x in extents]
@@ -138,6 +148,9 @@ class Reductions(RowWriter):
                 self._reduce_across(top, outer, v, rvars, s, at)
                 return
             outer = [*outer, v]
+        elif v in outer and v is not None and s.kind not in BEST and s.out.dtype is _held(s.kind, s.expr.dtype):
+            self._reduce_in_place(top, [x for x in outer if x is not v], v, rvars, s, at)
+            return
         row, loop = self._rows(top, [v.extent for v in outer], [v.name for v in outer])
         row.vars = set(outer)
         self._reduce_inside(row, s, rvars, s.expr, at, vector=not across)
@@ -270,15 +283,14 @@ class Reductions(RowWriter):
         if s.kind in BEST:
             return self._best(row, s, rvars, expr)
         e, dtype, out = self.e, expr.dtype, self.e.name()
-        wide = DType.float64 if dtype.is_float and s.kind in ("sum", "prod") else dtype
-        held = DType.bool if s.kind in ("any", "all") else wide
+        held = _held(s.kind, dtype)
         row.add(Let(out, "s", identity(s.kind, held), held, constant=False))
         inner, loops = self._loop_over(row, rvars)
         inner.add(Accumulate(s.kind, out, e.value(expr, inner).term, dtype))
         self._close(loops)
-        if wide is DType.float64 and dtype is not DType.float64 and held is wide:
+        if held is DType.float64 and dtype is not held:
             name = e.name()
-            row.add(Let(name, "s", Convert(Local(out), wide, F32)))
+            row.add(Let(name, "s", Convert(Local(out), held, F32)))
             out = name
         return Value(Local(out), "s", s.out.dtype)
 
@@ -296,6 +308,38 @@ class Reductions(RowWriter):
         inner.add(KeepBest(s.kind, best, at, x, e.size(place, inner), dtype))
         self._close(loops)
         return Value(Local(at), "s", DType.int64)
+
+    def _reduce_in_place(
+        self, top: Scope, outer: list[Var], v: Var, rvars: list[Var], s: Reduce, at: tuple[Index, ...]
+    ) -> None:
+        """Outputs along memory, a block of them at a time: each term is added to all of these where they are stored."""
+        e, buffer, dtype = self.e, self.e.buffers[s.out], s.out.dtype
+        row, loop = self._rows(
+            top,
+            [*(x.extent for x in outer), (v.extent + (IN_PLACE - 1)) // IN_PLACE],
+            [*(x.name for x in outer), "block"],
+        )
+        row.vars = set(outer)
+        first = Index.of(Var("block", v.extent)) * IN_PLACE
+        row.add(Let("from", "i", Size(first)), Let("to", "i", Least(Size(first + IN_PLACE), e.size(v.extent, top))))
+
+        def along(scope: Scope, value: Callable[[Scope], Term]) -> None:
+            body = scope.child(v)
+            e.store(buffer, buffer.address(at), Value(value(body), "s", dtype), body)
+            scope.add(For(v.name, Local("from"), Local("to"), 1, body.body))
+
+        def added_up(body: Scope) -> Term:
+            place, _ = e.place(buffer, buffer.address(at), body)
+            total = e.name()
+            body.add(Let(total, "s", Fetch(place, dtype), dtype, constant=False))
+            body.add(Accumulate(s.kind, total, e.value(s.expr, body).term, s.expr.dtype))
+            return Local(total)
+
+        along(row, lambda body: identity(s.kind, dtype))
+        inner, loops = self._loop_over(row, rvars)
+        along(inner, added_up)
+        self._close(loops)
+        top.add(loop)
 
     # --- lanes along an output axis -----------------------------------------------------------------------------------
 
