@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from neve.emit.expressions import Scope
-from neve.emit.reductions import ZERO, Reductions
+from neve.emit.reductions import Reductions
 from neve.emit.segments import MOST, changing, resolved
 from neve.emit.statements import (
     Bounded,
@@ -23,6 +23,7 @@ from neve.emit.statements import (
     Statement,
     Term,
 )
+from neve.emit.totals import ZERO
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var, data_atoms, recombine
 from neve.ir.loops import Expr, FromIndex, Guard, Load

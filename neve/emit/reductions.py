@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from neve.emit.expressions import HALVES, Scope, Value, as_vector
 from neve.emit.rows import RowWriter
 from neve.emit.statements import (
     Accumulate,
     AcrossLanes,
-    Apply,
     Assign,
     Compare,
     Convert,
-    Divides,
     Fetch,
     FirstLanes,
     Fma,
@@ -31,31 +29,19 @@ from neve.emit.statements import (
     Scoped,
     Size,
     Spread,
-    Statement,
     Term,
 )
+from neve.emit.totals import BLOCK, F32, VECTORS, ZERO, Totals, added, after, is_long
 from neve.ir.index import Index, Var
 from neve.ir.loops import Call, Expr
 from neve.ir.types import DType
 from neve.plan.fuse import cost, hint
 from neve.plan.stages import Reduce, Scan, loads
 
-VECTORS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
-"""The kinds that have a vector form, and the function that adds a term."""
 BEST = ("argmax", "argmin")
-F32 = DType.float32
-ZERO = Size(Index.of(0))
 
 IN_PLACE = 512
 """So many outputs are reduced together where they are stored: they stay in L1."""
-BLOCK = 64
-"""So many terms are added up before their sum goes to a total, and so many of these to the next: rounding errors of
-long sums grow with the depth, not with the length, as in ATen's cascade sum (ATen/native/cpu/SumKernel.cpp)."""
-
-
-def after(name: str, step: int) -> Size:
-    """A variable and a number."""
-    return Size(Index.of(Var(name, Index.of(0))) + step)
 
 
 def identity(kind: str, dtype: DType) -> Literal:
@@ -71,45 +57,6 @@ def identity(kind: str, dtype: DType) -> Literal:
     return Literal(half - 1 if sign > 0 else -half, dtype)
 
 
-class Totals:
-    """The two levels of totals above the vectors that a long sum is added up in."""
-
-    def __init__(self, names: Sequence[str], fresh: Callable[[], str], scope: Scope) -> None:
-        self.names, self.first, self.second = names, [fresh() for _ in names], [fresh() for _ in names]
-        self.count = fresh()
-        scope.add(Let(self.count, "i", ZERO, constant=False))
-        for t in (*self.first, *self.second):
-            scope.add(Let(t, "v", Spread(Literal(0.0, F32)), constant=False))
-
-    def flush(self, scope: Scope) -> None:
-        """After a block of terms."""
-        scope.add(*self._moved(self.names, self.first), Assign(self.count, after(self.count, 1)))
-        scope.add(IfThen(Divides(Local(self.count), BLOCK), self._moved(self.first, self.second)))
-
-    def flush_some(self, scope: Scope) -> None:
-        """After few terms: once in BLOCK times."""
-        outer = IfThen(Divides(Local(self.count), BLOCK * BLOCK), self._moved(self.first, self.second))
-        moved = [*self._moved(self.names, self.first), outer]
-        scope.add(Assign(self.count, after(self.count, 1)), IfThen(Divides(Local(self.count), BLOCK), moved))
-
-    @staticmethod
-    def _moved(names: Sequence[str], totals: Sequence[str]) -> list[Statement]:
-        out: list[Statement] = []
-        for n, t in zip(names, totals, strict=True):
-            out += [Assign(t, added(Local(t), Local(n))), Assign(n, Spread(Literal(0.0, F32)))]
-        return out
-
-    def close(self, scope: Scope) -> None:
-        """At the end: all in the vectors themselves."""
-        for n, t, u in zip(self.names, self.first, self.second, strict=True):
-            scope.add(Assign(n, added(Local(n), added(Local(t), Local(u)))))
-
-
-def added(a: Term, b: Term, kind: str = "sum") -> Apply:
-    """Two vectors of partial results as one."""
-    return Apply(VECTORS[kind], "v", (a, b), F32)
-
-
 def has_vectors(s: Reduce) -> bool:
     """Whether s is computed in vectors of float32. Of a half type only the largest and the least are exact there."""
     return s.kind in VECTORS and (s.out.dtype is F32 or (s.kind in ("max", "min") and s.out.dtype in HALVES))
@@ -120,12 +67,6 @@ def _held(kind: str, dtype: DType) -> DType:
     if kind in ("any", "all"):
         return DType.bool
     return DType.float64 if dtype.is_float and kind in ("sum", "prod") else dtype
-
-
-def is_long(kind: str, extents: Iterable[Index]) -> bool:
-    """Whether loops of these extents sum so many terms that they need totals."""
-    sizes = [x.const for x in extents]
-    return kind == "sum" and (None in sizes or math.prod(n for n in sizes if n is not None) > BLOCK)
 
 
 class Reductions(RowWriter):
