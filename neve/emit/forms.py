@@ -23,7 +23,8 @@ LANES = (DType.float32, DType.float16, DType.bfloat16)
 """The types whose elements are loaded and stored as vectors of float32."""
 
 
-FEW_LANES = 4
+PAYS = 8
+"""From so many operations for each read at a position that data give, a vector is faster: scalars load no slower."""
 WORDS = (DType.int64, DType.int32)
 """The types that integers are computed in."""
 TRUNCATED = (*WORDS, DType.uint8)
@@ -68,7 +69,7 @@ class LaneForms:
     def numbers(self, e: Expr) -> bool:
         """Whether e is a vector of float32, or a scalar that can be put in its lanes."""
         form = self.of(e)
-        return form is not None and form.dtype in LANES
+        return form is not None and form.dtype in LANES and self._pays(e)
 
     def index(self, i: Index) -> bool:
         """Whether what an index reads from data is the same for all lanes."""
@@ -123,14 +124,15 @@ class LaneForms:
             whole = truncated(e)
             return whole is not None and self.of(whole) in CONVERTED and self.stride(address) == 1
         if self.vec in address.vars:
-            return self.places(buffer, address) and self.numbers(e) and self._pays(e)
+            return self.places(buffer, address) and self.numbers(e)
         form = self.of(e)
         return form is not None and form.kind == "s" and self.index(address)
 
     def _pays(self, e: Expr) -> bool:
-        """Whether vectors are faster although lanes are read one by one: few lanes gain by arithmetic alone."""
-        gathers = sum(self.reads(x) for x in set(loads(e)))
-        return self.lanes > FEW_LANES or cost(e) >= 2 * gathers
+        """Whether e has so much arithmetic that it gains by vectors, although lanes are read one by one."""
+        gathered = {x for x in loads(e) if self.reads(x)}
+        positions = {a for x in gathered for i in x.index for a in data_atoms(i)}
+        return cost(e) + sum(cost(a.expr) for a in positions) >= PAYS * len(gathered)
 
     def reads(self, e: Load) -> bool:
         """Whether lanes of e are read one by one, at positions that data give."""
