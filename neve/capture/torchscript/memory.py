@@ -32,8 +32,11 @@ def overlaps(written: Var, given: Sequence[Var]) -> bool:
     for other in given:
         if other.root is written.root and other.meta is not meta and storage_of(other.meta) == storage_of(meta):
             mine, theirs = _places(meta), _places(other.meta)
-            if mine is not None and theirs is not None and not torch.equal(mine, theirs):
-                clash |= bool(torch.isin(mine, theirs).any())
+            if mine is None or theirs is None:
+                continue
+            # the same elements by other strides, x[:1] += x[0], are a partial overlap to ATen (get_overlap_status)
+            same = torch.equal(mine, theirs) and meta.stride() == other.meta.stride()
+            clash |= not same and bool(torch.isin(mine, theirs).any())
     return clash
 
 

@@ -184,7 +184,7 @@ class Recorder:
         step = Step(op, inner_args, inner_kwargs, [], self.place)
         written = self._written(op, inner_args, inner_kwargs)
         for v in written:
-            if overlaps(v, variables((inner_args, inner_kwargs))):
+            if overlaps(v, () if op in BY_VALUE else variables((inner_args, inner_kwargs))):
                 raise Refusal(
                     f"{_name(op)} writes a place in memory twice, or reads it as another element too: write to or from "
                     "a copy (x = x.clone())"
@@ -462,6 +462,9 @@ CREATORS = frozenset(
     }
 )  # fmt: skip
 
+
+BY_VALUE = frozenset({ATEN.fill_.Tensor, ATEN.masked_fill_.Tensor})
+"""Ops that read a tensor of one element before they write."""
 
 BY_LAYOUT = frozenset(
     {
