@@ -9,9 +9,11 @@ import sympy
 from neve.capture import guards
 from neve.capture.aten import aten
 from neve.capture.context import Context, Number
+from neve.capture.regions import whole
 from neve.errors import InputError
 from neve.ir.graph import Value
-from neve.ir.types import DType
+from neve.ir.index import Index
+from neve.ir.types import DType, dim
 from neve.ops.control import Raise
 from neve.ops.source import SizeOf
 
@@ -37,17 +39,24 @@ def assert_scalar(c: Context, condition: Any, message: str = "") -> None:
 
 def truth(c: Context, relation: Any) -> Value:
     """Whether a relation between sizes, in torch's symbols, is true, as a 0-d bool. Raises UnsupportedSize."""
+    return truth_of(c, relation if relation in (sympy.true, sympy.false) else guards.ours(relation, c.symbols))
+
+
+def truth_of(c: Context, relation: Any) -> Value:
+    """Whether a relation between sizes of the Program is true, as a 0-d bool."""
     if relation in (sympy.true, sympy.false):
         return c.full(bool(relation), DType.bool)
     if isinstance(relation, sympy.Not):
-        return c("logical_not", truth(c, relation.args[0]))
+        return c("logical_not", truth_of(c, relation.args[0]))
     if isinstance(relation, sympy.And | sympy.Or):
-        first, *others = (truth(c, a) for a in relation.args)
+        first, *others = (truth_of(c, a) for a in relation.args)
         for other in others:
             first = c("logical_and" if isinstance(relation, sympy.And) else "logical_or", first, other)
         return first
-    left, right = (c(SizeOf(c.symbols.dim(side))) for side in relation.args)
-    return c(COMPARISONS[type(relation)], left, right)
+    terms = whole(relation.lhs - relation.rhs).terms
+    left = Index({k: n for k, n in terms.items() if n > 0})
+    right = Index({k: -n for k, n in terms.items() if n < 0})
+    return c(COMPARISONS[type(relation)], *(c(SizeOf(dim(side))) for side in (left, right)))
 
 
 @aten("_assert_async.msg", "_assert_async")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
@@ -16,19 +18,22 @@ from neve.capture import diagnose, guards, questions, refusals, trees
 from neve.capture.aliases import LIFTED
 from neve.capture.aten import few_composites
 from neve.capture.constants import Constants, to_numpy
-from neve.capture.context import Number
+from neve.capture.context import Number, dtype_of
 from neve.capture.draws import kept_draws
 from neve.capture.dropout import visible_dropout
-from neve.capture.dynamic import named_symbols
+from neve.capture.dynamic import given_values, named_symbols
 from neve.capture.held import Attributes, Held, as_tree, key_of, leaves
+from neve.capture.joined import Body, Side, Sides, cut_off, joined, resized, wanted_where
 from neve.capture.objects import tree_leaves
 from neve.capture.pairs import Pair
-from neve.capture.symbols import Symbols, UnsupportedSize
+from neve.capture.regions import related
+from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
-from neve.ir.graph import GraphBuilder, Method, Origin, Program, Value
+from neve.ir.bounds import bounds
+from neve.ir.graph import Graph, GraphBuilder, Method, Origin, Program, Value
 from neve.ir.index import Index
-from neve.ir.types import DType, TensorType
+from neve.ir.types import DType, Range, TensorType
 from neve.ir.walk import graphs
 from neve.ops.control import WriteState
 
@@ -46,7 +51,8 @@ def small_sizes() -> Any:
 class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
     name, writes says what a call leaves behind that the program does not, method is the model's name for it; ints:
-    whether int() of tensors gave what Python's own does not (see `ints`).
+    whether int() of tensors gave what Python's own does not (see `ints`); sides: the exports for other sizes, if its
+    code branches on sizes.
     """
 
     name: str
@@ -63,6 +69,12 @@ class Exported:
     writes: Sequence[str] = ()
     method: str = ""
     ints: bool = False
+    sides: Sides | None = None
+
+    @property
+    def parts(self) -> list[Exported]:
+        """All that was exported for it, the one for the example first."""
+        return self.sides.exported if self.sides is not None else [self]
 
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
@@ -105,7 +117,7 @@ def build(
     written: set[Any] = set()
     for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
         constants.make_state(held.tensor, held.name)
-    for e in exported:
+    for e in (part for method in exported for part in method.parts):
         e.program = decomposed(e.program)
         for spec in e.program.graph_signature.output_specs:
             if spec.kind in MUTATIONS:
@@ -168,18 +180,112 @@ def _tensor(program: Any, target: str) -> torch.Tensor:
 
 def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str], branches: list[str]) -> Method:
     """reasons, branches: where reasons to refuse it are added; the latter do not hold for a capture by its source."""
-    signature = e.program.graph_signature
+    if e.sides is not None:
+        return _branching(e, constants, symbols, reasons, branches)
     sizes = symbols.method(e.program.range_constraints, named_symbols(e.program, e.names, e.args, e.kwargs, e.dynamic))
+    body, leaves, numbers = _body(e, sizes, constants, reasons, branches)
+    return _assembled(e, body, leaves, numbers, () if reasons or branches else _examples([e], leaves))
+
+
+def _branching(e: Exported, constants: Constants, symbols: Symbols, reasons: list[str], branches: list[str]) -> Method:
+    """A method whose code takes other branches for other sizes."""
+    sides = e.sides.of(symbols)  # type: ignore[union-attr]
+    first = e.parts[0]
+    given = [
+        None if s is None else _declared(v, s) for v, s in zip(given_values(first.program), sides.shapes, strict=True)
+    ]
+
+    def body(side: Side) -> Body:
+        sizes = symbols.side(side.known, side.region)
+        made = _body(side.exported, sizes, constants, reasons, branches, given)[0]
+        if not any(below_zero(d, symbols.ranges) for d in sizes_in(made.graph)):
+            return made
+        # a plan has memory for both sides of a branch, whichever runs
+        found = [d for d in sizes_in(made.graph) if below_zero(d, side.region.ranges)]
+        try:
+            made = replace(made, graph=cut_off(made.graph, sizes.clamps()))
+        except UnsupportedSize as error:
+            reasons.append(str(error))
+        reasons.extend(f"whether the size {d} may be below 0 is not known: {questions.RANGE}" for d in found)
+        return made
+
+    bodies = {side: body(side) for side in sides.leaves if side.exported is not None}
+    if reasons or branches:
+        return Method(next(iter(bodies.values())).graph)
+    whole = joined(sides.tree, bodies, symbols)
+    specs = zip(_user(first), sides.shapes, strict=True)
+    count = itertools.count()
+    leaves = [trees.constant(spec.arg.value) if s is None else {"leaf": next(count)} for spec, s in specs]
+    used = zip(whole.graph.inputs, (s for s in sides.shapes if s is not None), strict=True)
+    numbers = {v: s for v, s in used if isinstance(s, Index)}
+    return _assembled(e, whole, leaves, numbers, _examples(e.parts, leaves))
+
+
+def sizes_in(graph: Graph) -> list[Index]:
+    """The symbolic sizes of all values, each once."""
+    found = {d for g in graphs(graph) for v in g.values() for d in v.shape if isinstance(d, Index)}
+    return sorted(found, key=str)
+
+
+def below_zero(d: Index, ranges: Mapping[Index, Range]) -> bool:
+    """Whether a size may come out below 0, as far as is known."""
+    found = bounds(d, ranges)
+    return found is None or found[0] < 0
+
+
+def _user(e: Exported) -> list[Any]:
+    return [s for s in e.program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
+
+
+def _declared(val: Any, shape: Any) -> TensorType | None:
+    if shape is None:
+        return None
+    return TensorType(shape, dtype_of(val.dtype)) if isinstance(shape, tuple) else TensorType((), DType.int64)
+
+
+def _assembled(
+    e: Exported, body: Body, leaves: list[trees.Tree], numbers: Mapping[Value, Index], examples: Any
+) -> Method:
+    in_tree = _in_tree(e, leaves)
+    if body.writes:
+        in_tree["writes"] = [list(pair) for pair in body.writes.items()]
+    graph = body.graph
+    return Method(
+        graph,
+        in_tree,
+        trees.tree_of(body.spec, iter(body.leaves)),
+        tuple("int" if v in numbers else None for v in graph.inputs),
+        tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
+        examples,
+    )
+
+
+def _body(
+    e: Exported,
+    sizes: MethodSymbols,
+    constants: Constants,
+    reasons: list[str],
+    branches: list[str],
+    given: Sequence[TensorType | None] | None = None,
+) -> tuple[Body, list[trees.Tree], dict[Value, Index]]:
+    """What one export gives, the in_tree's leaves, and the ints that give sizes. given: the types of the flat inputs
+    that the graph is to have instead of those that torch found for a region of the sizes.
+    """
     b = GraphBuilder()
     walk = Walk(e.program.graph_module, b, sizes, reasons, e.strip, by_data=branches)
-    placeholders, leaves, numbers = _placeholders(e, walk, constants)
-    reasons.extend(guards.unproved(e.program, sizes))
+    region = sizes.region
+    sizes.region = region.unchecked if region is not None else None
+    placeholders, leaves, numbers = _placeholders(e, walk, constants, given)
     branches.extend(questions.unanswered(e.asked, walk.c, e.program))
+    sizes.region = region
+    for relation in sizes.narrowed(e.program.range_constraints):
+        wanted_where(walk.c, relation)
+    reasons.extend(guards.unproved(e.program, sizes))
     results = walk.run(placeholders)
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []
     writes: list[tuple[str, Value]] = []
-    for spec, value in zip(signature.output_specs, results, strict=True):
+    for spec, value in zip(e.program.graph_signature.output_specs, results, strict=True):
         if spec.kind in MUTATIONS:
             state = constants.state(_tensor(e.program, spec.target))
             b.emit(WriteState(state), value, origin=_origin(b, value))
@@ -189,22 +295,14 @@ def _method(e: Exported, constants: Constants, symbols: Symbols, reasons: list[s
             writes.append((spec.target, value))
         elif spec.kind is not OutputKind.TOKEN:
             reasons.append(f"an output of kind {spec.kind.name} is not supported")
-    in_tree = _in_tree(e, leaves)
-    if writes:
-        at = {v: i for i, v in enumerate(b.inputs)}
-        in_tree["writes"] = [[at[placeholders[name]], len(outputs) + k] for k, (name, _) in enumerate(writes)]
+    inputs = [s.arg.name for s, leaf in zip(_user(e), leaves, strict=False) if "leaf" in leaf]
+    at = {name: i for i, name in enumerate(inputs)}
+    written = {at[name]: len(outputs) + k for k, (name, _) in enumerate(writes)}
     graph = b.build([*outputs, *(value for _, value in writes)])
-    shapes = {Index.of(d) for g in graphs(graph) for v in g.values() for d in v.shape if sizes.may_be_negative(d)}
-    negative = sorted(shapes, key=str)
+    negative = filter(sizes.may_be_negative, sizes_in(graph))
     reasons.extend(f"the size {d} is below 0 for a small {min(map(str, d.symbols))}" for d in negative)
-    return Method(
-        graph,
-        in_tree,
-        trees.tree_of(e.program.call_spec.out_spec, iter(out_leaves)),
-        tuple("int" if v in numbers else None for v in graph.inputs),
-        tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
-        () if reasons or branches else _examples(e, leaves),
-    )
+    types = [v.type for v in graph.outputs]
+    return Body(graph, types, e.program.call_spec.out_spec, out_leaves, written), leaves, numbers
 
 
 def _origin(b: GraphBuilder, value: Value) -> Origin:
@@ -217,23 +315,28 @@ def _origin(b: GraphBuilder, value: Value) -> Origin:
 
 
 def _placeholders(
-    e: Exported, walk: Walk, constants: Constants
+    e: Exported, walk: Walk, constants: Constants, given: Sequence[TensorType | None] | None
 ) -> tuple[dict[str, Any], list[trees.Tree], dict[Value, Index]]:
-    """What each placeholder of the fx graph is, the in_tree's leaves, and the ints that give sizes."""
+    """What each placeholder of the fx graph is, the in_tree's leaves, and ints that give sizes; given: see `_body`."""
     values: dict[str, Any] = {}
     numbers: dict[Value, Index] = {}
     leaves: list[trees.Tree] = []
     nodes = {n.name: n for n in e.program.graph.nodes if n.op == "placeholder"}
+    declared = iter(given or ())
     for spec in e.program.graph_signature.input_specs:
+        wanted = next(declared, None) if spec.kind is InputKind.USER_INPUT else None
         if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
-            values[spec.arg.name] = _input(walk, nodes[spec.arg.name])
+            values[spec.arg.name] = _input(walk, nodes[spec.arg.name], wanted)
             leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
-        elif spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, SymIntArgument):
+        elif spec.kind is InputKind.USER_INPUT and (isinstance(spec.arg, SymIntArgument) or wanted is not None):
             leaves.append({"leaf": sum("leaf" in leaf for leaf in leaves)})
-            given = walk.b.input(spec.arg.name, TensorType((), DType.int64))
+            number = walk.b.input(spec.arg.name, TensorType((), DType.int64))
             try:
-                values[spec.arg.name] = walk.symbols.introduce_number(nodes[spec.arg.name].meta["val"], spec.arg.name)
-                numbers[given] = values[spec.arg.name]
+                if isinstance(spec.arg, SymIntArgument):
+                    found = walk.symbols.introduce_number(nodes[spec.arg.name].meta["val"], spec.arg.name)
+                    values[spec.arg.name] = numbers[number] = found
+                else:
+                    values[spec.arg.name] = spec.arg.value
             except UnsupportedSize as error:
                 walk.reasons.append(str(error))
                 values[spec.arg.name] = 1
@@ -270,7 +373,7 @@ def _weight(b: GraphBuilder, constants: Constants, tensor: torch.Tensor, name: s
     return Pair(*(constants.value(b, parts[..., k], f"{name}_{part}") for k, part in enumerate(("real", "imag"))))
 
 
-def _input(walk: Walk, node: Any) -> Value:
+def _input(walk: Walk, node: Any, wanted: TensorType | None) -> Value:
     val = node.meta["val"]
     try:
         if val.is_complex():
@@ -278,7 +381,13 @@ def _input(walk: Walk, node: Any) -> Value:
         for d in val.shape:
             if isinstance(d, torch.SymInt):
                 walk.symbols.introduce(d)
-        return walk.b.input(node.name, walk.c.type_of(val))
+        found = walk.c.type_of(val)
+        if wanted is None:
+            return walk.b.input(node.name, found)
+        v = walk.b.input(node.name, wanted)
+        for n, own in zip(wanted.shape, found.shape, strict=True):
+            wanted_where(walk.c, related(sympy.Eq, n, own))
+        return resized(walk.c, v, found.shape)
     except Exception as error:
         walk.reasons.append(f"the input {node.name!r}: {error}")
         return Value(walk.b.fresh("unsupported"), TensorType((), DType.float32))
@@ -315,12 +424,13 @@ def _in_tree(e: Exported, leaves: Sequence[trees.Tree]) -> trees.Tree:
     return {"args": args, "kwargs": kwargs, "names": list(e.names)[: len(args)], "positional": list(after)}
 
 
-def _examples(e: Exported, leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:
-    """The example inputs in the order of the graph's inputs."""
-    if e.example is None:
-        return ()
-    flat = tree_leaves(e.example)
-    if len(flat) != len(leaves):
-        return ()
-    inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)
-    return (tuple(to_numpy(x, copy=True) for x in inputs),)
+def _examples(parts: Sequence[Exported], leaves: Sequence[trees.Tree]) -> tuple[tuple[np.ndarray, ...], ...]:
+    """The example inputs of each export, in the order of the graph's inputs."""
+    found = []
+    for e in parts:
+        flat = tree_leaves(e.example) if e.example is not None else []
+        if len(flat) != len(leaves):
+            return ()
+        inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)
+        found.append(tuple(to_numpy(x, copy=True) for x in inputs))
+    return tuple(found)

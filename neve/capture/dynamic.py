@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -174,21 +174,62 @@ def named_symbols(
 ) -> dict[sympy.Symbol, tuple[str, int]]:
     """torch's symbol → the name of the user's Dim, and its least size, of which torch.export makes 2 at least."""
     found: dict[sympy.Symbol, tuple[str, int]] = {}
+    fakes = given_values(program)
+    for k, axis, d in declared_axes(names, args, kwargs, dynamic):
+        if isinstance(fakes[k].shape[axis], torch.SymInt):
+            _name(fakes[k].shape[axis].node.expr, d, found)
+    return found
+
+
+def declared_axes(
+    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
+) -> Iterator[tuple[int, int, Any]]:
+    """(number among the flat inputs, axis, its Dim) of each axis that is declared."""
     if not dynamic:
-        return found
+        return
     specs = by_argument(names, args, kwargs, dynamic)
     values = [*args, *kwargs.values()]
-    inputs = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
-    fakes = [inputs.get(s.arg.name) for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
     order = {id(t): k for k, t in reversed(list(enumerate(pytree.tree_leaves(values)))) if isinstance(t, torch.Tensor)}
     for value, spec in zip(values, specs, strict=True):
         for tensor, s in _pairs(value, spec):
-            fake = fakes[order[id(tensor)]]
-            for axis, d in _axes(tensor, s).items():
-                size = fake.shape[axis]
-                if isinstance(size, torch.SymInt):
-                    _name(size.node.expr, d, found)
-    return found
+            yield from ((order[id(tensor)], axis, d) for axis, d in _axes(tensor, s).items())
+
+
+def given_values(program: Any) -> list[Any]:
+    """What torch.export made of each flat input: a fake tensor, a symbol, or what it takes for a constant."""
+    inputs = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
+    specs = [s for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+    return [inputs.get(s.arg.name) for s in specs]
+
+
+Change = Callable[[int, int | None, Any], Any]
+"""Number among the flat inputs, axis (None of an int), its Dim → another Dim, or None for a size that is fixed."""
+
+
+def redeclared(
+    names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any, change: Change
+) -> Any:
+    """The specification with other Dims."""
+    values = [*args, *kwargs.values()]
+    order = iter(range(len(pytree.tree_leaves(values))))
+    specs = by_argument(names, args, kwargs, dynamic)
+    made = [_redeclared(v, s, order, change) for v, s in zip(values, specs, strict=True)]
+    if isinstance(dynamic, Mapping):
+        return dict(zip([*list(names)[: len(args)], *kwargs], made, strict=True))
+    return tuple(made)
+
+
+def _redeclared(value: Any, spec: Any, order: Iterator[int], change: Change) -> Any:
+    if isinstance(value, torch.Tensor):
+        k = next(order)
+        return {a: change(k, a, d) for a, d in _axes(value, spec).items()} or None
+    value = value.values if isinstance(value, Fields) else value
+    if isinstance(value, Mapping) and isinstance(spec, Mapping):
+        return {name: _redeclared(v, spec.get(name), order, change) for name, v in value.items()}
+    if isinstance(value, (tuple, list)) and isinstance(spec, (tuple, list)) and len(spec) == len(value):
+        return type(spec)([_redeclared(v, s, order, change) for v, s in zip(value, spec, strict=True)])
+    numbers = [next(order) for _ in pytree.tree_leaves(value)]
+    return change(numbers[0], None, spec) if type(value) is int and _is_dynamic(spec) else spec
 
 
 def _name(expr: sympy.Expr, d: Any, found: dict[sympy.Symbol, tuple[str, int]]) -> None:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -37,7 +37,8 @@ class EntryModule(nn.Module):
     them.
 
     reasons gets what cannot be captured, writes what would be lost: the module is left as it was. answers is what the
-    method hears when it asks whether it is traced, constants what of the model's tensors is known.
+    method hears when it asks whether it is traced, constants what of the model's tensors is known; entries gets what
+    torch calls the sizes of the arguments, of each call.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class EntryModule(nn.Module):
         constants: Constants,
         reasons: dict[str, None],
         writes: dict[str, None],
+        entries: list[Any],
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,6 +58,7 @@ class EntryModule(nn.Module):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             changes: list[Binding] = []
+            entries.append([entry_of(x) for x in pytree.tree_leaves((args, kwargs))])
             try:
                 done = called(model, name, args, kwargs, watched, answers, constants, reasons)
                 changes = done.changes
@@ -68,6 +71,24 @@ class EntryModule(nn.Module):
         forward.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         self.forward = forward
         self.training = False
+
+
+class Entry(NamedTuple):
+    """A size or an int: an int, or torch's expression of it before the model has run; and its value for the example."""
+
+    size: Any
+    hint: int
+
+
+def entry_of(x: Any) -> Any:
+    """Of an argument: a list of a tensor's sizes, a symbolic int, or None."""
+    if isinstance(x, torch.Tensor):
+        return list(map(_size, x.shape))
+    return _size(x) if isinstance(x, torch.SymInt) else None
+
+
+def _size(n: Any) -> Entry:
+    return Entry(n.node.expr, n.node.hint) if isinstance(n, torch.SymInt) else Entry(n, n)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from neve.capture import (
     refusals,
     repeated,
     shadowed,
+    sides,
 )
 from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
@@ -37,6 +38,7 @@ from neve.capture.held import leaves, located, of_program, storage_of
 from neve.capture.known import Constants
 from neve.capture.objects import plain
 from neve.capture.preserved import Preserved
+from neve.capture.sides import Attempt
 from neve.capture.slots import SharedMemory, replaced
 from neve.capture.surroundings import Answers
 from neve.capture.varying import VaryingSteps
@@ -178,8 +180,9 @@ def export_methods(
         try:
             with ints.of_sizes(model):
                 found = [_export(model, name, spec, constants) for name, spec in wanted.items()]
-                if any(e.writes for e, _ in found):
-                    repeated.check(model, [e for e, _ in found], found[0][1], constants, state, _trace)
+                traced = [part for e, _ in found for part in e.parts]
+                if any(e.writes for e in traced):
+                    repeated.check(model, traced, found[0][1], constants, state, _trace)
         except CaptureError:
             if not constants.clash:
                 raise
@@ -270,15 +273,24 @@ def _export_answered(
     answers: Answers,
     constants: Constants,
 ) -> Exported:
+    """With an export for each side of the branches on sizes that its code takes."""
+    return sides.explored(Attempt(args, kwargs, dynamic), lambda a: _attempted(model, name, a, answers, constants))
+
+
+def _attempted(model: nn.Module, name: str, attempt: Attempt, answers: Answers, constants: Constants) -> Exported:
+    """One export. The attempt gets the arguments as torch.export sees them, and what happens meanwhile."""
     reasons: dict[str, None] = {}
     writes: dict[str, None] = {}
+    given = attempt.args, attempt.kwargs
     with watched(model) as before:
-        root = EntryModule(model, name, before, answers, constants, reasons, writes)
+        root = EntryModule(model, name, before, answers, constants, reasons, writes, attempt.entries)
         signature = inspect.signature(root.forward).parameters
-        given, (args, kwargs) = (args, kwargs), (plain(args), plain(kwargs))
-        dynamic = for_export(root.forward, args, by_field(list(signature), args, kwargs, dynamic))
-        wide_args, wide_kwargs, dynamic = widen(list(signature), args, kwargs, dynamic)
-        program, asked = _trace(model, root, name, (wide_args, wide_kwargs), dynamic, given)
+        names = list(signature)
+        args, kwargs = plain(attempt.args), plain(attempt.kwargs)
+        dynamic = for_export(root.forward, args, by_field(names, args, kwargs, attempt.dynamic))
+        wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
+        attempt.names, attempt.args, attempt.kwargs, attempt.dynamic = names, args, kwargs, dynamic
+        program, _ = _trace(model, root, name, (wide_args, wide_kwargs), dynamic, given, attempt)
         reasons |= dict.fromkeys(before.lost())
     if reasons:
         raise diagnose.NotTraceable([*writes, *reasons])
@@ -287,28 +299,35 @@ def _export_answered(
         program,
         args,
         kwargs,
-        list(signature),
+        names,
         [p.name for p in signature.values() if p.kind is p.KEYWORD_ONLY],
         dynamic,
         PREFIX,
         (args, kwargs),
-        asked=tuple(asked),
+        asked=tuple(attempt.asked),
         writes=tuple(writes),
         method=name,
     )
 
 
 def _trace(
-    model: nn.Module, root: nn.Module, name: str, wide: Example, dynamic: Any, given: Example | None = None
+    model: nn.Module,
+    root: nn.Module,
+    name: str,
+    wide: Example,
+    dynamic: Any,
+    given: Example | None = None,
+    attempt: Attempt | None = None,
 ) -> tuple[torch.export.ExportedProgram, Collection[questions.Question]]:
     """root, which calls the model's method of that name, after torch.export; and what was asked of sizes. wide is an
     example whose sizes differ where they may, given the caller's own, for which the model may raise.
     """
     steps: Any = VaryingSteps() if dynamic else nullcontext()
-    asking: Any = questions.recorded() if dynamic else nullcontext({})
+    asked: dict[questions.Question, None] = {} if attempt is None else attempt.asked
+    asking: Any = questions.recorded(asked) if dynamic else nullcontext()
     with evaluation(model), torch.no_grad(), diagnose.quiet(), steps, constraints.recorded() as assumed:
         try:
-            with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking as asked:
+            with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking:
                 return _program(root, *wide, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())

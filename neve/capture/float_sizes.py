@@ -85,6 +85,17 @@ def _never_rounds(e: Any) -> bool:
     return all(map(_never_rounds, e.args))
 
 
+def compares_as_written(e: Any) -> bool:
+    """Whether a side of a comparison is what Python computes: torch folds sums and products with floats."""
+    if type(e).__name__ in ROUNDED:
+        return True  # as `whole` has it
+    if type(e).__name__ in _DIVISIONS:
+        return _never_rounds(e) and not e.has(sympy.Float)
+    if isinstance(e, sympy.Float):
+        return _is_short(float(e))
+    return not any(isinstance(a, sympy.Float) for a in e.args) and all(map(compares_as_written, e.args))
+
+
 def _is_short(c: float) -> bool:
     return abs(c) <= 32 and (1024 * c) % 1 == 0
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import sympy
 
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, in_whole_numbers, plain_symbol, points
+from neve.capture.regions import COMPARE
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, in_whole_numbers, plain_symbol
 from neve.internals import require
 from neve.ir.bounds import over_ranges
 from neve.ir.index import Div, Index, Mod
@@ -20,15 +20,6 @@ LAYOUT = frozenset({"is_contiguous", "check_contiguous_sizes_strides"})
 """Functions of torch._prims_common that ask."""
 
 REIFIED = "torch.fx.experimental.symbolic_shapes._has_uninterpretable_sympy_function"
-
-COMPARE: dict[Any, Any] = {
-    sympy.Eq: np.equal,
-    sympy.Ne: np.not_equal,
-    sympy.Lt: np.less,
-    sympy.Le: np.less_equal,
-    sympy.Gt: np.greater,
-    sympy.Ge: np.greater_equal,
-}
 
 
 def unproved(program: Any, symbols: MethodSymbols) -> Iterator[str]:
@@ -68,6 +59,9 @@ def holds(relation: Any, symbols: MethodSymbols) -> bool | None:
     """Whether a relation between sizes is always true (True), sometimes false (False), or not known (None)."""
     if relation in (sympy.true, sympy.false, True, False):
         return bool(relation)
+    region = symbols.region
+    if region is not None and region.conditions and region.implies(ours(relation, symbols)):
+        return True
     if isinstance(relation, sympy.And):
         return _all([holds(a, symbols) for a in relation.args])
     if isinstance(relation, sympy.Or):
@@ -103,7 +97,7 @@ def ours(relation: Any, symbols: MethodSymbols) -> Any:
 
 def values(e: sympy.Expr, symbols: MethodSymbols) -> Iterator[sympy.Expr | None]:
     """The values of e at a few sizes; None where it has none."""
-    return (_value(e, at) for at in points([symbol(s.name) for s in e.free_symbols], symbols.ranges))
+    return (_value(e, at) for at in symbols.points(symbol(s.name) for s in e.free_symbols))
 
 
 def _value(e: sympy.Expr, at: Mapping[Index, int]) -> sympy.Expr | None:

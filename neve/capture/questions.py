@@ -1,7 +1,8 @@
 """What a model's Python code asks of dynamic sizes (`if x.shape[0] == 1:`) while torch.export runs it.
 
 Each is answered as for the example, without a guard of torch, and recorded here. The answer is then checked over the
-declared range: where another one would raise, the module raises; where it takes another branch, that is a reason.
+declared range: where another one would raise, the module raises; what takes another branch is captured as well
+(`sides`), or a reason.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from typing import Any
 
 import sympy
 import torch
+from sympy.core.relational import Relational
 
 from neve.capture import diagnose
-from neve.capture.aten_checks import truth
+from neve.capture.aten_checks import truth_of
 from neve.capture.context import Context
+from neve.capture.float_sizes import compares_as_written
 from neve.capture.guards import holds, multiples, of_strides, ours, shape_env, written
 from neve.capture.hidden import is_users
-from neve.capture.symbols import UnsupportedSize
+from neve.capture.symbols import MethodSymbols, UnsupportedSize, in_whole_numbers
 from neve.internals import replaced, require
 from neve.ops.control import Raise
 
@@ -53,6 +56,9 @@ CHOICES = {"__sym_min__": sympy.Le, "__sym_max__": sympy.Ge}
 """Methods of SymInt that give one of both operands → for which relation the first one."""
 
 
+FAR = 1e-6
+"""What differs by more is not equal by rounding in doubles."""
+
 RANGE = "declare a range without such sizes (torch.export.Dim with min and max)"
 
 FIXED = "leave that dim out of dynamic_shapes"
@@ -75,10 +81,9 @@ class Question:
 
 
 @contextmanager
-def recorded() -> Iterator[dict[Question, None]]:
-    """While a model's code runs: every question, in the order in which they were asked first."""
+def recorded(asked: dict[Question, None]) -> Iterator[None]:
+    """While a model's code runs: every question is added to asked, in the order in which they were asked first."""
     require("a model with dynamic sizes", CHECK)
-    asked: dict[Question, None] = {}
     checked: Any = torch.fx.experimental.sym_node.SymNode.expect_true
 
     def of_checks(node: Any, file: str, line: int) -> bool:
@@ -97,7 +102,7 @@ def recorded() -> Iterator[dict[Question, None]]:
         made = _decision(getattr(torch.SymInt, name), relation, name in CHOICES, asked)
         changes.append((f"torch.SymInt.{name}", made))
     with replaced(*changes):
-        yield asked
+        yield
 
 
 def _truth(convert: Any, kind: type, asked: dict[Question, None]) -> Any:
@@ -148,19 +153,49 @@ def unanswered(asked: Sequence[Question], c: Context, program: Any) -> Iterator[
             if not c.symbols.knows(question.relation.free_symbols):
                 raise UnsupportedSize
             # no guard of torch stands behind an answer: what is not proved is open
+            relation = relation_of(question, c.symbols)
             if holds(question.relation, c.symbols):
                 continue
-            relation = ours(question.relation, c.symbols)
             if question.error:
-                wrong = c("logical_not", truth(c, question.relation))
-                c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{_where(question)}"), wrong)
-            elif not question.of_package or not holds(question.relation, c.symbols.of_two_or_more()):
-                others = sympy.Not(relation)
-                fix = RANGE if not others.has(sympy.Mod) else FIXED
-                fix = multiples(relation.args) if relation.has(sympy.Mod) and isinstance(relation, sympy.Eq) else fix
-                yield f"the model takes another branch where {written(others)}: {fix}{_where(question)}"
+                wrong = c("logical_not", truth_of(c, relation))
+                c.emit(Raise(f"{question.error}: wanted sizes where {written(relation)}{where(question)}"), wrong)
+            elif matters(question, c.symbols):
+                yield refusal(question, sympy.Not(relation))
         except UnsupportedSize:
-            yield f"the model asks for {question.relation} of its sizes, which is not supported{_where(question)}"
+            yield (
+                f"the model asks for {question.relation} of its sizes, which is not supported: {RANGE}, or compare "
+                f"integers (n * 7 // 10 for n * 0.7){where(question)}"
+            )
+
+
+def relation_of(question: Question, symbols: MethodSymbols) -> Any:
+    """What was true, in the symbols of the Program. Raises UnsupportedSize, also where Python may round otherwise."""
+    for part in sympy.preorder_traversal(question.relation):
+        if isinstance(part, Relational) and not all(map(compares_as_written, part.args)):
+            whole = in_whole_numbers(symbols.rational(part.lhs) - symbols.rational(part.rhs))
+            found = symbols.range(whole[0]) if whole is not None else None
+            if whole is None or found is None or (found[0] < FAR * whole[1] and found[1] > -FAR * whole[1]):
+                raise UnsupportedSize("a comparison of rounded numbers")
+    if question.relation in (sympy.true, sympy.false):
+        return question.relation
+    return ours(question.relation, symbols)
+
+
+def matters(question: Question, symbols: MethodSymbols) -> bool:
+    """Whether another answer than the example's counts. Raises UnsupportedSize."""
+    return not question.of_package or not holds(question.relation, symbols.of_two_or_more())
+
+
+def refusal(question: Question, others: Any) -> str:
+    """The reason for a branch that is not captured; others: for which sizes it is taken, in the Program's symbols."""
+    return f"the model takes another branch where {written(others)}: {fix_for(others)}{where(question)}"
+
+
+def fix_for(others: Any) -> str:
+    """What to declare to have no such sizes."""
+    if not others.has(sympy.Mod):
+        return RANGE
+    return multiples(others.args) if isinstance(others, sympy.Ne) else FIXED
 
 
 def _asker(frame: FrameType | None, through: Sequence[str]) -> FrameType | None:
@@ -206,7 +241,8 @@ def _raises(file: str, line: int) -> str:
     return ""
 
 
-def _where(question: Question) -> str:
+def where(question: Question) -> str:
+    """The place of a question, as the end of a message."""
     module, file = diagnose.decoded(question.file)
     text = linecache.getline(file, question.line).strip()
     return diagnose.where(module, (diagnose.short_path(file), question.line, text))

@@ -15,6 +15,14 @@ CONTROL_FLOW = "Python control flow depends on the values of a tensor"
 UNTRACED = re.compile("fake tensor in the exported program constant's list|is not tracked with proxy")
 
 
+class ModelRaises(CaptureError):
+    """The model raises for the example what its trace raises: said, with the line."""
+
+    def __init__(self, reason: str, said: str) -> None:
+        super().__init__(reason)
+        self.said = said
+
+
 def export_error(
     error: BaseException,
     scripted: bool = False,
@@ -36,8 +44,10 @@ def export_error(
             return (NotTraceable if explain is _data_dependent else kind)(explain(text) + user_line(error))
     own = eager()
     if own is not None:
-        what = f"the model itself raises for the example arguments, {type(own).__name__}: {first_lines(str(own))}"
-        return kind(what + (user_line(own) or user_line(error)))
+        said = f"{type(own).__name__}: {first_lines(str(own))}"
+        what = f"the model itself raises for the example arguments, {said}{user_line(own) or user_line(error)}"
+        alike = type(own) is type(error) and str(own) in text and not scripted
+        return ModelRaises(what, said + user_line(own)) if alike else kind(what)
     return NotTraceable(f"{RAW[0]}{type(error).__name__}: {first_lines(text)}{user_line(error)}")
 
 
@@ -45,10 +55,15 @@ def merged(refused: CaptureError, others: Sequence[str]) -> list[str]:
     """The reasons of torch.export and those of a second way, those first that say the most; of torch.export alone, if
     it only wants the sizes declared otherwise.
     """
-    if all(r.startswith(constraints.HEAD) for r in refused.all_reasons):
+    if of_sizes(refused):
         return refused.all_reasons
     reasons = dict.fromkeys([*refused.all_reasons, *others])
     return sorted(reasons, key=lambda r: 2 if r.startswith(RAW) or RAW[1] in r else int(r.startswith(CONTROL_FLOW)))
+
+
+def of_sizes(error: CaptureError) -> bool:
+    """Whether torch.export only wants the sizes declared otherwise."""
+    return all(r.startswith(constraints.HEAD) for r in error.all_reasons)
 
 
 def _data_dependent(text: str) -> str:

@@ -6,9 +6,10 @@ import copy
 import keyword
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
 
@@ -16,6 +17,9 @@ from neve.capture import float_sizes
 from neve.ir.bounds import Bounds, bounds
 from neve.ir.index import Div, Index, Mod
 from neve.ir.types import Dim, Range, dim, symbol
+
+if TYPE_CHECKING:
+    from neve.capture.regions import Region
 
 FLOOR_DIVISIONS = frozenset({"FloorDiv", "CleanDiv", "IntTrueDiv_floor"})
 REMAINDERS = frozenset({"Mod", "PythonMod"})
@@ -76,6 +80,14 @@ class Symbols:
         """
         return MethodSymbols(self, constraints, named)
 
+    def side(self, known: Mapping[sympy.Symbol, Index], region: Region) -> MethodSymbols:
+        """The symbols of a method that was captured for a region of the sizes; known: torch symbol →
+        what it is in the Program's.
+        """
+        made = MethodSymbols(self, {}, {})
+        made._ours, made.region = dict(known), region
+        return made
+
     def define(self, wanted: str | None, range: Range) -> Index:
         """A symbol of that range; the same one again for the same name and range."""
         if wanted is None:
@@ -105,18 +117,58 @@ class MethodSymbols:
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, Index] = {}
         self._numbers: set[sympy.Symbol] = set()
+        self.region: Region | None = None
         self._extremes: dict[Index, Bounds] = {}
 
     @property
     def ranges(self) -> Mapping[Index, Range]:
-        return self._owner.ranges
+        if self.region is None:
+            return self._owner.ranges
+        found = dict(self._owner.ranges)
+        for s, r in self.region.ranges.items():
+            most = [m for m in (r.max, found[s].max) if m is not None]
+            found[s] = Range(r.min, min(most, default=None))
+        return found
+
+    def points(self, symbols: Iterable[Index]) -> Iterator[Mapping[Index, int]]:
+        """See `points`; those of the region."""
+        return (at for at in points(symbols, self.ranges) if self.region is None or self.region.has(at))
 
     def of_two_or_more(self) -> MethodSymbols:
         """These symbols with the ranges that torch.export takes by default: without 0 and 1."""
         made = copy.copy(self)
         made._owner = copy.copy(self._owner)
         made._owner.ranges = {s: Range(max(r.min, 2), r.max) for s, r in self.ranges.items()}
+        made.region = None if self.region is None else replace(self.region, declared=made._owner.ranges)
         return made
+
+    def narrowed(self, constraints: Mapping[Any, Any]) -> Iterator[Any]:
+        """What torch's range_constraints say of the sizes of a region that does not follow from it."""
+        for s, constraint in constraints.items() if self.region is not None else ():
+            found = _range(constraint)
+            if s in self._ours and found.max is not None:
+                yield in_sympy(self._ours[s]) <= found.max
+            if s in self._ours and found.min > 2:  # below, torch's own
+                yield in_sympy(self._ours[s]) >= found.min
+
+    def clamps(self) -> dict[Index, Index]:
+        """For sizes of which a region has less than is declared, what is equal to them there and in the region's range
+        everywhere. Raises UnsupportedSize.
+        """
+        assert self.region is not None
+        found: dict[Index, Index] = {}
+        for s, own in self.region.ranges.items():
+            if own == self._owner.ranges[s]:
+                continue
+            self._owner.limit(s, float_sizes.LARGEST)
+            whole, declared = MethodSymbols(self._owner, {}, {}), self._owner.ranges[s]
+            e = s
+            if own.min > declared.min:
+                e = own.min + whole.positive_part(e - own.min)
+            if own.max is not None and own.max < (declared.max or 0):
+                e = e - whole.positive_part(e - own.max)
+            found[s] = e
+        return found
 
     def introduce(self, expr: Any) -> None:
         """Define the symbols of an input's size, in order of appearance."""
@@ -128,6 +180,9 @@ class MethodSymbols:
         than what the model's checks allow it is not.
         """
         s = _sympy(expr)
+        if self.region is not None and s in self._ours:
+            self._numbers.add(s)
+            return self._ours[s]
         if not isinstance(s, sympy.Symbol) or s in self._ours:
             raise UnsupportedSize(f"the int argument {name!r} is tied to another size")
         self._ours[s] = self._owner.define(identifier(name), Range(0, _range(self._constraints.get(s)).max))
@@ -151,10 +206,15 @@ class MethodSymbols:
 
     def may_be_negative(self, size: Dim) -> bool:
         """Whether a size that an int argument takes part in may come out below 0 for a small one."""
-        if isinstance(size, int) or not size.symbols & {self._ours[s] for s in self._numbers}:
+        if isinstance(size, int) or not size.symbols & self._of_numbers:
             return False
         found = self.range(size)
         return found is None or found[0] < 0
+
+    @property
+    def _of_numbers(self) -> set[Index]:
+        """Symbols that int arguments give."""
+        return {s for number in self._numbers for s in self._ours[number].symbols}
 
     def knows(self, symbols: Iterable[sympy.Symbol]) -> bool:
         """Whether these torch symbols are all sizes of inputs (those of numbers that capture fixed are not)."""
@@ -186,7 +246,7 @@ class MethodSymbols:
     def range(self, size: Dim) -> Bounds | None:
         """See `bounds`; tighter for what `largest` and `least` have given."""
         e = Index.of(size)
-        found, known = bounds(e, self._owner.ranges), self._extremes.get(e)
+        found, known = bounds(e, self.ranges), self._extremes.get(e)
         if found is None or known is None:
             return found or known
         return max(found[0], known[0]), min(found[1], known[1])
@@ -195,6 +255,8 @@ class MethodSymbols:
         if s not in self._ours:
             if re.match(r"(u|zuf|zf)\d", s.name):
                 raise UnsupportedSize("a size that depends on the values of tensors")
+            if self.region is not None:
+                raise UnsupportedSize("a size that no input has")
             found = _range(self._constraints.get(s))
             if s in self._named:
                 name, least = self._named[s]
@@ -205,7 +267,7 @@ class MethodSymbols:
 
     def _convert(self, e: Any) -> sympy.Expr:
         if isinstance(e, sympy.Symbol):
-            return plain_symbol(self._symbol(e))
+            return in_sympy(self._symbol(e))
         if isinstance(e, sympy.Float):
             return sympy.Rational(float(e))
         if not e.args:
@@ -242,24 +304,25 @@ class MethodSymbols:
         form = None
         if len(symbols) == 1:
             n = self._symbol(symbols[0])
-            form = float_sizes.whole(e, symbols[0], self._owner.ranges.get(n, Range()))
+            form = float_sizes.whole(e, symbols[0], _limits(self.range(n)))
         if form is None:
             raise UnsupportedSize(
                 f"the size {e} is computed in floating point, and no whole-number formula gives it for every size in "
                 "the declared range: declare a smaller range (torch.export.Dim with max), or compute it in integers, "
                 "such as n * 7 // 10"
             )
-        self._owner.limit(n, float_sizes.LARGEST)
-        return form.subs(symbols[0], plain_symbol(n))
+        for s in n.symbols:
+            self._owner.limit(s, float_sizes.LARGEST)
+        return form.subs(symbols[0], in_sympy(n))
 
     def check(self, node: Any) -> None:
         """Raises UnsupportedSize if torch simplified the doubles that an integer of the graph comes from, and so gives
         another integer than Python.
         """
-        symbols = [self._symbol(s) for s in node.meta["val"].node.expr.free_symbols]
-        n = symbols[0] if len(symbols) == 1 else None
-        torchs = next(iter(node.meta["val"].node.expr.free_symbols)) if n is not None else None
-        at = float_sizes.folded(node, torchs, Range() if n is None else self._owner.ranges[n])
+        symbols = list(node.meta["val"].node.expr.free_symbols)
+        found = [self.range(self._symbol(s)) for s in symbols]
+        torchs = symbols[0] if len(symbols) == 1 else None
+        at = float_sizes.folded(node, torchs, Range() if torchs is None else _limits(found[0]))
         if at is not None:
             where = f", which is another integer where the size is {at}" if at >= 0 else ""
             raise UnsupportedSize(
@@ -304,7 +367,7 @@ class MethodSymbols:
             return e + self.positive_part(-e)
         reach = max(map(abs, found)) if found is not None else math.inf
         endless = {s for s in e.symbols if self.ranges[s].max is None}
-        if reach == math.inf and endless and endless <= {self._ours[s] for s in self._numbers}:
+        if reach == math.inf and endless and endless <= self._of_numbers:
             for s in endless:
                 self._owner.limit(s, GREATEST_INT)
             return self.positive_part(e)
@@ -406,6 +469,11 @@ def points(symbols: Iterable[Index], ranges: Mapping[Index, Range]) -> list[dict
         }
         for steps in (*same, *near, *far)
     ]
+
+
+def _limits(found: Bounds | None) -> Range:
+    low, high = found or (0, math.inf)
+    return Range(int(low), None if high == math.inf else int(high))
 
 
 def _sympy(size: Any) -> sympy.Expr:

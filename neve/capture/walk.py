@@ -13,7 +13,7 @@ from neve.capture import diagnose, number_arithmetic, pairs
 from neve.capture.aten import table
 from neve.capture.aten_windows import ByData
 from neve.capture.context import Context, Number, Refusal, dtype_of
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, points
+from neve.capture.symbols import MethodSymbols, UnsupportedSize
 from neve.errors import CaptureError
 from neve.ir.graph import Graph, GraphBuilder, Value
 from neve.ir.index import Index
@@ -233,7 +233,7 @@ class Walk:
         for x, y in zip(a.shape, b.shape, strict=True):
             if not same(x, y):
                 e = Index.of(x) - y
-                if not e.symbols or any(_value(e, at) for at in points(e.symbols, self.symbols.ranges)):
+                if not e.symbols or any(_value(e, at) for at in self.symbols.points(e.symbols)):
                     return False
         return True
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,7 @@ class Search:
         numbers = any(d.dtype.is_int and d.symbol is None for d in s.domains)
         yield Trial("values redrawn", Kind(), s.example)
         yield from (Trial(f"masks {k}", Kind(masks=k), s.example) for k in MASKS if masks)
-        for sizes in self.sizes(s):
+        for sizes in chain(filter(partial(self.affordable, s), s.sides()), self.sizes(s)):
             yield Trial(_sizes_text(sizes), Kind(), sizes)
         yield from (Trial(f"floats: {k}", Kind(floats=k), s.example) for k in FLOATS if floats)
         yield from (Trial(f"integers: {k}", Kind(ints=k), s.example) for k in INTEGERS if numbers)

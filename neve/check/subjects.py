@@ -73,11 +73,19 @@ class Subject:
             for flat in calls:
                 inputs = self.arrays(flat)
                 given = self.method.given_sizes(inputs)
-                sizes = bind_sizes(graph.inputs, [a.shape for a in inputs], given)
-                outs = interpret(graph, inputs, state, given, watch(sizes) if watch else None)
+                outs = interpret(graph, inputs, state, given, watch(self.sizes(inputs)) if watch else None)
         except (ModelError, InputError, LookupError, ArithmeticError):
             return None
         return [None if k is None else outs[k] for k in self.order]
+
+    def sizes(self, inputs: Sequence[np.ndarray]) -> Sizes:
+        """The sizes of a call with these flat inputs."""
+        return bind_sizes(self.method.graph.inputs, [a.shape for a in inputs], self.method.given_sizes(inputs))
+
+    def sides(self) -> list[Sizes]:
+        """Sizes of each further side of the model's branches on sizes."""
+        found = [self.sizes(inputs) for inputs in self.method.examples[1:]]
+        return [{x: n for x, n in sizes.items() if x in self.ranges} for sizes in found]
 
     def chosen(self, calls: Sequence[Sequence[Any]]) -> list[np.ndarray | None] | None:
         """What `interpreted` does, if torch leaves open what some step gives, such as the order of ties; else None."""

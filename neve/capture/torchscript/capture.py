@@ -173,8 +173,9 @@ def _export(scripted: Scripted, entry: Entry, unused_draws: bool = False) -> Exp
     dynamic = for_export(root.forward, args, entry.dynamic)
     wide_args, wide_kwargs, dynamic = widen(names, args, kwargs, dynamic)
     wide_args, wide_kwargs, dynamic = _with_sizes(root.recording.leaves, names, wide_args, wide_kwargs, dynamic)
-    asking = questions.recorded() if dynamic else nullcontext(())
-    with torch.no_grad(), diagnose.quiet(), kept_draws(), asking as asked:
+    asked: dict[questions.Question, None] = {}
+    asking = questions.recorded(asked) if dynamic else nullcontext()
+    with torch.no_grad(), diagnose.quiet(), kept_draws(), asking:
         try:
             program = exported_program(root, wide_args, wide_kwargs, dynamic)
             if not unused_draws:
