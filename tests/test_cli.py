@@ -380,7 +380,9 @@ def test_an_interrupted_compilation_leaves_no_compiler(folder: Path, tmp_path: P
     argv = [sys.executable, "-m", "neve", "compile", f"{folder}/cli_models.py:net", "-o", str(tmp_path / "a.neve")]
     argv += ["--compiler", str(fake)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NEVE_CACHE": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-    child = subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # a shell starts background jobs with SIGINT ignored, and so do all that they start
+    heard: Any = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    child = subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **heard)
     while not started.exists() and child.poll() is None:
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
