@@ -165,7 +165,7 @@ def power(c: Context, x: Pair, exponent: Any) -> Pair:
         return reciprocal(c, x if exponent == -1 else times(c, x, x))
     if exponent in (1, 2, 3):
         y = x
-        for _ in range(exponent - 1):
+        for _ in range(int(exponent) - 1):
             y = times(c, y, x)
         return y
     n = c.full(float(exponent), x.dtype)
@@ -229,7 +229,7 @@ def ne(c: Context, x: Any, y: Any) -> Value:
 
 
 def _compared(c: Context, op: str, join: str, x: Any, y: Any) -> Value:
-    dtype = next(v.dtype for v in (x, y) if isinstance(v, Pair))
+    dtype = next((v.dtype for v in (x, y) if isinstance(v, Pair)), DType.float32)
     dtype = DType.float64 if any(getattr(v, "dtype", None) is DType.float64 for v in (x, y)) else dtype
     a, b = pair(c, x, dtype), pair(c, y, dtype)
     return c(join, c(op, a.real, b.real), c(op, a.imag, b.imag))

@@ -173,9 +173,9 @@ def real_transform(c: Context, x: Value) -> Pair:
 
 def inverse_real(c: Context, x: Pair, n: int) -> Value:
     """n elements from the first n // 2 + 1 frequencies; x may have more, or fewer, which count as 0."""
-    half, axis, given = n // 2 + 1, len(x.shape) - 1, x.shape[-1]
+    half, axis, given = n // 2 + 1, len(x.shape) - 1, size(c, x.shape[-1])
     pad = op("constant_pad_nd")
-    if isinstance(given, int) and given < half:
+    if given < half:
         x = Pair(*(pad(c, v, [0, half - given], 0) for v in (x.real, x.imag)))
     x = Pair(*(c.slice(v, axis, 0, half) for v in (x.real, x.imag)))
     if has_kernel(n):

@@ -108,6 +108,8 @@ def build(c: Context, target: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
 
 def _half(c: Context, target: Any, args: Sequence[Any], kwargs: dict[str, Any], side: int) -> Any:
     kwargs = {k: PARTS.get(v, v) if isinstance(v, torch.dtype) else v for k, v in kwargs.items()}
+    data = {target._schema.arguments[i].name for i in LINEAR[target]}
+    kwargs |= {k: part(c, v, side) for k, v in kwargs.items() if k in data}
     return TABLE[target](c, *(part(c, a, side) if i in LINEAR[target] else a for i, a in enumerate(args)), **kwargs)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import sympy
 
 from neve.capture.symbols import UnsupportedSize, in_sympy, in_whole_numbers, plain_symbol
-from neve.ir.bounds import ALL, bounds
+from neve.ir.bounds import ALL, bounds, magnitude
 from neve.ir.index import Index
 from neve.ir.types import Dim, Range, symbol
 
@@ -150,7 +150,7 @@ def _grid(values: Mapping[Index, Any]) -> dict[Index, np.ndarray]:
 
 
 def _truth(relation: Relation, sizes: Mapping[Index, np.ndarray]) -> np.ndarray:
-    """Whether a relation holds at each of the sizes. ValueError: it is no integer arithmetic."""
+    """Whether a relation holds at each of the sizes. ValueError: no integer arithmetic, or no value at one."""
     if relation in (sympy.true, sympy.false):
         return np.full(len(next(iter(sizes.values()), [0])), bool(relation))
     if isinstance(relation, sympy.Not):
@@ -158,8 +158,13 @@ def _truth(relation: Relation, sizes: Mapping[Index, np.ndarray]) -> np.ndarray:
     if isinstance(relation, sympy.And | sympy.Or):
         join = np.logical_and if isinstance(relation, sympy.And) else np.logical_or
         return join.reduce([_truth(a, sizes) for a in relation.args])  # type: ignore[no-any-return]
-    with np.errstate(all="ignore"):
-        value = whole(relation.lhs - relation.rhs).value({str(s): v for s, v in sizes.items()})
+    e = whole(relation.lhs - relation.rhs)
+    fits = magnitude(e, {s: int(v.max(initial=0)) for s, v in sizes.items()}) < 2**62
+    try:
+        with np.errstate(divide="raise"):
+            value = e.value({str(s): v if fits else v.astype(object) for s, v in sizes.items()})
+    except (FloatingPointError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"{e} has no value for some of the sizes") from None
     return np.asarray(COMPARE[type(relation)](value, 0)) & np.ones(len(next(iter(sizes.values()))), bool)
 
 

@@ -44,7 +44,7 @@ def _over(e: Index, ranges: tuple[tuple[Index, Range], ...]) -> np.ndarray | Non
     count = math.prod(ALL + 1 if r.max is None else max(r.max - r.min + 1, 0) for _, r in ranges)
     if not 0 < count <= ALL:
         return None
-    fits = _magnitude(e, {s: r.max or 0 for s, r in ranges}) < 2**62
+    fits = magnitude(e, {s: r.max or 0 for s, r in ranges}) < 2**62
     sizes = (np.arange(r.min, (r.max or 0) + 1, dtype=np.int64 if fits else object) for _, r in ranges)
     grid = np.meshgrid(*sizes, indexing="ij")
     env = {str(s): g.ravel() for (s, _), g in zip(ranges, grid, strict=True)}
@@ -55,11 +55,11 @@ def _over(e: Index, ranges: tuple[tuple[Index, Range], ...]) -> np.ndarray | Non
         return None
 
 
-def _magnitude(e: Index, most: Mapping[Index, int]) -> int:
+def magnitude(e: Index, most: Mapping[Index, int]) -> int:
     """What no number on the way to e's value is above or below."""
 
     def of(a: Atom) -> int:
-        return sum(_magnitude(x, most) for x in (a.num, a.den)) if isinstance(a, (Div, Mod)) else most[Index.of(a)]
+        return sum(magnitude(x, most) for x in (a.num, a.den)) if isinstance(a, (Div, Mod)) else most[Index.of(a)]
 
     return sum(abs(c) * math.prod(max(of(a), 1) for a in k) for k, c in e.terms.items())
 
