@@ -25,6 +25,7 @@ from neve.capture.dynamic import given_values, named_symbols
 from neve.capture.held import Attributes, Held, as_tree, key_of, leaves
 from neve.capture.joined import Body, Side, Sides, cut_off, joined, resized, wanted_where
 from neve.capture.objects import tree_leaves
+from neve.capture.overlaps import unordered_writes
 from neve.capture.pairs import Pair
 from neve.capture.regions import related
 from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
@@ -118,6 +119,7 @@ def build(
     for held in (leaf for value in (attributes or {}).values() for leaf in leaves(value)):
         constants.make_state(held.tensor, held.name)
     for e in (part for method in exported for part in method.parts):
+        reasons.extend(unordered_writes(e.program, e.strip))
         e.program = decomposed(e.program)
         for spec in e.program.graph_signature.output_specs:
             if spec.kind in MUTATIONS:

@@ -19,8 +19,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
+from neve.capture.held import storage_of
+from neve.capture.overlaps import BY_VALUE, overlap, unordered
 from neve.capture.torchscript.declared import Declared
-from neve.capture.torchscript.memory import overlaps, storage_of
 from neve.capture.torchscript.values import KINDS, NOWHERE, Dim, Names, Num, Place, Refusal, Var
 
 KNOWN = 4096
@@ -184,11 +185,7 @@ class Recorder:
         step = Step(op, inner_args, inner_kwargs, [], self.place)
         written = self._written(op, inner_args, inner_kwargs)
         for v in written:
-            if overlaps(v, () if op in BY_VALUE else variables((inner_args, inner_kwargs))):
-                raise Refusal(
-                    f"{_name(op)} writes a place in memory twice, or reads it as another element too: write to or from "
-                    "a copy (x = x.clone())"
-                )
+            self._alone(op, v, list(variables((inner_args, inner_kwargs))))
             self.write(v)
         known = self._known(op, args, kwargs, given, result)
         wrapped = self._wrap(result, given, step, needs, known)
@@ -231,6 +228,14 @@ class Recorder:
             if "DynamicOutputShape" in kind or "DataDependent" in kind:
                 text = "the shape of its result depends on the values of its input"
             raise Refusal(f"{_name(op)}: {text}") from error
+
+    def _alone(self, op: Any, written: Var, operands: Sequence[Var]) -> None:
+        """Refuse an op that writes elements that it reads at another place too, or may on some path."""
+        may_be = self.sharing.get(written.root, {})
+        paths = [v for v in (operands[:-1] if op in BY_VALUE else operands) if v.root in may_be]
+        same = [v.meta for v in operands if v.root is written.root and storage_of(v.meta) == storage_of(written.meta)]
+        if paths or overlap(op, written.meta, same):
+            raise Refusal(unordered(_name(op)))
 
     def _wrap(self, result: Any, given: Sequence[Var], step: Step, needs: Names, known: Any) -> Any:
         if isinstance(result, torch.Tensor):
@@ -462,9 +467,6 @@ CREATORS = frozenset(
     }
 )  # fmt: skip
 
-
-BY_VALUE = frozenset({ATEN.fill_.Tensor, ATEN.masked_fill_.Tensor})
-"""Ops that read a tensor of one element before they write."""
 
 BY_LAYOUT = frozenset(
     {

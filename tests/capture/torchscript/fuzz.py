@@ -173,12 +173,13 @@ def called(method: Method, args: list[Any], state: dict[StateVar, np.ndarray]) -
             raise InputUsed
     attempt = dict(state)
     with np.errstate(all="ignore"):
-        results = interpret(method.graph, leaves, attempt, method.given_sizes(leaves))
+        given = interpret(method.graph, leaves, attempt, method.given_sizes(leaves))
+    results = [np.array(r) for r in given]  # some are views of the arguments, which are written below
     state.clear()
     state.update(attempt)
     tensors = dict(enumerate(a for a, tree in zip(args, method.in_tree["args"], strict=True) if "leaf" in tree))
     for i, k in method.in_tree.get("writes", ()):
-        tensors[i].copy_(torch.from_numpy(np.array(results[k])))
+        tensors[i].copy_(torch.from_numpy(results[k]))
     return builder(method.out_tree)(results)
 
 
