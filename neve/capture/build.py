@@ -27,6 +27,7 @@ from neve.capture.joined import Body, Side, Sides, cut_off, joined, resized, wan
 from neve.capture.objects import tree_leaves
 from neve.capture.overlaps import unordered_writes
 from neve.capture.pairs import Pair
+from neve.capture.passed import Became, Place, becomes
 from neve.capture.regions import related
 from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
@@ -53,7 +54,7 @@ class Exported:
     """One method after torch.export: names are those of its parameters, strip is what the wrapper put before every
     name, writes says what a call leaves behind that the program does not, method is the model's name for it; ints:
     whether int() of tensors gave what Python's own does not (see `ints`); sides: the exports for other sizes, if its
-    code branches on sizes.
+    code branches on sizes; became: what arguments are after a call, whose results are a pair then (see `EntryModule`).
     """
 
     name: str
@@ -71,6 +72,7 @@ class Exported:
     method: str = ""
     ints: bool = False
     sides: Sides | None = None
+    became: Mapping[Place, Became] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Exported]:
@@ -212,6 +214,8 @@ def _branching(e: Exported, constants: Constants, symbols: Symbols, reasons: lis
         return made
 
     bodies = {side: body(side) for side in sides.leaves if side.exported is not None}
+    if any(side.exported is not None and side.exported.became != e.became for side in bodies):
+        reasons.append("it changes its arguments in other ways for some sizes than for others")
     if reasons or branches:
         return Method(next(iter(bodies.values())).graph)
     whole = joined(sides.tree, bodies, symbols)
@@ -252,10 +256,14 @@ def _assembled(
     if body.writes:
         in_tree["writes"] = [list(pair) for pair in body.writes.items()]
     graph = body.graph
+    out_tree = trees.tree_of(body.spec, iter(body.leaves))
+    if e.became:
+        in_tree["becomes"] = becomes(e.became, e.program.call_spec.in_spec, leaves, body.leaves)
+        out_tree = out_tree["tuple"][0]
     return Method(
         graph,
         in_tree,
-        trees.tree_of(body.spec, iter(body.leaves)),
+        out_tree,
         tuple("int" if v in numbers else None for v in graph.inputs),
         tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
         examples,

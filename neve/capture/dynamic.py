@@ -123,6 +123,7 @@ def by_argument(names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str
         and isinstance(given[-1], (tuple, list))
         and len(given) - 1 + len(given[-1]) == len(args)
         and len(given) <= len(names) < len(args) + 1
+        and not (isinstance(args[len(given) - 1], (tuple, list)) and len(given[-1]) == len(args[len(given) - 1]))
     ):
         given = [*given[:-1], *given[-1]]  # the specifications of *args
     return given + [None] * (len(args) + len(kwargs) - len(given))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,8 @@ from neve.capture.attributes import Watched
 from neve.capture.held import storage_of
 from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
-from neve.capture.objects import CONSTANTS, plain, restored, strangers
+from neve.capture.objects import plain, restored, strangers
+from neve.capture.passed import Became, Passed, Place
 from neve.capture.surroundings import Answers, as_in_eager
 from neve.capture.swallowed import raised_again
 from neve.capture.windows import Windows
@@ -38,7 +39,8 @@ class EntryModule(nn.Module):
 
     reasons gets what cannot be captured, writes what would be lost: the module is left as it was. answers is what the
     method hears when it asks whether it is traced, constants what of the model's tensors is known; entries gets what
-    torch calls the sizes of the arguments, of each call.
+    torch calls the sizes of the arguments, of each call, and became what arguments are after it. If any is another,
+    forward gives a pair: what the method does, and a list of what is new in arguments.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class EntryModule(nn.Module):
         reasons: dict[str, None],
         writes: dict[str, None],
         entries: list[Any],
+        became: list[dict[Place, Became]],
     ) -> None:
         super().__init__()
         self.model = model
@@ -62,6 +65,7 @@ class EntryModule(nn.Module):
             try:
                 done = called(model, name, args, kwargs, watched, answers, constants, reasons)
                 changes = done.changes
+                became.append(done.became)
                 writes.update(dict.fromkeys([b.reason for b in changes] + [c.reason for c in watched.changes()]))
             finally:
                 left_as_before(watched, changes)
@@ -93,13 +97,15 @@ def _size(n: Any) -> Entry:
 
 @dataclass(frozen=True)
 class Done:
-    """What a method gave; the buffers that it has made, or given another form; and the memory of the tensors that it
-    has bound other buffers to, which were then written into what these were before.
+    """What a method gave, as `EntryModule` gives it; the buffers that it has made, or given another form; the memory of
+    the tensors that it has bound other buffers to, which were then written into what these were before; and what
+    arguments became.
     """
 
     result: Any
     changes: list[Binding]
     settled: set[Any]
+    became: dict[Place, Became] = field(default_factory=dict)
 
 
 def called(
@@ -116,7 +122,7 @@ def called(
     before = list(_bindings(model))
     windows = Windows((args, kwargs))
     args, kwargs = restored(args), restored(kwargs)
-    given = contents_of(*plain((args, kwargs)))
+    passed = Passed(args, kwargs)
     values = KnownValues(model, constants)
     try:
         with raised_again(), as_in_eager(answers), Asserted(), values, windows, watched.elsewhere.bound():
@@ -128,10 +134,11 @@ def called(
         for b in (*before, *_appeared(model, before)):
             b.undo()
         raise
-    reasons.update(dict.fromkeys(rearranged(given, *plain((args, kwargs)))))
-    done = _settled(model, before, result, reasons)
+    became, more, moved = passed.became(result)
+    reasons.update(dict.fromkeys(moved))
+    done = _settled(model, before, (result, more) if became else result, reasons)
     values.close()
-    return done
+    return replace(done, became=became)
 
 
 def left_as_before(watched: Watched, changes: Iterable[Binding]) -> None:
@@ -166,28 +173,6 @@ def method_of(model: nn.Module, name: str) -> Any:
         return None
     found = owner if last == "forward" else getattr(owner, last, None)
     return found if callable(found) else None
-
-
-def contents_of(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
-    """What is in the arguments, and how, for `rearranged`."""
-    leaves, spec = pytree.tree_flatten((list(args), dict(kwargs)))
-    return leaves, spec
-
-
-def rearranged(before: tuple[list[Any], Any], args: Any, kwargs: Any) -> list[str]:
-    """A reason if a call has put other entries into lists and dicts among its arguments."""
-    leaves, spec = contents_of(args, kwargs)
-    if spec == before[1] and all(map(_is_same, before[0], leaves)):
-        return []
-    what = (
-        "it changes which entries a list or dict among its arguments has, or an attribute of an object among them, "
-        "which its caller would not see"
-    )
-    return [f"{what}: return the new one, or write into the tensors that are in it"]
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) in CONSTANTS and type(a) is type(b) and a == b)
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ def _attempted(model: nn.Module, name: str, attempt: Attempt, answers: Answers, 
     writes: dict[str, None] = {}
     given = attempt.args, attempt.kwargs
     with watched(model) as before:
-        root = EntryModule(model, name, before, answers, constants, reasons, writes, attempt.entries)
+        root = EntryModule(model, name, before, answers, constants, reasons, writes, attempt.entries, attempt.became)
         signature = inspect.signature(root.forward).parameters
         names = list(signature)
         args, kwargs = plain(attempt.args), plain(attempt.kwargs)
@@ -307,6 +307,7 @@ def _attempted(model: nn.Module, name: str, attempt: Attempt, answers: Answers, 
         asked=tuple(attempt.asked),
         writes=tuple(writes),
         method=name,
+        became=attempt.became[-1],
     )
 
 

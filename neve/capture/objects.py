@@ -42,12 +42,19 @@ class Fields:
     values: list[Any]
 
 
+def _key(name: str) -> Any:
+    """torch.export writes code with it."""
+    if name.isidentifier():
+        return pytree.GetAttrKey(name)
+    return pytree.SequenceKey(int(name)) if name.isdigit() else pytree.MappingKey(name)
+
+
 pytree.register_pytree_node(
     Fields,
     lambda f: (f.values, (f.kind, f.names)),
     lambda values, context: Fields(context[0], context[1], list(values)),
     flatten_with_keys_fn=lambda f: (
-        [(pytree.GetAttrKey(n), v) for n, v in zip(f.names, f.values, strict=True)],
+        [(_key(n), v) for n, v in zip(f.names, f.values, strict=True)],
         (f.kind, f.names),
     ),
     serialized_type_name="neve.capture.objects.Fields",

@@ -23,6 +23,7 @@ from neve.capture.dynamic import declared_axes, given_values, redeclared
 from neve.capture.entry_module import entry_of
 from neve.capture.guards import holds, written
 from neve.capture.joined import Fork, Side, Sides, Tree
+from neve.capture.passed import Became, Place
 from neve.capture.questions import Question, matters, refusal, relation_of, where
 from neve.capture.refusals import ModelRaises, of_sizes
 from neve.capture.regions import Region
@@ -39,7 +40,7 @@ MOST = 16
 class Attempt:
     """An export: its arguments and dynamic_shapes, and what is known of it even if it fails: the names of the method's
     parameters, what was asked of sizes, and what torch calls the sizes of the flat inputs, of each time that the method
-    ran (see `entry_module`).
+    ran (see `entry_module`), and what arguments became.
     """
 
     args: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Attempt:
     names: Sequence[str] = ()
     asked: dict[Question, None] = field(default_factory=dict)
     entries: list[Any] = field(default_factory=list)
+    became: list[dict[Place, Became]] = field(default_factory=list)
 
 
 Export = Callable[[Attempt], Exported]

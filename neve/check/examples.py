@@ -105,8 +105,8 @@ def _in_memory_form(outcome: Sequence[Any], method: Method) -> list[np.ndarray]:
     """A result, and arguments written in place, as the graph's outputs are kept in an artifact: an array each, bfloat16
     as its bits.
     """
-    result, *written = outcome
+    result, changed = outcome
     outputs = outputs_of(method.out_tree, result) if method.out_tree else dict(enumerate(result))
-    outputs |= {k: x for (_, k), x in zip(method.in_tree.get("writes", ()), written, strict=True)}
+    outputs |= changed
     flat = {k: x if isinstance(x, np.ndarray) else next(flat_arrays(x)) for k, x in outputs.items()}
     return [to_bytes(np.array(flat[k]), v.dtype) for k, v in enumerate(method.graph.outputs)]

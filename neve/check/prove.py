@@ -188,11 +188,11 @@ def _wanted(found: Counterexample) -> list[np.ndarray] | None:
         result_of(run, s, flat)
     torch.manual_seed(DEFAULT_SEED)
     try:
-        result, *written = outcome(run, s.call(found.inputs[-1]), s.signature)
+        result, changed = outcome(run, s.call(found.inputs[-1]), s.signature)
     except Exception:  # anything that a model may raise
         return None
     parts = outputs_of(s.signature.out_tree, result)
-    parts |= {k: x for (_, k), x in zip(s.signature.writes, written, strict=True)}
+    parts |= changed
     return [numeric(parts[k], v.dtype) for k, v in enumerate(s.method.graph.outputs)]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from neve.errors import ModelError, VerifyError
 from neve.ops.random import DEFAULT_SEED
+from neve.runtime.passed import changed
 from neve.runtime.signature import MethodSignature
 from neve.runtime.trees import flatten
 
@@ -138,12 +139,13 @@ def seeded() -> Iterator[None]:
 
 
 def outcome(run: Callable[..., Any], call: Call, method: MethodSignature) -> list[Any]:
-    """The result of a call on copies of the arguments, and the arguments that the method has written in place."""
+    """The result of a call on copies of the arguments, and by output number what the method has changed in these."""
     args: tuple[Any, ...] = clone(tuple(call.args))
     kwargs: dict[str, Any] = clone(dict(call.kwargs))
-    result = run(*args, **kwargs)
     inputs = flatten(method, args, kwargs) if method.writes else []
-    return [result.to_tuple() if hasattr(type(result), "to_tuple") else result, *(inputs[i] for i, _ in method.writes)]
+    result = run(*args, **kwargs)
+    after = changed(method, args, kwargs, inputs) if method.writes or method.becomes else {}
+    return [result.to_tuple() if hasattr(type(result), "to_tuple") else result, after]
 
 
 def clone(value: Any) -> Any:

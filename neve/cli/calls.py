@@ -15,6 +15,7 @@ import numpy.typing as npt
 from neve.cli.console import UsageError
 from neve.runtime.expressions import compile_sizes
 from neve.runtime.loader import Method, Module
+from neve.runtime.passed import changed
 from neve.runtime.signature import MethodSignature
 from neve.runtime.tensors import NUMPY, allocate, prepare
 from neve.runtime.trees import arguments, outputs_of
@@ -90,7 +91,7 @@ def call(method: Method, inputs: Sequence[Array]) -> list[Array]:
     inputs = [a.copy() for a in inputs] if signature.writes else inputs
     args, kwargs = arguments(signature, inputs)
     outputs = outputs_of(signature.out_tree, method(*args, **kwargs))
-    outputs |= {k: inputs[i] for i, k in signature.writes}
+    outputs |= changed(signature, args, kwargs, inputs)
     return [np.asarray(outputs[k]) for k in range(len(signature.outputs))]
 
 

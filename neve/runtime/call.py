@@ -13,6 +13,7 @@ import numpy as np
 from neve.errors import NeveError
 from neve.runtime.context import Context, error
 from neve.runtime.native import address
+from neve.runtime.passed import put_back, refuse_fixed
 from neve.runtime.signature import MethodSignature
 from neve.runtime.sizes import Sizes, Solver
 from neve.runtime.tensors import (
@@ -82,6 +83,7 @@ class Entry:
         shapes = tuple([shape for _, shape, _ in ready])
         plan = self._plan(shapes, leaves)
         refuse_shared(method, leaves)
+        refuse_fixed(method, args, kwargs)
         torch = torch_module()
         tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is not None and tensors and not any(is_torch(value) for value in tensors):
@@ -96,6 +98,7 @@ class Entry:
         self.run(plan, [pointer for pointer, _, _ in ready], pointers)
         for i, k in method.writes:
             overwrite(leaves[i], outputs[k])
+        put_back(method, args, kwargs, leaves, outputs)
         return self.build(outputs)
 
     def _arrays(self, args: tuple[Any, ...]) -> list[np.ndarray[Any, Any]] | None:

@@ -8,7 +8,9 @@ METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
           "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "positional": [name] (optional: those of kwargs that may
           follow args by position), "writes": [[input, output]] (optional: outputs that a call copies into inputs, which
-          the model writes in place)}, "out_tree": TREE, "raises": [message] (optional)}
+          the model writes in place), "becomes": [[number or name of an argument, TREE]] (optional: what a call makes
+          of an argument that is a list, dict or object; {"input": i} is what it got as input i)},
+          "out_tree": TREE, "raises": [message] (optional)}
 TENSOR = {"name", "dtype", "shape": [SIZE], "scalar": null, "int", "float" or "bool" (a Python number),
           "symbol": the size that an int scalar gives (optional)}
 SIZE   = a tree of sizes, see `neve.runtime.expressions`; expr is a relation of sizes
@@ -93,6 +95,7 @@ class MethodSignature:
     raises: tuple[str, ...]
     writes: tuple[tuple[int, int], ...] = ()
     positional: tuple[str, ...] = ()
+    becomes: tuple[tuple[int | str, Tree], ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
@@ -159,6 +162,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         tuple(str(m) for m in (read.items("raises") if "raises" in read.data else ())),
         tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
         _positional(tree),
+        tuple(_becomes(b, tree, inputs, outputs) for b in (tree.items("becomes") if "becomes" in tree.data else ())),
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
@@ -184,6 +188,18 @@ def _write(pair: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor], where
         if known and (inputs[i].dtype, inputs[i].shape) == (outputs[k].dtype, outputs[k].shape):
             return i, k
     raise ArtifactError(f"{where}: wanted an input and the output that it is overwritten with, got {str(pair)[:60]}")
+
+
+def _becomes(pair: Any, tree: _Reader, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[int | str, Tree]:
+    """What an argument becomes, after a check of its form."""
+    if isinstance(pair, list) and len(pair) == 2:
+        place, made = pair
+        known = 0 <= place < len(tree.items("args")) if type(place) is int else place in tree.mapping("kwargs")
+        if known and isinstance(made, dict) and next(iter(made)) in ("list", "dict", "object", "tuple"):
+            found = _leaves(made, tree.where, 0, outputs, len(inputs))
+            if all(0 <= i < len(outputs) for i in found):
+                return place, made
+    raise ArtifactError(f"{tree.where}: wanted an argument and what a call makes of it, got {str(pair)[:60]}")
 
 
 def _tensor(read: _Reader) -> Tensor:
@@ -252,8 +268,12 @@ def _is_view(view: Any) -> bool:
     )
 
 
-def _leaves(tree: Any, where: str, depth: int = 0, outputs: Sequence[Tensor] | None = None) -> list[int]:
-    """The leaves of a tree in order, after a check of its form. outputs: those of the method, for an out_tree."""
+def _leaves(
+    tree: Any, where: str, depth: int = 0, outputs: Sequence[Tensor] | None = None, inputs: int = 0
+) -> list[int]:
+    """The leaves of a tree in order, after a check of its form. outputs: those of the method, for an out_tree; inputs:
+    how many there are, for what an argument becomes.
+    """
     if isinstance(tree, dict) and "leaf" in tree and tree.get("as") in ("int", "float", "bool"):
         tree = {"leaf": tree["leaf"]}
     if not isinstance(tree, dict) or len(tree) != 1 or depth > 50:
@@ -263,16 +283,18 @@ def _leaves(tree: Any, where: str, depth: int = 0, outputs: Sequence[Tensor] | N
     ((kind, value),) = tree.items()
     if kind == "leaf" and type(value) is int:
         return [value]
+    if kind == "input" and type(value) is int and 0 <= value < inputs:
+        return []
     if outputs is not None and kind in ("narrow", "entries"):
         return _lengths(kind, _Reader(value, f"{where}: {kind}"), outputs, where, depth)
     if kind == "none" or (kind == "const" and (value is None or isinstance(value, (bool, int, float, str)))):
         return []
     if kind in ("tuple", "list") and isinstance(value, list):
-        return [i for t in value for i in _leaves(t, where, depth + 1, outputs)]
+        return [i for t in value for i in _leaves(t, where, depth + 1, outputs, inputs)]
     if kind == "object" and isinstance(value, dict) and isinstance(value.get("class"), str):
         kind, value = "dict", value.get("fields")
     if kind == "dict" and isinstance(value, dict):
-        return [i for t in value.values() for i in _leaves(t, where, depth + 1, outputs)]
+        return [i for t in value.values() for i in _leaves(t, where, depth + 1, outputs, inputs)]
     raise ArtifactError(f"{where}: a tree is one of leaf, none, const, tuple, list, dict, object; got {str(tree)[:60]}")
 
 

@@ -155,10 +155,15 @@ def builder(tree: Tree) -> Callable[[Sequence[Any]], Any]:
 
     def make(leaves: Sequence[Any]) -> Any:
         fields = {key: part(leaves) for key, part in named.items()}
-        found = known or _known(name)
-        return found[0](fields) if found else Struct(name, fields)
+        return known[0](fields) if known else made(name, fields)
 
     return make
+
+
+def made(name: str, fields: dict[str, Any]) -> Any:
+    """An object of a class, or what stands for one."""
+    known = _known(name)
+    return known[0](fields) if known else Struct(name, fields)
 
 
 def _narrow(leaf: int, axis: int, length: int) -> Callable[[Sequence[Any]], Any]:
@@ -206,6 +211,8 @@ def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
         found[tree["leaf"]] = value
         return
     ((kind, parts),) = tree.items()
+    if kind == "input":
+        return
     if kind == "narrow":
         found[parts["leaf"]], found[parts["length"]] = value, np.asarray(value.shape[parts["axis"]])
     elif kind == "entries":
@@ -224,23 +231,20 @@ def _gather(tree: Mapping[str, Any], value: Any, found: dict[int, Any]) -> None:
         for part, item in zip(present, value, strict=True):
             _gather(part, item, found)
     elif kind == "object":
-        fields = _fields(parts["class"], value)
+        fields = fields_of(parts["class"], value)
         for name, part in parts["fields"].items():
             _gather(part, fields.get(name), found)
 
 
-def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The method's inputs in order, out of the arguments of a call; InputError if their structure is another one."""
-    leaves: list[Any] = [None] * len(method.inputs)
-    places: dict[str | int, Tree] = dict(enumerate(method.args))
-    places.update(method.kwargs)
+def given(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str | int, Any]:
+    """The arguments of a call by their number or name; InputError for one that there is not, or that is given twice."""
     names = {method.inputs[t["leaf"]].name: i for i, t in enumerate(method.args) if "leaf" in t}
-    given: dict[str | int, Any] = {}
+    found: dict[str | int, Any] = {}
     for i, value in enumerate(args):
         if i < len(method.args):
-            given[i] = value
+            found[i] = value
         elif i - len(method.args) < len(method.positional):
-            given[method.positional[i - len(method.args)]] = value
+            found[method.positional[i - len(method.args)]] = value
         else:
             most = len(method.args) + len(method.positional)
             named = [k for k in method.kwargs if k not in method.positional]
@@ -250,13 +254,22 @@ def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, An
         place = key if key in method.kwargs else names.get(key)
         if place is None:
             raise InputError(f"{method.name} has no argument {key!r}; wanted {method}")
-        if place in given:
+        if place in found:
             raise InputError(f"{method.name} got the argument {key!r} twice")
-        given[place] = value
+        found[place] = value
+    return found
+
+
+def flatten(method: MethodSignature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The method's inputs in order, out of the arguments of a call; InputError if their structure is another one."""
+    leaves: list[Any] = [None] * len(method.inputs)
+    places: dict[str | int, Tree] = dict(enumerate(method.args))
+    places.update(method.kwargs)
+    values = given(method, args, kwargs)
     for place, tree in places.items():
-        if place in given:
+        if place in values:
             label = place if isinstance(place, str) else f"argument {place}"
-            _take(method, tree, given[place], label, leaves)
+            _take(method, tree, values[place], label, leaves)
         elif "none" not in tree and "const" not in tree:
             label = method.inputs[tree["leaf"]].name if "leaf" in tree else str(place)
             raise InputError(f"{method.name} misses the argument {label!r}; wanted {method}")
@@ -289,7 +302,7 @@ def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: l
             _take(method, part, item, f"{where}[{i}]", leaves)
     else:
         if kind == "object":
-            value = _fields(wanted["class"], value)
+            value = fields_of(wanted["class"], value)
             wanted = wanted["fields"]
         if not isinstance(value, Mapping) or set(value) != set(wanted):
             keys = f" with {', '.join(map(str, value))}" if isinstance(value, Mapping) else ""
@@ -300,7 +313,7 @@ def _take(method: MethodSignature, tree: Tree, value: Any, where: str, leaves: l
             _take(method, part, value[key], f"{where}[{key!r}]", leaves)
 
 
-def _fields(name: str, value: Any) -> Any:
+def fields_of(name: str, value: Any) -> Any:
     """The fields of an object of a class, or of what stands for one."""
     if isinstance(value, Struct):
         return dict(value.items())

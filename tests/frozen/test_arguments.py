@@ -77,11 +77,15 @@ def test_writes_of_a_loaded_module_go_into_arrays_too(tmp_path: Path) -> None:
     assert [a.tolist() for a in example.outputs] == [[9, 3, 3], [1, 1, 1], [7, 1, 1]]
 
 
-@pytest.mark.parametrize("scripted", [False, True])
-def test_other_entries_of_a_list_are_refused(scripted: bool) -> None:
-    model: Any = torch.jit.script(Rearranges().eval()) if scripted else Rearranges().eval()
+def test_other_entries_of_a_list_are_refused_in_an_archive() -> None:
     with pytest.raises(neve.CaptureError, match="which entries a list or dict among its arguments has"):
-        neve.freeze(model)(torch.ones(2), [torch.ones(2)])
+        neve.freeze(torch.jit.script(Rearranges().eval()))(torch.ones(2), [torch.ones(2)])
+
+
+def test_other_entries_of_a_list_are_the_caller_s() -> None:
+    frozen, lists = neve.freeze(Rearranges().eval()), ([torch.ones(2)], [torch.ones(2)])
+    close(frozen(torch.ones(2), lists[0]), Rearranges()(torch.ones(2), lists[1]))
+    close(*lists)
 
 
 @pytest.mark.parametrize("scripted", [False, True])

@@ -135,6 +135,26 @@ def test_a_cache_that_grows_from_nothing() -> None:
     assert decoded(step, step) == generated(model_of("Llama"))
 
 
+@pytest.mark.parametrize("name", ["Llama", "GPT2"])
+def test_the_model_as_it_is_with_the_cache_that_it_is_passed(name: str) -> None:
+    model = model_of(name)
+    with torch.no_grad():
+        past = model(input_ids=PROMPT, use_cache=True).cache
+    n, p = Dim("n", min=1, max=ROOM), Dim("p", min=0, max=ROOM)
+    sizes = {"input_ids": {1: n}, "cache": {"layers": [{"keys": {2: p}, "values": {2: p}} for _ in past.layers]}}
+    example = {"input_ids": PROMPT, "cache": past}
+    compiled = neve.compile(model, kwargs=example, dynamic_shapes=sizes, verify=False)
+    for layer in past.layers:
+        layer.keys, layer.values = layer.keys[:, :, :0], layer.values[:, :, :0]
+
+    def step(input_ids: Tensor, cache_position: Tensor) -> Tensor:
+        logits: Tensor = compiled(input_ids=input_ids, cache=past).logits
+        return logits
+
+    assert decoded(step, step) == generated(model)
+    assert past.get_seq_length() == PROMPT.shape[1] + NEW
+
+
 class CrossEachCall(executorch.Seq2SeqLMDecoderExportableModuleWithStaticCache):  # type: ignore[misc, name-defined]
     """With the cache of what the encoder gave made in each call: it would be state whose form changes."""
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from neve.capture import dynamic as dynamics
 from neve.capture.build import small_sizes
+from neve.capture.passed import is_same
 from neve.capture.torchscript.control import size_tensor
 from neve.capture.torchscript.entries import filled_in, leaves_of
 from neve.capture.torchscript.grown import number
@@ -185,3 +186,15 @@ def plain(m: Machine, value: Any) -> Any:
     if isinstance(value, (Member, Obj, Bound, Text, Uninitialized)):
         raise Refusal(f"the method returns {describe(value)}: only tensors, numbers, strings and containers of them")
     return m.tape.use(value) if isinstance(value, Var) else value
+
+
+def contents_of(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
+    """What is in the arguments, and how, for `rearranged`."""
+    leaves, spec = pytree.tree_flatten((list(args), dict(kwargs)))
+    return leaves, spec
+
+
+def rearranged(before: tuple[list[Any], Any], args: Any, kwargs: Any) -> bool:
+    """Whether a call has put other entries into lists and dicts among its arguments."""
+    leaves, spec = contents_of(args, kwargs)
+    return spec != before[1] or not all(map(is_same, before[0], leaves))

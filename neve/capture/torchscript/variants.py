@@ -14,8 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
-from neve.capture.entry_module import contents_of, rearranged
-from neve.capture.torchscript.arguments import Arguments, is_size, plain
+from neve.capture.torchscript.arguments import Arguments, contents_of, is_size, plain, rearranged
 from neve.capture.torchscript.branch import branch
 from neve.capture.torchscript.changes import Changes
 from neve.capture.torchscript.control import leaf
@@ -222,8 +221,11 @@ class _Recording:
         before = contents_of(args, kwargs)
         owner = part_at(instance.root, (self.entry.method or self.entry.name).rpartition(".")[0])
         result = machine.run(self.function, owner, args, kwargs)
-        for reason in rearranged(before, args, kwargs):
-            raise Refusal(reason)
+        if rearranged(before, args, kwargs):
+            raise Refusal(
+                "it changes which entries a list or dict among its arguments has, which its caller would not see: "
+                "return the new one, or write into the tensors that are in it"
+            )
         self._note_reads(machine, instance)
         changes = Changes(machine, instance)
         self.given.check_unwritten()
