@@ -1,8 +1,8 @@
-"""int(x) of a tensor or a size, and len(x) of a tensor, under torch.export: a number of the run, which Python's own
-cannot return.
+"""int(x) of a tensor or a size, float(x), math.sqrt(x) and its like of a size, and len(x) of a tensor, under
+torch.export: a number of the run, which Python's own cannot return.
 
-The models' files see others meanwhile; another `int` if all that they do with the name is to call it and to ask
-isinstance.
+The models' files see others meanwhile; another `int` or `float` if all that they do with the name is to call it and to
+ask isinstance.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
@@ -35,7 +36,7 @@ class _Meta(type):
         x = args[0] if len(args) == 1 and not kwargs else None
         if cls is Int and isinstance(x, torch.Tensor):
             x = (x.to(torch.int64) if x.dtype is torch.bool else x).item()
-        if isinstance(x, (torch.SymInt, torch.SymFloat)) and not x.node.is_constant():
+        if _of_size(x):
             convert: Any = torch.sym_int
             return convert(x)
         return builtins.int(*args, **kwargs)
@@ -49,6 +50,46 @@ class IntOfSizes(metaclass=_Meta):
     """Stands for int; of a tensor it is Python's own."""
 
 
+class _FloatMeta(type):
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, builtins.float)
+
+    def __subclasscheck__(cls, kind: Any) -> bool:
+        return issubclass(kind, builtins.float)
+
+    def __call__(cls, *args: Any) -> Any:
+        if len(args) == 1 and _of_size(args[0]):
+            convert: Any = torch.sym_float
+            return convert(args[0])
+        return builtins.float(*args)
+
+
+class FloatOfSizes(metaclass=_FloatMeta):
+    """Stands for float; of a tensor it is Python's own."""
+
+
+def _of_size(x: Any) -> bool:
+    return isinstance(x, (torch.SymInt, torch.SymFloat)) and not x.node.is_constant()
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """math's function, which is torch's of a size: as a symbol, or as a number of the run, which torch.export takes."""
+    own, symbolic = getattr(math, name), getattr(torch, f"sym_{name}", None)
+
+    def function(*args: Any) -> Any:
+        if len(args) != 1 or not _of_size(args[0]):
+            return own(*args)
+        if symbolic is not None:
+            return symbolic(args[0])
+        return getattr(torch, name)(torch.scalar_tensor(args[0], dtype=torch.float64)).item()
+
+    return function
+
+
+FUNCTIONS = ("sqrt", "exp", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh")
+MATH = {name: getattr(math, name) for name in FUNCTIONS}
+
+
 def _len(x: Any) -> Any:
     return x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else builtins.len(x)
 
@@ -56,10 +97,14 @@ def _len(x: Any) -> Any:
 ATTENTION: Any = torch.nn.functional.scaled_dot_product_attention
 
 
-def _attention(*args: Any, **named: Any) -> Any:
-    """With a flag that depends on sizes, such as is_causal=n > 1, which it refuses before any mode sees the call."""
+def _attention(query: Any, *args: Any, **named: Any) -> Any:
+    """With a flag that depends on sizes, such as is_causal=n > 1, which it refuses before any mode sees the call; or a
+    scale that does, which it would take for a constant.
+    """
     flags = {k: bool(v) if isinstance(v, torch.SymBool) else v for k, v in named.items()}
-    return ATTENTION(*args, **flags)
+    if _of_size(flags.get("scale")):
+        query, flags["scale"] = query * flags["scale"], 1.0
+    return ATTENTION(query, *args, **flags)
 
 
 def files(model: nn.Module) -> list[dict[str, Any]]:
@@ -91,7 +136,7 @@ def _is_users(variables: dict[str, Any]) -> bool:
 
 
 @cache
-def _only_calls(file: str) -> bool:
+def _only_calls(file: str, name: str) -> bool:
     if not file or not is_users(file):
         return False
     try:
@@ -109,26 +154,28 @@ def _only_calls(file: str) -> bool:
             allowed |= set(ast.walk(node.annotation))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.returns is not None:
             allowed |= set(ast.walk(node.returns))
-    named = {n for n in run if isinstance(n, ast.Name) and n.id == "int"}
+    named = {n for n in run if isinstance(n, ast.Name) and n.id == name}
     return bool(named) and named <= allowed
 
 
 @contextmanager
 def of_sizes(model: nn.Module) -> Iterator[None]:
-    """With int, len and attention of sizes in the model's files."""
+    """With int, float, len, attention and functions of math that take sizes, in the model's files."""
     found = files(model)
-    attention = [(v, name) for v in (*found, vars(torch.nn.functional)) for name, f in v.items() if f is ATTENTION]
+    others = {id(ATTENTION): _attention} | {id(own): _function(name) for name, own in MATH.items()}
+    named = [(v, name) for v in (*found, vars(torch.nn.functional), vars(math)) for name in v if id(v[name]) in others]
     with ExitStack() as stack:
-        for variables, name in attention:
-            stack.enter_context(_replaced([variables], name, _attention))
+        for variables, name in named:
+            stack.enter_context(_replaced([variables], name, others[id(variables[name])]))
         stack.enter_context(_replaced(found, "len", _len))
         stack.enter_context(_replaced(callers(found), "int", IntOfSizes))
+        stack.enter_context(_replaced(callers(found, "float", FloatOfSizes), "float", FloatOfSizes))
         yield
 
 
-def callers(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The files in which int may be another one: those that call it."""
-    return [v for v in found if v.get("int", IntOfSizes) is IntOfSizes and _only_calls(str(v.get("__file__") or ""))]
+def callers(found: list[dict[str, Any]], name: str = "int", other: Any = IntOfSizes) -> list[dict[str, Any]]:
+    """The files in which a builtin may be another one: those that call it."""
+    return [v for v in found if v.get(name, other) is other and _only_calls(str(v.get("__file__") or ""), name)]
 
 
 @contextmanager

@@ -59,6 +59,10 @@ def _power(c: Context, args: Sequence[Any], kind: type) -> Value:
     return c("pow", *(c.tensor(a, DTYPES[kind]) for a in args))
 
 
+def _root(c: Context, args: Sequence[Any], kind: type) -> Value:
+    return c("sqrt", c.tensor(args[0], DType.float64))
+
+
 def _converted(name: str = "") -> Callable[[Context, Sequence[Any], type], Value]:
     """A number as another type, after the op of that name has rounded it."""
 
@@ -90,4 +94,5 @@ _OTHERS: dict[Any, Callable[[Context, Sequence[Any], type], Value]] = {
     math.trunc: _converted("trunc"),
     round: _converted("round"),
     torch.sym_ite: _chosen,
+    torch.sym_sqrt: _root,
 }

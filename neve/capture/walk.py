@@ -130,7 +130,12 @@ class Walk:
         ):
             if isinstance(val, torch.SymInt):
                 self.symbols.check(node)
-            return self._size(val)
+            try:
+                return self._size(val)
+            except UnsupportedSize:  # such as a root: a number of the run
+                if not (isinstance(val, torch.SymFloat) and number_arithmetic.known(target)):
+                    raise
+            return number_arithmetic.arithmetic(self.c, target, self.arg(list(node.args)), float)
         if getattr(target, "__name__", "") == "getitem":
             source, index = self.arg(node.args[0]), node.args[1]
             if source is None or source[index] is None:

@@ -149,3 +149,29 @@ def test_resampling_by_a_factor_at_every_size(scale: tuple[float, ...], recomput
             x = torch.randn(1, 1, h, w, generator=g)
             # a position is rounded to float32: by up to 300 · 2^-24 of the way from one value to the next
             torch.testing.assert_close(compiled(x), model(x), rtol=0, atol=3e-4)
+
+
+Model = torch.nn.Module
+
+
+class Roots(Model):
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        n = x.shape[1]
+        found = [x / math.sqrt(n), x * n**-0.5, x * float(n), x * (1 + math.log(n + 1)), x.clamp(max=math.log10(n + 1))]
+        return [*found, x + torch.full_like(x, math.tanh(n / 64)), x * int(math.log2(n + 1)), x * math.exp(-n / 8)]
+
+
+class Scaled(Model):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, scale=1 / math.sqrt(x.shape[1]))
+
+
+@pytest.mark.parametrize(("model", "rank"), [(Roots(), 2), (Scaled(), 3)], ids=["roots", "scale"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_functions_of_sizes(model: Model, rank: int, dtype: torch.dtype) -> None:
+    n = Dim("n", min=1, max=64)
+    shape = (2, 16, 4)[:rank]
+    module = neve.compile(model, (torch.ones(shape, dtype=dtype),), dynamic_shapes=({1: n},), verify=False)
+    for size in (1, 2, 3, 7, 8, 31, 63, 64):
+        x = torch.randn((2, size, 4)[:rank], dtype=dtype)
+        torch.testing.assert_close(module(x), model(x))
