@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neve.capture import trees
-from neve.capture.objects import CONSTANTS, kind_of, plain, strangers
+from neve.capture.objects import CONSTANTS, SCALARS, kind_of, plain, strangers
 
 Place = int | str
 """An argument: its number, or its name if it is given by that."""
@@ -93,7 +93,7 @@ def _containers(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, 
 
 
 def _parts(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, (torch.Tensor, *FIXED)) or type(value) in CONSTANTS:
+    if isinstance(value, (torch.Tensor, *FIXED)) or type(value) in SCALARS:
         return None
     if isinstance(value, (list, tuple, deque)):
         return dict(enumerate(value))
