@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Union
 
 import numpy as np
@@ -61,6 +61,7 @@ Substitution = Mapping[Any, IndexLike]
 """What stands for atoms. The key is Any because a Mapping is invariant in it: a mapping of Vars alone is one too."""
 
 
+@lru_cache(maxsize=1 << 15)
 def _order(a: Atom) -> str:
     """A text to sort by: the same in every process."""
     return f"{type(a).__name__} {a}" if not isinstance(a, Data) else f"Data {a.expr!r}"
@@ -236,6 +237,10 @@ class Index:
         return total
 
     def __repr__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         return show(self)
 
     def __str__(self) -> str:
@@ -338,6 +343,7 @@ def _subs_atom(a: Atom, values: Substitution) -> Index:
     return Index.of(a)
 
 
+@lru_cache(maxsize=1 << 15)
 def _atom_bound(a: Atom, upper: bool) -> Index:
     if isinstance(a, (Var, Data)):
         return a.extent - 1 if upper else Index.of(0)
