@@ -40,7 +40,7 @@ OF_MACHINES = (diagnose.GENERATED, "<frozen")
 CHECK = "torch.fx.experimental.sym_node.SymNode.expect_true"
 SYMBOLS = TORCH + os.path.join("fx", "experimental", "symbolic_shapes.py")
 """Between torch._check and SymNode."""
-WITHIN = ("__init__.py", "overrides.py", "_export/non_strict_utils.py", "fx/experimental/proxy_tensor.py")
+WITHIN = ("__init__.py", "_tensor.py", "overrides.py", "_export/non_strict_utils.py", "fx/experimental/proxy_tensor.py")
 SIZES = (*(TORCH + path.replace("/", os.sep) for path in WITHIN), os.path.dirname(os.path.dirname(__file__)) + os.sep)
 """Between a model and the operators of SymInt: functions of torch, and modes of torch.export and of neve."""
 RELATIONS = {

@@ -80,8 +80,27 @@ def _where(condition: Tensor, *choices: Any, **named: Any) -> Any:
 
 
 def _chunk(x: Tensor, chunks: Any, dim: int = 0) -> Any:
-    """With a number of chunks that is 1, as it is of a batch that is not split; a size that is the whole is one."""
-    return (x.view_as(x),) if int(chunks) == 1 else torch.chunk(x, int(chunks), dim)
+    """Where the number of chunks is 1, as it is of a batch that is not split, a size that is the whole is one."""
+    if int(chunks) == 1:
+        return (x.view_as(x),)
+    return _pieces(x, (x.shape[dim] + int(chunks) - 1) // int(chunks), dim, int(chunks))
+
+
+def _split(x: Tensor, split_size: Any, dim: int = 0) -> Any:
+    if isinstance(split_size, (list, tuple)):
+        return torch.split_with_sizes(x, split_size, dim)
+    return _pieces(x, split_size, dim)
+
+
+def _pieces(x: Tensor, size: Any, dim: int, most: int | None = None) -> tuple[Tensor, ...]:
+    """Pieces of a size, the last of what is left. How many there are is asked as a model would ask it: each answer that
+    the declared sizes have is a branch.
+    """
+    n, count = x.shape[dim], 1
+    while count != most and n > count * size:
+        count += 1
+    parts = [x.narrow(dim, k * size, size) for k in range(count - 1)]
+    return (*parts, x.narrow(dim, (count - 1) * size, n - (count - 1) * size))
 
 
 REPLACED: dict[str, Any] = {
@@ -90,4 +109,5 @@ REPLACED: dict[str, Any] = {
     "einsum": _einsum,
     "where": _where,
     "chunk": _chunk,
+    "split": _split,
 }

@@ -64,6 +64,11 @@ def _power_of_four(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, n - x.shape[1]))
 
 
+def _halves(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, 1)
+    return first.mean(1) - second.mean(1)
+
+
 def _asserted(x: Tensor) -> Tensor:
     assert x.shape[1] >= 3
     return x * 2 if x.shape[1] > 8 else x
@@ -103,6 +108,9 @@ PROBLEMS = {
     "a loop over what fits": Problem(
         lambda x: torch.stack([x[:, :k].sum(1) for k in (4, 8) if k <= x.shape[1]] or [x.sum(1)]).sum(0)
     ),
+    "how many pieces": Problem(lambda x: torch.cat([p.sum(1) for p in x.split(8, 1)], 1)),
+    "how many chunks": Problem(lambda x: torch.stack([p.sum(1) for p in x.chunk(4, dim=1)], 1)),
+    "too few chunks": Problem(_halves, raises=lambda n, t: t < 2),
     "numbers": Problem(lambda x: (x.sum(1), x.shape[1]) if x.shape[1] > 8 else (x.mean(1), 3)),
     "an assertion": Problem(_asserted, raises=lambda n, t: t < 3),
     "an expression that raises": Problem(lambda x: x if x.shape[1] < 16 else _too_long(), raises=lambda n, t: t > 15),
