@@ -25,6 +25,9 @@ from neve.ops.control import If, Raise
 from neve.ops.shape import Slice
 from neve.ops.source import Full
 
+MOST_TERMS = 64
+"""Of the formula of a size that differs between sides."""
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -233,8 +236,14 @@ class _Join:
                 return symbols.least(one, other)
             if then.implies(related(sympy.Ge, one, other)) and orelse.implies(related(sympy.Le, one, other)):
                 return symbols.largest(one, other)
-            holds = indicator(self.fork.relation, symbols)
-            return dim(other + holds * (one - Index.of(other)))
+            made = other + indicator(self.fork.relation, symbols) * (one - Index.of(other))
+            if len(made.terms) > MOST_TERMS:
+                where = written(self.fork.relation)
+                raise CaptureError(
+                    f"the size of a result differs in too many cases, such as where {where}: declare a range "
+                    "(torch.export.Dim with min and max) for which the model takes fewer ways"
+                )
+            return dim(made)
         except UnsupportedSize as error:
             raise self.refusal(f"the size {one} ({error})", f"the size {other}") from error
 

@@ -19,7 +19,7 @@ from torch.export import Dim
 from torch.utils._pytree import tree_leaves
 
 from neve.build.target import native
-from neve.capture import sides
+from neve.capture import joined, sides
 from neve.capture.export import capture
 from neve.capture.joined import indicator
 from neve.capture.regions import Region
@@ -185,6 +185,7 @@ REFUSED = {
     r"gives a float32\[3, t, 4\] instead of a float32\[3, 4\]": lambda x: x.sum(1) if x.shape[1] > 8 else x,
     "other tuples": lambda x: (x, x) if x.shape[1] > 8 else (x,),
     "gives a tensor instead of a constant": lambda x: (x, None) if x.shape[1] > 8 else (x, x),
+    "differs in too many cases": lambda x: torch.cat([p.sum(1, keepdim=True) for p in x.split(16, 1)], 1),
     "more than 3 ways": lambda x: x * sum(k for k in range(40) if x.shape[1] > k),
     "compare integers": lambda x: x * 2 if x.shape[1] * 0.7 >= 7.0 else x,
 }
@@ -194,6 +195,7 @@ REFUSED = {
 def test_what_is_refused_says_where_and_what_to_declare(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     f = REFUSED[words]
     monkeypatch.setattr(sides, "MOST", 3)
+    monkeypatch.setattr(joined, "MOST_TERMS", 1)
     with pytest.raises(CaptureError, match=words) as refused:
         capture(Model(f), (torch.randn(3, 12, 4),), dynamic_shapes=({1: Dim("t", min=1, max=40)},))
     assert "torch.export.Dim with min and max" in str(refused.value)
