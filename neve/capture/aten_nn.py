@@ -48,7 +48,9 @@ def convolution(
         if transposed
         else Conv(stride, tuple((p, p) for p in padding), dilation, groups)
     )
-    return c(op, x, w, *((bias,) if bias is not None else ()))
+    y = c(op, x, w, *((bias,) if bias is not None else ()))
+    c.raise_if_empty(y, () if transposed else range(2, n + 2), "a convolution of less than its kernel, with a result")
+    return y
 
 
 @aten("conv1d.padding", "conv2d.padding", "conv3d.padding")
@@ -72,6 +74,7 @@ def conv_padding(
         w,
         *((bias,) if bias is not None else ()),
     )
+    c.raise_if_empty(y, range(2, n + 2), "a convolution of less than its kernel, with a result")
     return y if batched else c.reshape(y, y.shape[1:])
 
 

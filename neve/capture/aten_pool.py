@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from typing import Any
 
 from neve.capture.aten import aten
 from neve.capture.aten_nn import Ints, spread
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
+from neve.ir.types import DType, dim
 from neve.ops.image import GridSample
+from neve.ops.pad import Cat, Pad
 from neve.ops.pool import AdaptiveAvgPool, AdaptiveMaxPool, AdaptiveMaxPoolIndices, AvgPool, MaxPool, MaxPoolIndices
 from neve.ops.upsample import UpsampleBicubic, UpsampleLinear, UpsampleNearest
 
@@ -95,7 +99,10 @@ def _resize(
     scales = tuple(scales or ())
     if any(s is not None and not isinstance(s, float) for s in scales):
         raise Refusal(f"resampling by the factors {scales}, which depend on a size")
-    return c.out.shape[-n:], scales if any(s is not None for s in scales) else ()
+    output = c.out.shape[-n:]
+    for size in output:
+        c.raise_if_below(size, 1, "resampling, with a result")
+    return output, scales if any(s is not None for s in scales) else ()
 
 
 @aten(
@@ -134,6 +141,30 @@ def upsample_linear(c: Context, x: Value, size: Any, align_corners: bool, *args:
 def upsample_bicubic(c: Context, x: Value, size: Any, align_corners: bool, *args: Any, **kwargs: Any) -> Value:
     output, scales = _resize(c, (size, *args), kwargs)
     return c(UpsampleBicubic(output, align_corners, scales), x)
+
+
+@aten("im2col")
+def im2col(c: Context, x: Value, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints) -> Value:
+    """[n, c, h, w] → [n, c * kernel, windows]: for each element of the kernel what it is laid on."""
+    kernel, dilation, padding, stride = (spread(v, 2) for v in (kernel, dilation, padding, stride))
+    batched = len(x.shape) == 4
+    x = x if batched else c.unsqueeze(x, 0)
+    images, channels = x.shape[:2]
+    pads = ((0, 0), (0, 0), *((p, p) for p in padding))
+    x = c(Pad(pads, False if x.dtype is DType.bool else 0.0 if x.dtype.is_float else 0), x) if any(padding) else x
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    counts = [dim((n - span) // s + 1) for n, span, s in zip(x.shape[2:], spans, stride, strict=True)]
+    for count in counts:
+        c.raise_if_below(count, 1, "windows larger than the image, with a result")
+    parts = []
+    for offset in product(*(range(0, d * k, d) for d, k in zip(dilation, kernel, strict=True))):
+        part = x
+        for axis, (start, count, step) in enumerate(zip(offset, counts, stride, strict=True), 2):
+            part = c.slice(part, axis, start, dim(start + (count - 1) * step + 1), step)
+        parts.append(c.unsqueeze(part, 2))
+    columns = c(Cat(2), *parts)
+    y = c.reshape(columns, (images, channels * math.prod(kernel), math.prod(counts)))
+    return y if batched else c.reshape(y, y.shape[1:])
 
 
 @aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")

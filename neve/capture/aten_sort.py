@@ -31,7 +31,9 @@ def kthvalue(c: Context, x: Value, k: int, axis: int = -1, keepdim: bool = False
 
 @aten("median.dim", "nanmedian.dim")
 def median_dim(c: Context, x: Value, axis: int, keepdim: bool = False) -> tuple[Value, ...]:
-    return c.emit(Median(c.axis(axis, len(x.shape)), keepdim, _ignores_nan(c)), x)
+    axis = c.axis(axis, len(x.shape))
+    c.raise_if_empty(x, [axis] if x.shape else [], "median")
+    return c.emit(Median(axis, keepdim, _ignores_nan(c)), x)
 
 
 @aten("median", "nanmedian")
@@ -45,7 +47,9 @@ def _ignores_nan(c: Context) -> bool:
 
 @aten("mode")
 def mode(c: Context, x: Value, axis: int = -1, keepdim: bool = False) -> tuple[Value, ...]:
-    return c.emit(Mode(c.axis(axis, len(x.shape)), keepdim), x)
+    axis = c.axis(axis, len(x.shape))
+    c.raise_if_empty(x, [axis] if x.shape else [], "mode")
+    return c.emit(Mode(axis, keepdim), x)
 
 
 @aten("searchsorted.Tensor", "searchsorted.Scalar")

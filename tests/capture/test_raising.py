@@ -349,3 +349,51 @@ def test_entries_behind_the_length_of_what_has_grown_divide_nothing() -> None:
     module = neve.compile(model, (x, whole(1, 0, 0)))
     for keep in itertools.product((0, 1), repeat=3):
         assert same(outcome(module, (x, whole(*keep))), outcome(model, (x, whole(*keep)))), keep
+
+
+SMALL: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "conv1d": (nn.Conv1d(1, 3, 2, stride=2), (3, 1, 4)),
+    "conv2d": (nn.Conv2d(1, 3, 2), (1, 1, 4, 5)),
+    "valid": (nn.Conv1d(1, 3, 2, padding="valid"), (3, 1, 4)),
+    "transposed": (nn.ConvTranspose1d(1, 3, 2, padding=1), (3, 1, 4)),
+    "max_pool": (nn.MaxPool1d(2), (3, 1, 4)),
+    "avg_pool": (nn.AvgPool2d(2), (1, 1, 4, 5)),
+    "interpolate": (nn.Upsample(scale_factor=0.4), (3, 1, 4)),
+    "bilinear": (nn.Upsample(scale_factor=0.4, mode="bilinear"), (1, 1, 4, 5)),
+    "median": (lambda x: x[..., 2:].median(2)[0], (3, 1, 4)),
+    "mode": (lambda x: x[..., 2:].mode(2)[0], (3, 1, 4)),
+    "amax": (lambda x: x[..., 2:].amax(2), (3, 1, 4)),
+    "argmax": (lambda x: x[..., 2:].argmax(2), (3, 1, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_eager_raises_on_small_sizes(name: str) -> None:
+    f, shape = SMALL[name]
+    program = capture(Applied(f).eval(), (torch.randn(shape),), dynamic_shapes=({2: Dim("n", min=1, max=12)},))
+    raised = 0
+    for n in range(1, 7):
+        x = torch.randn(*shape[:2], n, *shape[3:])
+        with torch.no_grad():
+            raised += _outcome(lambda x=x: f(x)) is None
+            assert _outcome(lambda x=x: f(x)) == _outcome(
+                lambda x=x: interpret(program.methods["forward"].graph, (x.numpy(),))[0]
+            )
+    assert raised or name == "transposed"
+
+
+def _outcome(call: Callable[[], Any]) -> tuple[int, ...] | None:
+    """The shape of what a call gives; None if it raises."""
+    try:
+        return tuple(call().shape)
+    except (neve.ModelError, neve.InputError, RuntimeError, IndexError):
+        return None
+
+
+class Applied(nn.Module):
+    def __init__(self, f: Any) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.f(x)
