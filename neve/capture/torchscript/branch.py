@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -175,9 +176,11 @@ class Merger:
         ]
 
     def _joined(self, made: Any, *sides: Any) -> Any:
-        """A container that is one of these."""
-        for side in sides:
-            self.m.heap.may_share(made, side)
+        """A container that is one of these: where one of them may not be what it is in eager, it may not be either."""
+        for container, side in product(sides, self.sides):
+            self.m.heap.may_share(made, container)
+            if id(container) in side.invalidated:
+                side.invalidated[id(made)] = side.invalidated[id(container)]
         return made
 
     def _slot(self, a: Any, b: Any) -> Slot:

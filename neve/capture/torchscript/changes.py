@@ -74,6 +74,8 @@ class Changes:
         reader = Reader(self.model.sources, self.settled.known)
         for place, made in self.instance.places.items():
             self.signature[place] = reader.form(entry_of(made, place[1]), self.model.path(place))
+        for i in self.tape.invalidated.keys() & reader.containers.keys():
+            raise Refusal(self.tape.invalidated[i])
         inner = reader.containers.items() - {(id(made), self.model.path(p)) for p, made in self.instance.places.items()}
         for i, path in inner:
             if i in self.instance.made:
