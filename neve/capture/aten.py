@@ -50,6 +50,7 @@ def table() -> dict[Any, Builder]:
         aten_bags,
         aten_checks,
         aten_complex,
+        aten_distance,
         aten_fourier,
         aten_index,
         aten_nn,
