@@ -121,11 +121,12 @@ class C:
         """A kernel function, @ for its name."""
         return self._function("NEVE_KERNEL void @", {"p": POINTERS, "s": SIZES, "th": "neve_thread *th"}, body)
 
-    def store(self, name: str, coords: Sequence[str], body: Iterable[Statement]) -> str:
-        """What a kernel's header calls with a vector v of results ("store"), cnt elements of it ("store_n"), or before
-        these ("fetch"): @_ and that for a name, inlined.
+    def store(self, name: str, dtype: DType, coords: Sequence[str], body: Iterable[Statement]) -> str:
+        """What a kernel's header calls with a vector v of results of dtype ("store"), cnt elements of it
+        ("store_n"), or before these ("fetch"): @_ and that for a name, inlined.
         """
-        given = {"store": {"v": "vf v"}, "store_n": {"v": "vf v", "cnt": "int64_t cnt"}, "fetch": {}}[name]
+        v = "vd v" if dtype is DType.float64 else "vf v"
+        given = {"store": {"v": v}, "store_n": {"v": v, "cnt": "int64_t cnt"}, "fetch": {}}[name]
         parameters = {"p": POINTERS, "s": SIZES, **given, **{c: f"int64_t {c}" for c in coords}}
         return self._function(f"NEVE_INLINE void @_{name}", parameters, body)
 
@@ -262,8 +263,8 @@ class C:
                 return f"vfma({self.term(a)}, {self.term(b)}, {self.term(c)})"
             case Lane(value, var):
                 return f"{value.name}[{var}]"
-            case Lanes():
-                return "NEVE_VL"
+            case Lanes(dtype):
+                return "NEVE_VD" if dtype is DType.float64 else "NEVE_VL"
             case FirstLanes(value, count, other):
                 return f"vfirst({self.term(value)}, {self.term(count)}, {self.term(other)})"
             case AcrossLanes(kind, value):

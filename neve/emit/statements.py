@@ -158,7 +158,9 @@ class Lane(Term):
 
 @dataclass(frozen=True)
 class Lanes(Term):
-    """How many lanes a vector has."""
+    """How many lanes a vector of float32 or float64 has."""
+
+    dtype: DType = DType.float32
 
 
 @dataclass(frozen=True)

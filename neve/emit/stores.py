@@ -45,7 +45,8 @@ class StoreWriter:
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
         emitter.special[result] = Value(Local("v"), "v", DType.float32)
         buffer = emitter.buffers[out]
-        if emitter.forms(bound.coords[-1]).written(buffer, buffer.address(index), expr):
+        vectors = result.dtype is DType.float32
+        if vectors and emitter.forms(bound.coords[-1]).written(buffer, buffer.address(index), expr):
             emitter.vec, emitter.partial = bound.coords[-1], Local("cnt") if partial else None
             emitter.store(buffer, buffer.address(index), emitter.value(expr, scope), scope)
         else:
@@ -83,7 +84,7 @@ class StoreWriter:
         last = bound.coords[-1]
         lane = Var(f"{last.name}l", last.extent)
         emitter, scope = self.emitter(), Scope(vars=set(bound.coords))
-        emitter.special[result] = Value(Lane(Local("v"), "lane"), "s", DType.float32)
+        emitter.special[result] = Value(Lane(Local("v"), "lane"), "s", result.dtype)
         marker = Var("lane", Index.of(1))
         emitter.inside = {result: marker}
         inner = scope.child(lane, marker)
@@ -91,7 +92,7 @@ class StoreWriter:
         values, buffer = {last: Index.of(lane)}, emitter.buffers[out]
         address = buffer.address(tuple(i.subs(values) for i in index))
         emitter.store(buffer, address, emitter.value(expr.subs(values), inner), inner)
-        count = Local("cnt") if partial else Lanes()
+        count = Local("cnt") if partial else Lanes(result.dtype)
         scope.add(For("lane", Size(Index.of(0)), count, 1, inner.body))
         return scope
 
@@ -108,4 +109,4 @@ class StoreWriter:
     def _function(self, name: str, scope: Scope) -> str:
         coords = [c.name for c in self.bound.coords]
         body = [*self.declarations({self._stored[0]}, scope.body), *scope.body]
-        return self.language.store(name, coords, body)
+        return self.language.store(name, self.stage.results[0].dtype, coords, body)

@@ -140,7 +140,7 @@ class Shaped(Protocol):
 
 
 COMPUTED = STORED = (DType.float32, DType.float16, DType.bfloat16)
-"""The types that kernels take: they compute in float32. Headers call packed weights of them 0, 1, 2."""
+"""The types that all kernels take: they compute in float32. Headers call packed weights of them 0, 1, 2."""
 
 
 class Call(Protocol):

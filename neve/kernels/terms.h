@@ -10,7 +10,7 @@
  *   TERMS_A(r)              pointer to element (r, k) of A
  *   TERMS_ADJACENT          an expression: whether the elements k, k + 1, ... of a row lie side by side. Where a multiply-add takes a
  *                           lane of a vector (NEVE_BY_LANE) one load then brings four of them; A occupies TERMS_ROWS registers
- *   TERMS_B                 a variable, the next row of a packed B of floats: it is advanced by TERMS_NV vectors a term
+ *   TERMS_B                 a variable, the next row of a packed B of velem: it is advanced by TERMS_NV vectors a term
  *   TERMS_LOAD_B(w)         in place of TERMS_B: statements that load term k of B into w[0], w[1], ... and advance to the next
  *   TERMS_EACH              optional: a statement for each term
  *   TERMS_HALF              optional: 1 adds half[r] += A(r, k) * wh, of half vectors; TERMS_LOAD_B sets wh as well

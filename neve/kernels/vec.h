@@ -1,4 +1,5 @@
-/* One vector interface: vf is NEVE_VL floats, vi as many int32 (also the mask type: lanes all ones or zero).
+/* One vector interface: vf is NEVE_VL floats (velem), vi as many int32 (also the mask type: lanes all ones or zero). vd is NEVE_VD
+ * doubles, for which vec_f64.h has functions.
  *
  * Both are GCC/Clang vector types: + - * / < <= == != & | ^ ~ << >> work on them directly. Intrinsics live in this file alone, as
  * compiler builtins: the intrinsic headers of gcc need a libc. AVX-512 16 lanes, AVX2 8, else 4 (NEON, WASM SIMD128, generic).
@@ -70,13 +71,23 @@ typedef float neve_vf_mem __attribute__((vector_size(NEVE_VL * 4), aligned(4), m
 typedef int32_t neve_i_mem __attribute__((may_alias));
 typedef int32_t neve_vi_mem __attribute__((vector_size(NEVE_VL * 4), aligned(4), may_alias));
 
+typedef float velem;
+typedef double vd __attribute__((vector_size(NEVE_VL * 4)));
+
+/* NEVE_VD is a number: NEVE_VL may mean it, see vec_f64_names.h */
 #if NEVE_VL == 16
+#define NEVE_VD 8
+#define NEVE_LANES_F64(x) x, x, x, x, x, x, x, x
 #define NEVE_LANES(x) x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x
 #define NEVE_IOTA 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #elif NEVE_VL == 8
+#define NEVE_VD 4
+#define NEVE_LANES_F64(x) x, x, x, x
 #define NEVE_LANES(x) x, x, x, x, x, x, x, x
 #define NEVE_IOTA 0, 1, 2, 3, 4, 5, 6, 7
 #else
+#define NEVE_VD 2
+#define NEVE_LANES_F64(x) x, x
 #define NEVE_LANES(x) x, x, x, x
 #define NEVE_IOTA 0, 1, 2, 3
 #endif

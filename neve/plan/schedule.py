@@ -12,7 +12,6 @@ from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Expr, Load, Tensor
-from neve.ir.types import DType
 from neve.kernels.kernel import Bound, Pack, Packed, Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Item, group_rows
@@ -215,7 +214,8 @@ class _Scheduler:
     def _template(self, s: Template) -> None:
         step = Kernel(s, tuple(map(self._weights, bind(s, self))))
         read = [p.buffer.dtype for p in step.pointers]
-        assert not any(d.is_float and d is not DType.float32 for d in read), f"{s.op.name} would read {read} as float32"
+        own = s.results[0].dtype
+        assert not any(d.is_float and d is not own for d in read), f"{s.op.name} would read {read} as {own}"
         out, (bound, _) = s.outputs[0], step.candidates[0]
         if s.epilogue is None:
             images = [a.subs({}) for a in bound.axes]

@@ -1,4 +1,4 @@
-"""gemm.h on edge sizes, in each compiler, against float64; one, two and three threads give the same bits."""
+"""gemm.h on edge sizes, for float32 and float64, in each compiler; one, two and three threads give the same bits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,26 +127,37 @@ ALL_TILES = tuple(
 PROBLEMS = (*EDGES, *PACKED, *RUNTIME)
 
 
+def doubled(problem: Problem) -> Problem:
+    """The problem in float64."""
+    return replace(problem, spec=replace(problem.spec, dtype=DType.float64, b_type=DType.float64))
+
+
+DOUBLES = tuple(doubled(q) for q in (*EDGES[::3], *PACKED, *RUNTIME) if q.spec.b_type is DType.float32)
+
+
 def source(problem: Problem, name: str) -> str:
     """The kernel NAME_run of operands A, B, C, bias; C is (batch, m, n + PAD) and gets product + the column's bias."""
     macros = defines(problem.choice.macros)
     loop = "#define K_STORE_LOOP 1" if int(name[1:]) % 2 else ""
     out = 2 + problem.spec.scaled
+    double = problem.spec.dtype is DType.float64
+    element, f, header = ("double", "_f64", "gemm_f64.h") if double else ("float", "", "gemm.h")
+    assert problem.choice.header == f"gemm/{header}"
     return f"""
 #define KN(x) {name}_##x
 {loop}
 {macros}
-NEVE_INLINE float *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_t m, int64_t n)
-{{ (void)s; return (float *)p[{out}] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
-#define K_STORE(v, b, m, n) vstore({name}_at(p, s, b, m, n), (v) + vload((const float *)p[{out + 1}] + (n)))
+NEVE_INLINE {element} *{name}_at(void *const *p, const int64_t *s, int64_t b, int64_t m, int64_t n)
+{{ (void)s; return ({element} *)p[{out}] + (b * (GEMM_M) + m) * ((GEMM_N) + {PAD}) + n; }}
+#define K_STORE(v, b, m, n) vstore{f}({name}_at(p, s, b, m, n), (v) + vload{f}((const {element} *)p[{out + 1}] + (n)))
 #define K_STORE_N(v, cnt, b, m, n) \\
-    vstore_n({name}_at(p, s, b, m, n), (v) + vload_n((const float *)p[{out + 1}] + (n), cnt), cnt)
-#include "gemm/gemm.h"
+    vstore_n{f}({name}_at(p, s, b, m, n), (v) + vload_n{f}((const {element} *)p[{out + 1}] + (n), cnt), cnt)
+#include "gemm/{header}"
 """
 
 
 def unit(problems: tuple[Problem, ...]) -> str:
-    return '#include "rt.h"\n#include "vec.h"\n' + "".join(source(q, f"k{i}") for i, q in enumerate(problems))
+    return '#include "rt.h"\n#include "vec_f64.h"\n' + "".join(source(q, f"k{i}") for i, q in enumerate(problems))
 
 
 def value(size: Size, s: tuple[int, ...], b: int = 0) -> int:
@@ -167,40 +179,45 @@ class Operands:
 
 
 def strided(
-    rng: np.random.Generator, shape: tuple[int, int, int], steps: tuple[int, int], starts: list[int]
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    steps: tuple[int, int],
+    starts: list[int],
+    dtype: np.dtype[Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """A flat buffer just long enough, and the (batch, rows, columns) view that it holds."""
     _, rows, columns = shape
     index = (
         np.array(starts, np.int64)[:, None, None] + np.arange(rows)[:, None] * steps[0] + np.arange(columns) * steps[1]
     )
-    flat = rng.standard_normal(int(index.max()) + 1 if index.size else 0).astype(np.float32)
-    return guarded(flat), flat[index] if index.size else np.zeros(shape, np.float32)
+    flat = rng.standard_normal(int(index.max()) + 1 if index.size else 0).astype(dtype)
+    return guarded(flat), flat[index] if index.size else np.zeros(shape, dtype)
 
 
 def operands(problem: Problem, s: tuple[int, ...]) -> Operands:
     spec, rng = problem.spec, np.random.default_rng(1)
+    dtype = spec.dtype.numpy
     m, n, k, batch = (value(v, s) for v in (spec.m, spec.n, spec.k, spec.batch))
     lda, ldb = (d if v is None else value(v, s) for v, d in ((spec.lda, k), (spec.ldb, n)))
     a_flat, a = strided(
-        rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)]
+        rng, (batch, m, k), (lda, value(spec.ldk, s)), [offset(spec.a_batch, s, b) for b in range(batch)], dtype
     )
     if spec.b_packed:
-        b = round_to(rng.standard_normal((batch if spec.b_batched else 1, k, n)), spec.b_type).astype(np.float32)
+        b = round_to(rng.standard_normal((batch if spec.b_batched else 1, k, n)), spec.b_type).astype(dtype)
         weight = b if spec.b_layout == "kn" else np.swapaxes(b, 1, 2)
         assert problem.choice.pack is not None
         b_flat = guarded(problem.choice.pack.array(weight if spec.b_batched else weight[0], spec.b_type))
     else:
         b_flat, b = strided(
-            rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)]
+            rng, (batch, k, n), (ldb, value(spec.ldn, s)), [offset(spec.b_batch, s, i) for i in range(batch)], dtype
         )
-    bias = rng.standard_normal(n).astype(np.float32)
-    factors = [guarded(rng.standard_normal(k).astype(np.float32))] if spec.scaled else []
+    bias = rng.standard_normal(n).astype(dtype)
+    factors = [guarded(rng.standard_normal(k).astype(dtype))] if spec.scaled else []
     for f in factors:
         a = a * f.astype(np.float64)
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     return Operands(
-        [a_flat, b_flat, *factors, guarded(np.full((batch, m, n + PAD), 7, np.float32)), guarded(bias)],
+        [a_flat, b_flat, *factors, guarded(np.full((batch, m, n + PAD), 7, dtype)), guarded(bias)],
         wide_a @ wide_b + bias,
         np.abs(wide_a) @ np.abs(wide_b) + np.abs(bias),
     )
@@ -210,6 +227,7 @@ def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[st
     """Run every problem at every size; yields what is wrong."""
     kernels = load_all(unit(problems), compiler, tuple(f"k{i}_run" for i in range(len(problems))), isa)
     for i, problem in enumerate(problems):
+        tolerance = 1e-6 if problem.spec.dtype is DType.float32 else 2e-15
         for s in problem.sizes:
             made = operands(problem, s)
             first: np.ndarray | None = None
@@ -218,7 +236,7 @@ def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[st
                 out[...] = 7
                 kernels[f"k{i}_run"](made.arrays, s, threads, problem.choice.scratch)
                 got = out[..., : out.shape[-1] - PAD]
-                if not (np.abs(got - made.want) <= 1e-6 * made.scale + 1e-30).all():
+                if not (np.abs(got - made.want) <= tolerance * made.scale + 1e-30).all():
                     yield f"{problem.spec} {s} {problem.choice.label}, {threads} threads: wrong values"
                 if not (out[..., out.shape[-1] - PAD :] == 7).all():
                     yield f"{problem.spec} {s}: wrote past the row"
@@ -230,6 +248,17 @@ def check(problems: tuple[Problem, ...], compiler: str, isa: str) -> Iterator[st
 @pytest.mark.parametrize("compiler", compilers())
 def test_gemm(compiler: str) -> None:
     assert list(check(PROBLEMS, compiler, "avx2")) == []
+
+
+@pytest.mark.parametrize("compiler", compilers())
+def test_float64(compiler: str) -> None:
+    assert list(check(DOUBLES, compiler, "avx2")) == []
+
+
+def test_float64_in_wider_vectors() -> None:
+    if runs_here(AVX512):
+        pytest.skip("this machine has no AVX-512")
+    assert list(check(tuple(replace(q, target=AVX512) for q in DOUBLES[::3]), compilers()[0], "avx512")) == []
 
 
 @pytest.mark.parametrize("compiler", compilers())
@@ -251,7 +280,7 @@ def test_half_of_the_last_vector(compiler: str) -> None:
 
 
 def test_generic_vectors() -> None:
-    problems = tuple(replace(q, target=GENERIC) for q in (*EDGES[:10], PACKED[4], *RUNTIME[:6]))
+    problems = tuple(replace(q, target=GENERIC) for q in (*EDGES[:10], PACKED[4], *RUNTIME[:6], *DOUBLES[::4]))
     assert list(check(problems, compilers()[0], "generic")) == []
 
 
@@ -269,7 +298,10 @@ def test_compiles_for(target: str, tmp_path: Path) -> None:
             replace(AVX2, isa="avx512", vl=16, registers=32),
         ),
     }[target]
-    problems = tuple(replace(q, target=data) for q in (EDGES[7], PACKED[4], RUNTIME[0], RUNTIME[6]))
+    problems = tuple(
+        replace(q, target=data)
+        for q in (EDGES[7], PACKED[4], RUNTIME[0], RUNTIME[6], doubled(PACKED[4]), doubled(RUNTIME[6]))
+    )
     path = tmp_path / "k.c"
     path.write_text(
         unit(problems) + "void k_all(void *const *p, const int64_t *s, neve_thread *th);\n"

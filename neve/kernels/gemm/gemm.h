@@ -9,7 +9,7 @@
  *   GEMM_LDA, GEMM_LDK   any: elements between rows of A, and between successive k of a row
  *   GEMM_A_BATCH(b)      any: elements before A of batch b
  *   GEMM_B_PACKED        1: B is a constant packed by `pack_weight` of tiles.py; 0: a run-time matrix
- *   GEMM_B_TYPE          of a packed B's elements: 0 float32, 1 float16, 2 bfloat16
+ *   GEMM_B_TYPE          of a packed B's elements: 0 velem, 1 float16, 2 bfloat16
  *   GEMM_LDB, GEMM_LDN   any: elements between successive k, and successive n, of a run-time B (one of them 1, or it is slow)
  *   GEMM_B_BATCH(b)      any: elements before B of batch b (of packed elements if packed)
  *   GEMM_B_SCALED        1: a packed B is multiplied by a factor for each k, panel by panel in scratch
@@ -27,8 +27,10 @@
  *   GEMM_GEMV            panels at once if M is 1 at run time (packed B, GEMM_NV * GEMM_GEMV <= 12), or 0
  *   GEMM_PREFETCH        1: while one panel is used, fetch the next
  *
- * Scratch per thread, in bytes, each rounded up to 64: A pack 4 * K * GEMM_A_STRIDE; run-time, scaled or widened B 4 * KC * panel; K split 4 * MB * panel,
- * where panel = max(NV, NV_LAST) * VL and MB is rounded up to a multiple of GEMM_MR_LAST too.
+ * A, sums and a B of type 0 are of velem, of vec.h or as gemm_f64.h has it.
+ *
+ * Scratch per thread, in bytes, each rounded up to 64: A pack e * K * GEMM_A_STRIDE; run-time, scaled or widened B e * KC * panel; K split e * MB * panel,
+ * where e is sizeof(velem), panel = max(NV, NV_LAST) * VL and MB is rounded up to a multiple of GEMM_MR_LAST too.
  *
  * Work is shared over threads in runs of tiles, ordered by batch, block of rows, panel, tile: every output is computed by one tile
  * with one order of summation, so that results do not depend on which thread computes it.
@@ -50,7 +52,7 @@
 #define GEMM_LOADB_N vload_bf16_n
 #endif
 #else
-#define GEMM_BT float
+#define GEMM_BT velem
 #define GEMM_LOADB vload
 #define GEMM_LOADB_N vload_n
 #endif
@@ -105,7 +107,7 @@
 #if GEMM_B_COPIED
 #undef TILE_BT
 #undef TILE_LOADB
-#define TILE_BT float
+#define TILE_BT velem
 #define TILE_LOADB vload
 #else
 #define TILE_PAIRS (GEMM_B_TYPE == 2)
@@ -146,15 +148,16 @@ NEVE_INLINE KN(cut_t) KN(cut)(int64_t rows, int64_t mr)
 }
 
 /* Tiles t0 .. t1 of one panel (n0 its first column, b its packed or direct data) over the block of rows that starts at m0. */
-NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const float *a, const TILE_BT *b, int64_t k, int64_t bi,
+NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const velem *a, const TILE_BT *b, int64_t k, int64_t bi,
                            int64_t m0, KN(cut_t) cut, int64_t t0, int64_t t1, int64_t n0, const float *next, int64_t lines,
-                           float *part, int flags)
+                           velem *part, int flags)
 {
     int64_t cnt = GEMM_N - n0;
     (void)part, (void)flags;
     for (int64_t t = t0; t < t1; t++) {
         int64_t row = t * cut.base + neve_min(t, cut.more), rows = cut.base + (t < cut.more);
-        const float *at = a + row * (int64_t)(TILE_LDA), *pf = next + 16 * (lines * t / cut.count);
+        const velem *at = a + row * (int64_t)(TILE_LDA);
+        const float *pf = next + 16 * (lines * t / cut.count);
         int64_t pfn = lines * (t + 1) / cut.count - lines * t / cut.count;
         if (last)
             KN(tile_last)(rows, p, s, at, b, k, bi, m0 + row, n0, cnt, pf, pfn GEMM_PARTIAL);
@@ -167,7 +170,7 @@ NEVE_INLINE void KN(tiles)(void *const *p, const int64_t *s, int last, const flo
 }
 
 /* The same for a panel whose data is still to be found or packed. */
-NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, int last, const float *a, int64_t bi, int64_t m0,
+NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, int last, const velem *a, int64_t bi, int64_t m0,
                            KN(cut_t) cut, int64_t t0, int64_t t1, int64_t panel, int more)
 {
     const int64_t K = GEMM_K, n0 = panel * GEMM_NR;
@@ -178,7 +181,7 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
     int64_t lines = GEMM_PREFETCH && more && cut.count > 1 ? GEMM_LINES((last ? GEMM_NR : GEMM_NL < GEMM_NR ? GEMM_NL : GEMM_NR) * K) : 0;
     b += n0 * K;
 #if GEMM_B_COPIED
-    float *copied = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
+    velem *copied = (velem *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND((int64_t)sizeof(velem) * (GEMM_A_STRIDE) * K) : 0));
     if (last)
         KN(copy_b)(copied, b, GEMM_B_SCALED ? p[2] : 0, K, GEMM_NL);
     else
@@ -189,11 +192,11 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
 #endif
 #else
     if (GEMM_B_DIRECT && !last) {
-        KN(tiles)(p, s, last, a, b + n0, K, bi, m0, cut, t0, t1, n0, b, 0, 0, 0);
+        KN(tiles)(p, s, last, a, b + n0, K, bi, m0, cut, t0, t1, n0, (const float *)b, 0, 0, 0);
         return;
     }
-    float *packed = (float *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND(4 * (int64_t)(GEMM_A_STRIDE) * K) : 0));
-    float *part = packed + GEMM_ROUND(4 * GEMM_KC * GEMM_WIDEST) / 4;
+    velem *packed = (velem *)(th->scratch + (GEMM_A_PACK ? GEMM_ROUND((int64_t)sizeof(velem) * (GEMM_A_STRIDE) * K) : 0));
+    velem *part = packed + GEMM_ROUND((int64_t)sizeof(velem) * GEMM_KC * GEMM_WIDEST) / (int64_t)sizeof(velem);
     int64_t cnt = neve_min(GEMM_N - n0, last ? GEMM_NL : GEMM_NR), k0 = 0;
     do {
         int64_t kn = neve_min(K - k0, GEMM_KC);
@@ -201,7 +204,7 @@ NEVE_INLINE void KN(strip)(void *const *p, const int64_t *s, neve_thread *th, in
             KN(pack_b)(packed, b, GEMM_LDB, GEMM_LDN, k0, kn, n0, cnt, GEMM_NV_LAST);
         else
             KN(pack_b)(packed, b, GEMM_LDB, GEMM_LDN, k0, kn, n0, cnt, GEMM_NV);
-        KN(tiles)(p, s, last, a + k0 * (int64_t)(TILE_AK), packed, kn, bi, m0, cut, t0, t1, n0, packed, 0, part,
+        KN(tiles)(p, s, last, a + k0 * (int64_t)(TILE_AK), packed, kn, bi, m0, cut, t0, t1, n0, (const float *)packed, 0, part,
                   (k0 > 0) + 2 * (k0 + kn < K));
         k0 += kn;
     } while (k0 < K);
@@ -214,13 +217,13 @@ NEVE_INLINE void KN(gemv)(void *const *p, const int64_t *s, neve_thread *th, int
     neve_range groups = neve_share(neve_ceil_div(panels, GEMM_GEMV), th);
     int64_t end = neve_min(panels, groups.end * GEMM_GEMV);
     for (int64_t bi = 0; bi < GEMM_BATCH; bi++) {
-        const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi));
+        const velem *a = (const velem *)p[0] + (GEMM_A_BATCH(bi));
         const GEMM_BT *b = (const GEMM_BT *)p[1] + (GEMM_B_BATCH(bi));
         int64_t i = groups.begin * GEMM_GEMV;
         for (; i + GEMM_GEMV <= end; i += GEMM_GEMV)
-            KN(gemv_tile)(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
+            KN(gemv_tile)(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, (const float *)a, 0);
         for (; i < end; i++)
-            GEMM_GEMV_ONE(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, a, 0);
+            GEMM_GEMV_ONE(p, s, a, b + i * GEMM_NR * GEMM_K, GEMM_K, bi, 0, i * GEMM_NR, GEMM_N - i * GEMM_NR, (const float *)a, 0);
     }
 }
 #endif
@@ -259,12 +262,12 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
             int64_t panel = neve_min(at / inner.count, panels - 1), t0 = at - panel * inner.count;
             int last = panel == panels - 1, more = !last || block + 1 < used;
             int64_t t1 = neve_min(last ? edge.count : inner.count, t0 + mine.end - u);
-            const float *a = (const float *)p[0] + (GEMM_A_BATCH(bi));
+            const velem *a = (const velem *)p[0] + (GEMM_A_BATCH(bi));
 #if GEMM_A_PACK
             if (packed_a != bi * used + block)
-                KN(pack_a)((float *)th->scratch, a, GEMM_LDA, GEMM_LDK, m0, rows, GEMM_K);
+                KN(pack_a)((velem *)th->scratch, a, GEMM_LDA, GEMM_LDK, m0, rows, GEMM_K);
             packed_a = bi * used + block;
-            a = (const float *)th->scratch;
+            a = (const velem *)th->scratch;
 #else
             a += m0 * (int64_t)(GEMM_LDA);
 #endif

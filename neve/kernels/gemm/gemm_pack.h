@@ -7,7 +7,7 @@
 #endif
 #ifdef GEMM_COPY
 /* A packed panel of `width` columns as floats; if GEMM_B_SCALED, row k is multiplied by factor[k]. */
-NEVE_INLINE void KN(copy_b)(float *to, const GEMM_BT *b, const float *factor, int64_t terms, int width)
+NEVE_INLINE void KN(copy_b)(velem *to, const GEMM_BT *b, const velem *factor, int64_t terms, int width)
 {
     (void)factor;
     for (int64_t k = 0; k < terms; k++, b += width, to += width) {
@@ -26,7 +26,7 @@ NEVE_INLINE void KN(copy_b)(float *to, const GEMM_BT *b, const float *factor, in
 
 #if !GEMM_B_PACKED
 /* Panel of `vectors` * VL columns from column n0 (cnt of them exist), rows k0 .. k0 + kn: row after row, padded with zeros. */
-NEVE_INLINE void KN(pack_b)(float *to, const float *b, int64_t ldb, int64_t ldn, int64_t k0, int64_t kn, int64_t n0, int64_t cnt,
+NEVE_INLINE void KN(pack_b)(velem *to, const velem *b, int64_t ldb, int64_t ldn, int64_t k0, int64_t kn, int64_t n0, int64_t cnt,
                             int vectors)
 {
     b += k0 * ldb + n0 * ldn;
@@ -43,8 +43,8 @@ NEVE_INLINE void KN(pack_b)(float *to, const float *b, int64_t ldb, int64_t ldn,
         for (int j = 0; j < vectors; j++)
             for (int64_t k = 0; k < kn; k += NEVE_VL) {
                 int64_t rows = neve_min(NEVE_VL, cnt - j * NEVE_VL), terms = neve_min(NEVE_VL, kn - k);
-                const float *from = b + j * NEVE_VL * ldn + k;
-                float *out = to + (k * vectors + j) * NEVE_VL;
+                const velem *from = b + j * NEVE_VL * ldn + k;
+                velem *out = to + (k * vectors + j) * NEVE_VL;
                 vf r[NEVE_VL];
                 if (rows == NEVE_VL && terms == NEVE_VL) {
                     NEVE_UNROLL
@@ -71,7 +71,7 @@ NEVE_INLINE void KN(pack_b)(float *to, const float *b, int64_t ldb, int64_t ldn,
 
 #if GEMM_A_PACK
 /* Rows m0 .. m0 + rows of A, all K terms: term after term, GEMM_A_STRIDE apart. */
-NEVE_NOINLINE void KN(pack_a)(float *to, const float *a, int64_t lda, int64_t ldk, int64_t m0, int64_t rows, int64_t terms)
+NEVE_NOINLINE void KN(pack_a)(velem *to, const velem *a, int64_t lda, int64_t ldk, int64_t m0, int64_t rows, int64_t terms)
 {
     a += m0 * lda;
     for (int64_t k = 0; k < terms; k++, a += ldk, to += GEMM_A_STRIDE) {

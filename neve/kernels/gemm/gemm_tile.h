@@ -43,7 +43,7 @@
 #define TILE_PAIRS 0
 #endif
 #ifndef TILE_BT
-#define TILE_BT float
+#define TILE_BT velem
 #define TILE_LOADB vload
 #endif
 #define TILE_STORE(v, r, j) K_STORE(v, bi, m + (r), n + (j))
@@ -72,10 +72,10 @@
 #define TILE_LOAD_HALF
 #endif
 
-NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const float *a, const TILE_BT *b,
+NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RESTRICT s, const velem *a, const TILE_BT *b,
                            int64_t terms, int64_t bi, int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
 #ifdef TILE_PARTIAL
-                           , float *part, int flags
+                           , velem *part, int flags
 #endif
 )
 {
@@ -110,7 +110,7 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
         for (int j = 0; j < TILE_NV * NEVE_VL; j += 16)
             K_FETCH(bi, m + r, n + j);
 #endif
-    const float *row[TILE_MR];
+    const velem *row[TILE_MR];
     NEVE_UNROLL
     for (int r = 0; r < TILE_MR; r++)
         row[r] = a + r * (int64_t)(TILE_LDA);
@@ -156,7 +156,7 @@ NEVE_NOINLINE void TILE_FN(void *const *NEVE_RESTRICT p, const int64_t *NEVE_RES
     }
 #endif
 #ifdef K_STORE_LOOP
-    float sums[TILE_MR * TILE_NV * NEVE_VL] NEVE_ALIGNED(64);
+    velem sums[TILE_MR * TILE_NV * NEVE_VL] NEVE_ALIGNED(64);
     NEVE_UNROLL
     for (int r = 0; r < TILE_MR; r++)
         NEVE_UNROLL

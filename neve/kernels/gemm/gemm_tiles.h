@@ -82,10 +82,10 @@
 #else
 #define TILES_PASS p, s, a, b, terms, bi, m, n, cnt, pf, pfn
 #endif
-NEVE_INLINE void TILES_RUN(int64_t rows, void *const *p, const int64_t *s, const float *a, const TILE_BT *b, int64_t terms, int64_t bi,
+NEVE_INLINE void TILES_RUN(int64_t rows, void *const *p, const int64_t *s, const velem *a, const TILE_BT *b, int64_t terms, int64_t bi,
                            int64_t m, int64_t n, int64_t cnt, const float *pf, int64_t pfn
 #ifdef TILE_PARTIAL
-                           , float *part, int flags
+                           , velem *part, int flags
 #endif
 )
 {

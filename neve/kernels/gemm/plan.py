@@ -8,6 +8,7 @@ from dataclasses import replace
 from neve.ir.buffers import Access
 from neve.ir.index import Index, Var, recombine
 from neve.ir.loops import Tensor
+from neve.ir.types import DType
 from neve.kernels.gemm.tiles import GemmSpec, candidates
 from neve.kernels.kernel import (
     COMPUTED,
@@ -31,8 +32,8 @@ FLOPS_PER_TERM = 2
 
 
 def accepts(op: Op, inputs: Sequence[Tensor], fixed: Fixed) -> str:
-    """Two matrices of numbers that float32 holds."""
-    other = next((t.dtype for t in inputs[:2] if t.dtype not in COMPUTED), None)
+    """Two matrices of float64, or of numbers that float32 holds."""
+    other = next((t.dtype for t in inputs[:2] if t.dtype not in (*COMPUTED, DType.float64)), None)
     return f"there is no matrix product of {other}" if other else ""
 
 
@@ -55,7 +56,7 @@ def _shared(x: Tensor, w: Tensor, layout: str, o: Operands) -> Bound:
     assert lda is not None
     n = Var("n", Index.of(w.shape[0 if layout == "nk" else 1]))
     spec, weight = _weight(GemmSpec(m=size(rows), n=size(n.extent), k=size(a.vars[-1].extent), lda=size(lda),
-                                    b_packed=False), o, w, layout)  # fmt: skip
+                                    b_packed=False, dtype=x.dtype), o, w, layout)  # fmt: skip
     coords = Var("b", Index.of(1)), Var("m", rows), n
     axes = (*digits(at(coords[1]), [a.vars[k].extent for k in lead]), at(n))
     return Bound(tuple(candidates(spec, o.target)), (Pointer(a.buffer, a.start), weight), coords, axes)
@@ -104,6 +105,7 @@ def _batched(call: Call, o: Operands) -> Bound:
         ldk=size(sa[-1] or Index.of(1)) if a.vars[-1].extent.const != 1 else 1,
         a_batch=_batch_offset(a, places),
         b_packed=False,
+        dtype=call.inputs[0].dtype,
         ldb=size(sb[-2] or Index.of(0)),
         ldn=size(sb[-1] or Index.of(1)) if n.extent.const != 1 else 1,
         b_batch=_batch_offset(b, places),

@@ -40,8 +40,9 @@ class GemmSpec:
     `Choice.pack` as (n, k) (b_layout "nk", as torch's linear) or (k, n) ("kn"), with a leading batch axis if b_batched;
     n and k must be literal. Otherwise B is a run-time matrix with ldb elements between successive k, ldn between
     successive n (ldb=None: n), b_batch as a_batch. If scaled, each term k of a packed B is multiplied by a run-time
-    factor s[k]. b_type is what a packed B is stored as: float32, or a type of halves. Raises ValueError for a packed B
-    whose n or k is symbolic, and for one that is scaled or of halves, but not packed.
+    factor s[k]. b_type is what a packed B is stored as: float32, or a type of halves; dtype what A, the sums and
+    any other B are: float32, or float64, and then a packed B too. Raises ValueError for a packed B whose n or k is
+    symbolic, and for one that is scaled or of halves, but not packed, or of another type than A in float64.
     """
 
     m: Size
@@ -59,19 +60,26 @@ class GemmSpec:
     b_batch: Size = 0
     scaled: bool = False
     b_type: DType = DType.float32
+    dtype: DType = DType.float32
 
     def __post_init__(self) -> None:
         if self.scaled and not self.b_packed:
             raise ValueError("only packed weights can be scaled")
-        if self.b_type is not DType.float32 and not self.b_packed:
+        if self.b_type.size < 4 and not self.b_packed:
             raise ValueError(f"only packed weights can be {self.b_type}")
+        if DType.float64 in (self.dtype, self.b_type) and self.b_packed and self.dtype is not self.b_type:
+            raise ValueError(f"a packed weight of {self.b_type} in a product of {self.dtype}")
         if self.b_packed and not (isinstance(self.n, int) and isinstance(self.k, int)):
             raise ValueError(f"a packed weight needs literal sizes, not n={self.n}, k={self.k}")
 
     @property
     def widened(self) -> bool:
         """Whether packed halves become float32 panel by panel; in products of few rows the tiles widen them."""
-        return self.b_type is not DType.float32 and not (isinstance(self.m, int) and self.m < WIDENED_FROM)
+        return self.b_type.size < 4 and not (isinstance(self.m, int) and self.m < WIDENED_FROM)
+
+    def lanes(self, target: Target) -> int:
+        """Columns of a vector."""
+        return target.vl * DType.float32.size // self.dtype.size
 
     @property
     def copied(self) -> bool:
@@ -146,19 +154,19 @@ def tile_options(spec: GemmSpec, target: Target) -> list[Tiles]:
         return [Tiles(widest, widest, rows, rows)]
     if spec.m == 1 and spec.b_packed:
         return [Tiles(2, 2, 1, 1)]
-    options = set()
+    options, vl = set(), spec.lanes(target)
     wide = (1, 2, 3, 4, 6, 8) if spec.m == 1 else (1, 2, 3, 4)
     for nv in wide:
         for last in wide if isinstance(spec.m, int) or spec.n <= 64 else (nv,):
             most = 1 if spec.m == 1 else MAX_ROWS
             mr, mr_last = (rows_that_fit(v, target, most) for v in (nv, last))
             tiles = Tiles(nv, last, mr, mr_last)
-            panels = panel_count(spec.n, tiles, target.vl)
+            panels = panel_count(spec.n, tiles, vl)
             if panels == 1:
                 options.add(Tiles(last, last, mr_last, mr_last))
-            elif spec.n > (panels - 1) * nv * target.vl:
+            elif spec.n > (panels - 1) * nv * vl:
                 options.add(tiles)
-    return sorted((_halved(spec, t, target.vl) for t in options), key=lambda t: (t.nv, t.last))
+    return sorted((_halved(spec, t, vl) for t in options), key=lambda t: (t.nv, t.last))
 
 
 def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
@@ -177,8 +185,8 @@ def _halved(spec: GemmSpec, tiles: Tiles, vl: int) -> Tiles:
 def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Rows of A that stay in the second cache while panels of B pass by."""
     terms = spec.k if isinstance(spec.k, int) else 512
-    single = isinstance(spec.n, int) and panel_count(spec.n, tiles, target.vl) == 1
-    capacity = max(132, min(504, int(0.6 * target.l2) // (4 * max(terms, 1))))
+    single = isinstance(spec.n, int) and panel_count(spec.n, tiles, spec.lanes(target)) == 1
+    capacity = max(132, min(504, int(0.6 * target.l2) // (spec.dtype.size * max(terms, 1))))
     if isinstance(spec.m, int) and single and spec.ldk == 1 and spec.b_packed:
         capacity = max(capacity, spec.m)
     most = ceil_div(max(spec.m, 1), tiles.mr) * tiles.mr if isinstance(spec.m, int) else capacity
@@ -188,12 +196,13 @@ def block_rows(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
 def cycles(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> float:
     """Predicted cycles of one batch; symbolic sizes count as 128."""
     m, n, k = (v if isinstance(v, int) else 128 for v in (spec.m, spec.n, spec.k))
-    panels = panel_count(n, tiles, target.vl)
+    vl = spec.lanes(target)
+    panels = panel_count(n, tiles, vl)
     total = 0.0
     for rows, count in blocks(max(m, 1), mb, tiles.mr).items():
         for nv, mr, times in (
             (tiles.nv, tiles.mr, panels - 1),
-            (tiles.last_columns(target.vl) / target.vl, tiles.mr_last, 1),
+            (tiles.last_columns(vl) / vl, tiles.mr_last, 1),
         ):
             one = sum(
                 c * (k * term_cycles(r, nv, target.core) + TILE_OVERHEAD + 1.5 * r * nv)
@@ -209,7 +218,7 @@ def panels_at_once(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     single = spec.m == 1 or not isinstance(spec.m, int)
     if not spec.b_packed or spec.scaled or not single or tiles.nv != tiles.last or tiles.half:
         return 0
-    panels, most = panel_count(spec.columns, tiles, target.vl), max(1, 8 // tiles.nv)
+    panels, most = panel_count(spec.columns, tiles, spec.lanes(target)), max(1, 8 // tiles.nv)
     if panels == 1:
         return 0
     return min((g for g in range(1, most + 1) if g > most // 2 - 1 or most == 1), key=lambda g: (-panels % g, -g))
@@ -244,7 +253,7 @@ def panels_of(spec: GemmSpec, tiles: Tiles, vl: int) -> Panels:
 
 def packed_size(spec: GemmSpec, tiles: Tiles, target: Target) -> int:
     """Elements of one batch of a packed weight."""
-    return panels_of(spec, tiles, target.vl).size(spec.terms)
+    return panels_of(spec, tiles, spec.lanes(target)).size(spec.terms)
 
 
 @dataclass(frozen=True)
@@ -261,16 +270,16 @@ def scratch(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Scratch:
     """Bytes as gemm.h lays them out: A, then a panel of B, then the sums of a split K."""
     k = spec.k if isinstance(spec.k, int) else None
     split = not spec.b_packed and (k is None or k > LONGEST_TERMS)
-    kc = 512 if split or k is None else k
+    kc, element = 512 if split or k is None else k, spec.dtype.size
     stride = ceil_div(mb, 16) * 16 + 16
-    if spec.ldk == 1 or k is None or 4 * k * stride > target.l2:
+    if spec.ldk == 1 or k is None or element * k * stride > target.l2:
         stride = 0
-    widest = max(tiles.nv, tiles.last) * target.vl
-    size = ceil_div(4 * (k or 0) * stride, 64) * 64
+    widest = max(tiles.nv, tiles.last) * spec.lanes(target)
+    size = ceil_div(element * (k or 0) * stride, 64) * 64
     if spec.copied:
-        size += ceil_div(4 * kc * widest, 64) * 64
+        size += ceil_div(element * kc * widest, 64) * 64
     if split:
-        size += 4 * max(ceil_div(mb, mr) * mr for mr in (tiles.mr, tiles.mr_last)) * widest
+        size += element * max(ceil_div(mb, mr) * mr for mr in (tiles.mr, tiles.mr_last)) * widest
     return Scratch(kc, split, stride, size)
 
 
@@ -294,7 +303,7 @@ def _macros(spec: GemmSpec, tiles: Tiles, mb: int, space: Scratch, target: Targe
         ("GEMM_B_BATCH", Offset(b_batch)),
         ("GEMM_B_SCALED", int(spec.scaled)),
         ("GEMM_B_WIDENED", int(spec.widened)),
-        ("GEMM_B_TYPE", STORED.index(spec.b_type)),
+        ("GEMM_B_TYPE", 0 if spec.dtype is DType.float64 else STORED.index(spec.b_type)),
         ("GEMM_B_DIRECT", int(direct)),
         ("GEMM_NV", tiles.nv),
         ("GEMM_NV_LAST", tiles.last),
@@ -319,14 +328,15 @@ def _choice(spec: GemmSpec, tiles: Tiles, mb: int, target: Target) -> Choice:
     if spec.b_packed:
         loading = spec.b_type.size * packed_size(spec, tiles, target) / target.bandwidth
         seconds = 0.1 * seconds + max(0.9 * seconds, loading)
-    columns = tiles.last_columns(target.vl)
-    wide = f"{tiles.nv * target.vl}" + (f"/{columns}" if columns != tiles.nv * target.vl else "")
+    vl, double = spec.lanes(target), spec.dtype is DType.float64
+    columns = tiles.last_columns(vl)
+    wide = f"{tiles.nv * vl}" + (f"/{columns}" if columns != tiles.nv * vl else "")
     space = scratch(spec, tiles, mb, target)
     return Choice(
-        header="gemm/gemm.h",
+        header="gemm/gemm_f64.h" if double else "gemm/gemm.h",
         label=f"gemm {tiles.mr}x{wide}, blocks of {mb}",
         macros=_macros(spec, tiles, mb, space, target),
-        pack=Pack(pack, (panels_of(spec, tiles, target.vl), spec.b_layout, spec.b_batched)) if spec.b_packed else None,
+        pack=Pack(pack, (panels_of(spec, tiles, vl), spec.b_layout, spec.b_batched)) if spec.b_packed else None,
         scratch=space.size,
         cost=seconds,
         loops=True,
