@@ -53,6 +53,7 @@ def table() -> dict[Any, Builder]:
         aten_distance,
         aten_fourier,
         aten_index,
+        aten_lengths,
         aten_nn,
         aten_pointwise,
         aten_pool,

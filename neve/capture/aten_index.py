@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from neve.capture.aten import aten
+from neve.capture.aten_lengths import coordinates, count_true, is_mask, rows, without_masks, wrong_length
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, broadcast, dim, numel
 from neve.ops.index import AnyOutside, Embedding, Gather, IndexSelect, IndexTensors
+from neve.ops.lengths import NonzeroStatic
 from neve.ops.reduce import Sum
 from neve.ops.scatter import IndexPut, MaskedScatter, Scatter
 
@@ -72,10 +74,6 @@ def _along_axis(c: Context, x: Value, axis: int, index: Value) -> None:
 def _positions(c: Context, indices: Sequence[Value | None]) -> tuple[tuple[int, ...], list[Value]]:
     axes = tuple(i for i, v in enumerate(indices) if v is not None)
     tensors = [v for v in indices if v is not None]
-    if any(v.dtype in (DType.bool, DType.uint8) for v in tensors):
-        raise Refusal(
-            "indexing with a mask gives a shape that depends on data: use torch.where, or masked_fill for writes"
-        )
     return axes, [c.cast(v, DType.int64) for v in tensors]
 
 
@@ -91,7 +89,10 @@ def _all_in_range(c: Context, x: Value, axes: Sequence[int], tensors: Sequence[V
 
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def index(c: Context, x: Value, indices: Sequence[Value | None]) -> Value:
-    axes, tensors = _positions(c, indices)
+    given = [(axis, v) for axis, v in enumerate(indices) if v is not None]
+    if len(given) == 1 and is_mask(given[0][1]):
+        return rows(c, x, given[0][1], given[0][0])
+    axes, tensors = _positions(c, without_masks(c, indices))
     _all_in_range(c, x, axes, tensors)
     return c(IndexTensors(axes), x, *tensors)
 
@@ -103,14 +104,20 @@ def index_put(
     mask = indices[0] if len(indices) == 1 else None
     if mask is not None and mask.dtype is DType.bool:
         rest = len(x.shape) - len(mask.shape)
-        rows = len(values.shape) - rest
-        if rows > 1 or (rows == 1 and values.shape[0] != 1):
-            raise Refusal("a write of several rows where a mask is true: their number depends on data")
+        several = len(values.shape) - rest
+        if several > 1:
+            raise Refusal(f"values of {len(values.shape)} axes for what a mask selects, which has {rest + 1}")
+        if several == 1 and values.shape[0] != 1:
+            n = values.shape[0]
+            wrong_length(c, count_true(c, mask), n)
+            places = c(NonzeroStatic(n), c.reshape(mask, (mask.type.numel,)))
+            at = coordinates(c, places, mask.shape)
+            return c(IndexPut(tuple(range(len(at))), accumulate), x, *at, c.cast(values, x.dtype))
         chosen = c.expand(c.reshape(mask, (*mask.shape, *(1,) * rest)), x.shape)
-        row = c.reshape(values, values.shape[1:]) if rows == 1 else values
+        row = c.reshape(values, values.shape[1:]) if several == 1 else values
         new = c.expand(c.cast(row, x.dtype), x.shape)
         return c("where", chosen, c("add", x, new) if accumulate else new, x)
-    axes, tensors = _positions(c, indices)
+    axes, tensors = _positions(c, without_masks(c, indices))
     _all_in_range(c, x, axes, tensors)
     return c(IndexPut(axes, accumulate), x, *tensors, c.cast(values, x.dtype))
 

@@ -57,6 +57,7 @@ class Context:
     def __init__(self, b: GraphBuilder, symbols: MethodSymbols, strip: str = "") -> None:
         self.b, self.symbols, self.strip = b, symbols, strip
         self.node: Any = None
+        self.places: dict[Value, Value] = {}  # of masks, see `aten_lengths`
 
     def __call__(self, op: Op | str, *inputs: Value) -> Value:
         """Append op (or the attribute-less op of that name) and return its only output."""

@@ -6,9 +6,9 @@ import copy
 import keyword
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -54,6 +54,9 @@ RESERVED = frozenset(
 )
 
 
+OF_DATA = re.compile(r"(u|zuf|zf)\d")
+"""The names of torch's symbols for numbers that it reads from tensors."""
+
 GREATEST_INT = 2**31 - 1
 """Of an int argument that a size depends on by way of min or max; the program refuses greater ones."""
 
@@ -72,7 +75,6 @@ class Symbols:
     def __init__(self) -> None:
         self.ranges: dict[Index, Range] = {}
         self._declared: dict[Index, Range] = {}
-        self._anonymous = 0
 
     def method(self, constraints: Mapping[Any, Any], named: Mapping[sympy.Symbol, tuple[str, int]]) -> MethodSymbols:
         """The symbols of a method; constraints: its range_constraints; named: torch symbol → the
@@ -88,12 +90,13 @@ class Symbols:
         made._ours, made.region = dict(known), region
         return made
 
-    def define(self, wanted: str | None, range: Range) -> Index:
-        """A symbol of that range; the same one again for the same name and range."""
+    def define(self, wanted: str | None, range: Range, letter: str = "s") -> Index:
+        """A symbol of that range; the same one again for the same name and range. letter: what one without a name is
+        called.
+        """
         if wanted is None:
-            while symbol(f"s{self._anonymous}") in self.ranges:
-                self._anonymous += 1
-            wanted = f"s{self._anonymous}"
+            number = next(n for n in count() if symbol(f"{letter}{n}") not in self.ranges)
+            wanted = f"{letter}{number}"
         name, i = wanted, 1
         while self._declared.get(symbol(name), range) != range:
             name, i = f"{wanted}_{i}", i + 1
@@ -117,6 +120,8 @@ class MethodSymbols:
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, Index] = {}
         self._numbers: set[sympy.Symbol] = set()
+        self.most: dict[Index, Dim] = {}
+        self.equal: dict[sympy.Symbol, set[sympy.Symbol]] = {}
         self.region: Region | None = None
         self._extremes: dict[Index, Bounds] = {}
 
@@ -189,6 +194,32 @@ class MethodSymbols:
         self._numbers.add(s)
         return self._ours[s]
 
+    def measured(self, size: Any, most: Dim) -> Index:
+        """A symbol for a size that data decide, 0 to `most`; size: what it is for torch, None if that has none."""
+        bound = self.range(most)
+        made = self._owner.define(None, Range(0, None if bound is None or bound[1] == math.inf else int(bound[1])), "u")
+        if size is not None:
+            self._ours[_sympy(size)] = made
+        self.most[made] = most
+        return made
+
+    def known(self, size: Any) -> Dim | None:
+        """A size that data decide for torch as it is known already: a number, measured before, or equal to one that was
+        as torch asserts: from now on both are one symbol. None if it is not.
+        """
+        if isinstance(size, int):
+            return size
+        s = None if size is None else _sympy(size)
+        others = self.equal.get(s, set()) & self._ours.keys()
+        if s not in self._ours and others:
+            self._ours[s] = self._ours[min(others, key=str)]
+        return self._ours.get(s)
+
+    def axis_of_data(self, shape: Sequence[Any]) -> int | None:
+        """The only axis whose size is a number that torch reads from tensors."""
+        found = [a for a, n in enumerate(shape) if OF_DATA.match(str(_sympy(n)))]
+        return found[0] if len(found) == 1 else None
+
     def is_torch_minimum(self, relation: Any) -> bool:
         """Whether a guard is only torch's own rule that symbolic ints are 2 or more, or what it asks of memory for that
         reason: no shape here depends on it (`squeeze` asks for itself).
@@ -253,7 +284,7 @@ class MethodSymbols:
 
     def _symbol(self, s: sympy.Symbol) -> Index:
         if s not in self._ours:
-            if re.match(r"(u|zuf|zf)\d", s.name):
+            if OF_DATA.match(s.name):
                 raise UnsupportedSize("a size that depends on the values of tensors")
             if self.region is not None:
                 raise UnsupportedSize("a size that no input has")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
@@ -59,6 +60,7 @@ class Walk:
     def run(self, placeholders: Mapping[str, Any]) -> list[Any]:
         """Walk all nodes, placeholders given by name; returns what the output node names (Values, dims, constants)."""
         diagnose.unsupported(self.gm.graph, table(), self.reasons, self.strip)
+        self._note_equal()
         for node in self.gm.graph.nodes:
             if node.op == "placeholder":
                 self.env[node] = placeholders[node.name]
@@ -70,6 +72,20 @@ class Walk:
             else:
                 self.env[node] = self._build(node)
         raise AssertionError("an fx graph without output")
+
+    def _note_equal(self) -> None:
+        """Which sizes that data decide the graph asserts to be equal."""
+        for node in self.gm.graph.nodes:
+            asserted = node.args[0] if node.target is torch.ops.aten._assert_scalar.default else None
+            relation = (
+                asserted.meta["val"].node.expr
+                if isinstance(asserted, fx.Node) and isinstance(asserted.meta.get("val"), torch.SymBool)
+                else None
+            )
+            if isinstance(relation, sympy.Eq) and all(a.is_Symbol and UNBACKED.match(a.name) for a in relation.args):
+                left, right = relation.args
+                self.symbols.equal.setdefault(left, set()).add(right)
+                self.symbols.equal.setdefault(right, set()).add(left)
 
     def arg(self, a: Any) -> Any:
         """A node's argument: fx nodes by what they gave, containers entry by entry."""

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neve.emit.unit import MethodWriter
-from neve.ir.graph import Method, StateVar
+from neve.ir.graph import Method, StateVar, Value
 from neve.ir.index import Index
 from neve.ir.types import Range
+from neve.ir.types import symbol as symbol_of
+from neve.ir.walk import measured
 from neve.ops.random import DEFAULT_SEED, GENERATOR
-from neve.plan.memory import Arena
+from neve.plan.memory import Arena, greatest
 from neve.trees import parts
 
 RESERVED = frozenset({"context_size", "init", "reset", "seed", "state", "strerror", "clock", "prepare"})
@@ -24,6 +26,7 @@ def symbol(name: str, method: str) -> str:
 
 
 def used_symbols(method: Method) -> list[str]:
+    """The size symbols that a call is given."""
     seen: dict[str, None] = {}
     for v in (*method.graph.inputs, *method.graph.outputs):
         for d in v.shape:
@@ -32,7 +35,23 @@ def used_symbols(method: Method) -> list[str]:
     for given in method.sizes:
         if given is not None:
             seen.setdefault(str(given))
-    return list(seen)
+    return [s for s in seen if symbol_of(s) not in measured(method.graph)]
+
+
+def measured_sizes(method: Method) -> dict[str, Index]:
+    """The size symbols of results that a call finds out, in the order in which it gives them → the most that each may
+    be.
+    """
+    most = measured(method.graph)
+    found = dict.fromkeys(
+        s for v in method.graph.outputs for d in v.shape for s in sorted(Index.of(d).symbols, key=str)
+    )
+    return {str(s): greatest(s, most) for s in found if s in most}
+
+
+def elements(method: Method, v: Value) -> Index:
+    """How many elements an output needs memory for, whatever data decide."""
+    return greatest(Index.of(v.type.numel), measured(method.graph))
 
 
 def header(
@@ -71,7 +90,10 @@ def header(
         out += ["typedef struct {"]
         out += [f"    const void *in{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.inputs)]
         notes = dict(_lengths(method.out_tree))
-        out += [f"    void *out{k}; /* {v.name}: {v.type}{notes.get(k, '')} */" for k, v in enumerate(graph.outputs)]
+        for k, v in enumerate(graph.outputs):
+            n = elements(method, v)
+            space = f", memory for {n} elements" if n != v.type.numel else ""
+            out.append(f"    void *out{k}; /* {v.name}: {v.type}{space}{notes.get(k, '')} */")
         for s in used_symbols(method):
             r = ranges[s]
             equal = "".join(f", equal to *in{k}" for k, given in enumerate(method.sizes) if str(given) == s)
@@ -81,6 +103,7 @@ def header(
         out += [
             f"    void *workspace; /* {note} */",
             "    int64_t workspace_size;",
+            *_sizes(method),
             f"}} {function}_io;",
             f"NEVE_API int {function}({name} *ctx, const {function}_io *io, const neve_parallel *p);",
         ]
@@ -102,6 +125,14 @@ def header(
     out += _state(name, states, attributes) if states else []
     out += ["#ifdef __cplusplus", "}", "#endif", "#endif", ""]
     return "\n".join(out)
+
+
+def _sizes(method: Method) -> Iterator[str]:
+    """Where the call writes the sizes that data decide."""
+    found = measured_sizes(method)
+    if found:
+        limits = ", ".join(f"{s} (0 .. {most})" for s, most in found.items())
+        yield f"    int64_t *sizes; /* [{len(found)}], which the call writes: {limits} */"
 
 
 def _lengths(tree: Mapping[str, Any], rows: int | None = None) -> Iterator[tuple[int, str]]:

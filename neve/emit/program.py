@@ -9,7 +9,7 @@ from typing import Any
 
 from neve.build.source import Source
 from neve.build.target import Target
-from neve.emit.header import header, used_symbols
+from neve.emit.header import elements, header, measured_sizes, used_symbols
 from neve.emit.header import symbol as c_symbol
 from neve.emit.headers import BASE, header_closure
 from neve.emit.layout import HEADER_BYTES, Layout, bounded
@@ -18,7 +18,7 @@ from neve.emit.unit import CallSite, MethodWriter, Pick, Unit, best_by_analysis
 from neve.ir import walk
 from neve.ir.graph import Method, Program
 from neve.ir.index import Index, tree
-from neve.ir.types import Dim, Range, to_bytes
+from neve.ir.types import Range, to_bytes
 from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
 from neve.plan.memory import Arena
 from neve.plan.method import plan
@@ -55,7 +55,7 @@ def emit(
         if progress:
             progress(f"planning {key}")
         made = plan(method.graph, target, ranges)
-        writer = MethodWriter(unit, made.schedule, made.arena, pick)
+        writer = MethodWriter(unit, made.schedule, made.arena, pick, list(measured_sizes(method)))
         written[key] = (method, writer, writer.write(made.schedule.steps), made.arena)
     needs = {
         k: (bounded(a.size, ranges), bounded(w.scratch, ranges), bounded(w.shared, ranges))
@@ -193,8 +193,9 @@ def _method(
     for k, v in enumerate((*method.graph.inputs, *method.graph.outputs)):
         n = len(method.graph.inputs)
         slot = f"in{k}" if k < n else f"out{k - n}"
-        if v.type.numel != 0:
-            empty = "" if v.type.is_static else f" && ({unit.size(_numel(v.shape))}) != 0".replace("s[", "call.s[")
+        count = elements(method, v)
+        if count != 0:
+            empty = "" if count.const is not None else f" && ({unit.size(count)}) != 0".replace("s[", "call.s[")
             test = f"NEVE_MISPLACED(io->{slot}, {v.dtype.size})"
             checks.append(f"    if ({test}{empty}) return NEVE_BAD_POINTER;")
     for k, given in enumerate(method.sizes):
@@ -208,6 +209,8 @@ def _method(
             f"    if (io->workspace_size < {need}) return NEVE_BAD_SIZE;",
             f"    if (NEVE_MISPLACED(io->workspace, 64) && {need} != 0) return NEVE_BAD_POINTER;",
         ]
+    if measured_sizes(method):
+        checks.append("    if (NEVE_MISPLACED(io->sizes, 8)) return NEVE_BAD_POINTER;")
     fill = "".join(f" call.s[{unit.symbols.index(s)}] = io->{s};" for s in used)
     return [
         "#ifdef NEVE_PROFILE",
@@ -258,13 +261,6 @@ def _method(
         "}",
         "",
     ]
-
-
-def _numel(shape: tuple[Dim, ...]) -> Index:
-    n = Index.of(1)
-    for d in shape:
-        n = n * Index.of(d)
-    return n
 
 
 def _state(name: str, layout: Layout, magic: str) -> list[str]:
@@ -360,6 +356,13 @@ def _identified(identity: int) -> list[str]:
     ]
 
 
+def _measured(method: Method) -> dict[str, Any]:
+    """Of results whose sizes data decide: these, and for how many elements each output needs memory."""
+    found = measured_sizes(method)
+    counts = [tree(elements(method, v)) for v in method.graph.outputs]
+    return {"measured": {"sizes": list(found), "elements": counts}} if found else {}
+
+
 def _signature(
     name: str,
     written: Mapping[str, tuple[Method, MethodWriter, list[str], Arena]],
@@ -387,6 +390,7 @@ def _signature(
             ],
             "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in used_symbols(method)],
             "guards": [],
+            **_measured(method),
             "workspace": tree(work) if work is not None else 0,
             "in_tree": dict(method.in_tree) or {"args": [{"leaf": k} for k in range(len(graph.inputs))], "kwargs": {}},
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},

@@ -26,10 +26,10 @@ from neve.ir.types import to_bytes
 from neve.kernels.kernel import Bound, Choice, Pack, PackByValue, Packed, Pointer
 from neve.plan import work
 from neve.plan.fuse import cost
-from neve.plan.memory import Arena, rounded
+from neve.plan.memory import Arena, greatest, rounded
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Reduce
-from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, Step
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, SizeStep, Step
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,16 @@ def larger(a: Index, b: Index) -> Index:
 class MethodWriter:
     """Turns a schedule's steps into call sites and control flow."""
 
-    def __init__(self, unit: Unit, schedule: Schedule, arena: Arena, pick: Pick = best_by_analysis) -> None:
-        self.unit, self.schedule, self.arena, self.pick = unit, schedule, arena, pick
+    def __init__(
+        self,
+        unit: Unit,
+        schedule: Schedule,
+        arena: Arena,
+        pick: Pick = best_by_analysis,
+        reported: Sequence[str] = (),
+    ) -> None:
+        """reported: the sizes that data decide which the host is given."""
+        self.unit, self.schedule, self.arena, self.pick, self.reported = unit, schedule, arena, pick, reported
         self.lines: list[str] = []
         self.sites: list[CallSite] = []
         self.messages: list[str] = []
@@ -125,7 +133,7 @@ class MethodWriter:
 
     def need_scratch(self, size: Index) -> None:
         """Make the scratch of a thread at least that many bytes."""
-        self.scratch = larger(self.scratch, size)
+        self.scratch = larger(self.scratch, greatest(size, self.schedule.most))
 
     def write(self, steps: Sequence[Step], indent: str = "    ") -> list[str]:
         """C statements for the steps."""
@@ -164,10 +172,19 @@ class MethodWriter:
                     *self.write(s.body, inner),
                     f"{indent}}}",
                 ]
+            elif isinstance(s, SizeStep):
+                out += self._size(indent, s)
             else:
                 assert isinstance(s, FailStep)
                 out += self._fail(indent, s)
         return out
+
+    def _size(self, indent: str, s: SizeStep) -> list[str]:
+        value = f"*(const int64_t *)({self.base(self.schedule.buffers[s.value])})"
+        name = str(s.size)
+        given = f"io->sizes[{self.reported.index(name)}] = " if name in self.reported else ""
+        place = f"call->s[{self.unit.symbols.index(name)}]"
+        return [f"{indent}if (th->tid == 0) {given}{place} = {value};", f"{indent}neve_barrier(th);"]
 
     def _fail(self, indent: str, s: FailStep) -> list[str]:
         self.messages.append(s.message)
@@ -300,7 +317,8 @@ class MethodWriter:
         )
         self.unit.headers.add(choice.header)
         self.need_scratch(Index.of(choice.scratch) if bound.scratch is None else bound.scratch)
-        self.shared = larger(self.shared, Index.of(choice.shared) if bound.shared is None else bound.shared)
+        shared = Index.of(choice.shared) if bound.shared is None else bound.shared
+        self.shared = larger(self.shared, greatest(shared, self.schedule.most))
         return self.unit.kernel(text), args.texts, f"{stage.label}: {choice.label}", stage.origin
 
     def _operand(self, p: Pointer | Packed, k: Kernel, choice: Choice) -> str:

@@ -9,8 +9,8 @@ from itertools import product
 
 import numpy as np
 
-from neve.ir.index import Atom, Div, Index, Mod, Sym
-from neve.ir.types import Range
+from neve.ir.index import Atom, Div, Index, Mod, Sym, Var
+from neve.ir.types import Dim, Range
 
 Bounds = tuple[float, float]
 """Inclusive; ints, or infinite."""
@@ -32,6 +32,19 @@ def bounds(e: Index, ranges: Ranges) -> Bounds | None:
     known = (_of_terms(e, ranges), _of_positive_parts(e, ranges), _of_quotients(e, ranges))
     found = [b for b in known if b is not None]
     return (max(low for low, _ in found), min(high for _, high in found)) if found else None
+
+
+def capacity(e: Index, most: Mapping[Index, Dim]) -> Index | None:
+    """The most that e may be while the symbols in `most`, each from 0 to what it says, have no value yet: in the other
+    symbols alone. None if that is not known.
+    """
+    for s in reversed(list(most)):
+        if s in e.symbols:
+            (atom,) = s.atoms()
+            e = e.subs({atom: Index.of(Var(f"{s} up to {most[s]}", Index.of(most[s]) + 1))}).bound(upper=True)
+            if e.vars:
+                return None
+    return e
 
 
 def over_ranges(e: Index, ranges: Ranges) -> np.ndarray | None:

@@ -134,9 +134,10 @@ def _run(
     graph: Graph,
     inputs: Sequence[np.ndarray],
     state: MutableMapping[StateVar, np.ndarray],
-    sizes: Sizes,
+    given: Sizes,
     watch: Watch | None = None,
 ) -> tuple[np.ndarray, ...]:
+    sizes = dict(given)
     env: dict[Value, np.ndarray] = dict(zip(graph.inputs, inputs, strict=True))
     last = {v: n for n in graph.nodes for v in n.inputs}
     keep = set(graph.outputs)
@@ -157,7 +158,7 @@ def _run(
 
 
 def _step(
-    node: Node, inputs: list[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: Sizes
+    node: Node, inputs: list[np.ndarray], state: MutableMapping[StateVar, np.ndarray], sizes: dict[Index, int]
 ) -> tuple[np.ndarray, ...]:
     op: Any = node.op
     dtypes = [v.dtype for v in node.outputs]
@@ -173,6 +174,10 @@ def _step(
     if op.name == "write_state":
         state[op.var] = round_to(inputs[0], op.var.dtype)
         return tuple(state[op.var] for _ in node.outputs)
+    if op.name == "measure":
+        sizes[op.size] = int(inputs[0])
+        assert 0 <= sizes[op.size] <= _size(op.most, sizes), f"the size {op.size} is {sizes[op.size]} of {op.most}"
+        return ()
     if op.name == "raise":
         if not inputs or inputs[0].item():
             raise raised(op.message)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neve.ir.graph import Graph, Node, Program, Value
+from neve.ir.index import Index
 from neve.ir.types import DType, TensorType, same
-from neve.ir.walk import subgraphs
+from neve.ir.walk import attribute_symbols, measured, subgraphs
 
 CONTEXT = 5
 
@@ -17,13 +18,17 @@ class VerifyError(Exception):
     """
 
 
-def verify(graph: Graph, known: set[Node] | None = None, where: str = "") -> None:
+def verify(
+    graph: Graph, known: set[Node] | None = None, where: str = "", later: frozenset[Index] | None = None
+) -> None:
     """Raise VerifyError, saying where, unless names are unique, uses follow definitions and types are what the ops
     infer.
 
     known holds nodes whose types were checked before; they are not inferred again, and those checked now are added.
+    later: the sizes that data decide and that have no value yet where the graph is run; by default all of them.
     """
     known = set() if known is None else known
+    later = frozenset(measured(graph)) if later is None else later
     names: set[str] = set()
     defined: set[Value] = set()
     _define(graph, graph.inputs, names, defined, None, where)
@@ -33,17 +38,30 @@ def verify(graph: Graph, known: set[Node] | None = None, where: str = "") -> Non
                 raise VerifyError(_message(graph, i, f"%{v.name} is used before its definition, or has none", where))
         if node not in known:
             _check_types(graph, i, node, where)
+        if node.op.name == "measure":
+            later -= {node.op.size}  # type: ignore[attr-defined]
+        if later and (early := later & _sizes(node)):
+            raise VerifyError(
+                _message(graph, i, f"the size {min(map(str, early))} is used before it has a value", where)
+            )
         for name, g in subgraphs(node.op):
             verify(
                 g,
                 known,
                 f"{where}{'.' if where else ''}%{node.outputs[0].name if node.outputs else node.op.name}.{name}",
+                later,
             )
         known.add(node)
         _define(graph, node.outputs, names, defined, i, where)
     for v in graph.outputs:
         if v not in defined:
             raise VerifyError(_message(graph, None, f"the output %{v.name} is not defined in the graph", where))
+
+
+def _sizes(node: Node) -> set[Index]:
+    """The size symbols of a node, but for those of graphs inside it."""
+    shapes = (Index.of(d).symbols for v in node.outputs for d in v.shape)
+    return attribute_symbols(node.op).union(*shapes)
 
 
 def verify_program(program: Program, known: set[Node] | None = None) -> None:

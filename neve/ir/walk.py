@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from neve.ir.graph import ConstTensor, Graph, Program, StateVar
 from neve.ir.index import Index
+from neve.ir.types import Dim
 
 if TYPE_CHECKING:
     from neve.ops.base import Op
@@ -80,6 +81,12 @@ def attribute_symbols(op: Op) -> set[Index]:
 
     map_attributes(op, visit)
     return found
+
+
+def measured(graph: Graph) -> dict[Index, Dim]:
+    """The size symbols that the graph, or a graph inside it, gives a value from data → the most that each may be."""
+    ops: list[Any] = [n.op for g in graphs(graph) for n in g.nodes if n.op.name == "measure"]
+    return {op.size: op.most for op in ops}
 
 
 def constants(program: Program) -> list[ConstTensor]:

@@ -24,14 +24,14 @@ import numpy as np
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Load, Tensor
-from neve.ir.types import Range
+from neve.ir.types import Dim, Range
 from neve.kernels.kernel import product
 from neve.plan.history import PATHS, History, Left, Value, concatenations
 from neve.plan.lowering import Lowered
 from neve.plan.memory import LINE, Arena
 from neve.plan.schedule import Schedule
 from neve.plan.stages import Compute, Concat, Reduce, loads
-from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, Step
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Member, Nest, SizeStep, Step
 
 GIVEN = ("input", "constant", "state")
 """Places that hold something before the first step."""
@@ -47,14 +47,14 @@ def check_plan(lowered: Lowered, plan: Schedule, arena: Arena, ranges: Mapping[s
     """Raise PlanError unless the plan does what its stages say, for some sizes in range and on some paths."""
     controls = any(isinstance(s, (BranchStep, LoopStep)) for s in plan.steps)
     histories = [History(lowered, path) for path in (PATHS if controls else PATHS[:1])]
-    for sizes in some_sizes(ranges):
+    for sizes in some_sizes(ranges, lowered.most):
         layout = Layout(plan, arena, sizes, {c.out: c for c in concatenations(lowered.block)})
         layout.check()
         for history in histories:
             Shadow(layout, history).check()
 
 
-def some_sizes(ranges: Mapping[str, Range]) -> list[dict[str, int]]:
+def some_sizes(ranges: Mapping[str, Range], most: Mapping[Index, Dim]) -> list[dict[str, int]]:
     """Sizes to look at: the least, odd ones that differ, the greatest."""
     if not ranges:
         return [{}]
@@ -63,6 +63,9 @@ def some_sizes(ranges: Mapping[str, Range]) -> list[dict[str, int]]:
     many = {s: 37 + 10 * k for k, s in enumerate(ranges)}
     high = {s: r.min + 300 if r.max is None else r.max for s, r in ranges.items()}
     found = [{s: max(r.min, min(v[s], high[s])) for s, r in ranges.items()} for v in (low, odd, many, high)]
+    for v in found:
+        for s, n in most.items():
+            v[str(s)] = min(v[str(s)], int(Index.of(n).value(v)))
     return [v for k, v in enumerate(found) if v not in found[:k]]
 
 
@@ -286,6 +289,8 @@ class Shadow:
                         self._steps(s.body)
             elif isinstance(s, FailStep):
                 raise Left(s.message)
+            elif isinstance(s, SizeStep):
+                self._decide(s.value)
             elif isinstance(s, Nest):
                 self._nest(s)
             else:
@@ -468,7 +473,7 @@ def leaves(steps: Iterable[Step]) -> Iterable[Step]:
             yield from (*leaves(s.then), *leaves(s.orelse))
         elif isinstance(s, LoopStep):
             yield from (*leaves(s.cond), *leaves(s.body))
-        elif not isinstance(s, FailStep):
+        elif not isinstance(s, (FailStep, SizeStep)):
             yield s
 
 

@@ -22,6 +22,7 @@ from neve.plan.stages import (
     Move,
     Reduce,
     Scan,
+    SetSize,
     Stage,
     Template,
     loads,
@@ -54,7 +55,7 @@ class History:
     """One path through a method's stages.
 
     sources has for each value those that it was computed from; joined the value of a concatenation by those of its
-    parts; decisions the values on which branches and loops decided; left the raise that ended the call.
+    parts; decisions the values on which branches, loops and sizes decided; left the raise that ended the call.
     """
 
     lowered: Lowered
@@ -95,6 +96,8 @@ class History:
                 self._loop(s)
             elif isinstance(s, Fail):
                 raise Left(s.message)
+            elif isinstance(s, SetSize):
+                self.decisions.append(self.value(s.value))
             else:
                 for t in _defined(s):
                     self._define(t, _operands(s))

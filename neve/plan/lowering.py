@@ -9,10 +9,11 @@ from neve.ir.graph import ConstTensor, Graph, Node, Origin, StateVar, Value
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Load, Tensor, cast
 from neve.ir.types import Dim, DType, TensorType, dims
-from neve.ir.walk import graphs
+from neve.ir.walk import graphs, measured
 from neve.ops.base import Op
 from neve.ops.checks import wide
 from neve.ops.control import If, Raise, ReadState, While, WriteState
+from neve.ops.lengths import Measure
 from neve.ops.pad import Cat
 from neve.ops.scatter import IndexPut
 from neve.ops.source import Constant
@@ -30,6 +31,7 @@ from neve.plan.stages import (
     Put,
     Reduce,
     Scan,
+    SetSize,
     Stage,
     Template,
     settled,
@@ -135,13 +137,16 @@ class Recorder:
 
 @dataclass(eq=False)
 class Lowered:
-    """A method's stages, where its inputs, constants, state and outputs are, and what `Recorder.refusals` says."""
+    """A method's stages, where its inputs, constants, state and outputs are, what `Recorder.refusals` says, and the most
+    that each size may be which data decide.
+    """
 
     block: Block
     inputs: tuple[Tensor, ...]
     constants: dict[Tensor, ConstTensor] = field(default_factory=dict)
     states: dict[Tensor, StateVar] = field(default_factory=dict)
     refusals: dict[tuple[Origin, str], str] = field(default_factory=dict)
+    most: Mapping[Index, Dim] = field(default_factory=dict)
 
 
 class Lowering:
@@ -164,7 +169,7 @@ class Lowering:
         block = Block(self.recorder.stages, outputs)
         constants = {t: c for c, t in self.constants.items()}
         states = {t: s for s, t in self.states.items()}
-        return Lowered(block, inputs, constants, states, self.recorder.refusals)
+        return Lowered(block, inputs, constants, states, self.recorder.refusals, measured(graph))
 
     def graph(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         env: dict[Value, Tensor] = dict(zip(graph.inputs, inputs, strict=True))
@@ -213,6 +218,9 @@ class Lowering:
             return results
         if isinstance(op, While):
             return self._loop(op, inputs)
+        if isinstance(op, Measure):
+            self.recorder._add(SetSize(inputs[0], op.size))
+            return ()
         if isinstance(op, Cat):
             return (self._cat(op.axis, inputs, node.output.type),)
         if isinstance(op, Raise):

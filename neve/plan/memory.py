@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from neve.ir.bounds import capacity
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Tensor
+from neve.ir.types import Dim
 from neve.plan.stages import Compute, loads
 from neve.plan.steps import BranchStep, Kernel, LoopStep, Nest, Step
 
@@ -39,6 +41,13 @@ class Arena:
 def rounded(n: Index) -> Index:
     """n rounded up to whole cache lines."""
     return (n + (LINE - 1)) // Index.of(LINE) * LINE
+
+
+def greatest(n: Index, most: Mapping[Index, Dim]) -> Index:
+    """What n bytes may come to, see `neve.ir.bounds.capacity`: capture refuses shapes for which that is not known."""
+    found = capacity(n, most)
+    assert found is not None, f"no bound of {n} is known, where {most}"
+    return found
 
 
 def lifetimes(steps: Iterable[Step], buffers: Mapping[Tensor, Buffer]) -> list[Interval]:
@@ -142,16 +151,17 @@ def _touch(buffer: Buffer | None, spans: dict[Buffer, tuple[int, int]], at: int)
         spans[root] = min(first, at), max(last, at)
 
 
-def assign(intervals: list[Interval]) -> Arena:
-    """Offsets such that buffers alive at the same time do not overlap.
+def assign(intervals: list[Interval], most: Mapping[Index, Dim] | None = None) -> Arena:
+    """Offsets such that buffers alive at the same time do not overlap. most: of the sizes that data decide.
 
     The largest first, each as low as it fits; then the symbolic ones.
     """
-    static = [i for i in intervals if i.buffer.bytes.const is not None]
+    sizes = {i: greatest(i.buffer.bytes, most or {}) for i in intervals}
+    static = [i for i in intervals if sizes[i].const is not None]
     placed: list[tuple[Interval, int, int]] = []
     offsets: dict[Buffer, Index] = {}
-    for i in sorted(static, key=lambda i: (-(i.buffer.bytes.const or 0), i.first)):
-        size = rounded(i.buffer.bytes).const or 0
+    for i in sorted(static, key=lambda i: (-(sizes[i].const or 0), i.first)):
+        size = rounded(sizes[i]).const or 0
         at = 0
         for other, begin, end in sorted(placed, key=lambda p: p[1]):
             if other.first <= i.last and i.first <= other.last:
@@ -162,8 +172,8 @@ def assign(intervals: list[Interval]) -> Arena:
         offsets |= dict.fromkeys((i.buffer, *i.heirs), Index.of(at))
     total = Index.of(max((end for *_, end in placed), default=0))
     slots: list[tuple[Index, Index, int]] = []
-    for i in sorted((i for i in intervals if i.buffer.bytes.const is None), key=lambda i: i.first):
-        need = rounded(i.buffer.bytes)
+    for i in sorted((i for i in intervals if sizes[i].const is None), key=lambda i: i.first):
+        need = rounded(sizes[i])
         free = (k for k, (_, size, busy) in enumerate(slots) if busy < i.first and (size - need).nonnegative)
         fit = next(free, None)
         if fit is None:

@@ -33,7 +33,7 @@ def plan(graph: Graph, target: Target, ranges: Mapping[str, Range]) -> Plan:
     """
     lowered = Lowering().method(graph)
     steps = schedule(lowered, target)
-    arena = assign(lifetimes(steps.steps, steps.buffers))
+    arena = assign(lifetimes(steps.steps, steps.buffers), lowered.most)
     if os.environ.get(CHECK):
         check_plan(lowered, steps, arena, ranges)
     return Plan(steps, arena)

@@ -12,6 +12,7 @@ from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Expr, Load, Tensor
+from neve.ir.types import Dim
 from neve.kernels.kernel import Bound, Pack, Packed, Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Item, group_rows
@@ -29,13 +30,14 @@ from neve.plan.stages import (
     Move,
     Reduce,
     Scan,
+    SetSize,
     Stage,
     Template,
     index_loads,
     loads,
     settled,
 )
-from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, Step
+from neve.plan.steps import BranchStep, ExternCall, FailStep, Kernel, LoopStep, SizeStep, Step
 
 
 @dataclass(eq=False)
@@ -43,7 +45,7 @@ class Schedule:
     """A method as steps over buffers.
 
     buffers maps every tensor that has memory; constants those that come from the program; refusals are those of
-    `Lowered`; packed has the parts of each array that a weight is packed into during the call.
+    `Lowered`, as is most; packed has the parts of each array that a weight is packed into during the call.
     """
 
     steps: list[Step]
@@ -55,6 +57,7 @@ class Schedule:
     states: Mapping[Tensor, StateVar]
     refusals: Mapping[tuple[Origin, str], str]
     packed: dict[Tensor, list[Tensor]] = field(default_factory=dict)
+    most: Mapping[Index, Dim] = field(default_factory=dict)
 
     def array(self, t: Tensor) -> np.ndarray | None:
         """The value of a constant, or of a view of one; None if t is neither."""
@@ -105,6 +108,7 @@ class _Scheduler:
             lowered.constants,
             lowered.states,
             lowered.refusals,
+            most=lowered.most,
         )
         mutable = mutable_tensors(lowered.block)
         self.result.steps = self._block(lowered.block, mutable)
@@ -205,6 +209,8 @@ class _Scheduler:
             self.stages.append(LoopStep(cond, test, body, s.origin))
         elif isinstance(s, Fail):
             self.stages.append(FailStep(s.message, s.origin))
+        elif isinstance(s, SetSize):
+            self.stages.append(SizeStep(s.value, s.size, s.origin))
 
     def _forget(self, t: Tensor) -> None:
         """A Move changed t: copies of it made earlier are stale."""

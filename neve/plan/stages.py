@@ -283,6 +283,25 @@ class Fail(Stage):
 
 
 @dataclass(eq=False)
+class SetSize(Stage):
+    """Gives a size symbol its value for the stages that follow, none of which may run before: as if it could fail."""
+
+    value: Tensor
+    size: Index
+    outputs: tuple[Tensor, ...] = ()
+    origin: Origin = Origin()
+    label: str = "measure"
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    @property
+    def fails(self) -> bool:
+        return True
+
+
+@dataclass(eq=False)
 class Block:
     """Stages in order and the tensors that must hold memory at the end."""
 

@@ -180,7 +180,28 @@ class FailStep(Stepped):
         return True
 
 
-Step = Nest | Kernel | ExternCall | BranchStep | LoopStep | FailStep
+@dataclass(eq=False)
+class SizeStep(Stepped):
+    """Gives a size symbol the value (int64, 0-d) that the steps after it run with: none of them may run before it."""
+
+    value: Tensor
+    size: Index
+    origin: Origin = Origin()
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    @property
+    def writes(self) -> tuple[Tensor, ...]:
+        return ()
+
+    @property
+    def fails(self) -> bool:
+        return True
+
+
+Step = Nest | Kernel | ExternCall | BranchStep | LoopStep | FailStep | SizeStep
 
 
 def leaves(steps: Iterable[Step]) -> Iterator[Step]:

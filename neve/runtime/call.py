@@ -19,6 +19,7 @@ from neve.runtime.sizes import Sizes, Solver
 from neve.runtime.tensors import (
     NUMPY,
     allocate,
+    cut,
     is_torch,
     misaligned,
     overwrite,
@@ -39,10 +40,14 @@ class _Plan:
     def __init__(self, sizes: Sizes, method: MethodSignature) -> None:
         self.sizes = sizes
         count, symbols = len(method.inputs) + len(method.outputs), len(sizes.symbols)
-        self.io = (ctypes.c_int64 * (count + symbols + 2))()
+        self.io = (ctypes.c_int64 * (count + symbols + 2 + bool(method.measured)))()
         self.io[count : count + symbols] = list(sizes.symbols)
         self.io[count + symbols + 1] = sizes.workspace
         self.at = ctypes.addressof(self.io)
+        self.place = count + symbols  # of the workspace's address
+        self.measured = (ctypes.c_int64 * len(method.measured))()
+        if method.measured:
+            self.io[count + symbols + 2] = ctypes.addressof(self.measured)
         self.new: list[Callable[[], Any]] = []  # makes the outputs, once the fast path of torch is in use
 
     def prepare_torch(self, torch: Any, method: MethodSignature) -> None:
@@ -78,24 +83,28 @@ class Entry:
             return self.build(results)
         method = self.method
         simple = self._flat and not kwargs and len(args) == len(method.inputs)
+        again = simple and not method.writes and not method.measured  # whether later calls may take a faster path
         leaves = list(args) if simple else flatten(method, args, kwargs)
         ready = [prepare(value, t, method.name) for value, t in zip(leaves, method.inputs, strict=True)]
-        shapes = tuple([shape for _, shape, _ in ready])
-        plan = self._plan(shapes, leaves)
+        given = tuple([shape for _, shape, _ in ready])
+        plan = self._plan(given, leaves)
         refuse_shared(method, leaves)
         refuse_fixed(method, args, kwargs)
         torch = torch_module()
         tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is not None and tensors and not any(is_torch(value) for value in tensors):
             torch = None
-        if torch is not None and simple and len(tensors) == len(leaves) > 0 and not method.writes:
+        if torch is not None and again and len(tensors) == len(leaves) > 0:
             if not plan.new:
                 plan.prepare_torch(torch, method)
-            self.fast_plans[shapes if len(shapes) > 1 else shapes[0]] = plan
-        if torch is None and simple and len(tensors) == len(leaves) > 0 and not method.writes:
-            self._array_plans[shapes] = plan
+            self.fast_plans[given if len(given) > 1 else given[0]] = plan
+        if torch is None and again and len(tensors) == len(leaves) > 0:
+            self._array_plans[given] = plan
         outputs, pointers = allocate(plan.sizes.outputs, method.outputs, torch)
-        self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+        measured = self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+        if measured:
+            shapes = self._solver.shapes(plan.sizes.symbols, measured)
+            outputs = [cut(y, shape) for y, shape in zip(outputs, shapes, strict=True)]
         for i, k in method.writes:
             overwrite(leaves[i], outputs[k])
         put_back(method, args, kwargs, leaves, outputs)
@@ -115,17 +124,19 @@ class Entry:
         self.run(plan, [address(x) for x in args], pointers)
         return outputs
 
-    def run(self, plan: _Plan, inputs: list[int], outputs: list[int]) -> None:
-        """One call of the C function, with the addresses of the tensors."""
+    def run(self, plan: _Plan, inputs: list[int], outputs: list[int]) -> list[int]:
+        """One call of the C function, with the addresses of the tensors; gives the sizes that it finds out."""
         context, io = self.context, plan.io
         with context.lock:
             for i, pointer in enumerate(inputs + outputs):
                 io[i] = pointer or plan.at
             if plan.sizes.workspace:
-                io[len(io) - 2] = context.workspace(plan.sizes.workspace)
+                io[plan.place] = context.workspace(plan.sizes.workspace)
             code = context.call(self.function, plan.at)
+            measured = list(plan.measured)
         if code:
             raise error(self.method, code)
+        return measured
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...], leaves: list[Any]) -> _Plan:
         key = (shapes, *(int(leaves[i]) for i in self._valued))

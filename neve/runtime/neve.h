@@ -21,7 +21,9 @@
  *
  * NAME_<method>_io holds, in this order, each in a slot of 8 bytes (of the pointer's size on 32-bit targets for pointers):
  * a const pointer for each input, a pointer for each output, an int64_t for each symbolic size, void *workspace and
- * int64_t workspace_size (used only if sizes have no upper bound: see the header; else NULL and 0). Tensors are contiguous,
+ * int64_t workspace_size (used only if sizes have no upper bound: see the header; else NULL and 0). If data decide sizes
+ * of outputs, int64_t *sizes follows: the call writes them there, in the order that the header says beside the most that
+ * each may be; the memory of such an output is for the most, and its elements come first. Tensors are contiguous,
  * row-major, aligned to their element; outputs must not overlap inputs or each other. bool is one byte, 0 or 1; float16 and
  * bfloat16 are their bits. A pointer to a tensor without elements may be anything. A workspace is 64-byte aligned.
  */

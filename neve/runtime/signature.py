@@ -6,6 +6,8 @@
  "threads": for how many threads a call has scratch memory (optional, 8)}
 METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
+          "measured": {"sizes": [name], "elements": [SIZE]} (optional: sizes in the shapes of outputs that the call finds
+          out and writes, and for how many elements each output needs memory),
           "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "positional": [name] (optional: those of kwargs that may
           follow args by position), "writes": [[input, output]] (optional: outputs that a call copies into inputs, which
           the model writes in place), "becomes": [[number or name of an argument, TREE]] (optional: what a call makes
@@ -80,7 +82,9 @@ class State:
 
 @dataclass(frozen=True)
 class MethodSignature:
-    """One entry point. positional: the keyword arguments that may follow args by position, in their order."""
+    """One entry point. positional: the keyword arguments that may follow args by position, in their order; measured: the
+    sizes that the call finds out, elements: for how many each output has memory, () if that follows from its shape.
+    """
 
     name: str
     symbol: str
@@ -96,6 +100,8 @@ class MethodSignature:
     writes: tuple[tuple[int, int], ...] = ()
     positional: tuple[str, ...] = ()
     becomes: tuple[tuple[int | str, Tree], ...] = ()
+    measured: tuple[str, ...] = ()
+    elements: tuple[Size, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
@@ -155,6 +161,9 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         (r.data.get("expr", ""), r.text("message"))
         for r in (_Reader(g, f"{read.where}: guard") for g in read.items("guards"))
     )
+    measured, elements = _measured(read, len(outputs))
+    if set(measured) & set(names) or len(set(measured)) != len(measured):
+        raise ArtifactError(f"{read.where}: a measured size is a symbol too, or there twice")
     tree = _Reader(read.mapping("in_tree"), f"{read.where}: in_tree")
     made = MethodSignature(
         name, read.text("symbol", identifier=True), inputs, outputs, symbols, guards, read.data.get("workspace", 0),
@@ -163,14 +172,26 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
         _positional(tree),
         tuple(_becomes(b, tree, inputs, outputs) for b in (tree.items("becomes") if "becomes" in tree.data else ())),
+        measured, elements,
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
         raise ArtifactError(f"{read.where}: in_tree has leaves {given} for {len(inputs)} inputs")
     if any(not 0 <= i < len(outputs) for i in _leaves(made.out_tree, read.where, 0, outputs)):
         raise ArtifactError(f"{read.where}: out_tree has a leaf beyond its {len(outputs)} outputs")
-    compile_sizes([*(d for t in (*inputs, *outputs) for d in t.shape), *(g for g, _ in guards), made.workspace], names)
+    compile_sizes([*(d for t in inputs for d in t.shape), *(g for g, _ in guards), made.workspace, *elements], names)
+    compile_sizes([d for t in outputs for d in t.shape], [*names, *measured])
     return made
+
+
+def _measured(read: _Reader, outputs: int) -> tuple[tuple[str, ...], tuple[Size, ...]]:
+    if "measured" not in read.data:
+        return (), ()
+    found = _Reader(read.data["measured"], f"{read.where}: measured")
+    sizes, elements = found.items("sizes"), found.items("elements")
+    if not all(isinstance(s, str) and s.isidentifier() for s in sizes) or not sizes or len(elements) != outputs:
+        raise ArtifactError(f"{found.where}: wanted names of sizes, and elements of {outputs} outputs")
+    return tuple(sizes), tuple(elements)
 
 
 def _positional(tree: _Reader) -> tuple[str, ...]:

@@ -17,7 +17,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a call with certain input shapes amounts to; workspace is in bytes."""
+    """What a call with certain input shapes amounts to; workspace is in bytes. Where data decide sizes of outputs,
+    outputs has for each the number of its elements that there is memory for.
+    """
 
     symbols: tuple[int, ...]
     outputs: tuple[Shape, ...]
@@ -43,7 +45,9 @@ class Solver:
         self.names = [s.name for s in method.symbols]
         self.steps = self._plan()
         self.inputs = compile_sizes([d for t in method.inputs for d in t.shape], self.names)
-        self.outputs = compile_sizes([d for t in method.outputs for d in t.shape], self.names)
+        shapes = [d for t in method.outputs for d in t.shape]
+        self.outputs = compile_sizes(list(method.elements) if method.measured else shapes, self.names)
+        self.found = compile_sizes(shapes, [*self.names, *method.measured])
         self.guards = compile_sizes([relation for relation, _ in method.guards], self.names)
         self.workspace = compile_sizes([method.workspace], self.names)
 
@@ -69,13 +73,19 @@ class Solver:
             if isinstance(error, NeveError):
                 raise
             raise InputError(f"{self.method.name}: these sizes are impossible for the model: {error}") from error
-        outputs = tuple(tuple(next(flat) for _ in t.shape) for t in self.method.outputs)
+        each = [(None,) if self.method.measured else t.shape for t in self.method.outputs]
+        outputs = tuple(tuple(next(flat) for _ in shape) for shape in each)
         for tensor, shape in zip(self.method.outputs, outputs, strict=True):
             if min(shape, default=0) < 0 or math.prod(shape) * DTYPES[tensor.dtype] >= 2**62:
                 raise InputError(
                     f"{self.method.name}: with these inputs the output {tensor} would have the shape {list(shape)}"
                 )
         return Sizes(values, outputs, max(0, int(workspace)))
+
+    def shapes(self, symbols: Sequence[int], measured: Sequence[int]) -> list[Shape]:
+        """The shapes of outputs after a call that found out these sizes."""
+        flat = iter(self.found(*symbols, *measured))
+        return [tuple(next(flat) for _ in t.shape) for t in self.method.outputs]
 
     def _plan(self) -> list[_Step]:
         equations = []

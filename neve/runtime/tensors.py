@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -125,6 +126,15 @@ def allocate(shapes: Sequence[tuple[int, ...]], outputs: Sequence[Tensor], torch
         for shape, t in zip(shapes, outputs, strict=True)
     ]
     return made, [t.data_ptr() for t in made]
+
+
+def cut(output: Any, shape: tuple[int, ...]) -> Any:
+    """The result of that shape that an output begins with; memory is copied if most of it would be held for nothing."""
+    count = math.prod(shape)
+    whole = output[:count].reshape(shape)
+    if 2 * count >= len(output):
+        return whole
+    return whole.clone() if is_torch(whole) else whole.copy()
 
 
 def overwrite(argument: Any, content: Any) -> None:
