@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from neve.capture.guards import holds
-from neve.capture.symbols import Symbols, UnsupportedSize
+from neve.capture.symbols import OF_DATA, Symbols, UnsupportedSize
 
 RELATIONS = {"lt": sympy.Lt, "le": sympy.Le, "gt": sympy.Gt, "ge": sympy.Ge, "eq": sympy.Eq, "ne": sympy.Ne}
 
@@ -41,8 +41,12 @@ class Declared:
         return next((what for s, what in self._all.items() if self._environment.replace(s).is_number), None)
 
     def varies(self, name: str, a: Any, b: Any) -> bool:
-        """Whether a comparison (a key of RELATIONS) may be true for some declared sizes, and false for others."""
+        """Whether a comparison (a key of RELATIONS) may be true for some declared sizes, and false for others; of sizes
+        that data decide, whether it may be either.
+        """
         left, right = (sympy.sympify(getattr(getattr(x, "node", None), "expr", x)) for x in (a, b))
+        if any(OF_DATA.match(s.name) for s in left.free_symbols | right.free_symbols):
+            return RELATIONS[name](left, right) not in (sympy.true, sympy.false)
         if not (left.free_symbols | right.free_symbols) <= self._ranges.keys():
             return False
         symbols = Symbols().method(self._ranges, self._names)
