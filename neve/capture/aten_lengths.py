@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.bounds import capacity
 from neve.ir.graph import Value
 from neve.ir.index import Index
-from neve.ir.types import Dim, DType, broadcast, dim, numel
+from neve.ir.types import Dim, DType, broadcast, numel
 from neve.ops.index import IndexSelect
 from neve.ops.lengths import Measure, NonzeroStatic
 from neve.ops.pad import Cat
+from neve.ops.reduce import Amax, Sum
 from neve.ops.reduce import Any as AnyOf
-from neve.ops.reduce import Sum
 from neve.ops.scan import Cumsum
 from neve.ops.scatter import Scatter
-from neve.ops.sort import Sort
+from neve.ops.sort import Searchsorted, Sort
 from neve.ops.source import Arange
 
 
-def measured(c: Context, count: Value, most: Dim, axis: int | None = 0) -> Dim:
-    """The size that the run reads from count (int64, 0-d), which is 0 or more and at most `most`: that of the node's
-    first result along an axis, or of none.
+def measured(c: Context, count: Value, most: Dim | None, axis: int | None = 0) -> Dim:
+    """The size that the run reads from count (int64, 0-d), which is 0 or more and at most `most` (None: nothing bounds
+    it): that of the node's first result along an axis, or of none.
     """
-    bound = capacity(Index.of(most), c.symbols.most)
-    if bound is None:
+    if most is not None and capacity(Index.of(most), c.symbols.most) is None:
         raise Refusal(f"no bound is known of a length that data decide ({most}), which memory is planned for")
     val = c.node.meta["val"]
     first = val[0] if isinstance(val, (tuple, list)) else val
@@ -34,8 +35,10 @@ def measured(c: Context, count: Value, most: Dim, axis: int | None = 0) -> Dim:
     if known is not None:
         wrong_length(c, count, known)
         return known
-    size = c.symbols.measured(of_torch, dim(bound))
-    c.emit(Measure(size, dim(bound)), count)
+    size = c.symbols.measured(of_torch, most)
+    op = Measure(size, most)
+    c.symbols.most[size] = op.bound
+    c.emit(op, count)
     return size
 
 
@@ -135,6 +138,37 @@ def without_masks(c: Context, indices: Sequence[Value | None]) -> list[Value | N
 
 
 # What is equal, or said to be repeated.
+
+
+@aten("repeat_interleave.Tensor")
+def repeat_interleave(c: Context, repeats: Value, *, output_size: Any = None) -> Value:
+    """Which element each of the results is."""
+    times = c.cast(repeats, DType.int64)
+    zero, n = c.full(0, DType.int64), repeats.shape[0]
+    c.raise_if(c(AnyOf((0,), False), c("lt", times, zero)), "repeats can not be negative")
+    total = c(Sum((0,)), times)
+    if output_size is None:
+        size = measured(c, total, None)
+    else:
+        wrong_length(c, total, output_size)
+        size = output_size
+    if n == 0:
+        return c.full(0, DType.int64, (size,))
+    ends = c(Cumsum(0), times)
+    return c(Searchsorted(True), ends, c(Arange(0, 1, size, DType.int64)))
+
+
+@aten("bincount")
+def bincount(c: Context, x: Value, weights: Value | None = None, minlength: int = 0) -> Value:
+    places, n = c.cast(x, DType.int64), x.shape[0]
+    zero, one = c.full(0, DType.int64), c.full(1, DType.int64)
+    c.raise_if(c(AnyOf((0,), False), c("lt", places, zero)), "bincount only supports non-negative integers")
+    if n == 0:
+        return c.full(0, c.out.dtype, (minlength,))
+    beyond = c("add", c(Amax((0,), False), c(Cat(0), places, c.full(-1, DType.int64, (1,)))), one)
+    size = measured(c, c("maximum", beyond, c.full(minlength, DType.int64)), None)
+    counts = c.full(1, DType.int64, (n,)) if weights is None else c.cast(weights, c.out.dtype)
+    return c(Scatter(0, "sum"), c.full(0, c.out.dtype, (size,)), places, counts)
 
 
 @aten("unique_consecutive")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -33,11 +33,12 @@ from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
 from neve.ir.bounds import bounds
-from neve.ir.graph import Graph, GraphBuilder, Method, Origin, Program, Value
+from neve.ir.graph import Graph, GraphBuilder, Method, Node, Origin, Program, Value
 from neve.ir.index import Index
 from neve.ir.types import DType, Range, TensorType
-from neve.ir.walk import graphs
-from neve.ops.control import WriteState
+from neve.ir.walk import graphs, subgraphs
+from neve.ops.control import While, WriteState
+from neve.ops.lengths import Measure
 
 MUTATIONS = frozenset(
     {OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)}
@@ -309,10 +310,36 @@ def _body(
     at = {name: i for i, name in enumerate(inputs)}
     written = {at[name]: len(outputs) + k for k, (name, _) in enumerate(writes)}
     graph = b.build([*outputs, *(value for _, value in writes)])
+    if _measured_late(graph):
+        reasons.append(
+            "a length that data decide, and that nothing bounds, is found after state was written or random numbers "
+            "drawn, which a call with more memory would do again: give it a bound, as repeat_interleave's output_size"
+        )
     negative = filter(sizes.may_be_negative, sizes_in(graph))
     reasons.extend(f"the size {d} is below 0 for a small {min(map(str, d.symbols))}" for d in negative)
     types = [v.type for v in graph.outputs]
     return Body(graph, types, e.program.call_spec.out_spec, out_leaves, written), leaves, numbers
+
+
+def _measured_late(graph: Graph, written: bool = False) -> bool:
+    """Whether a call may find that memory is not enough when it has written state."""
+    for n in graph.nodes:
+        inside = [g for _, g in subgraphs(n.op)]
+        writes = isinstance(n.op, WriteState) or any(
+            isinstance(m.op, WriteState) for g in inside for m in every_node(g)
+        )
+        earlier = written or (writes and isinstance(n.op, While))
+        if (isinstance(n.op, Measure) and n.op.most is None and written) or any(
+            _measured_late(g, earlier) for g in inside
+        ):
+            return True
+        written |= writes
+    return False
+
+
+def every_node(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of those inside it."""
+    return (n for g in graphs(graph) for n in g.nodes)
 
 
 def _origin(b: GraphBuilder, value: Value) -> Origin:

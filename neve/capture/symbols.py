@@ -120,7 +120,7 @@ class MethodSymbols:
         self._constraints = {k: v for k, v in constraints.items() if isinstance(k, sympy.Symbol)}
         self._ours: dict[sympy.Symbol, Index] = {}
         self._numbers: set[sympy.Symbol] = set()
-        self.most: dict[Index, Dim] = {}
+        self.most: dict[Index, Index] = {}
         self.equal: dict[sympy.Symbol, set[sympy.Symbol]] = {}
         self.region: Region | None = None
         self._extremes: dict[Index, Bounds] = {}
@@ -194,13 +194,12 @@ class MethodSymbols:
         self._numbers.add(s)
         return self._ours[s]
 
-    def measured(self, size: Any, most: Dim) -> Index:
+    def measured(self, size: Any, most: Dim | None) -> Index:
         """A symbol for a size that data decide, 0 to `most`; size: what it is for torch, None if that has none."""
-        bound = self.range(most)
+        bound = None if most is None else self.range(most)
         made = self._owner.define(None, Range(0, None if bound is None or bound[1] == math.inf else int(bound[1])), "u")
         if size is not None:
             self._ours[_sympy(size)] = made
-        self.most[made] = most
         return made
 
     def known(self, size: Any) -> Dim | None:

@@ -11,7 +11,7 @@ from neve.ir.graph import Method, StateVar, Value
 from neve.ir.index import Index
 from neve.ir.types import Range
 from neve.ir.types import symbol as symbol_of
-from neve.ir.walk import measured
+from neve.ir.walk import capacities, measured
 from neve.ops.random import DEFAULT_SEED, GENERATOR
 from neve.plan.memory import Arena, greatest
 from neve.trees import parts
@@ -35,17 +35,18 @@ def used_symbols(method: Method) -> list[str]:
     for given in method.sizes:
         if given is not None:
             seen.setdefault(str(given))
+    for capacity in capacities(method.graph).values():
+        seen.setdefault(str(capacity))
     return [s for s in seen if symbol_of(s) not in measured(method.graph)]
 
 
 def measured_sizes(method: Method) -> dict[str, Index]:
-    """The size symbols of results that a call finds out, in the order in which it gives them → the most that each may
-    be.
+    """The sizes that a call finds out and gives, in this order → the most that each may be: those of results, and those
+    that memory may not be enough for.
     """
     most = measured(method.graph)
-    found = dict.fromkeys(
-        s for v in method.graph.outputs for d in v.shape for s in sorted(Index.of(d).symbols, key=str)
-    )
+    own = [s for v in method.graph.outputs for d in v.shape for s in sorted(Index.of(d).symbols, key=str)]
+    found = dict.fromkeys([*own, *capacities(method.graph)])
     return {str(s): greatest(s, most) for s in found if s in most}
 
 
@@ -94,10 +95,12 @@ def header(
             n = elements(method, v)
             space = f", memory for {n} elements" if n != v.type.numel else ""
             out.append(f"    void *out{k}; /* {v.name}: {v.type}{space}{notes.get(k, '')} */")
+        memory = {str(n): f"how many {s} there is memory for" for s, n in capacities(graph).items()}
         for s in used_symbols(method):
             r = ranges[s]
             equal = "".join(f", equal to *in{k}" for k, given in enumerate(method.sizes) if str(given) == s)
-            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max}{equal} */")
+            note = f", {memory[s]}" if s in memory else ""
+            out.append(f"    int64_t {s}; /* {r.min} .. {'any' if r.max is None else r.max}{equal}{note} */")
         work = workspaces.get(key)
         note = f"{work} bytes, 64-byte aligned" if work is not None else "not used: NULL"
         out += [

@@ -47,9 +47,10 @@ def emit(
 
     prepare: with a function that makes the weights file from `Source.raw`, the constants in their own layout.
     """
-    unit = Unit(target, [str(s) for s in program.symbols])
+    given = [str(n) for m in program.methods.values() for n in walk.capacities(m.graph).values()]
+    ranges = {str(s): r for s, r in program.symbols.items()} | dict.fromkeys(given, Range())
+    unit = Unit(target, list(ranges))
     states = walk.states(program)
-    ranges = {str(s): r for s, r in program.symbols.items()}
     written: dict[str, tuple[Method, MethodWriter, list[str], Arena]] = {}
     for key, method in program.methods.items():
         if progress:
@@ -340,6 +341,7 @@ def _life(name: str, layout: Layout, magic: str, unit: Unit) -> list[str]:
         '    case NEVE_BAD_POINTER: return "a pointer is null or not aligned";',
         '    case NEVE_BAD_WEIGHTS: return "the weights are not those of this code";',
         '    case NEVE_NOT_READY: return "the context was not initialised";',
+        '    case NEVE_TOO_LONG: return "there is not enough memory for a length that data decide";',
         '    default: return "the model raised an error";',
         "    }",
         "}",
@@ -357,10 +359,13 @@ def _identified(identity: int) -> list[str]:
 
 
 def _measured(method: Method) -> dict[str, Any]:
-    """Of results whose sizes data decide: these, and for how many elements each output needs memory."""
+    """Of a call that finds out sizes: these, for how many elements each output needs memory, and the symbols by which
+    the call says how many of a size there is memory for.
+    """
     found = measured_sizes(method)
     counts = [tree(elements(method, v)) for v in method.graph.outputs]
-    return {"measured": {"sizes": list(found), "elements": counts}} if found else {}
+    given = {str(n): list(found).index(str(s)) for s, n in walk.capacities(method.graph).items()}
+    return {"measured": {"sizes": list(found), "elements": counts, "capacities": given}} if found else {}
 
 
 def _signature(

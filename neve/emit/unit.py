@@ -184,7 +184,15 @@ class MethodWriter:
         name = str(s.size)
         given = f"io->sizes[{self.reported.index(name)}] = " if name in self.reported else ""
         place = f"call->s[{self.unit.symbols.index(name)}]"
-        return [f"{indent}if (th->tid == 0) {given}{place} = {value};", f"{indent}neve_barrier(th);"]
+        check = []
+        if s.limited:
+            check = [
+                f"{indent}if ({value} > {self.unit.size(self.schedule.most[s.size])}) {{",
+                f"{indent}    if (th->tid == 0) {given}{place} = {value}, call->code = NEVE_TOO_LONG;",
+                f"{indent}    return;",
+                f"{indent}}}",
+            ]
+        return [*check, f"{indent}if (th->tid == 0) {given}{place} = {value};", f"{indent}neve_barrier(th);"]
 
     def _fail(self, indent: str, s: FailStep) -> list[str]:
         self.messages.append(s.message)

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from neve.ir.index import Atom, Div, Index, Mod, Sym, Var
-from neve.ir.types import Dim, Range
+from neve.ir.types import Range
 
 Bounds = tuple[float, float]
 """Inclusive; ints, or infinite."""
@@ -34,14 +34,14 @@ def bounds(e: Index, ranges: Ranges) -> Bounds | None:
     return (max(low for low, _ in found), min(high for _, high in found)) if found else None
 
 
-def capacity(e: Index, most: Mapping[Index, Dim]) -> Index | None:
+def capacity(e: Index, most: Mapping[Index, Index]) -> Index | None:
     """The most that e may be while the symbols in `most`, each from 0 to what it says, have no value yet: in the other
     symbols alone. None if that is not known.
     """
     for s in reversed(list(most)):
         if s in e.symbols:
             (atom,) = s.atoms()
-            e = e.subs({atom: Index.of(Var(f"{s} up to {most[s]}", Index.of(most[s]) + 1))}).bound(upper=True)
+            e = e.subs({atom: Index.of(Var(f"{s} up to {most[s]}", most[s] + 1))}).bound(upper=True)
             if e.vars:
                 return None
     return e

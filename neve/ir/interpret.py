@@ -176,7 +176,8 @@ def _step(
         return tuple(state[op.var] for _ in node.outputs)
     if op.name == "measure":
         sizes[op.size] = int(inputs[0])
-        assert 0 <= sizes[op.size] <= _size(op.most, sizes), f"the size {op.size} is {sizes[op.size]} of {op.most}"
+        most = sizes[op.size] if op.most is None else _size(op.most, sizes)
+        assert 0 <= sizes[op.size] <= most, f"the size {op.size} is {sizes[op.size]} of {most}"
         return ()
     if op.name == "raise":
         if not inputs or inputs[0].item():

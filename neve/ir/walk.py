@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from neve.ir.graph import ConstTensor, Graph, Program, StateVar
 from neve.ir.index import Index
-from neve.ir.types import Dim
 
 if TYPE_CHECKING:
     from neve.ops.base import Op
@@ -83,10 +82,19 @@ def attribute_symbols(op: Op) -> set[Index]:
     return found
 
 
-def measured(graph: Graph) -> dict[Index, Dim]:
-    """The size symbols that the graph, or a graph inside it, gives a value from data → the most that each may be."""
-    ops: list[Any] = [n.op for g in graphs(graph) for n in g.nodes if n.op.name == "measure"]
-    return {op.size: op.most for op in ops}
+def measures(graph: Graph) -> Iterator[Any]:
+    """The ops of the graph, and of graphs inside it, that give a size symbol a value from data."""
+    return (n.op for g in graphs(graph) for n in g.nodes if n.op.name == "measure")
+
+
+def measured(graph: Graph) -> dict[Index, Index]:
+    """The size symbols that data decide → the most that each may be."""
+    return {op.size: op.bound for op in measures(graph)}
+
+
+def capacities(graph: Graph) -> dict[Index, Index]:
+    """The sizes that data decide without a bound → how many there is memory for, which a call says."""
+    return {op.size: op.bound for op in measures(graph) if op.most is None}
 
 
 def constants(program: Program) -> list[ConstTensor]:

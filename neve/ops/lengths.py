@@ -10,7 +10,7 @@ import numpy as np
 
 from neve.ir.index import Index
 from neve.ir.loops import Builder, Tensor
-from neve.ir.types import Dim, DType, TensorType
+from neve.ir.types import Dim, DType, TensorType, symbol
 from neve.ops.base import Op, Sample
 from neve.ops.checks import check
 from neve.ops.control import Control
@@ -20,19 +20,25 @@ from neve.ops.samples import data
 @dataclass(frozen=True)
 class Measure(Control):
     """Gives the size symbol `size` its value for the rest of the graph: that of the input (int64, 0-d), 0 or more and
-    at most `most`, in sizes that are known before. Whoever emits it has made sure of both limits.
+    at most `most`, in sizes that are known before. Whoever emits it has made sure of both limits. most None: there is
+    no limit but the memory that a call is given, for `bound` of them, a size that nothing else has.
     """
 
     size: Index
-    most: Dim
+    most: Dim | None
     name: ClassVar[str] = "measure"
     effect: ClassVar[bool] = True
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         check(types == (TensorType((), DType.int64),), self, "one int64[]", types)
-        if not self.size.is_symbol:
+        if not self.size.is_symbol or self.size in self.bound.symbols:
             raise ValueError(f"measure gives a size symbol its value, got {self.size}")
         return ()
+
+    @property
+    def bound(self) -> Index:
+        """The most that the size may be."""
+        return symbol(f"most_{self.size}") if self.most is None else Index.of(self.most)
 
 
 @dataclass(frozen=True)

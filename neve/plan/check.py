@@ -24,7 +24,7 @@ import numpy as np
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Load, Tensor
-from neve.ir.types import Dim, Range
+from neve.ir.types import Range
 from neve.kernels.kernel import product
 from neve.plan.history import PATHS, History, Left, Value, concatenations
 from neve.plan.lowering import Lowered
@@ -54,7 +54,7 @@ def check_plan(lowered: Lowered, plan: Schedule, arena: Arena, ranges: Mapping[s
             Shadow(layout, history).check()
 
 
-def some_sizes(ranges: Mapping[str, Range], most: Mapping[Index, Dim]) -> list[dict[str, int]]:
+def some_sizes(ranges: Mapping[str, Range], most: Mapping[Index, Index]) -> list[dict[str, int]]:
     """Sizes to look at: the least, odd ones that differ, the greatest."""
     if not ranges:
         return [{}]
@@ -65,7 +65,7 @@ def some_sizes(ranges: Mapping[str, Range], most: Mapping[Index, Dim]) -> list[d
     found = [{s: max(r.min, min(v[s], high[s])) for s, r in ranges.items()} for v in (low, odd, many, high)]
     for v in found:
         for s, n in most.items():
-            v[str(s)] = min(v[str(s)], int(Index.of(n).value(v)))
+            v[str(s)] = min(v[str(s)], int(n.value(v)))
     return [v for k, v in enumerate(found) if v not in found[:k]]
 
 

@@ -137,8 +137,8 @@ class Recorder:
 
 @dataclass(eq=False)
 class Lowered:
-    """A method's stages, where its inputs, constants, state and outputs are, what `Recorder.refusals` says, and the most
-    that each size may be which data decide.
+    """A method's stages, where its inputs, constants, state and outputs are, what `Recorder.refusals` says, and the
+    most of each size that data decide.
     """
 
     block: Block
@@ -146,7 +146,7 @@ class Lowered:
     constants: dict[Tensor, ConstTensor] = field(default_factory=dict)
     states: dict[Tensor, StateVar] = field(default_factory=dict)
     refusals: dict[tuple[Origin, str], str] = field(default_factory=dict)
-    most: Mapping[Index, Dim] = field(default_factory=dict)
+    most: Mapping[Index, Index] = field(default_factory=dict)
 
 
 class Lowering:
@@ -219,7 +219,7 @@ class Lowering:
         if isinstance(op, While):
             return self._loop(op, inputs)
         if isinstance(op, Measure):
-            self.recorder._add(SetSize(inputs[0], op.size))
+            self.recorder._add(SetSize(inputs[0], op.size, op.most is None))
             return ()
         if isinstance(op, Cat):
             return (self._cat(op.axis, inputs, node.output.type),)

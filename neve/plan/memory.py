@@ -13,7 +13,6 @@ from neve.ir.bounds import capacity
 from neve.ir.buffers import Buffer
 from neve.ir.index import Index, Var
 from neve.ir.loops import Expr, Tensor
-from neve.ir.types import Dim
 from neve.plan.stages import Compute, loads
 from neve.plan.steps import BranchStep, Kernel, LoopStep, Nest, Step
 
@@ -43,7 +42,7 @@ def rounded(n: Index) -> Index:
     return (n + (LINE - 1)) // Index.of(LINE) * LINE
 
 
-def greatest(n: Index, most: Mapping[Index, Dim]) -> Index:
+def greatest(n: Index, most: Mapping[Index, Index]) -> Index:
     """What n bytes may come to, see `neve.ir.bounds.capacity`: capture refuses shapes for which that is not known."""
     found = capacity(n, most)
     assert found is not None, f"no bound of {n} is known, where {most}"
@@ -151,7 +150,7 @@ def _touch(buffer: Buffer | None, spans: dict[Buffer, tuple[int, int]], at: int)
         spans[root] = min(first, at), max(last, at)
 
 
-def assign(intervals: list[Interval], most: Mapping[Index, Dim] | None = None) -> Arena:
+def assign(intervals: list[Interval], most: Mapping[Index, Index] | None = None) -> Arena:
     """Offsets such that buffers alive at the same time do not overlap. most: of the sizes that data decide.
 
     The largest first, each as low as it fits; then the symbolic ones.

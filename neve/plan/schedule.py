@@ -12,7 +12,6 @@ from neve.ir.buffers import Access, Buffer, strides_in_order
 from neve.ir.graph import ConstTensor, Origin, StateVar
 from neve.ir.index import Div, Index, Mod, Var
 from neve.ir.loops import Expr, Load, Tensor
-from neve.ir.types import Dim
 from neve.kernels.kernel import Bound, Pack, Packed, Pointer
 from neve.plan.fuse import Fused, fuse, hint, mutable_tensors
 from neve.plan.group import Item, group_rows
@@ -57,7 +56,7 @@ class Schedule:
     states: Mapping[Tensor, StateVar]
     refusals: Mapping[tuple[Origin, str], str]
     packed: dict[Tensor, list[Tensor]] = field(default_factory=dict)
-    most: Mapping[Index, Dim] = field(default_factory=dict)
+    most: Mapping[Index, Index] = field(default_factory=dict)
 
     def array(self, t: Tensor) -> np.ndarray | None:
         """The value of a constant, or of a view of one; None if t is neither."""
@@ -207,10 +206,8 @@ class _Scheduler:
             cond, body = self._block(s.cond, mutable), self._block(s.body, mutable)
             (test,) = s.cond.outputs
             self.stages.append(LoopStep(cond, test, body, s.origin))
-        elif isinstance(s, Fail):
-            self.stages.append(FailStep(s.message, s.origin))
-        elif isinstance(s, SetSize):
-            self.stages.append(SizeStep(s.value, s.size, s.origin))
+        elif isinstance(s, (Fail, SetSize)):
+            self.stages.append(_plain(s))
 
     def _forget(self, t: Tensor) -> None:
         """A Move changed t: copies of it made earlier are stale."""
@@ -305,6 +302,11 @@ class _Scheduler:
             if used and whole and (best is None or weight > best[0]):
                 best = (weight, order)
         return best[1] if best else None
+
+
+def _plain(s: Fail | SetSize) -> Step:
+    """The step of a stage that computes nothing."""
+    return FailStep(s.message, s.origin) if isinstance(s, Fail) else SizeStep(s.value, s.size, s.limited, s.origin)
 
 
 def viewed(t: Tensor, view: Compute | None) -> Callable[[Load], Expr]:

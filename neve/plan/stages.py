@@ -284,10 +284,13 @@ class Fail(Stage):
 
 @dataclass(eq=False)
 class SetSize(Stage):
-    """Gives a size symbol its value for the stages that follow, none of which may run before: as if it could fail."""
+    """Gives a size symbol its value for the stages that follow, none of which may run before, as if it could fail; it
+    does if it is limited, by the memory that there is.
+    """
 
     value: Tensor
     size: Index
+    limited: bool
     outputs: tuple[Tensor, ...] = ()
     origin: Origin = Origin()
     label: str = "measure"

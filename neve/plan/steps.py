@@ -182,10 +182,13 @@ class FailStep(Stepped):
 
 @dataclass(eq=False)
 class SizeStep(Stepped):
-    """Gives a size symbol the value (int64, 0-d) that the steps after it run with: none of them may run before it."""
+    """Gives a size symbol the value (int64, 0-d) that the steps after it run with: none of them may run before it.
+    limited: whether it may be more than there is memory for, and the call ends then.
+    """
 
     value: Tensor
     size: Index
+    limited: bool
     origin: Origin = Origin()
 
     @property

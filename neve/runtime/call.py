@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,9 @@ from neve.runtime.trees import builder, flatten
 
 _PLANS = 256  # input shapes remembered per method
 _TEMPLATE = 2**17  # elements
+_CAPACITY = 64  # for how many of a size that nothing bounds a first call has memory
+TOO_LONG = 5
+"""The error code of a call that needs more."""
 
 
 class _Plan:
@@ -75,6 +78,7 @@ class Entry:
         self._array_dtypes = [NUMPY[t.dtype] for t in method.inputs]
         self._solver = Solver(method)
         self._flat = not method.kwargs and list(method.args) == [{"leaf": i} for i in range(len(method.inputs))]
+        self._capacities = (_CAPACITY,) * len(method.capacities)
         self._valued = [i for i, t in enumerate(method.inputs) if t.symbol]
 
     def slow(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -100,8 +104,10 @@ class Entry:
             self.fast_plans[given if len(given) > 1 else given[0]] = plan
         if torch is None and again and len(tensors) == len(leaves) > 0:
             self._array_plans[given] = plan
-        outputs, pointers = allocate(plan.sizes.outputs, method.outputs, torch)
-        measured = self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+        outputs, measured = self._run_in(plan, ready, torch)
+        while self._grown(measured):
+            plan = self._plan(given, leaves)
+            outputs, measured = self._run_in(plan, ready, torch)
         if measured:
             shapes = self._solver.shapes(plan.sizes.symbols, measured)
             outputs = [cut(y, shape) for y, shape in zip(outputs, shapes, strict=True)]
@@ -109,6 +115,21 @@ class Entry:
             overwrite(leaves[i], outputs[k])
         put_back(method, args, kwargs, leaves, outputs)
         return self.build(outputs)
+
+    def _run_in(self, plan: _Plan, ready: Sequence[Any], torch: Any) -> tuple[list[Any], list[int]]:
+        """Outputs of a call, and the sizes that it has found out."""
+        outputs, pointers = allocate(plan.sizes.outputs, self.method.outputs, torch)
+        return outputs, self.run(plan, [pointer for pointer, _, _ in ready], pointers)
+
+    def _grown(self, measured: Sequence[int]) -> bool:
+        """Whether a size took more memory than there was: the next call is given enough."""
+        needs = [measured[k] for k in self.method.capacities.values()]
+        if all(n <= most for n, most in zip(needs, self._capacities, strict=True)):
+            return False
+        self._capacities = tuple(
+            max(most, 1 << max(n - 1, 0).bit_length()) for n, most in zip(needs, self._capacities, strict=True)
+        )
+        return True
 
     def _arrays(self, args: tuple[Any, ...]) -> list[np.ndarray[Any, Any]] | None:
         """The results for plain contiguous numpy arrays of shapes that were seen before; None for all other calls."""
@@ -125,7 +146,9 @@ class Entry:
         return outputs
 
     def run(self, plan: _Plan, inputs: list[int], outputs: list[int]) -> list[int]:
-        """One call of the C function, with the addresses of the tensors; gives the sizes that it finds out."""
+        """One call of the C function, with the addresses of the tensors; gives the sizes that it finds out. If one is
+        more than there was memory for, no other result is there.
+        """
         context, io = self.context, plan.io
         with context.lock:
             for i, pointer in enumerate(inputs + outputs):
@@ -134,15 +157,15 @@ class Entry:
                 io[plan.place] = context.workspace(plan.sizes.workspace)
             code = context.call(self.function, plan.at)
             measured = list(plan.measured)
-        if code:
+        if code and (code != TOO_LONG or not self.method.capacities):
             raise error(self.method, code)
         return measured
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...], leaves: list[Any]) -> _Plan:
-        key = (shapes, *(int(leaves[i]) for i in self._valued))
+        key = (shapes, self._capacities, *(int(leaves[i]) for i in self._valued))
         plan = self._plans.get(key)
         if plan is None:
-            plan = _Plan(self._solver.solve(shapes, leaves), self.method)
+            plan = _Plan(self._solver.solve(shapes, leaves, self._capacities), self.method)
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
                 self.fast_plans.clear()

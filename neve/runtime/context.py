@@ -21,6 +21,7 @@ RAISED = 16
 ERRORS: dict[int, tuple[type[NeveError], str]] = {
     1: (InputError, "the sizes are out of range or contradict each other"),
     2: (InputError, "a tensor is not where the code expects it"),
+    5: (InputError, "a length that data decide is more than there is memory for"),
     3: (ArtifactError, "the weights are not those that the code was generated for"),
     4: (NeveError, "the context is not initialised"),
 }

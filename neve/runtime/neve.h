@@ -23,7 +23,8 @@
  * a const pointer for each input, a pointer for each output, an int64_t for each symbolic size, void *workspace and
  * int64_t workspace_size (used only if sizes have no upper bound: see the header; else NULL and 0). If data decide sizes
  * of outputs, int64_t *sizes follows: the call writes them there, in the order that the header says beside the most that
- * each may be; the memory of such an output is for the most, and its elements come first. Tensors are contiguous,
+ * each may be; the memory of such an output is for the most, and its elements come first. Where nothing bounds such a size
+ * N, the call says by most_N for how many there is memory, and NEVE_TOO_LONG that it takes more. Tensors are contiguous,
  * row-major, aligned to their element; outputs must not overlap inputs or each other. bool is one byte, 0 or 1; float16 and
  * bfloat16 are their bits. A pointer to a tensor without elements may be anything. A workspace is 64-byte aligned.
  */
@@ -63,6 +64,7 @@ enum {
     NEVE_BAD_POINTER = 2, /* a pointer (context, weights, io, tensor, workspace) is NULL or not aligned */
     NEVE_BAD_WEIGHTS = 3, /* the weights are not those that this code was generated for */
     NEVE_NOT_READY = 4,   /* the context was not initialised */
+    NEVE_TOO_LONG = 5,    /* a length that data decide is more than there is memory for: sizes says how many it is */
     NEVE_RAISED = 16      /* the model raised; NEVE_RAISED + i: the i-th of the messages in the header */
 };
 

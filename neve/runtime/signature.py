@@ -6,8 +6,9 @@
  "threads": for how many threads a call has scratch memory (optional, 8)}
 METHOD = {"symbol": C function, "inputs": [TENSOR], "outputs": [TENSOR], "guards": [{"expr", "message"}],
           "symbols": [{"name", "min", "max": int or null}], "workspace": SIZE in bytes,
-          "measured": {"sizes": [name], "elements": [SIZE]} (optional: sizes in the shapes of outputs that the call finds
-          out and writes, and for how many elements each output needs memory),
+          "measured": {"sizes": [name], "elements": [SIZE], "capacities": {symbol: i}} (optional: sizes that the call
+          finds out and writes; for how many elements each output needs memory; symbols by which the call says how many
+          of sizes[i] there is memory for),
           "in_tree": {"args": [TREE], "kwargs": {name: TREE}, "positional": [name] (optional: those of kwargs that may
           follow args by position), "writes": [[input, output]] (optional: outputs that a call copies into inputs, which
           the model writes in place), "becomes": [[number or name of an argument, TREE]] (optional: what a call makes
@@ -31,8 +32,8 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from neve.build.source import ABI, DTYPES
@@ -82,8 +83,10 @@ class State:
 
 @dataclass(frozen=True)
 class MethodSignature:
-    """One entry point. positional: the keyword arguments that may follow args by position, in their order; measured: the
-    sizes that the call finds out, elements: for how many each output has memory, () if that follows from its shape.
+    """One entry point. positional: the keyword arguments that may follow args by position, in their order.
+
+    measured: the sizes that the call finds out; elements: for how many each output has memory, () if that follows from
+    its shape; capacities: the symbols that say for how many of a size, by its number, there is memory.
     """
 
     name: str
@@ -102,6 +105,7 @@ class MethodSignature:
     becomes: tuple[tuple[int | str, Tree], ...] = ()
     measured: tuple[str, ...] = ()
     elements: tuple[Size, ...] = ()
+    capacities: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
@@ -161,7 +165,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         (r.data.get("expr", ""), r.text("message"))
         for r in (_Reader(g, f"{read.where}: guard") for g in read.items("guards"))
     )
-    measured, elements = _measured(read, len(outputs))
+    measured, elements, limits = _measured(read, len(outputs))
     if set(measured) & set(names) or len(set(measured)) != len(measured):
         raise ArtifactError(f"{read.where}: a measured size is a symbol too, or there twice")
     tree = _Reader(read.mapping("in_tree"), f"{read.where}: in_tree")
@@ -173,6 +177,7 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         _positional(tree),
         tuple(_becomes(b, tree, inputs, outputs) for b in (tree.items("becomes") if "becomes" in tree.data else ())),
         measured, elements,
+        measured, elements, limits,
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
     if given != list(range(len(inputs))):
@@ -184,14 +189,17 @@ def _method(name: str, read: _Reader) -> MethodSignature:
     return made
 
 
-def _measured(read: _Reader, outputs: int) -> tuple[tuple[str, ...], tuple[Size, ...]]:
+def _measured(read: _Reader, outputs: int) -> tuple[tuple[str, ...], tuple[Size, ...], dict[str, int]]:
     if "measured" not in read.data:
-        return (), ()
+        return (), (), {}
     found = _Reader(read.data["measured"], f"{read.where}: measured")
     sizes, elements = found.items("sizes"), found.items("elements")
     if not all(isinstance(s, str) and s.isidentifier() for s in sizes) or not sizes or len(elements) != outputs:
         raise ArtifactError(f"{found.where}: wanted names of sizes, and elements of {outputs} outputs")
-    return tuple(sizes), tuple(elements)
+    limits = found.mapping("capacities")
+    if any(type(k) is not int or not 0 <= k < len(sizes) for k in limits.values()):
+        raise ArtifactError(f"{found.where}: wanted numbers of its sizes as capacities")
+    return tuple(sizes), tuple(elements), limits
 
 
 def _positional(tree: _Reader) -> tuple[str, ...]:

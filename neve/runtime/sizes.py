@@ -51,9 +51,12 @@ class Solver:
         self.guards = compile_sizes([relation for relation, _ in method.guards], self.names)
         self.workspace = compile_sizes([method.workspace], self.names)
 
-    def solve(self, shapes: Sequence[Shape], scalars: Sequence[Any]) -> Sizes:
-        """The sizes for these input shapes (ranks already fit) and scalar arguments; InputError if they do not fit."""
-        values = self._symbols(shapes, scalars)
+    def solve(self, shapes: Sequence[Shape], scalars: Sequence[Any], capacities: Sequence[int] = ()) -> Sizes:
+        """The sizes for these input shapes (ranks already fit) and scalar arguments; InputError if they do not fit.
+
+        capacities: for how many of each size there is to be memory that nothing bounds, 0 by default.
+        """
+        values = self._symbols(shapes, scalars, capacities)
         self._check_inputs(shapes, values)
         for symbol, value in zip(self.method.symbols, values, strict=True):
             if value < symbol.min or (symbol.max is not None and value > symbol.max):
@@ -99,7 +102,7 @@ class Solver:
                     equations.append((i, at, {n: f for n, f in form[0].items() if f}, form[1]))
         # plain symbols first, so that a contradiction is blamed on the derived dim
         equations.sort(key=lambda e: (len(e[2]), e[2] != {next(iter(e[2])): 1} or e[3] != 0))
-        known: list[str] = []
+        known = list(self.method.capacities)
         steps: list[_Step] = []
         while len(known) < len(self.names):
             for i, at, factors, constant in equations:
@@ -116,8 +119,9 @@ class Solver:
                 )
         return steps
 
-    def _symbols(self, shapes: Sequence[Shape], scalars: Sequence[Any]) -> tuple[int, ...]:
-        values: dict[str, int] = {}
+    def _symbols(self, shapes: Sequence[Shape], scalars: Sequence[Any], capacities: Sequence[int]) -> tuple[int, ...]:
+        limits = self.method.capacities
+        values = dict(zip(limits, capacities or [0] * len(limits), strict=True))
         for step in self.steps:
             got = int(scalars[step.input]) if step.dim is None else shapes[step.input][step.dim]
             (rest,) = step.rest(*values.values())
