@@ -83,11 +83,18 @@ static void *use(void *p)
     void *out = malloc(OUT_BYTES);
     NAME_forward_io io = {.out0 = out};
     memcpy(&io, inputs, sizeof inputs); /* in0, in1, … come first */
+#ifdef MEASURED
+    int64_t measured;
+    io.sizes = &measured;
+#endif
     memset(model, 0xAB, NAME_context_size());
     if (NAME_init(model, weights, WEIGHTS_BYTES)) exit(5);
     for (int i = 0; i < 3; i++) {
         memset(out, 0xCD, OUT_BYTES);
         if (NAME_forward(model, &io, nt > 1 ? &parallel : NULL)) exit(6);
+#ifdef MEASURED
+        if (measured != MEASURED) exit(8);
+#endif
         if (first && memcmp(first, out, OUT_BYTES)) exit(7);
     }
     free(model);
@@ -120,10 +127,13 @@ int main(int argc, char **argv)
 """
 
 
-def run_sanitized(module: Any, args: Sequence[Any], wanted: np.ndarray, folder: Path) -> np.ndarray:
+def run_sanitized(
+    module: Any, args: Sequence[Any], wanted: np.ndarray, folder: Path, measured: int | None = None
+) -> np.ndarray:
     """`run_host` under ASan and UBSan (gcc)."""
     artifacts.unpack(module.artifact, folder)
-    return run_host(module.name, args, wanted, folder, [*command("gcc"), *flags(*SANITIZE), f"{module.name}.c"])
+    compiler = [*command("gcc"), *flags(*SANITIZE), f"{module.name}.c"]
+    return run_host(module.name, args, wanted, folder, compiler, measured=measured)
 
 
 def run_host(
@@ -133,12 +143,14 @@ def run_host(
     folder: Path,
     compiler: Sequence[str],
     emulator: Sequence[str] = (),
+    measured: int | None = None,
 ) -> np.ndarray:
     """The output of a model's forward, computed by the program above.
 
     The folder has the model's header and its NAME.weights; compiler is a command line that builds the program, the
-    model's C or object included. args are tensors, wanted is an array of the one output's shape and dtype. The program
-    fails if not all its calls, on 1, 2 and 3 threads and in two contexts at once, give the same bits.
+    model's C or object included. args are tensors, wanted is an array of the one output's shape and dtype; measured: what
+    the call has to say of the one size that data decide, wanted is of all the memory that the output has then. Bytes
+    that no call writes are 0xCD. The program fails if not all its calls, on 1, 2 and 3 threads and in two contexts at once, give the same bits.
     """
     arrays = [np.ascontiguousarray(a) for a in args]
     (folder / "host.c").write_text(HOST.replace("NAME", name))
@@ -147,6 +159,8 @@ def run_host(
         "IN_BYTES": ",".join(str(a.nbytes) for a in arrays),
         "WEIGHTS_BYTES": (folder / f"{name}.weights").stat().st_size,
     }
+    if measured is not None:
+        sizes["MEASURED"] = measured
     defines = [f"-D{key}={value}" for key, value in sizes.items()]
     execute([*compiler, *defines, "host.c", "-pthread", "-o", "host"], folder)
     printed = execute([*emulator, "./host", f"{name}.weights"], folder, data=b"".join(a.tobytes() for a in arrays))

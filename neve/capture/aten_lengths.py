@@ -7,6 +7,7 @@ from typing import Any
 
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
+from neve.errors import InputError
 from neve.ir.bounds import capacity
 from neve.ir.graph import Value
 from neve.ir.index import Index
@@ -163,6 +164,8 @@ def bincount(c: Context, x: Value, weights: Value | None = None, minlength: int 
     places, n = c.cast(x, DType.int64), x.shape[0]
     zero, one = c.full(0, DType.int64), c.full(1, DType.int64)
     c.raise_if(c(AnyOf((0,), False), c("lt", places, zero)), "bincount only supports non-negative integers")
+    if weights is not None:  # of nothing eager gives integers, whatever the weights
+        c.raise_if_below(n, 1, f"{InputError.__name__}: bincount with weights")
     if n == 0:
         return c.full(0, c.out.dtype, (minlength,))
     beyond = c("add", c(Amax((0,), False), c(Cat(0), places, c.full(-1, DType.int64, (1,)))), one)
@@ -178,6 +181,8 @@ def unique_consecutive(
     axis = None if dim is None or not x.shape else c.axis(dim, len(x.shape))
     flat = c.reshape(x, (x.type.numel,)) if axis is None else x
     at = 0 if axis is None else axis
+    if axis is not None:  # torch gives both then, whatever is asked for
+        return_inverse, return_counts = (str(v.shape[0]) != "0" for v in c.node.meta["val"][1:])
     return _runs(c, flat, at, None, x.shape if axis is None else (x.shape[at],), return_inverse, return_counts)
 
 

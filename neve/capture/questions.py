@@ -28,7 +28,7 @@ from neve.capture.context import Context
 from neve.capture.float_sizes import compares_as_written
 from neve.capture.guards import holds, multiples, of_strides, ours, shape_env, written
 from neve.capture.hidden import is_users
-from neve.capture.symbols import MethodSymbols, UnsupportedSize, in_whole_numbers
+from neve.capture.symbols import OF_DATA, MethodSymbols, UnsupportedSize, in_whole_numbers
 from neve.internals import replaced, require
 from neve.ops.control import Raise
 
@@ -214,7 +214,7 @@ def _of_model(frame: FrameType) -> bool:
 def _record(asked: dict[Question, None], relation: Any, answer: bool, frame: FrameType) -> str:
     """Note a question; gives its error."""
     relation = relation if answer else sympy.Not(relation)
-    if relation.free_symbols:
+    if not all(OF_DATA.match(s.name) for s in relation.free_symbols):  # what torch decides of these alone, it proves
         file, line = frame.f_code.co_filename, frame.f_lineno
         error = _raises(file, line)
         asked.setdefault(Question(relation, file, line, error))

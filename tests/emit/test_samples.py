@@ -13,7 +13,7 @@ from neve.ops.base import REGISTRY, Sample
 from tests.emit.programs import as_graph, build_methods, call, types_of
 
 TOLERANCE = {DType.float32: 1e-5, DType.float64: 1e-12, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
-CONTROL = {"if", "while", "read_state", "write_state", "raise"}
+CONTROL = {"if", "while", "read_state", "write_state", "raise", "measure"}
 CELLS = ("gru", "lstm", "rnn")
 WEIGHTS = {name: (1, 2) if name in CELLS else (1,) for kernel in KERNELS for name in kernel.ops} | {
     "conv_transpose": (1,)
