@@ -148,9 +148,10 @@ def run_host(
     """The output of a model's forward, computed by the program above.
 
     The folder has the model's header and its NAME.weights; compiler is a command line that builds the program, the
-    model's C or object included. args are tensors, wanted is an array of the one output's shape and dtype; measured: what
-    the call has to say of the one size that data decide, wanted is of all the memory that the output has then. Bytes
-    that no call writes are 0xCD. The program fails if not all its calls, on 1, 2 and 3 threads and in two contexts at once, give the same bits.
+    model's C or object included. args are tensors, wanted is an array of the one output's shape and dtype. measured:
+    what the call has to say of the one size that data decide; wanted is all the memory of the output then, and bytes
+    that no call writes are 0xCD. The program fails if not all its calls, on 1, 2 and 3 threads and in two contexts at
+    once, give the same bits.
     """
     arrays = [np.ascontiguousarray(a) for a in args]
     (folder / "host.c").write_text(HOST.replace("NAME", name))

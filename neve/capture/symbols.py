@@ -7,6 +7,7 @@ import keyword
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, product
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,20 @@ class MethodSymbols:
         if s not in self._ours and others:
             self._ours[s] = self._ours[min(others, key=str)]
         return self._ours.get(s)
+
+    @contextmanager
+    def branch(self) -> Iterator[None]:
+        """What is measured inside has no value elsewhere, though torch may have one symbol for both."""
+        before = set(self._ours)
+        yield
+        for s in [s for s in self._ours if s not in before and OF_DATA.match(s.name)]:
+            del self._ours[s]
+
+    def identify(self, size: Any, found: Dim) -> None:
+        """Note what a size is for which torch has a symbol of its own, as for the results of a branch."""
+        s = _sympy(size)
+        if isinstance(found, Index) and s not in self._ours and OF_DATA.match(str(s)):
+            self._ours[s] = found
 
     def axis_of_data(self, shape: Sequence[Any]) -> int | None:
         """The only axis whose size is a number that torch reads from tensors."""

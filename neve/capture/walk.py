@@ -193,7 +193,11 @@ class Walk:
             pred, then, orelse, operands = args
             values = [self.c.tensor(x, _dtype(x)) for x in operands]
             then, orelse = (self._branch(g, values) for g in (then, orelse))
-            return self.c.emit(If(then, orelse), self._predicate(pred), *values)
+            made = self.c.emit(If(then, orelse), self._predicate(pred), *values)
+            for v, val in zip(made, node.meta["val"], strict=True):
+                for d, n in zip(v.shape, getattr(val, "shape", ()), strict=False):
+                    self.symbols.identify(n, d)
+            return made
         if name == "while_loop":
             cond, body, carried, extra = args
             values = [self.c.tensor(x, _dtype(x)) for x in (*carried, *extra)]
@@ -216,7 +220,8 @@ class Walk:
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
         sizes = {n.name: self.symbols.dim(n.meta["val"]) for n in gm.graph.nodes if _is_given_size(n)}
-        outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)) | sizes)]
+        with self.symbols.branch():
+            outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)) | sizes)]
         return b.build([*outputs, *(inputs[keep:] if keep is not None else ())])
 
     def _inline(self, node: fx.Node, args: list[Any]) -> Any:

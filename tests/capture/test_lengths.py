@@ -1,4 +1,4 @@
-"""Lengths that data decide, against eager: over masks of every kind and dynamic sizes, compiled once without a check."""
+"""Lengths that data decide, against eager: masks of every kind, dynamic sizes, compiled once without a check."""
 
 from __future__ import annotations
 
@@ -155,8 +155,20 @@ class Guarded(nn.Module):
         return y.mean() if y.numel() > 0 else x.sum()
 
 
-def test_a_branch_on_a_length() -> None:
-    model, x = Guarded(), torch.randn(8)
+class OnOneSide(nn.Module):
+    """A length that either side measures for itself, though torch has one symbol for both; one that both sides keep."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        keep, y = x > 0, x[x < 0.5]
+        if len(y) > 3:
+            y = y * 2
+        z = x[keep].sum() if x.sum() > 1 else x[keep].prod()
+        return y, z
+
+
+@pytest.mark.parametrize("model", [Guarded(), OnOneSide()], ids=lambda m: type(m).__name__)
+def test_branches(model: nn.Module) -> None:
+    x = torch.linspace(-1, 2, 8)
     module = neve.compile(model, (x,))
     for given in (x, -x.abs(), x.abs()):
         torch.testing.assert_close(module(given), model(given))
