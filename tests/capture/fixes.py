@@ -207,15 +207,6 @@ class Numpy:
         return torch.sin(x)
 
 
-@rewritten("use torch.where, or masked_fill for writes")
-class Masked:
-    def broken(self, x: Tensor) -> Tensor:
-        return x[x > 0.5].sum()
-
-    def fixed(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0.5, x, 0.0).sum()
-
-
 @rewritten(r"leave generator= out")
 class Generator:
     def broken(self, x: Tensor) -> Tensor:
