@@ -176,7 +176,6 @@ def _method(name: str, read: _Reader) -> MethodSignature:
         tuple(_write(w, inputs, outputs, read.where) for w in (tree.items("writes") if "writes" in tree.data else ())),
         _positional(tree),
         tuple(_becomes(b, tree, inputs, outputs) for b in (tree.items("becomes") if "becomes" in tree.data else ())),
-        measured, elements,
         measured, elements, limits,
     )  # fmt: skip
     given = sorted(i for t in (*made.args, *made.kwargs.values()) for i in _leaves(t, read.where))
