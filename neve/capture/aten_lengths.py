@@ -104,6 +104,8 @@ def nonzero_static(c: Context, x: Value, *, size: int, fill_value: int = -1) -> 
 @aten("masked_select")
 def masked_select(c: Context, x: Value, mask: Value) -> Value:
     shape = broadcast(x.shape, mask.shape)
+    if x.shape != shape:  # torch.export asserts that no more are selected than x itself has
+        raise Refusal("masked_select of a smaller tensor than the mask: expand it first, x.expand(mask.shape)")
     places = true_places(c, c.expand(mask, shape))
     return c(IndexSelect(0), c.reshape(c.expand(x, shape), (numel(shape),)), places)
 
@@ -178,10 +180,13 @@ def bincount(c: Context, x: Value, weights: Value | None = None, minlength: int 
 def unique_consecutive(
     c: Context, x: Value, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> tuple[Value, Value, Value]:
+    if dim is not None and dim < 0 and len(x.shape) > 1:  # torch.export has another shape for it than eager
+        raise Refusal(f"unique_consecutive with a negative dim: count it from the front, dim={dim + len(x.shape)}")
     axis = None if dim is None or not x.shape else c.axis(dim, len(x.shape))
     flat = c.reshape(x, (x.type.numel,)) if axis is None else x
     at = 0 if axis is None else axis
     if axis is not None:  # torch gives both then, whatever is asked for
+        c.raise_if_empty(x, [a for a in range(len(x.shape)) if a != axis], "unique_consecutive")
         return_inverse, return_counts = (str(v.shape[0]) != "0" for v in c.node.meta["val"][1:])
     return _runs(c, flat, at, None, x.shape if axis is None else (x.shape[at],), return_inverse, return_counts)
 
@@ -209,7 +214,7 @@ def _runs(
     others = c("ne", x, c(IndexSelect(axis), x, before))
     over = tuple(a for a in range(len(x.shape)) if a != axis)
     first = c("logical_or", c("eq", at, c.full(0, DType.int64)), c(AnyOf(over, False), others) if over else others)
-    places = true_places(c, first)
+    places = true_places(c, first, axis)
     made = c(IndexSelect(axis), x, places)
     which = none
     if inverse:

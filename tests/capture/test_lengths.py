@@ -73,6 +73,7 @@ FUNCTIONS: dict[str, Function] = {
     "unique": lambda m, x, k: torch.unique(k, return_inverse=True, return_counts=True),
     "runs": lambda m, x, k: torch.unique_consecutive(k, return_inverse=True, return_counts=True),
     "rows_in_runs": lambda m, x, k: torch.unique_consecutive((x > 0).int(), dim=0),
+    "columns_in_runs": lambda m, x, k: torch.unique_consecutive((x > 0).int(), dim=1),
     "repeated": lambda m, x, k: torch.repeat_interleave(x, k.abs() * 30, dim=0),
     "counts": lambda m, x, k: torch.bincount(k.clamp(min=0) * 50, minlength=3),
     "weighed": lambda m, x, k: torch.bincount(k.abs(), weights=x[:, 0]),
