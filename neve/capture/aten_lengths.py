@@ -180,8 +180,9 @@ def bincount(c: Context, x: Value, weights: Value | None = None, minlength: int 
 def unique_consecutive(
     c: Context, x: Value, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> tuple[Value, Value, Value]:
-    if dim is not None and dim < 0 and len(x.shape) > 1:  # torch.export has another shape for it than eager
-        raise Refusal(f"unique_consecutive with a negative dim: count it from the front, dim={dim + len(x.shape)}")
+    if dim is not None and dim < 0:  # torch.export has another shape for it than eager
+        front = dim + max(len(x.shape), 1)
+        raise Refusal(f"unique_consecutive with a negative dim: count it from the front, dim={front}")
     axis = None if dim is None or not x.shape else c.axis(dim, len(x.shape))
     flat = c.reshape(x, (x.type.numel,)) if axis is None else x
     at = 0 if axis is None else axis
