@@ -114,6 +114,8 @@ class Times:
 def time_calls(module: Module, method: Method, inputs: Sequence[Array], seconds: float, warmup: float) -> Times:
     """The C function's time, called for `warmup` seconds, then measured for `seconds`, 10 times or more."""
     entry, signature = method._entry, method.signature
+    if signature.capacities:
+        call(method, inputs)  # after which there is memory for the lengths that these inputs give
     ready = [prepare(value, t, signature.name) for value, t in zip(inputs, signature.inputs, strict=True)]
     plan = entry._plan(tuple(shape for _, shape, _ in ready), list(inputs))
     outputs, places = allocate(plan.sizes.outputs, signature.outputs, None)
