@@ -156,7 +156,7 @@ class Entry:
             if plan.sizes.workspace:
                 io[plan.place] = context.workspace(plan.sizes.workspace)
             code = context.call(self.function, plan.at)
-            measured = list(plan.measured)
+            measured = list(plan.measured) if len(plan.measured) else []
         if code and (code != TOO_LONG or not self.method.capacities):
             raise error(self.method, code)
         return measured
