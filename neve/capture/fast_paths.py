@@ -36,10 +36,26 @@ def as_in_eager() -> AbstractContextManager[None]:
         ("torch.nn.TransformerEncoderLayer.forward", encoder_layer),
         ("torch.nn.MultiheadAttention.forward", attention),
         ("torch.nn.modules.transformer._detect_is_causal_mask", _told_causal),
+        ("torch.unique_consecutive", _by_name),
     )
     helpers = "torch.nn.functional._canonical_mask", "torch.nn.functional._none_or_dtype"
     require("torch's attention modules", *helpers, *(name for name, _ in changes), error=CaptureError)
     return replaced(*changes)
+
+
+_unique_consecutive: Any = torch.unique_consecutive
+
+
+def _by_name(input: Tensor, *flags: Any, **named: Any) -> Any:
+    """torch.unique_consecutive reads flags by position as others than it names (boolean_dispatch in functional.py), but
+    not under a mode.
+    """
+    if flags:
+        raise CaptureError(
+            "torch.unique_consecutive takes flags by position for others than it names: pass return_inverse and "
+            "return_counts by name"
+        )
+    return _unique_consecutive(input, **named)
 
 
 @functools.wraps(_encoder)

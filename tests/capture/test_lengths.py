@@ -183,3 +183,12 @@ class Drawn(nn.Module):
 def test_a_length_without_bound_after_random_numbers_is_refused() -> None:
     with pytest.raises(CaptureError, match="output_size"):
         neve.compile(Drawn(), (torch.randn(4), torch.tensor([1, 0, 2, 1])))
+
+
+def test_flags_that_torch_takes_by_position_for_others_are_refused() -> None:
+    class ByPosition(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return torch.unique_consecutive(x, True, False)
+
+    with pytest.raises(CaptureError, match="by name"):
+        neve.compile(ByPosition(), (torch.ones(3),), verify=False)
