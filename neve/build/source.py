@@ -22,6 +22,8 @@ DTYPES: dict[str, int] = {
     "int64": 8,
     "uint8": 1,
     "bool": 1,
+    "complex64": 8,
+    "complex128": 16,
 }
 
 

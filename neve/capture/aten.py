@@ -50,6 +50,7 @@ def table() -> dict[Any, Builder]:
         aten_bags,
         aten_checks,
         aten_complex,
+        aten_complex_math,
         aten_distance,
         aten_fourier,
         aten_index,

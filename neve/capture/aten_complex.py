@@ -12,7 +12,7 @@ import torch
 
 from neve.capture.aten import TABLE
 from neve.capture.context import PARTS, Context, Number, Refusal, dtype_of
-from neve.capture.pairs import Pair, complex_, pair
+from neve.capture.pairs import Pair, complex_, in_one, pair, taken_apart
 from neve.ir.graph import Value
 from neve.ir.types import DType
 
@@ -47,14 +47,12 @@ def polar(c: Context, length: Value, angle: Value) -> Pair:
 
 @complex_("view_as_complex", "view_as_complex_copy")
 def view_as_complex(c: Context, x: Value) -> Pair:
-    axis = len(x.shape) - 1
-    return Pair(c.select(x, axis, 0), c.select(x, axis, 1))
+    return taken_apart(c, x)
 
 
 @complex_("view_as_real", "view_as_real_copy")
 def view_as_real(c: Context, x: Pair) -> Value:
-    made: Value = TABLE[ATEN.stack.default](c, [x.real, x.imag], len(x.shape))
-    return made
+    return in_one(c, x)
 
 
 @complex_("real")
@@ -268,10 +266,12 @@ def linear(c: Context, x: Any, weight: Any, bias: Any = None) -> Pair:
     return y if bias is None else _sum(c, "add", y, bias, 1)
 
 
-@complex_("addmm", "baddbmm")
+@complex_("addmm", "baddbmm", "addbmm")
 def addmm(c: Context, x: Any, y: Any, z: Any, beta: Any = 1, alpha: Any = 1) -> Pair:
     one = ATEN.mm.default if c.node.target is ATEN.addmm.default else ATEN.bmm.default
     made = _product(c, lambda u, v: TABLE[one](c, u, v), *both(c, y, z))
+    if c.node.target is ATEN.addbmm.default:
+        made = Pair(*(TABLE[ATEN.sum.dim_IntList](c, v, [0]) for v in (made.real, made.imag)))
     made = made if alpha == 1 else times(c, made, pair(c, alpha, made.dtype))
     if beta == 0:
         return made

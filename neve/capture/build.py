@@ -17,8 +17,8 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from neve.capture import diagnose, guards, questions, refusals, trees
 from neve.capture.aliases import LIFTED
 from neve.capture.aten import few_composites
-from neve.capture.constants import Constants, to_numpy
-from neve.capture.context import Number, dtype_of
+from neve.capture.constants import Constants, in_parts, to_numpy
+from neve.capture.context import PARTS, Context, Number, dtype_of
 from neve.capture.draws import kept_draws
 from neve.capture.dropout import visible_dropout
 from neve.capture.dynamic import given_values, named_symbols
@@ -26,7 +26,7 @@ from neve.capture.held import Attributes, Held, as_tree, key_of, leaves
 from neve.capture.joined import Body, Side, Sides, cut_off, joined, resized, wanted_where
 from neve.capture.objects import tree_leaves
 from neve.capture.overlaps import unordered_writes
-from neve.capture.pairs import Pair
+from neve.capture.pairs import Pair, in_one, taken_apart
 from neve.capture.passed import Became, Place, becomes
 from neve.capture.regions import related
 from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
@@ -35,7 +35,7 @@ from neve.errors import CaptureError
 from neve.ir.bounds import bounds
 from neve.ir.graph import Graph, GraphBuilder, Method, Node, Origin, Program, Value
 from neve.ir.index import Index
-from neve.ir.types import DType, Range, TensorType
+from neve.ir.types import Dim, DType, Range, TensorType
 from neve.ir.walk import graphs, subgraphs
 from neve.ops.control import While, WriteState
 from neve.ops.lengths import Measure
@@ -247,7 +247,7 @@ def _user(e: Exported) -> list[Any]:
 def _declared(val: Any, shape: Any) -> TensorType | None:
     if shape is None:
         return None
-    return TensorType(shape, dtype_of(val.dtype)) if isinstance(shape, tuple) else TensorType((), DType.int64)
+    return _type(shape, val.dtype) if isinstance(shape, tuple) else TensorType((), DType.int64)
 
 
 def _assembled(
@@ -268,7 +268,13 @@ def _assembled(
         tuple("int" if v in numbers else None for v in graph.inputs),
         tuple(numbers.get(v) for v in graph.inputs) if numbers else (),
         examples,
+        (_complex_inputs(e, leaves), body.complex),
     )
+
+
+def _complex_inputs(e: Exported, leaves: Sequence[trees.Tree]) -> frozenset[int]:
+    given = zip(given_values(e.parts[0].program), leaves, strict=False)
+    return frozenset(leaf["leaf"] for v, leaf in given if isinstance(v, torch.Tensor) and v.is_complex())
 
 
 def _body(
@@ -296,12 +302,14 @@ def _body(
     outputs: list[Value] = []
     out_leaves: list[trees.Tree] = []
     writes: list[tuple[str, Value]] = []
+    complex: set[int] = set()
     for spec, value in zip(e.program.graph_signature.output_specs, results, strict=True):
         if spec.kind in MUTATIONS:
             state = constants.state(_tensor(e.program, spec.target))
+            value = in_one(walk.c, value) if isinstance(value, Pair) else value
             b.emit(WriteState(state), value, origin=_origin(b, value))
         elif spec.kind is OutputKind.USER_OUTPUT:
-            out_leaves.append(_output(walk, spec.arg, value, outputs))
+            out_leaves.append(_output(walk, spec.arg, value, outputs, complex))
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
             writes.append((spec.target, value))
         elif spec.kind is not OutputKind.TOKEN:
@@ -309,7 +317,9 @@ def _body(
     inputs = [s.arg.name for s, leaf in zip(_user(e), leaves, strict=False) if "leaf" in leaf]
     at = {name: i for i, name in enumerate(inputs)}
     written = {at[name]: len(outputs) + k for k, (name, _) in enumerate(writes)}
-    graph = b.build([*outputs, *(value for _, value in writes)])
+    for _, value in writes:
+        _output(walk, None, value, outputs, complex)
+    graph = b.build(outputs)
     if _measured_late(graph):
         reasons.append(
             "a length that data decide, and that nothing bounds, is found after state was written or random numbers "
@@ -318,7 +328,7 @@ def _body(
     negative = filter(sizes.may_be_negative, sizes_in(graph))
     reasons.extend(f"the size {d} is below 0 for a small {min(map(str, d.symbols))}" for d in negative)
     types = [v.type for v in graph.outputs]
-    return Body(graph, types, e.program.call_spec.out_spec, out_leaves, written), leaves, numbers
+    return Body(graph, types, e.program.call_spec.out_spec, out_leaves, written, frozenset(complex)), leaves, numbers
 
 
 def _measured_late(graph: Graph, written: bool = False) -> bool:
@@ -395,45 +405,52 @@ def _placeholders(
         if spec.kind in LIFTED and nodes[spec.arg.name].users:
             tensor = _tensor(e.program, spec.target)
             try:
-                values[spec.arg.name] = _weight(walk.b, constants, tensor, spec.target.removeprefix(e.strip))
+                values[spec.arg.name] = _weight(walk.c, constants, tensor, spec.target.removeprefix(e.strip))
             except ValueError as error:
                 walk.reasons.append(f"{spec.target}: {error}")
                 values[spec.arg.name] = walk._placeholder(tensor)
     return values, leaves, numbers
 
 
-def _weight(b: GraphBuilder, constants: Constants, tensor: torch.Tensor, name: str) -> Value | Pair:
+def _weight(c: Context, constants: Constants, tensor: torch.Tensor, name: str) -> Value | Pair:
     """A parameter, buffer or constant; a complex one by its parts."""
     if not tensor.is_complex():
-        return constants.value(b, tensor, name)
-    parts = torch.view_as_real(tensor.detach().resolve_conj())
-    return Pair(*(constants.value(b, parts[..., k], f"{name}_{part}") for k, part in enumerate(("real", "imag"))))
+        return constants.value(c.b, tensor, name)
+    both = in_parts(tensor)
+    if constants.is_state(both):
+        return taken_apart(c, constants.value(c.b, both, name))
+    return Pair(*(constants.value(c.b, both[..., k], f"{name}_{part}") for k, part in enumerate(("real", "imag"))))
 
 
-def _input(walk: Walk, node: Any, wanted: TensorType | None) -> Value:
+def _input(walk: Walk, node: Any, wanted: TensorType | None) -> Value | Pair:
     val = node.meta["val"]
     try:
-        if val.is_complex():
-            raise ValueError("it is complex: take x (…, 2) of real numbers, and torch.view_as_complex(x) in the model")
         for d in val.shape:
             if isinstance(d, torch.SymInt):
                 walk.symbols.introduce(d)
-        found = walk.c.type_of(val)
-        if wanted is None:
-            return walk.b.input(node.name, found)
-        v = walk.b.input(node.name, wanted)
-        for n, own in zip(wanted.shape, found.shape, strict=True):
-            wanted_where(walk.c, related(sympy.Eq, n, own))
-        return resized(walk.c, v, found.shape)
+        found = _type(walk.c.type_of(val).shape, val.dtype)
+        v = walk.b.input(node.name, wanted or found)
+        if wanted is not None:
+            for n, own in zip(wanted.shape, found.shape, strict=True):
+                wanted_where(walk.c, related(sympy.Eq, n, own))
+            v = resized(walk.c, v, found.shape)
+        return taken_apart(walk.c, v) if val.is_complex() else v
     except Exception as error:
         walk.reasons.append(f"the input {node.name!r}: {error}")
         return Value(walk.b.fresh("unsupported"), TensorType((), DType.float32))
 
 
-def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value]) -> trees.Tree:
+def _type(shape: tuple[Dim, ...], dtype: torch.dtype) -> TensorType:
+    """Of a graph's input: the parts of complex numbers are its last axis."""
+    return TensorType((*shape, 2) if dtype in PARTS else shape, dtype_of(PARTS.get(dtype, dtype)))
+
+
+def _output(walk: Walk, arg: Any, value: Any, outputs: list[Value], complex: set[int]) -> trees.Tree:
+    """The leaf of a result, of which outputs gets the value, and complex its number if it is of complex numbers."""
     if isinstance(value, Pair):
-        walk.reasons.append("an output is a complex tensor: return torch.view_as_real(y), or both parts of it")
-        return trees.constant(None)
+        complex.add(len(outputs))
+        outputs.append(in_one(walk.c, value))
+        return {"leaf": len(outputs) - 1}
     if isinstance(arg, ConstantArgument):
         return trees.constant(arg.value)
     kind = None
@@ -469,5 +486,5 @@ def _examples(parts: Sequence[Exported], leaves: Sequence[trees.Tree]) -> tuple[
         if len(flat) != len(leaves):
             return ()
         inputs = (torch.as_tensor(x) for x, leaf in zip(flat, leaves, strict=True) if "leaf" in leaf)
-        found.append(tuple(to_numpy(x, copy=True) for x in inputs))
+        found.append(tuple(to_numpy(in_parts(x), copy=True) for x in inputs))
     return tuple(found)

@@ -24,6 +24,13 @@ def to_numpy(tensor: torch.Tensor, copy: bool = False) -> np.ndarray:
     return array.copy() if copy else array
 
 
+def in_parts(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of complex numbers as one of their parts, along a last axis, which it shares memory with unless it is a
+    lazy conjugate; any other as it is.
+    """
+    return torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor
+
+
 class Constants:
     """The tensors of a Program: equal storage, place and type is one ConstTensor, or StateVar if a method writes it."""
 
@@ -35,12 +42,16 @@ class Constants:
         self._names: set[str] = set()
 
     def make_state(self, tensor: torch.Tensor, name: str) -> StateVar:
-        """Declare that a method writes the tensor; before any method's constants are asked for. Not a complex one."""
-        if tensor.is_complex():
-            raise CaptureError([f"{name} is complex, and written: keep its parts, x.real and x.imag, as two buffers"])
+        """Declare that a method writes the tensor; before any method's constants are asked for. Of a complex one it is
+        the parts (`in_parts`).
+        """
+        if tensor.is_conj() or tensor.is_neg():
+            raise CaptureError([f"{name} is a conjugate that torch has not computed, and written: .resolve_conj() it"])
+        complex, tensor = tensor.is_complex(), in_parts(tensor)
         key = _key(tensor)
         if key not in self._states:
-            self._states[key] = StateVar(self._fresh(name), to_numpy(tensor, copy=True), dtype_of(tensor.dtype))
+            init = to_numpy(tensor, copy=True)
+            self._states[key] = StateVar(self._fresh(name), init, dtype_of(tensor.dtype), complex)
             self._written[_storage(tensor)] = key
             self._alive.append(tensor)
         return self._states[key]
@@ -51,7 +62,11 @@ class Constants:
         return tuple(self._states.values())
 
     def state(self, tensor: torch.Tensor) -> StateVar:
-        return self._states[_key(tensor)]
+        return self._states[_key(in_parts(tensor))]
+
+    def is_state(self, tensor: torch.Tensor) -> bool:
+        """Whether it has been declared that a method writes it."""
+        return _key(tensor) in self._states
 
     def value(self, b: GraphBuilder, tensor: torch.Tensor, name: str) -> Value:
         """The tensor in a graph: a read of state, or a constant. Raises ValueError if it cannot be one."""

@@ -108,7 +108,8 @@ def _renamed(x: Any, new: Mapping[Index, Index]) -> Any:
 @dataclass(frozen=True)
 class Body:
     """A method's graph; the types of its outputs as far as it is called; how its result is made of these (torch's spec
-    and a tree for each leaf); and for inputs that it writes, by number, the output that is the new content.
+    and a tree for each leaf); for inputs that it writes, by number, the output that is the new content; and the numbers
+    of the outputs that are complex (see `Method.complex`).
     """
 
     graph: Graph
@@ -116,6 +117,7 @@ class Body:
     spec: Any
     leaves: Sequence[trees.Tree]
     writes: Mapping[int, int]
+    complex: frozenset[int] = frozenset()
 
     def output(self, k: int) -> Typed:
         return self.graph.outputs[k], self.types[k]
@@ -164,6 +166,7 @@ class _Join:
         self.builders = [_builder(side.graph) for side in sides]
         self.contexts = [Context(b, symbols.side({}, fork.region)) for b in self.builders]
         self.outputs: tuple[list[Value], list[Value]] = ([], [])
+        self.complex: set[int] = set()
 
     def body(self) -> Body:
         first, second = self.sides
@@ -173,13 +176,16 @@ class _Join:
         writes = {}
         for k in sorted({*first.writes, *second.writes}):
             writes[k] = self.output([s.output(s.writes[k]) if k in s.writes else s.given(k) for s in self.sides])
+            if any(s.writes.get(k) in s.complex for s in self.sides):
+                self.complex.add(writes[k])
         b = GraphBuilder(first.graph.inputs)
         graphs = [builder.build(outs) for builder, outs in zip(self.builders, self.outputs, strict=True)]
         graphs[1] = _own_inputs(graphs[1])
         graphs[0] = _own_inputs(graphs[0])
         c = Context(b, self.owner.method({}, {}))
         outputs = b.emit(If(*graphs), truth_of(c, self.fork.relation), *b.inputs)
-        return Body(b.build(outputs), [v.type for v in outputs], first.spec, leaves, writes)
+        types = [v.type for v in outputs]
+        return Body(b.build(outputs), types, first.spec, leaves, writes, frozenset(self.complex))
 
     def refusal(self, one: str, other: str) -> CaptureError:
         others = sympy.Not(self.fork.relation)
@@ -192,7 +198,7 @@ class _Join:
         """A leaf of the result."""
         if one == other and "leaf" not in one:
             return one
-        kinds = [_kind(leaf) for leaf in (one, other)]
+        kinds = [_kind(side, leaf) for side, leaf in zip(self.sides, (one, other), strict=True)]
         if kinds[0] != kinds[1] or kinds[0] == "":
             raise self.refusal(*map(_shown, kinds))
         dtype = next(
@@ -201,7 +207,9 @@ class _Join:
         )
         values = [self.value(k, leaf, dtype) for k, leaf in enumerate((one, other))]
         found: trees.Tree = {"leaf": self.output(values)}
-        return found if kinds[0] == "tensor" else {**found, "as": kinds[0]}
+        if kinds[0] == COMPLEX:
+            self.complex.add(found["leaf"])
+        return found if kinds[0] in ("tensor", COMPLEX) else {**found, "as": kinds[0]}
 
     def value(self, k: int, leaf: trees.Tree, dtype: DType | None) -> Typed:
         if "leaf" in leaf:
@@ -337,8 +345,13 @@ def _own_inputs(graph: Graph) -> Graph:
     return Graph(tuple(new.values()), nodes, tuple(new.get(v, v) for v in graph.outputs))
 
 
-def _kind(leaf: trees.Tree) -> str:
+COMPLEX = "tensor of complex numbers"
+
+
+def _kind(side: Body, leaf: trees.Tree) -> str:
     """Of a result: tensor, int, float, bool; "" for what cannot be chosen by the run."""
+    if leaf.get("leaf") in side.complex:
+        return COMPLEX
     if "leaf" in leaf:
         return str(leaf.get("as", "tensor"))
     kind = type(leaf.get("const")).__name__
@@ -348,4 +361,4 @@ def _kind(leaf: trees.Tree) -> str:
 def _shown(x: Any) -> str:
     if isinstance(x, TensorType):
         return f"a {x}"
-    return {"tensor": "a tensor", "": "a constant"}.get(x, f"a number ({x})")
+    return {"tensor": "a tensor", COMPLEX: f"a {COMPLEX}", "": "a constant"}.get(x, f"a number ({x})")

@@ -16,6 +16,7 @@ from neve.capture.aten import TABLE, overload
 from neve.capture.context import PARTS, Context, Refusal
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType
+from neve.ops.pad import Cat
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Pair:
     def dtype(self) -> DType:
         """Of the parts."""
         return self.real.dtype
+
+
+def in_one(c: Context, x: Pair) -> Value:
+    """Both parts as one tensor, along a last axis: what crosses the bounds of a graph."""
+    axis = len(x.shape)
+    return c(Cat(axis), c.unsqueeze(x.real, axis), c.unsqueeze(x.imag, axis))
+
+
+def taken_apart(c: Context, x: Value) -> Pair:
+    """The reverse of `in_one`."""
+    axis = len(x.shape) - 1
+    return Pair(c.select(x, axis, 0), c.select(x, axis, 1))
 
 
 Builder = Callable[..., Any]

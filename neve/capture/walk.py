@@ -187,41 +187,55 @@ class Walk:
     def _higher_order(self, node: fx.Node) -> Any:
         name = node.target.name() if callable(getattr(node.target, "name", None)) else str(node.target)  # type: ignore[union-attr]
         args = self.arg(list(node.args))
-        if any(isinstance(a, pairs.Pair) for a in _leaves(args)) and name in ("cond", "while_loop"):
-            raise Refusal("complex numbers as operands of a branch or loop are not supported: give it both parts")
         if name == "cond":
             pred, then, orelse, operands = args
-            values = [self.c.tensor(x, _dtype(x)) for x in operands]
-            then, orelse = (self._branch(g, values) for g in (then, orelse))
+            values = [self._whole(x) for x in operands]
+            apart = [isinstance(x, pairs.Pair) for x in operands]
+            then, orelse = (self._branch(g, values, apart) for g in (then, orelse))
             made = self.c.emit(If(then, orelse), self._predicate(pred), *values)
             for v, val in zip(made, node.meta["val"], strict=True):
                 for d, n in zip(v.shape, getattr(val, "shape", ()), strict=False):
                     self.symbols.identify(n, d)
-            return made
+            return self._parted(made, node)
         if name == "while_loop":
             cond, body, carried, extra = args
-            values = [self.c.tensor(x, _dtype(x)) for x in (*carried, *extra)]
-            graphs = self._branch(cond, values), self._branch(body, values, keep=len(carried))
-            return self.c.emit(While(*graphs), *values)[: len(carried)]
+            values = [self._whole(x) for x in (*carried, *extra)]
+            apart = [isinstance(x, pairs.Pair) for x in (*carried, *extra)]
+            graphs = self._branch(cond, values, apart), self._branch(body, values, apart, keep=len(carried))
+            return self._parted(self.c.emit(While(*graphs), *values)[: len(carried)], node)
         if name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "hints_wrapper"):
             return self._inline(node, args)
         if name == "with_effects":
             raise Refusal(f"{diagnose.op_name(args[1])} is not supported")
         raise Refusal("this higher-order operator is not supported")
 
+    def _whole(self, x: Any) -> Value:
+        """An operand or result of a subgraph as one tensor."""
+        return pairs.in_one(self.c, x) if isinstance(x, pairs.Pair) else self.c.tensor(x, _dtype(x))
+
+    def _parted(self, made: Sequence[Value], node: fx.Node) -> list[Value | pairs.Pair]:
+        """Results of a subgraph, those that torch has as complex numbers as pairs."""
+        vals = node.meta["val"]
+        return [pairs.taken_apart(self.c, v) if x.is_complex() else v for v, x in zip(made, vals, strict=True)]
+
     def _predicate(self, pred: Any) -> Value:
         v = self.c.tensor(pred, dtype_of(torch.bool))
         return self.c.reshape(v, ())
 
-    def _branch(self, gm: fx.GraphModule, operands: Sequence[Value], keep: int | None = None) -> Graph:
-        """A subgraph on inputs of the operands' types; with keep, inputs from there on are appended to its outputs."""
+    def _branch(
+        self, gm: fx.GraphModule, operands: Sequence[Value], apart: Sequence[bool], keep: int | None = None
+    ) -> Graph:
+        """A subgraph on inputs of the operands' types, of which apart says which are complex; with keep, inputs from
+        there on are appended to its outputs.
+        """
         b = GraphBuilder()
         walk = Walk(gm, b, self.symbols, self.reasons, self.strip, self.lost, self.by_data)
         names = [n.name for n in gm.graph.nodes if n.op == "placeholder"]
         inputs = [b.input(name, v.type) for name, v in zip(names, operands, strict=True)]
         sizes = {n.name: self.symbols.dim(n.meta["val"]) for n in gm.graph.nodes if _is_given_size(n)}
+        given = [pairs.taken_apart(walk.c, v) if a else v for v, a in zip(inputs, apart, strict=True)]
         with self.symbols.branch():
-            outputs = [walk.c.tensor(o, _dtype(o)) for o in walk.run(dict(zip(names, inputs, strict=True)) | sizes)]
+            outputs = [walk._whole(o) for o in walk.run(dict(zip(names, given, strict=True)) | sizes)]
         return b.build([*outputs, *(inputs[keep:] if keep is not None else ())])
 
     def _inline(self, node: fx.Node, args: list[Any]) -> Any:

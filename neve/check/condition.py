@@ -113,6 +113,8 @@ def nudged(value: Any, g: torch.Generator) -> Any:
     """A tensor of floats with every element moved up or down by about a unit in its last place; anything else as it
     is.
     """
+    if isinstance(value, torch.Tensor) and value.is_complex():
+        return torch.view_as_complex(nudged(torch.view_as_real(value.resolve_conj()), g))
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() == 0:
         return value
     signs = torch.randint(2, value.shape, generator=g).to(torch.float64) * 2 - 1
@@ -123,8 +125,12 @@ def nudged(value: Any, g: torch.Generator) -> Any:
 
 def in_double(value: Any) -> Any:
     """A tensor of floats in double precision; anything else as it is."""
-    floats = isinstance(value, torch.Tensor) and value.is_floating_point()
-    return value.detach().to(torch.float64) if floats else value
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.detach().to(DOUBLE.get(value.dtype, torch.float64 if value.is_floating_point() else value.dtype))
+
+
+DOUBLE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 
 
 class InDouble(TorchFunctionMode):
@@ -132,7 +138,9 @@ class InDouble(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         func = torch.Tensor.double if func is torch.Tensor.float else func
-        args, kwargs = pytree.tree_map(lambda x: torch.float64 if x is torch.float32 else x, (args, kwargs or {}))
+        args, kwargs = pytree.tree_map(
+            lambda x: DOUBLE.get(x, x) if isinstance(x, torch.dtype) else x, (args, kwargs or {})
+        )
         return func(*args, **kwargs)
 
 

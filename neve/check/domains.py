@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from neve.check.verify import parts
 from neve.ir.graph import Graph, Method, Node, Value
 from neve.ir.index import Index
 from neve.ir.types import Dim, DType, size_at
@@ -32,7 +34,7 @@ class Domain:
 
     shape is in size symbols. scalar is "int", "float" or "bool" if it is a Python number, and symbol the size that it
     gives. limits has the range of every axis that it is an index into. steps are numbers near whose multiples functions
-    of it may jump.
+    of it may jump. complex: whether it is a tensor of complex numbers, of whose parts dtype, shape and example speak.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Domain:
     symbol: Index | None = None
     limits: tuple[Limits, ...] = ()
     steps: tuple[float, ...] = ()
+    complex: bool = False
 
     def range(self, sizes: Mapping[Index, int]) -> tuple[int, int] | None:
         """The indices that all uses allow with these sizes; None if it is not known to be an index."""
@@ -59,9 +62,19 @@ def domains(method: Method, example: Sequence[Any]) -> list[Domain]:
     limits = index_limits(graph)
     steps = jumps(graph)
     return [
-        Domain(v.name, v.dtype, v.shape, x, scalar, symbol, limits.get(v, ()), steps if v.dtype.is_float else ())
-        for v, x, scalar, symbol in zip(
-            graph.inputs, example, method.scalars or (None,) * count, method.sizes or (None,) * count, strict=True
+        Domain(
+            v.name,
+            v.dtype,
+            v.shape,
+            parts(torch.as_tensor(x)) if k in method.complex[0] else x,
+            scalar,
+            symbol,
+            limits.get(v, ()),
+            steps if v.dtype.is_float else (),
+            k in method.complex[0],
+        )
+        for k, (v, x, scalar, symbol) in enumerate(
+            zip(graph.inputs, example, method.scalars or (None,) * count, method.sizes or (None,) * count, strict=True)
         )
     ]
 

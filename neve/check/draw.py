@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ def draw(domain: Domain, kind: Kind, sizes: Sizes, g: torch.Generator) -> Any:
         return int(sizes[domain.symbol])
     if domain.scalar:
         return _number(domain, kind, g)
+    if domain.complex:
+        return torch.view_as_complex(draw(replace(domain, complex=False), kind, sizes, g))
     shape = tuple(size_at(d, sizes) for d in domain.shape)
     example = _example(domain)
     dtype = getattr(torch, domain.dtype.value)

@@ -14,7 +14,7 @@ from neve.capture.examples import Call, Examples
 from neve.check.verify import Result, attempt, flat_arrays, flat_copies, original, relative_error, seeded, tolerance
 from neve.errors import InputError, VerifyError
 from neve.ir.graph import Method, Program
-from neve.ir.types import to_bytes
+from neve.ir.types import complex_form, to_bytes
 from neve.runtime.signature import MethodSignature, Signature
 from neve.runtime.sizes import Solver
 from neve.runtime.tensors import is_torch, prepare
@@ -96,8 +96,8 @@ def _inputs(call: Call, method: Method, signature: MethodSignature) -> list[np.n
     arrays = []
     for (_, _, held), v in zip(ready, method.graph.inputs, strict=True):
         if is_torch(held):
-            held = next(flat_arrays(held))
-        arrays.append(to_bytes(np.array(held), v.dtype))
+            held = held.numpy() if held.is_complex() else next(flat_arrays(held))
+        arrays.append(np.array(held) if np.iscomplexobj(held) else to_bytes(np.array(held), v.dtype))
     return arrays
 
 
@@ -109,4 +109,5 @@ def _in_memory_form(outcome: Sequence[Any], method: Method) -> list[np.ndarray]:
     outputs = outputs_of(method.out_tree, result) if method.out_tree else dict(enumerate(result))
     outputs |= changed
     flat = {k: x if isinstance(x, np.ndarray) else next(flat_arrays(x)) for k, x in outputs.items()}
-    return [to_bytes(np.array(flat[k]), v.dtype) for k, v in enumerate(method.graph.outputs)]
+    arrays = [to_bytes(np.array(flat[k]), v.dtype) for k, v in enumerate(method.graph.outputs)]
+    return [complex_form(a) if k in method.complex[1] else a for k, a in enumerate(arrays)]

@@ -18,7 +18,7 @@ from neve.errors import InputError, ModelError
 from neve.ir.graph import Method, Node, Program, StateVar
 from neve.ir.index import Index
 from neve.ir.interpret import Watch, bind, bind_sizes, interpret
-from neve.ir.types import DType, Range
+from neve.ir.types import DType, Range, real_form
 from neve.ops.base import Op
 from neve.runtime.loader import Module
 from neve.runtime.signature import MethodSignature
@@ -29,7 +29,7 @@ from neve.trees import parts
 
 def numeric(x: Any, dtype: DType) -> np.ndarray:
     """A tensor or number as the interpreter takes it."""
-    array = next(flat_arrays(x)) if isinstance(x, torch.Tensor) else np.asarray(x)
+    array = next(flat_arrays(x)) if isinstance(x, torch.Tensor) else real_form(np.asarray(x))
     return array.astype(dtype.numpy, copy=False)
 
 

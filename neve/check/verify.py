@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neve.errors import ModelError, VerifyError
+from neve.ir.types import real_form
 from neve.ops.random import DEFAULT_SEED
 from neve.runtime.passed import changed
 from neve.runtime.signature import MethodSignature
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from neve.capture.examples import Call
     from neve.ir.graph import Graph, Node, Value
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2}
+TOLERANCE = {
+    "float32": 1e-4, "float64": 1e-9, "float16": 4e-3, "bfloat16": 3e-2, "complex64": 1e-4, "complex128": 1e-9,
+}  # fmt: skip
 """Largest difference that is accepted, relative to the largest magnitude of the output; other dtypes must be equal."""
 
 
@@ -65,6 +68,7 @@ def relative_error(got: np.ndarray, want: np.ndarray) -> float:
         return math.inf
     if got.size == 0:
         return 0.0
+    got, want = real_form(got), real_form(want)
     if want.dtype.kind != "f":
         return 0.0 if np.array_equal(got, want) else math.inf
     wide, ref = got.astype(np.float64), want.astype(np.float64)
@@ -158,17 +162,26 @@ def clone(value: Any) -> Any:
 
 
 def flat_arrays(value: Any) -> Iterator[np.ndarray]:
-    """The tensors in a result, as numpy arrays (bfloat16 as float32), in order; numbers count as arrays."""
+    """The tensors in a result, as numpy arrays (bfloat16 as float32, complex numbers as their parts along a last axis),
+    in order; numbers count as arrays.
+    """
     import torch
 
     from neve.capture.objects import tree_leaves
 
     for x in tree_leaves(value if not hasattr(type(value), "to_tuple") else value.to_tuple()):
         if isinstance(x, torch.Tensor):
-            x = x.detach().cpu()
+            x = parts(x.detach().cpu())
             yield (x.float() if x.dtype is torch.bfloat16 else x).resolve_neg().numpy()
         elif isinstance(x, (bool, int, float)):
             yield np.asarray(x)
+
+
+def parts(x: Any) -> Any:
+    """A tensor of complex numbers as one of their parts, along a last axis; any other as it is."""
+    import torch
+
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def torch_program(model: Any) -> Any:
@@ -231,7 +244,7 @@ def dtype_names(value: Any, arrays: Sequence[np.ndarray]) -> list[str]:
 
     tensors = [x for x in tree_leaves(value) if isinstance(x, torch.Tensor)]
     if len(tensors) == len(arrays):
-        return [str(t.dtype).removeprefix("torch.") for t in tensors]
+        return [str(t.real.dtype if t.is_complex() else t.dtype).removeprefix("torch.") for t in tensors]
     return [str(a.dtype) for a in arrays]
 
 

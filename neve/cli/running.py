@@ -174,9 +174,10 @@ def _profile(module: Any, method: Any, given: list[calls.Array], threads: int) -
 
 
 def _statistics(values: calls.Array) -> dict[str, float]:
+    """Of complex numbers those of their magnitudes."""
     if not values.size:
         return {}
-    wide = values.astype(np.float64)
+    wide = (np.abs(values) if np.iscomplexobj(values) else values).astype(np.float64)
     return {"min": float(wide.min()), "mean": float(wide.mean()), "max": float(wide.max())}
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neve.emit.unit import MethodWriter
-from neve.ir.graph import Method, StateVar, Value
+from neve.ir.graph import Method, StateVar
 from neve.ir.index import Index
-from neve.ir.types import Range
+from neve.ir.types import Dim, Range, TensorType, numel
 from neve.ir.types import symbol as symbol_of
 from neve.ir.walk import capacities, measured
 from neve.ops.random import DEFAULT_SEED, GENERATOR
@@ -50,9 +50,24 @@ def measured_sizes(method: Method) -> dict[str, Index]:
     return {str(s): greatest(s, most) for s in found if s in most}
 
 
-def elements(method: Method, v: Value) -> Index:
-    """How many elements an output needs memory for, whatever data decide."""
-    return greatest(Index.of(v.type.numel), measured(method.graph))
+def elements(method: Method, shape: Sequence[Dim]) -> Index:
+    """For how many elements a tensor of this shape needs memory, whatever data decide."""
+    return greatest(Index.of(numel(shape)), measured(method.graph))
+
+
+def facade(type: TensorType, complex: bool) -> tuple[str, tuple[Dim, ...]]:
+    """The dtype and shape that a caller sees: of complex numbers, whose parts are the last axis here, without that."""
+    if not complex:
+        return type.dtype.value, type.shape
+    return f"complex{16 * type.dtype.size}", type.shape[:-1]
+
+
+def _shown(type: TensorType, complex: bool) -> str:
+    if not complex:
+        return str(type)
+    dtype, shape = facade(type, complex)
+    dims = str(TensorType(shape, type.dtype)).removeprefix(type.dtype.value)
+    return f"{dtype}{dims} as {type}, the real part first"
 
 
 def header(
@@ -89,12 +104,17 @@ def header(
     for key, (method, writer, _, _) in written.items():
         graph, function = method.graph, symbol(name, key)
         out += ["typedef struct {"]
-        out += [f"    const void *in{k}; /* {v.name}: {v.type} */" for k, v in enumerate(graph.inputs)]
+        out += [
+            f"    const void *in{k}; /* {v.name}: {_shown(v.type, k in method.complex[0])} */"
+            for k, v in enumerate(graph.inputs)
+        ]
         notes = dict(_lengths(method.out_tree))
         for k, v in enumerate(graph.outputs):
-            n = elements(method, v)
-            space = f", memory for {n} elements" if n != v.type.numel else ""
-            out.append(f"    void *out{k}; /* {v.name}: {v.type}{space}{notes.get(k, '')} */")
+            complex = k in method.complex[1]
+            _, shape = facade(v.type, complex)
+            n = elements(method, shape)
+            space = f", memory for {n} elements" if n != numel(shape) else ""
+            out.append(f"    void *out{k}; /* {v.name}: {_shown(v.type, complex)}{space}{notes.get(k, '')} */")
         memory = {str(n): f"how many {s} there is memory for" for s, n in capacities(graph).items()}
         for s in used_symbols(method):
             r = ranges[s]
@@ -163,7 +183,8 @@ def _state(name: str, states: Sequence[StateVar], attributes: Mapping[str, Any])
         stem = re.sub(r"\W+", "_", s.name, flags=re.ASCII)
         unique = next(n for i in range(len(states) + 1) if (n := f"{stem}_{i}" if i else stem) not in taken)
         taken.add(unique)
-        yield f"    {name}_STATE_{unique} = {k}, /* {_comment(s.name)}: {s.type}{kinds.get(k, '')} */"
+        kind = f"{_shown(s.type, s.complex)}{kinds.get(k, '')}"
+        yield f"    {name}_STATE_{unique} = {k}, /* {_comment(s.name)}: {kind} */"
     yield f"    {name}_STATES = {len(states)}"
     yield "};"
     for path, leaf in leaves:

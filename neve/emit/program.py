@@ -9,14 +9,14 @@ from typing import Any
 
 from neve.build.source import Source
 from neve.build.target import Target
-from neve.emit.header import elements, header, measured_sizes, used_symbols
+from neve.emit.header import elements, facade, header, measured_sizes, used_symbols
 from neve.emit.header import symbol as c_symbol
 from neve.emit.headers import BASE, header_closure
 from neve.emit.layout import HEADER_BYTES, Layout, bounded
 from neve.emit.prepare import Preparation
 from neve.emit.unit import CallSite, MethodWriter, Pick, Unit, best_by_analysis
 from neve.ir import walk
-from neve.ir.graph import Method, Program
+from neve.ir.graph import Method, Program, Value
 from neve.ir.index import Index, tree
 from neve.ir.types import Range, to_bytes
 from neve.ops.random import GENERATOR, STATE_BYTES, WORDS
@@ -194,7 +194,7 @@ def _method(
     for k, v in enumerate((*method.graph.inputs, *method.graph.outputs)):
         n = len(method.graph.inputs)
         slot = f"in{k}" if k < n else f"out{k - n}"
-        count = elements(method, v)
+        count = elements(method, v.shape)
         if count != 0:
             empty = "" if count.const is not None else f" && ({unit.size(count)}) != 0".replace("s[", "call.s[")
             test = f"NEVE_MISPLACED(io->{slot}, {v.dtype.size})"
@@ -363,9 +363,15 @@ def _measured(method: Method) -> dict[str, Any]:
     the call says how many of a size there is memory for.
     """
     found = measured_sizes(method)
-    counts = [tree(elements(method, v)) for v in method.graph.outputs]
+    shapes = [facade(v.type, k in method.complex[1])[1] for k, v in enumerate(method.graph.outputs)]
+    counts = [tree(elements(method, shape)) for shape in shapes]
     given = {str(n): list(found).index(str(s)) for s, n in walk.capacities(method.graph).items()}
     return {"measured": {"sizes": list(found), "elements": counts, "capacities": given}} if found else {}
+
+
+def _tensor(v: Value, complex: bool) -> dict[str, Any]:
+    dtype, shape = facade(v.type, complex)
+    return {"name": v.name, "dtype": dtype, "shape": [tree(Index.of(d)) for d in shape]}
 
 
 def _signature(
@@ -385,14 +391,12 @@ def _signature(
         methods[key] = {
             "symbol": c_symbol(name, key),
             "inputs": [
-                {"name": v.name, "dtype": v.dtype.value, "shape": [tree(Index.of(d)) for d in v.shape], "scalar": s}
+                _tensor(v, k in method.complex[0])
+                | {"scalar": s}
                 | ({"symbol": str(given)} if given is not None else {})
-                for v, s, given in zip(graph.inputs, scalars, sizes, strict=True)
+                for k, (v, s, given) in enumerate(zip(graph.inputs, scalars, sizes, strict=True))
             ],
-            "outputs": [
-                {"name": v.name, "dtype": v.dtype.value, "shape": [tree(Index.of(d)) for d in v.shape]}
-                for v in graph.outputs
-            ],
+            "outputs": [_tensor(v, k in method.complex[1]) for k, v in enumerate(graph.outputs)],
             "symbols": [{"name": s, "min": ranges[s].min, "max": ranges[s].max} for s in used_symbols(method)],
             "guards": [],
             **_measured(method),
@@ -401,10 +405,10 @@ def _signature(
             "out_tree": dict(method.out_tree) or {"tuple": [{"leaf": k} for k in range(len(graph.outputs))]},
             "raises": writer.messages,
         }
-    state = [
-        {"name": s.name, "dtype": s.dtype.value, "shape": list(s.init.shape), "offset": at}
-        for s, at in layout.states.items()
-    ]
+    state = []
+    for s, at in layout.states.items():
+        dtype, shape = facade(s.type, s.complex)
+        state.append({"name": s.name, "dtype": dtype, "shape": list(shape), "offset": at})
     return {
         "abi": 1,
         "name": name,

@@ -88,11 +88,15 @@ class ConstTensor:
 
 @dataclass(frozen=True, eq=False)
 class StateVar:
-    """A tensor that methods write and that survives between calls; compared by identity."""
+    """A tensor that methods write and that survives between calls; compared by identity.
+
+    complex: whether it is one of complex numbers to the caller; here their parts are its last axis, of 2.
+    """
 
     name: str
     init: np.ndarray
     dtype: DType
+    complex: bool = False
 
     @property
     def type(self) -> TensorType:
@@ -138,7 +142,8 @@ class Method:
 
     in_tree and out_tree are the JSON trees of `neve.build.source`; scalars holds for each input None or the Python type
     ("int", "float", "bool") that it had; sizes holds for each input None or the size symbol that the value of this int
-    is (no shape of an input may tell it); examples is a list of input tuples (numpy).
+    is (no shape of an input may tell it); examples is a list of input tuples (numpy); complex holds the numbers of the
+    inputs, and of the outputs, that are complex numbers to the caller: here their parts are the last axis, of 2.
     """
 
     graph: Graph
@@ -147,6 +152,7 @@ class Method:
     scalars: tuple[str | None, ...] = ()
     sizes: tuple[Index | None, ...] = ()
     examples: tuple[tuple[np.ndarray, ...], ...] = ()
+    complex: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
     def given_sizes(self, inputs: Sequence[Any]) -> dict[Index, int]:
         """The size symbols that these inputs give by their values, for `neve.ir.interpret`."""

@@ -70,7 +70,7 @@ class _Parser(Tokens):
             self.constants[name] = ConstTensor(name, array, t.dtype)
         while self.accept("state"):
             name, array, t = self.declared("$", contents, self.states)
-            self.states[name] = StateVar(name, array, t.dtype)
+            self.states[name] = StateVar(name, array, t.dtype, complex=self.accept("complex"))
         attributes = self.attributes(len(self.states)) if self.accept("attributes") else {}
         methods: dict[str, Method] = {}
         while self.accept("method"):
@@ -82,17 +82,21 @@ class _Parser(Tokens):
             try:
                 scalars = tuple(about.get("scalars", ()))
                 sizes = tuple(s if s is None else self.symbol(str(s)) for s in about.get("sizes", ()))
-                extra = about.keys() - {"in_tree", "out_tree", "scalars", "sizes"}
-            except (AttributeError, TypeError):
+                taken, given = map(frozenset, about.get("complex", ((), ())))
+                extra = about.keys() - {"in_tree", "out_tree", "scalars", "sizes", "complex"}
+            except (AttributeError, TypeError, ValueError):
                 self.fail("a method is followed by an object", line)
             graph = self.graph(0)
             if (
                 extra
                 or not all(s in (None, "int", "float", "bool") for s in scalars)
                 or not all(len(x) in (0, len(graph.inputs)) for x in (scalars, sizes))
+                or not (taken <= set(range(len(graph.inputs))) and given <= set(range(len(graph.outputs))))
             ):
                 self.fail(f"the description of the method {name} does not fit it", line)
-            methods[name] = Method(graph, about.get("in_tree", {}), about.get("out_tree", {}), scalars, sizes)
+            methods[name] = Method(
+                graph, about.get("in_tree", {}), about.get("out_tree", {}), scalars, sizes, complex=(taken, given)
+            )
         if not methods:
             self.fail("a program has methods")
         return Program(methods, symbols, tuple(self.states.values()), attributes)

@@ -75,13 +75,14 @@ def print_program(program: Program) -> str:
             + ", ".join(f"{s}: {r.min}..{'' if r.max is None else r.max}" for s, r in program.symbols.items())
         )
     head += [f"const {_name('@', names[c])}: {type_text(c.type)}{_density(c)}" for c in constants(program)]
-    head += [f"state {_name('$', names[s])}: {type_text(s.type)}" for s in states(program)]
+    head += [f"state {_name('$', names[s])}: {type_text(s.type)}{' complex' * s.complex}" for s in states(program)]
     if program.attributes:
         head.append(f"attributes {json.dumps(dict(program.attributes), ensure_ascii=True)}")
     blocks = ["\n".join(head)] if head else []
     for name, m in program.methods.items():
         about: dict[str, Any] = {"in_tree": m.in_tree, "out_tree": m.out_tree, "scalars": list(m.scalars)}
         about["sizes"] = [s and str(s) for s in m.sizes]
+        about["complex"] = [sorted(side) for side in m.complex] if any(m.complex) else None
         about_text = json.dumps({k: v for k, v in about.items() if v}, ensure_ascii=True)
         blocks.append(
             f"method {name if name.isidentifier() else json.dumps(name)} {about_text}\n{print_graph(m.graph, names)}"

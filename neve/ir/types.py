@@ -185,6 +185,20 @@ def broadcast(*shapes: tuple[Dim, ...]) -> tuple[Dim, ...]:
     return tuple(out)
 
 
+def complex_form(array: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts along a last axis as complex numbers."""
+    array = np.ascontiguousarray(array)
+    return array.view(f"complex{16 * array.itemsize}").reshape(array.shape[:-1])
+
+
+def real_form(array: np.ndarray) -> np.ndarray:
+    """The reverse of `complex_form`; an array of other numbers as it is."""
+    if array.dtype.kind != "c":
+        return array
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(f"float{4 * array.itemsize}").reshape(*array.shape, 2)
+
+
 def to_bytes(array: np.ndarray, dtype: DType) -> np.ndarray:
     """A constant in its memory form (bfloat16 as its bits)."""
     if dtype is DType.bfloat16:

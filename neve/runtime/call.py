@@ -79,6 +79,7 @@ class Entry:
         self._solver = Solver(method)
         self._flat = not method.kwargs and list(method.args) == [{"leaf": i} for i in range(len(method.inputs))]
         self._capacities = (_CAPACITY,) * len(method.capacities)
+        self._lazy = any(t.dtype.startswith("complex") for t in method.inputs)  # arguments may be conjugates
         self._valued = [i for i, t in enumerate(method.inputs) if t.symbol]
 
     def slow(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -98,7 +99,7 @@ class Entry:
         tensors = [value for value, t in zip(leaves, method.inputs, strict=True) if not t.scalar]
         if torch is not None and tensors and not any(is_torch(value) for value in tensors):
             torch = None
-        if torch is not None and again and len(tensors) == len(leaves) > 0:
+        if torch is not None and again and len(tensors) == len(leaves) > 0 and not self._lazy:
             if not plan.new:
                 plan.prepare_torch(torch, method)
             self.fast_plans[given if len(given) > 1 else given[0]] = plan

@@ -17,7 +17,19 @@ from neve.runtime.signature import MethodSignature, Tensor
 NUMPY: dict[str, np.dtype[Any]] = {
     **{
         name: np.dtype(name)
-        for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
+        for name in (
+            "float32",
+            "float64",
+            "float16",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "bool",
+            "complex64",
+            "complex128",
+        )
     },
     "bfloat16": np.dtype("uint16"),
 }
@@ -61,7 +73,7 @@ def _torch(value: Any, wanted: Tensor, method: str) -> tuple[int, tuple[int, ...
         raise _misfit(value, wanted, method, f"its layout is {value.layout}: convert it with .to_dense()")
     if value.device.type != "cpu":
         raise _misfit(value, wanted, method, f"it is on {value.device}: move it with .cpu()")
-    dense = value.detach().resolve_neg().contiguous()
+    dense = value.detach().resolve_conj().resolve_neg().contiguous()
     dense = dense.clone() if misaligned(dense) else dense
     return dense.data_ptr(), tuple(value.shape), dense
 

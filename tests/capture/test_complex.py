@@ -1,4 +1,4 @@
-"""Complex numbers inside models: what audio and positions by rotation are made of, dynamic sizes too; and its refusals.
+"""Complex numbers: what audio and positions by rotation are made of, dynamic sizes too; arguments, results and state.
 
 That each op is right on complex64 is for op_db to say: `python -m tests.conformance.opdb --dtype complex64`.
 """
@@ -6,15 +6,22 @@ That each op is right on complex64 is for op_db to say: `python -m tests.conform
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.export import Dim
 
 import neve
-from neve.errors import CaptureError
+from neve.capture.export import capture
+from neve.cli.app import run
+from neve.errors import CaptureError, InputError
+from neve.ir.parse import TextError, parse_program
+from neve.ir.text import print_program
+from neve.ir.walk import constants
 
 WAVE, FRAMES, STEPS = Dim("wave", min=64, max=4000), Dim("frames", min=2, max=300), Dim("steps", min=1, max=64)
 
@@ -138,37 +145,146 @@ def test_a_window_that_does_not_cover_its_steps() -> None:
 
 
 class Calls(nn.Module):
+    """A function of the module and its arguments, with complex state."""
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
         self.register_buffer("state", torch.zeros(3, dtype=torch.complex64))
+        self.last = torch.zeros(2, dtype=torch.complex64)
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(self, x)
+    def forward(self, *args: Any) -> Any:
+        return self.function(self, *args)
 
 
-Z = torch.randn(3, dtype=torch.complex64)
-REFUSED: dict[str, tuple[Callable[..., Any], torch.Tensor, str]] = {
-    "argument": (lambda m, x: x.abs(), Z, "view_as_complex"),
-    "result": (lambda m, x: torch.fft.fft(x), torch.randn(3), "view_as_real"),
-    "state": (lambda m, x: m.state.add_(x).abs(), torch.randn(3), "two buffers"),
-    "function": (lambda m, x: torch.complex(x, x).tanh().abs(), torch.randn(3), r"x\.real"),
+def add_to_state(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.state.mul_(0.5j).add_(x.sum(0))
+    return m.state.clone()  # type: ignore[no-any-return]
+
+
+def keep_the_last(m: Any, x: torch.Tensor) -> torch.Tensor:
+    m.last = x[:2, 0] * m.last.conj() + 1
+    return m.last * 2  # type: ignore[no-any-return]
+
+
+def on_values(m: Any, x: torch.Tensor) -> torch.Tensor:
+    if x.abs().sum() > 12:
+        y = x * (1 - 2j) + (-2j)
+        m.state.add_(y[0])
+    else:
+        y = x.conj() + 1
+    return y * m.state
+
+
+def on_size(m: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if x.shape[0] > 3:
+        return x * 2j, x.real
+    return x.conj() + 1, x.imag.clone()
+
+
+def in_a_loop(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h, out = torch.zeros_like(x[0]), []
+    for k in range(x.shape[0]):
+        h = h * (0.5 + 0.1j) + x[k]
+        out.append(h)
+    return torch.stack(out)
+
+
+def repeated(m: Any, x: torch.Tensor) -> torch.Tensor:
+    def goes_on(i: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return i < 5
+
+    def step(i: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return i + 1, z * (0.5 + 0.5j)
+
+    return torch.while_loop(goes_on, step, (torch.tensor(0), x))[1]  # type: ignore[no-any-return]
+
+
+def complex_noise(n: int, dtype: torch.dtype = torch.complex64) -> torch.Tensor:
+    return torch.randn(n, 3, dtype=dtype, generator=torch.Generator().manual_seed(n))
+
+
+ROWS = torch.export.Dim("rows", min=1, max=16)
+IO: dict[str, tuple[Callable[..., Any], bool]] = {
+    "argument and result": (lambda m, x: (x * (1 + 2j) + x.conj(), x.abs()), True),
+    "result of reals": (lambda m, x: torch.fft.fft(x.real), True),
+    "only a conjugate": (lambda m, x: x.conj(), True),
+    "a dict": (lambda m, x: {"y": x.mH @ x, "z": [x.sum(-1)]}, True),
+    "written in place": (lambda m, x: x.mul_(2j).real.sum(), True),
+    "rows that data choose": (lambda m, x: x[x.abs() > 1], True),
+    "buffer": (add_to_state, True),
+    "attribute": (keep_the_last, False),
+    "branch on values": (on_values, False),
+    "branch on the size": (on_size, True),
+    "loop": (in_a_loop, False),
+    "while_loop": (repeated, False),
 }
-FIXED: dict[str, tuple[Callable[..., Any], torch.Tensor]] = {
-    "argument": (lambda m, x: torch.view_as_complex(x).abs(), torch.view_as_real(Z)),
-    "result": (lambda m, x: torch.view_as_real(torch.fft.fft(x)), torch.randn(3)),
-}
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_says_what_to_do(name: str) -> None:
-    function, x, fix = REFUSED[name]
-    with pytest.raises(CaptureError, match=fix):
-        neve.compile(Calls(function).eval(), (x,), verify=False)
-    if name in FIXED:
-        function, x = FIXED[name]
-        model = Calls(function).eval()
-        torch.testing.assert_close(neve.compile(model, (x,), verify=False)(x), model(x))
+def outcome(model: Any, x: Any) -> list[Any]:
+    """The tensors of a result, and the argument after the call."""
+    x = x.clone() if isinstance(x, torch.Tensor) else x.copy()
+    with torch.no_grad():
+        return [*torch.utils._pytree.tree_leaves(model(x)), x]
+
+
+@pytest.mark.parametrize("name", IO)
+def test_complex_arguments_results_and_state(name: str) -> None:
+    """Verified by compile as well; torch tensors, lazy conjugates and arrays, two calls each; other sizes."""
+    function, dynamic = IO[name]
+    x = complex_noise(5)
+    module = neve.compile(Calls(function).eval(), (x,), dynamic_shapes=({0: ROWS},) if dynamic else None)
+    model = Calls(function).eval()
+    for given in (x, x, complex_noise(5).conj(), *((complex_noise(n) for n in (1, 3, 4, 16)) if dynamic else ())):
+        for got, want in zip(outcome(module, given), outcome(model, given), strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=2e-6 * max(float(want.abs().amax()), 1))
+    for got, want in zip(outcome(module, x.numpy()), outcome(model, x), strict=True):
+        want = want.resolve_conj().numpy()
+        assert isinstance(got, np.ndarray) and got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * max(float(np.abs(want).max()), 1))
+
+
+def test_double_precision() -> None:
+    x = complex_noise(5, torch.complex128)
+    model = Calls(lambda m, x: x / (x + 1j)).eval()
+    torch.testing.assert_close(neve.compile(model, (x,))(x), model(x))
+
+
+def test_files_and_state(tmp_path: Path) -> None:
+    """A file's examples verify; its state is complex by name and attribute; C is said how numbers lie in memory."""
+    x = complex_noise(4)
+    module = neve.compile(Calls(add_to_state).eval(), (x,), name="sums")
+    module.save(tmp_path / "sums.neve")
+    loaded = neve.load(tmp_path / "sums.neve")
+    assert run(["verify", str(tmp_path / "sums.neve")]) == 0
+    loaded.state["state"] = np.full(3, 1j, np.complex64)
+    torch.testing.assert_close(loaded.attributes["state"], torch.full((3,), 1j))
+    loaded.attributes["state"] = torch.full((3,), 2.0 + 0j)
+    torch.testing.assert_close(loaded(x), x.sum(0) + 1j)
+    with pytest.raises(InputError, match=r"got float32 \[3\], wanted complex64 \[3\]"):
+        loaded.attributes["state"] = torch.ones(3)
+    with pytest.raises(InputError, match=r"got float32 \[4, 3\], wanted .*complex64 \[4, 3\]; convert"):
+        loaded(x.real)
+    text = loaded.artifact.sources["sums.h"]
+    assert "complex64[4, 3] as float32[4, 3, 2], the real part first" in text
+    assert "complex64[3] as float32[3, 2]" in text
+
+
+def test_text_keeps_what_is_complex() -> None:
+    program = capture(Calls(add_to_state).eval(), (complex_noise(4),))
+    arrays = {c.name: c.array for c in constants(program)}
+    again = parse_program(print_program(program), arrays, {s.name: s.init for s in program.state})
+    assert again.methods["forward"].complex == program.methods["forward"].complex == ({0}, {0})
+    assert [s.complex for s in again.state] == [True]
+    wrong = print_program(program).replace('"complex": [[0], [0]]', '"complex": [[0], [1]]')
+    with pytest.raises(TextError, match="does not fit"):
+        parse_program(wrong, arrays, {s.name: s.init for s in program.state})
+
+
+def test_what_is_not_supported_says_what_to_do() -> None:
+    model = Calls(lambda m, x: x.cumprod(0)).eval()
+    with pytest.raises(CaptureError, match=r"x\.real"):
+        neve.compile(model, (complex_noise(4),), verify=False)
 
 
 def test_a_dynamic_length_is_refused() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from neve.capture.constants import to_numpy
+from neve.capture.constants import in_parts, to_numpy
 from neve.capture.export import capture
 from neve.runtime.trees import Struct
 
@@ -32,7 +32,7 @@ def interpret(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
     def call(tensors: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
         with np.errstate(all="ignore"):
-            return run(program.methods["forward"].graph, [to_numpy(t) for t in tensors])
+            return run(program.methods["forward"].graph, [to_numpy(in_parts(t)) for t in tensors])
 
     return call
 
@@ -47,7 +47,7 @@ def compiled(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     def call(tensors: Sequence[torch.Tensor]) -> Sequence[np.ndarray]:
         given = iter(tensors)
         a, k = pytree.tree_unflatten([next(given) if isinstance(x, torch.Tensor) else x for x in leaves], spec)
-        return [to_numpy(t) for t in _tensors(module(*a, **k))]
+        return [to_numpy(in_parts(t)) for t in _tensors(module(*a, **k))]
 
     return call
 

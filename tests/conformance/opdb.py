@@ -1,7 +1,7 @@
 """Torch's own operator samples (op_db) through neve: `python -m tests.conformance.opdb [--backend compiled] [names …]`.
 
-Every entry with float32 (or --dtype) among its dtypes is run on all its forward samples that torch.export accepts;
-complex tensors are given and returned as pairs of reals, made and taken apart in the model. An entry is
+Every entry with float32 (or --dtype) among its dtypes is run on all its forward samples that torch.export accepts. An
+entry is
   right     every sample agrees with eager,
   refused   capture raised CaptureError for a sample, and no other class applies,
   wrong     a result differs: the one unforgivable class,

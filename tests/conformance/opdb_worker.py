@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from neve.capture.constants import in_parts
 from neve.errors import CaptureError, VerifyError
 from tests.conformance.backends import BACKENDS, Backend, hide_unusable_packages
 
@@ -26,9 +27,7 @@ UNINITIALISED = frozenset({"empty", "empty_like", "empty_permuted", "empty_strid
 
 @dataclass
 class Case:
-    """A sample as a function of its tensors, complex ones as pairs of reals; what else is among its leaves is part of
-    the function.
-    """
+    """A sample as a function of its tensors; what else is among its leaves is part of the function."""
 
     op: Callable[..., Any]
     leaves: list[Any]
@@ -36,24 +35,14 @@ class Case:
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        return tuple(real(x) for x in self.leaves if isinstance(x, torch.Tensor))
+        return tuple(x for x in self.leaves if isinstance(x, torch.Tensor))
 
     def __call__(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors among the results."""
         rest = iter(tensors)
-
-        def leaf(x: Any) -> Any:
-            if not isinstance(x, torch.Tensor):
-                return x
-            given = next(rest)
-            return torch.view_as_complex(given) if x.is_complex() else given
-
-        args, kwargs = pytree.tree_unflatten([leaf(x) for x in self.leaves], self.spec)
-        return [real(x) for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
-
-
-def real(x: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+        given = [next(rest) if isinstance(x, torch.Tensor) else x for x in self.leaves]
+        args, kwargs = pytree.tree_unflatten(given, self.spec)
+        return [x for x in pytree.tree_leaves(self.op(*args, **kwargs)) if isinstance(x, torch.Tensor)]
 
 
 class Cases(nn.Module):
@@ -171,7 +160,7 @@ class Entry:
     def _compare(self, case: Case, got: Sequence[np.ndarray]) -> int:
         """Note a difference between eager and the first of got; returns how many belong to this case."""
         with torch.no_grad():
-            wanted = case(*(t.clone() for t in case.tensors))
+            wanted = [in_parts(w) for w in case(*(t.clone() for t in case.tensors))]
         for i, (g, w) in enumerate(zip(got, wanted, strict=False)):
             if g.shape != tuple(w.shape):
                 self.found.setdefault("wrong", f"shape {g.shape}, eager has {tuple(w.shape)}")
@@ -207,13 +196,15 @@ class Entry:
         """The result in float64; with moves, of inputs that are up to half a float32 rounding away."""
 
         def wide(t: torch.Tensor) -> torch.Tensor:
+            if t.is_complex():
+                return torch.view_as_complex(wide(in_parts(t)).contiguous())
             if not t.is_floating_point():
                 return t
             by = torch.rand(t.shape, generator=moves, dtype=torch.float64) * 2 - 1 if moves is not None else 0.0
             return t.double() * (1 + 2.0**-24 * by)
 
         with torch.no_grad():
-            return numpy(case(*(wide(t) for t in case.tensors))[i])
+            return numpy(in_parts(case(*(wide(t) for t in case.tensors))[i]))
 
 
 def numpy(t: torch.Tensor) -> np.ndarray:

@@ -52,7 +52,7 @@ def test_any_change_is_read_or_refused(data: st.DataObject) -> None:
         (("methods",), {}, "no methods"),
         (("name",), "a b", "identifier"),
         (("methods", "add", "symbol"), "system;", "identifier"),
-        (("methods", "add", "inputs", 0, "dtype"), "complex64", "wanted one of float32"),
+        (("methods", "add", "inputs", 0, "dtype"), "complex32", "wanted one of float32"),
         (("methods", "add", "inputs", 0, "shape"), [-1], "shape"),
         (("methods", "add", "inputs", 0, "shape"), ["s9"], "'s9'"),
         (("methods", "add", "in_tree", "args"), [], r"leaves \[\] for 1"),

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose, refusals
+from neve.capture.constants import in_parts
 from neve.capture.entry_module import method_of
 from neve.capture.export import evaluation
 from neve.capture.scripting import explain, rewrite
@@ -240,6 +241,7 @@ def _difference(want: Sequence[Any], got: Sequence[Any]) -> str:
         w, g = (x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=KINDS[type(x)]) for x in (w, g))
         if w.shape != g.shape or w.dtype is not g.dtype:
             return f"value {k} is {g.dtype} {list(g.shape)} instead of {w.dtype} {list(w.shape)}"
+        w, g = in_parts(w), in_parts(g)
         scale = float(w[w.isfinite()].abs().max()) if w.is_floating_point() and bool(w.isfinite().any()) else 0.0
         if not torch.allclose(w, g, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
             return f"value {k} differs by {float((w.double() - g.double()).abs().max()):.1e}"

@@ -84,7 +84,7 @@ def fits(value: Any, type_: str, lenient: bool = False) -> bool:
         return isinstance(value, Var)
     kind = value.kind if isinstance(value, (Num, Dim)) else type(value)
     if type_ in NUMBERS:
-        return kind in (int, float, bool)
+        return kind in (int, float, bool, complex)
     if type_ in INTS:
         return kind is int or (lenient and kind is bool)
     if type_ == "float":
