@@ -8,6 +8,7 @@ Python. Lines stay what they are. All else is left for torch.jit to refuse, and 
 from __future__ import annotations
 
 import ast
+import linecache
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from neve.capture import diagnose
 from neve.capture.hidden import is_users
 from neve.capture.scripting.arguments import name_arguments
 from neve.capture.scripting.constants import MAX_ITEMS, codes, is_plain, plain_attribute, written
@@ -158,7 +160,7 @@ class _Rewriter(ast.NodeTransformer):
             self.self_name = "self"
         if not has_comment:
             name_arguments(node, self.seen, {*self.local, *self.outer})
-        Simplifier(node, {*self.local, *self.outer})
+        Simplifier(node, {*self.local, *self.outer}, self.torch_name, self._line)
         inline_lambdas(node)
         self.local |= bound(node)
         if self.usual:
@@ -169,6 +171,11 @@ class _Rewriter(ast.NodeTransformer):
         if args.kwonlyargs and not args.vararg:
             args.args, args.kwonlyargs, args.kw_defaults = [*args.args, *args.kwonlyargs], [], []
         self.generic_visit(ast.Module(node.body, []))
+
+    def _line(self, line: int) -> str:
+        """A line of the function as the end of a message."""
+        file, line = (self.known.last or ("", 0))[0], line + self.shift
+        return diagnose.where("", (file, line, linecache.getline(file, line).strip()))
 
     def _annotate(self, arg: ast.arg, default: ast.expr | None) -> None:
         kind = self.seen.argument(arg.arg)

@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from neve.capture.scripting.in_place import spelled_out
 from neve.capture.scripting.unroll import bound, placed, rename
 
 LOOPS = (ast.For, ast.While)
 
 
 class Simplifier(ast.NodeTransformer):
-    """Rewrites a function in place. taken: names that have a meaning in it."""
+    """Rewrites a function in place. taken: names that have a meaning in it; torch_name: what torch is called there; at:
+    what tells the place of a line.
+    """
 
-    def __init__(self, function: ast.FunctionDef, taken: set[str]) -> None:
-        self.taken = taken
+    def __init__(
+        self, function: ast.FunctionDef, taken: set[str], torch_name: str | None, at: Callable[[int], str]
+    ) -> None:
+        self.taken, self.torch_name, self.at = taken, torch_name, at
         function.body = self._block(function.body)
 
     def _block(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
@@ -46,6 +51,9 @@ class Simplifier(ast.NodeTransformer):
                 return self._with_flag(statement)
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.ListComp() as made) if _has_more(made, name):
                 return self._appended(statement, name, made)
+            case ast.AugAssign():
+                made = spelled_out(statement, self.torch_name, self.at(statement.lineno))
+                return [s if s is statement else placed(s, statement) for s in made]
             case ast.If():
                 statement.test, before = _assigned(statement.test)
             case ast.Assign() | ast.Return() | ast.Expr() if statement.value is not None:
