@@ -87,8 +87,9 @@ def to_copy(c: Context, x: Any, dtype: Any = None, *_: Any, **kwargs: Any) -> An
 
 
 @complex_("ones", "ones_like", "new_ones")
-def ones(c: Context, *_: Any, **__: Any) -> Pair:
-    return pair(c, c.full(1, c.out.dtype, c.out.shape), c.out.dtype)
+def ones(c: Context, *_: Any, **__: Any) -> Value | Pair:
+    made = c.full(1, c.out.dtype, c.out.shape)
+    return pair(c, made, c.out.dtype) if c.node.meta["val"].is_complex() else made
 
 
 @complex_("scalar_tensor")

@@ -113,10 +113,16 @@ def build(c: Context, target: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
         return COMPLEX[target](c, *args, **kwargs)
     if target not in LINEAR:
         raise Refusal("it is not supported on complex numbers: compute with the parts (x.real, x.imag)")
+    if not any(concerns((), v) for v in _several(c.node.meta["val"])):  # such as zeros_like(z, dtype=torch.float32)
+        return _half(c, target, args, kwargs, 0)
     halves = [_half(c, target, args, kwargs, side) for side in (0, 1)]
     if isinstance(halves[0], (list, tuple)):
         return [Pair(*parts) for parts in zip(*halves, strict=True)]
     return Pair(*halves)
+
+
+def _several(val: Any) -> Sequence[Any]:
+    return val if isinstance(val, (list, tuple)) else (val,)
 
 
 def _half(c: Context, target: Any, args: Sequence[Any], kwargs: dict[str, Any], side: int) -> Any:

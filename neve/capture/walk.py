@@ -256,6 +256,9 @@ class Walk:
         got = result if isinstance(result, (tuple, list)) else (result,)
         wanted = val if isinstance(val, (tuple, list)) else (val,)
         for g, w in zip(got, wanted, strict=False):
+            if isinstance(g, (Value, pairs.Pair)) and isinstance(w, torch.Tensor):
+                if isinstance(g, pairs.Pair) != w.is_complex():
+                    raise CaptureError(f"internal: {node.format_node()} is built with other parts than torch's result")
             g = g.real if isinstance(g, pairs.Pair) else g
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)
