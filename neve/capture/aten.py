@@ -41,6 +41,26 @@ def aten(*names: str) -> Callable[[F], F]:
     return register
 
 
+FOREIGN: dict[str, Builder] = {}
+"""Ops of other packages, which may be imported later, by their full names → their builders."""
+
+
+def foreign(name: str) -> Callable[[F], F]:
+    """Register the builder of an op of another package, such as torchvision::nms."""
+
+    def register(f: F) -> F:
+        FOREIGN[name] = f
+        return f
+
+    return register
+
+
+def builder_of(target: Any) -> Builder | None:
+    """The builder of an fx node's target, if it has one."""
+    schema = getattr(target, "_schema", None)
+    return table().get(target) or FOREIGN.get(getattr(schema, "name", ""))
+
+
 @cache
 def table() -> dict[Any, Builder]:
     """The complete table."""
@@ -65,6 +85,7 @@ def table() -> dict[Any, Builder]:
         aten_sort,
         aten_source,
         aten_special,
+        detection,
     )
     from neve.capture.pairs import COMPLEX
 

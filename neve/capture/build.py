@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -32,6 +33,7 @@ from neve.capture.regions import related
 from neve.capture.symbols import MethodSymbols, Symbols, UnsupportedSize
 from neve.capture.walk import Walk, size_value
 from neve.errors import CaptureError
+from neve.internals import missing, replaced
 from neve.ir.bounds import bounds
 from neve.ir.graph import Graph, GraphBuilder, Method, Node, Origin, Program, Value
 from neve.ir.index import Index
@@ -40,6 +42,7 @@ from neve.ir.walk import graphs, subgraphs
 from neve.ops.control import While, WriteState
 from neve.ops.lengths import Measure
 
+FAKE_LENGTH = "torch._library.fake_impl.FakeImplCtx.create_unbacked_symint"
 MUTATIONS = frozenset(
     {OutputKind.BUFFER_MUTATION, getattr(OutputKind, "PARAMETER_MUTATION", OutputKind.BUFFER_MUTATION)}
 )
@@ -48,6 +51,18 @@ MUTATIONS = frozenset(
 def small_sizes() -> Any:
     """While active torch takes no symbol for 2 or more, and asks as little as it can whether a size is 0 or 1."""
     return importlib.import_module("torch.fx.experimental._config").patch(backed_size_oblivious=True)
+
+
+@contextmanager
+def lengths_from_zero() -> Iterator[None]:
+    """While active fake implementations of other packages' ops take no length that data decide for 2 or more, as the
+    older of torch's two functions for it does (torchvision's nms).
+    """
+    if missing(FAKE_LENGTH):
+        yield
+        return
+    with replaced((FAKE_LENGTH, lambda context, *, min=0, max=None: context.new_dynamic_size(min=min, max=max))):
+        yield
 
 
 @dataclass
@@ -83,7 +98,7 @@ class Exported:
 
 def exported(root: Any, args: Any, kwargs: Any, dynamic: Any) -> torch.export.ExportedProgram:
     """By torch.export, with sizes of 0 and 1 as good as others; what it asserts of sizes is in the graph."""
-    with small_sizes():
+    with small_sizes(), lengths_from_zero():
         program = torch.export.export(
             root,
             args,
@@ -151,6 +166,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
 def decomposed(program: Any) -> Any:
     with (
         small_sizes(),
+        lengths_from_zero(),
         diagnose.quiet(),
         torch.no_grad(),
         kept_draws(),

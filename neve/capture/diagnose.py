@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,11 +172,11 @@ def short_path(path: str) -> str:
     return os.path.basename(path) if relative.startswith("..") else relative.replace(os.sep, "/")
 
 
-def unsupported(graph: fx.Graph, table: Mapping[Any, Any], reasons: list[str], strip: str = "") -> None:
+def unsupported(graph: fx.Graph, builder_of: Callable[[Any], Any], reasons: list[str], strip: str = "") -> None:
     """Add a reason for every op of graph that has no builder, with the places that use it."""
     places: dict[Any, list[fx.Node]] = {}
     for node in graph.nodes:
-        known = not isinstance(node.target, torch._ops.OpOverload) or node.target in table
+        known = not isinstance(node.target, torch._ops.OpOverload) or builder_of(node.target)
         if not known and not isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)):
             places.setdefault(node.target, []).append(node)
     for target, nodes in places.items():

@@ -20,7 +20,7 @@ from neve.errors import CaptureError, InputError
 from neve.ir.graph import Graph, GraphBuilder, Node, Value
 from neve.ir.index import Index, Sym
 from neve.ir.types import Dim, DType, Range, TensorType, dim, same
-from neve.ir.walk import map_attributes
+from neve.ir.walk import map_attributes, measured
 from neve.ops.control import If, Raise
 from neve.ops.shape import Slice
 from neve.ops.source import Full
@@ -167,6 +167,7 @@ class _Join:
         self.contexts = [Context(b, symbols.side({}, fork.region)) for b in self.builders]
         self.outputs: tuple[list[Value], list[Value]] = ([], [])
         self.complex: set[int] = set()
+        self.by_data = {s for side in sides for s in measured(side.graph)}
 
     def body(self) -> Body:
         first, second = self.sides
@@ -233,6 +234,8 @@ class _Join:
         """What is the first size where the relation holds, and the second elsewhere."""
         if same(one, other):
             return one
+        if self.by_data & {*Index.of(one).symbols, *Index.of(other).symbols}:
+            raise self.refusal("a result of a length that data decide", "one of another length")
         then, orelse = self.regions
         if then.implies(related(sympy.Eq, one, other)):
             return other

@@ -131,7 +131,11 @@ class Region:
         return [symbol(name) for name in sorted({s.name for r in relations for s in r.free_symbols})]
 
     def _all(self, symbols: list[Index]) -> Mapping[Index, np.ndarray] | None:
-        """The sizes of these symbols for which the conditions hold; None if there are too many to try."""
+        """The sizes of these symbols for which the conditions hold; None if there are too many to try, or data decide
+        one of them.
+        """
+        if any(s not in self.declared for s in symbols):
+            return None
         ranges = [self.declared[s] for s in symbols]
         if math.prod(ALL + 1 if r.max is None else max(r.max - r.min + 1, 0) for r in ranges) > ALL:
             return None

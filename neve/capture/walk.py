@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from neve.capture import diagnose, number_arithmetic, pairs
-from neve.capture.aten import table
+from neve.capture.aten import builder_of
 from neve.capture.aten_windows import ByData
 from neve.capture.context import Context, Number, Refusal, dtype_of
 from neve.capture.symbols import MethodSymbols, UnsupportedSize
@@ -59,7 +59,7 @@ class Walk:
 
     def run(self, placeholders: Mapping[str, Any]) -> list[Any]:
         """Walk all nodes, placeholders given by name; returns what the output node names (Values, dims, constants)."""
-        diagnose.unsupported(self.gm.graph, table(), self.reasons, self.strip)
+        diagnose.unsupported(self.gm.graph, builder_of, self.reasons, self.strip)
         self._note_equal()
         for node in self.gm.graph.nodes:
             if node.op == "placeholder":
@@ -132,11 +132,12 @@ class Walk:
 
     def _dispatch(self, node: fx.Node) -> Any:
         target, val = node.target, node.meta.get("val")
-        if target in table():
+        build = builder_of(target)
+        if build is not None:
             args, kwargs = self.arg(list(node.args)), self.arg(node.kwargs)
             if pairs.concerns([args, kwargs], val):
                 return pairs.build(self.c, target, args, kwargs)
-            return table()[target](self.c, *args, **kwargs)
+            return build(self.c, *args, **kwargs)
         if number_arithmetic.known(target) and isinstance(val, SYMBOLIC):
             args = self.arg(list(node.args))
             if any(isinstance(a, Number) for a in args):
@@ -256,9 +257,9 @@ class Walk:
         got = result if isinstance(result, (tuple, list)) else (result,)
         wanted = val if isinstance(val, (tuple, list)) else (val,)
         for g, w in zip(got, wanted, strict=False):
-            if isinstance(g, (Value, pairs.Pair)) and isinstance(w, torch.Tensor):
-                if isinstance(g, pairs.Pair) != w.is_complex():
-                    raise CaptureError(f"internal: {node.format_node()} is built with other parts than torch's result")
+            known = isinstance(g, (Value, pairs.Pair)) and isinstance(w, torch.Tensor)
+            if known and isinstance(g, pairs.Pair) != w.is_complex():
+                raise CaptureError(f"internal: {node.format_node()} is built with other parts than torch's result")
             g = g.real if isinstance(g, pairs.Pair) else g
             if isinstance(g, Value) and isinstance(w, torch.Tensor):
                 t = self.c.type_of(w)

@@ -247,10 +247,12 @@ class Search:
         run = s.start(s.call(inputs[0])) if not known else None
         clock = time.perf_counter()
         for n, flat in enumerate(inputs, 1):
+            got = result_of(module.methods[s.name], s, flat)
+            if isinstance(got, InputError) and trial != EXAMPLE:  # eager may read beyond its memory
+                return Tried(s.name, trial.what, n, worst, refused=True)
             want = result_of(run, s, flat) if run is not None else known[n - 1]
             if isinstance(want, MemoryError):
                 return None
-            got = result_of(module.methods[s.name], s, flat)
             # what eager refuses of empty inputs, such as view(0, -1), is no wrong number
             empty = 0 in (trial.sizes or s.example).values()
             if isinstance(want, Exception) and (isinstance(got, NeveError) or empty):
