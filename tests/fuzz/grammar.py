@@ -315,9 +315,9 @@ class Grower:
                 t = world.names[name]
                 if not isinstance(t, torch.Tensor) or t.numel() > CELLS or t.numel() == 0 or t.dim() > 5:
                     raise Refused
-                if t.is_complex() or t.is_sparse:
+                if t.is_sparse:
                     raise Refused
-                if t.is_floating_point() and not bool((t.abs() <= LIMIT).all()):
+                if (t.is_floating_point() or t.is_complex()) and not bool((t.abs() <= LIMIT).all()):
                     raise Refused
         for name in names:
             if len({w.names[name].dim() for w in self.worlds}) > 1:
@@ -345,10 +345,12 @@ def generate(seed: int) -> Program:
     """The program of a seed."""
     from tests.fuzz.layers import LAYERS
     from tests.fuzz.steps import FLOW, STATE, STEPS, begin
+    from tests.fuzz.wider import WIDER
 
     r = random.Random(seed)
     dynamic, stateful = r.random() < 0.3, r.random() < 0.25
     table = {**STEPS, **LAYERS, **(STATE if stateful else {}), **(FLOW if r.random() < 0.06 else {})}
+    table |= WIDER if r.random() < 0.25 else {}
     steps, weights = list(table), list(table.values())
     dtype = r.choice(TYPES)
     bodies: list[Body] = []
