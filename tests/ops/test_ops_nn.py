@@ -20,6 +20,7 @@ from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.checks import widened
 from neve.ops.control import If, Raise, ReadState, While, WriteState
 from neve.ops.conv import Conv, ConvTranspose
+from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
 from neve.ops.fourier import Fourier, OverlapAdd
 from neve.ops.image import GridSample
 from neve.ops.matmul import Linear, MatMul
@@ -32,7 +33,7 @@ from tests.ops.loops_numpy import NumpyBuilder
 
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 """Largest error, of the largest finite output, by dtype of the output: for half types two roundings."""
-FAMILIES = ("conv", "fourier", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
+FAMILIES = ("conv", "elimination", "fourier", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
 
 
 def types_of(s: Sample) -> tuple[TensorType, ...]:
@@ -156,10 +157,22 @@ def overlap_add(op: OverlapAdd, x: torch.Tensor) -> torch.Tensor:
     return torch.ops.aten.unfold_backward(x, [*lead, length], len(lead), size, op.step)
 
 
+def cholesky(op: Cholesky, a: torch.Tensor) -> Any:
+    """With the columns of L that torch leaves open as they are here."""
+    l, info = torch.linalg.cholesky_ex(a)
+    failed = (info[..., None] > 0) & (torch.arange(1, a.shape[-1] + 1) >= info[..., None])
+    column = failed[..., None, :].expand(l.shape)
+    return torch.where(column, torch.tril(torch.full_like(l, float("nan"))), l), info
+
+
 TORCH: dict[type, Callable[..., Any]] = {
     Conv: conv,
     OverlapAdd: overlap_add,
     Fourier: fourier,
+    LuFactor: lambda op, a: torch.linalg.lu_factor_ex(a),
+    LuSolve: lambda op, lu, pivots, b: torch.linalg.lu_solve(lu, pivots, b, adjoint=op.adjoint),
+    TriangularSolve: lambda op, a, b: torch.linalg.solve_triangular(a, b, upper=op.upper, unitriangular=op.unit),
+    Cholesky: cholesky,
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
     Linear: lambda op, *a: F.linear(*a),
@@ -257,6 +270,10 @@ def test_loops_are_eval(s: Sample) -> None:
 
 SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
     Fourier: ((), (0, 1), (0, 1)),
+    LuFactor: ((0,),),
+    LuSolve: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2, 3)),
+    TriangularSolve: ((0, 1, 2), (0, 1, 2)),
+    Cholesky: ((0, 1, 2, 3),),
     OverlapAdd: ((0, -2),),
     Conv: ((0, 2, 3, 4),),
     ConvTranspose: ((0, 2, 3, 4),),

@@ -1,0 +1,187 @@
+/* Part of elimination.h, for elements E, with as many integers I, of LANES matrices; FF(name) names what is defined. */
+
+/* `size` elements of each of `count` matrices side by side; the lanes after them are the last one again. */
+NEVE_INLINE void FF(read)(const T *x, int64_t first, int64_t count, int64_t size, E *to)
+{
+    const T *from[LANES];
+    for (int64_t lane = 0; lane < LANES; lane++)
+        from[lane] = x + (first + neve_min(lane, count - 1)) * size;
+    T *out = (T *)to;
+    for (int64_t i = 0; i < size; i++)
+        for (int64_t lane = 0; lane < LANES; lane++)
+            out[i * LANES + lane] = from[lane][i];
+}
+
+NEVE_INLINE void FF(write)(const E *from, int64_t first, int64_t count, int64_t size, T *x)
+{
+    const T *in = (const T *)from;
+    for (int64_t lane = 0; lane < count; lane++)
+        for (int64_t i = 0; i < size; i++)
+            x[(first + lane) * size + i] = in[i * LANES + lane];
+}
+
+NEVE_INLINE void FF(write_integers)(I from, int64_t first, int64_t count, int64_t step, int32_t *x)
+{
+    const TI *in = (const TI *)&from;
+    for (int64_t lane = 0; lane < count; lane++)
+        x[(first + lane) * step] = (int32_t)in[lane];
+}
+
+NEVE_INLINE E FF(magnitude)(E x) { return FF(select)(x < 0, -x, x); }
+
+/* y -= f x */
+NEVE_INLINE void FF(subtract)(E *NEVE_RESTRICT y, const E *NEVE_RESTRICT x, E f, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++)
+        y[j] -= f * x[j];
+}
+
+/* Rows a and b of n elements exchanged in one lane. */
+NEVE_INLINE void FF(exchange)(E *x, int64_t n, int64_t a, int64_t b, int64_t lane)
+{
+    T *y = (T *)x + lane;
+    for (int64_t j = 0; a != b && j < n; j++) {
+        T t = y[(a * n + j) * LANES];
+        y[(a * n + j) * LANES] = y[(b * n + j) * LANES];
+        y[(b * n + j) * LANES] = t;
+    }
+}
+
+#if FORM == 0
+/* a (m, n) in place; pivots of the matrices from `first` on, of `steps` each; returns info. */
+NEVE_INLINE I FF(lu)(E *a, int64_t m, int64_t n, int64_t steps, int32_t *pivots, int64_t first, int64_t count)
+{
+    I info = FF(integers)(0);
+    for (int64_t k = 0; k < steps; k++) {
+        E best = FF(magnitude)(a[k * n + k]);
+        I at = FF(integers)((TI)k);
+        for (int64_t i = k + 1; i < m; i++) {
+            E x = FF(magnitude)(a[i * n + k]);
+            I more = x > best;
+            best = FF(select)(more, x, best);
+            at = FF(select_integers)(more, FF(integers)((TI)i), at);
+        }
+        FF(write_integers)(at + 1, first, count, steps, pivots + k);
+        const TI *other = (const TI *)&at;
+        for (int64_t lane = 0; lane < LANES; lane++)
+            FF(exchange)(a, n, k, other[lane], lane);
+        I zero = a[k * n + k] == 0;
+        info = FF(select_integers)(zero & (info == 0), FF(integers)((TI)(k + 1)), info);
+        for (int64_t i = k + 1; i < m; i++) {
+            E *row = a + i * n + k;
+            row[0] = FF(select)(zero, row[0], row[0] / a[k * n + k]);
+            FF(subtract)(row + 1, a + k * n + k + 1, row[0], n - k - 1);
+        }
+    }
+    return info;
+}
+#endif
+
+#if FORM == 1 || FORM == 2
+/* x (n, k), in place, of a x = right, where a triangle of a (n, n) counts. */
+NEVE_INLINE void FF(substitute)(const E *a, int64_t n, E *x, int64_t k, int upper, int unit)
+{
+    for (int64_t step = 0; step < n; step++) {
+        int64_t i = upper ? n - 1 - step : step;
+        for (int64_t t = upper ? i + 1 : 0; t < (upper ? n : i); t++)
+            FF(subtract)(x + i * k, x + t * k, a[i * n + t], k);
+        for (int64_t j = 0; !unit && j < k; j++)
+            x[i * k + j] /= a[i * n + i];
+    }
+}
+#endif
+
+#if FORM == 1
+NEVE_INLINE void FF(transpose)(E *a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++) {
+            E t = a[i * n + j];
+            a[i * n + j] = a[j * n + i];
+            a[j * n + i] = t;
+        }
+}
+
+/* The exchanges of `steps` pivots of the matrices from `first` on, the last one first if backwards, on x (n, k). Pivots outside of
+ * the matrix count as its nearest row. */
+NEVE_INLINE void FF(permute)(E *x, int64_t n, int64_t k, const int32_t *pivots, int64_t steps, int64_t first, int64_t count, int backwards)
+{
+    for (int64_t lane = 0; lane < count; lane++)
+        for (int64_t step = 0; step < steps; step++) {
+            int64_t i = backwards ? steps - 1 - step : step, other = pivots[(first + lane) * steps + i] - (int64_t)1;
+            FF(exchange)(x, k, i, neve_max(0, neve_min(other, n - 1)), lane);
+        }
+}
+#endif
+
+#if FORM == 3
+NEVE_INLINE E FF(root)(E x)
+{
+    T *y = (T *)&x;
+    for (int64_t lane = 0; lane < LANES; lane++)
+        y[lane] = sizeof(T) == 4 ? (T)neve_root32((float)y[lane]) : (T)neve_root64((double)y[lane]);
+    return x;
+}
+
+/* a (n, n), of which the lower triangle counts, in place; column has n elements; returns info. */
+NEVE_INLINE I FF(cholesky)(E *a, int64_t n, E *column)
+{
+    I info = FF(integers)(0);
+    E nan = (E){0} + (T)__builtin_nanf("");
+    for (int64_t k = 0; k < n; k++) {
+        for (int64_t i = 0; i < k; i++)
+            a[i * n + k] = (E){0};
+        E pivot = a[k * n + k];
+        I bad = FF(select_integers)(pivot > 0, FF(integers)(0), FF(integers)(-1));
+        info = FF(select_integers)(bad & (info == 0), FF(integers)((TI)(k + 1)), info);
+        E root = FF(select)(bad, nan, FF(root)(pivot));
+        a[k * n + k] = root;
+        for (int64_t i = k + 1; i < n; i++) {
+            column[i] = a[i * n + k] /= root;
+            FF(subtract)(a + i * n + k + 1, column + k + 1, column[i], i - k);
+        }
+    }
+    return info;
+}
+#endif
+
+/* Everything for count matrices from `first` on. */
+static void FF(matrices)(void *const *p, const int64_t *s, int64_t first, int64_t count, E *a)
+{
+    (void)s;
+#if FORM == 0
+    int64_t m = M, n = N;
+    FF(read)((const T *)p[0], first, count, m * n, a);
+    I info = FF(lu)(a, m, n, STEPS, (int32_t *)p[2], first, count);
+    FF(write)(a, first, count, m * n, (T *)p[1]);
+    FF(write_integers)(info, first, count, 1, (int32_t *)p[3]);
+#elif FORM == 1
+    int64_t n = N, k = K;
+    const int32_t *pivots = (const int32_t *)p[1];
+    E *x = a + n * n;
+    FF(read)((const T *)p[0], first, count, n * n, a);
+    FF(read)((const T *)p[2], first, count, n * k, x);
+    if (ADJOINT)
+        FF(transpose)(a, n);
+    else
+        FF(permute)(x, n, k, pivots, M, first, count, 0);
+    FF(substitute)(a, n, x, k, 0, !ADJOINT);
+    FF(substitute)(a, n, x, k, 1, ADJOINT);
+    if (ADJOINT)
+        FF(permute)(x, n, k, pivots, M, first, count, 1);
+    FF(write)(x, first, count, n * k, (T *)p[3]);
+#elif FORM == 2
+    int64_t n = N, k = K;
+    E *x = a + n * n;
+    FF(read)((const T *)p[0], first, count, n * n, a);
+    FF(read)((const T *)p[1], first, count, n * k, x);
+    FF(substitute)(a, n, x, k, UPPER, UNIT);
+    FF(write)(x, first, count, n * k, (T *)p[2]);
+#else
+    int64_t n = N;
+    FF(read)((const T *)p[0], first, count, n * n, a);
+    I info = FF(cholesky)(a, n, a + n * n);
+    FF(write)(a, first, count, n * n, (T *)p[1]);
+    FF(write_integers)(info, first, count, 1, (int32_t *)p[2]);
+#endif
+}
