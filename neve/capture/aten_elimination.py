@@ -11,7 +11,7 @@ from typing import Any
 from neve.capture.aten import aten
 from neve.capture.context import Context, Refusal
 from neve.ir.graph import Value
-from neve.ir.types import Dim, DType, same
+from neve.ir.types import Dim, DType, numel, same
 from neve.ops.checks import same_shape
 from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
 from neve.ops.pad import Tril, Triu
@@ -203,6 +203,12 @@ def inv_ex(c: Context, a: Value, check_errors: bool = False) -> tuple[Value, Val
 @aten("linalg_inv", "inverse")
 def inv(c: Context, a: Value) -> Value:
     return inv_ex(c, a, True)[0]
+
+
+@aten("linalg_tensorinv")
+def tensorinv(c: Context, x: Value, ind: int = 2) -> Value:
+    n = numel(x.shape[ind:])
+    return c.reshape(inv_ex(c, c.reshape(x, (n, n)), True)[0], (*x.shape[ind:], *x.shape[:ind]))
 
 
 # Triangles and Cholesky.

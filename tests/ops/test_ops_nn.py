@@ -33,7 +33,19 @@ from tests.ops.loops_numpy import NumpyBuilder
 
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 """Largest error, of the largest finite output, by dtype of the output: for half types two roundings."""
-FAMILIES = ("conv", "elimination", "fourier", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
+FAMILIES = (
+    "conv",
+    "elimination",
+    "fourier",
+    "matmul",
+    "norm",
+    "pool",
+    "upsample",
+    "image",
+    "attention",
+    "recurrent",
+    "prepacked",
+)
 
 
 def types_of(s: Sample) -> tuple[TensorType, ...]:
@@ -159,10 +171,10 @@ def overlap_add(op: OverlapAdd, x: torch.Tensor) -> torch.Tensor:
 
 def cholesky(op: Cholesky, a: torch.Tensor) -> Any:
     """With the columns of L that torch leaves open as they are here."""
-    l, info = torch.linalg.cholesky_ex(a)
+    factor, info = torch.linalg.cholesky_ex(a)
     failed = (info[..., None] > 0) & (torch.arange(1, a.shape[-1] + 1) >= info[..., None])
-    column = failed[..., None, :].expand(l.shape)
-    return torch.where(column, torch.tril(torch.full_like(l, float("nan"))), l), info
+    column = failed[..., None, :].expand(factor.shape)
+    return torch.where(column, torch.tril(torch.full_like(factor, float("nan"))), factor), info
 
 
 TORCH: dict[type, Callable[..., Any]] = {
