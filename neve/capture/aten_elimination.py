@@ -1,7 +1,7 @@
 """Builders of linear algebra by elimination: determinants, inverses, systems of equations, LU and Cholesky factors.
 
-torch factorises the transpose where it has the memory of the matrix in rows (`use_A_T` in BatchLinearAlgebra.cpp), which
-decides in which order rounding happens, and so which matrices are found singular: that is followed here.
+torch factorises the transpose of a contiguous matrix (`use_A_T` in BatchLinearAlgebra.cpp). That decides in which order
+rounding happens, and so which matrices are found singular: it is followed here.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def title(c: Context) -> str:
     return "linalg." + name.removeprefix("linalg_") if name.startswith("linalg_") else name
 
 
-def lu_of(c: Context, x: Value, pivot: bool = True) -> tuple[Value, Value, Value]:
+def lu_of(c: Context, x: Value, pivot: bool = True, transposed: bool = False) -> tuple[Value, Value, Value]:
     if not pivot:
         raise Refusal("pivot=False: eager refuses it on CPUs")
     rows, columns = x.shape[-2:]
     steps = rows if same(rows, columns) else c.symbols.least(rows, columns)
-    lu, pivots, info = c.emit(LuFactor(steps), x)
+    lu, pivots, info = c.emit(LuFactor(steps, transposed), x)
     return lu, pivots, info
 
 
@@ -82,14 +82,14 @@ def signed(c: Context, diagonal_: Value, pivots: Value) -> Value:
 
 @aten("_linalg_det")
 def linalg_det(c: Context, x: Value) -> tuple[Value, ...]:
-    lu, pivots, _ = lu_of(c, turned(c, x))
+    lu, pivots, _ = lu_of(c, x, transposed=True)
     factors = signed(c, diagonal(c, lu), pivots)
     return c(Prod((len(factors.shape) - 1,), False), factors), lu, pivots
 
 
 @aten("_linalg_slogdet")
 def linalg_slogdet(c: Context, x: Value) -> tuple[Value, ...]:
-    lu, pivots, _ = lu_of(c, turned(c, x))
+    lu, pivots, _ = lu_of(c, x, transposed=True)
     values = diagonal(c, lu)
     last = (len(values.shape) - 1,)
     sign = c(Prod(last, False), c("sign", signed(c, values, pivots)))
@@ -169,7 +169,7 @@ def solved(c: Context, a: Value, b: Value, left: bool) -> tuple[Value, Value, Va
     """X, LU, pivots, info."""
     vector = is_vector(a, b)
     lead = c.out.shape[: -1 if vector else -2]
-    lu, pivots, info = lu_of(c, turned(c, a))
+    lu, pivots, info = lu_of(c, a, transposed=True)
     right = c.unsqueeze(b, len(b.shape)) if vector else b if left else turned(c, b)
     operands = batched(c, lu, lead), batched(c, pivots, lead, 1), batched(c, right, lead)
     x = c(LuSolve(adjoint=left), *operands)
@@ -193,7 +193,7 @@ def solve(c: Context, a: Value, b: Value, left: bool = True) -> Value:
 
 @aten("linalg_inv_ex")
 def inv_ex(c: Context, a: Value, check_errors: bool = False) -> tuple[Value, Value]:
-    lu, pivots, info = lu_of(c, turned(c, a))
+    lu, pivots, info = lu_of(c, a, transposed=True)
     if check_errors:
         check(c, info, f"{title(c)}: {SINGULAR}")
     one = identity(c, a.shape[-1], a.dtype, a.shape[:-2])
@@ -219,9 +219,8 @@ def triangular(c: Context, a: Value, b: Value, upper: bool, left: bool, transpos
     lead = c.out.shape[:-2]
     if not left:
         b = turned(c, b)
-    if transpose is left:
-        a, upper = turned(c, a), not upper
-    x = c(TriangularSolve(upper, unit), batched(c, a, lead), batched(c, b, lead))
+    turn = transpose is left
+    x = c(TriangularSolve(upper is not turn, unit, turn), batched(c, a, lead), batched(c, b, lead))
     return x if left else turned(c, x)
 
 
@@ -259,8 +258,9 @@ def cholesky(c: Context, a: Value, upper: bool = False) -> Value:
 
 @aten("cholesky_solve")
 def cholesky_solve(c: Context, b: Value, factor: Value, upper: bool = False) -> Value:
-    half = triangular(c, factor, b, upper, True, upper, False)
-    return triangular(c, factor, half, upper, True, not upper, False)
+    lead = c.out.shape[:-2]
+    op = TriangularSolve(upper=False, transposed=upper, squared=True)
+    return c(op, batched(c, factor, lead), batched(c, b, lead))
 
 
 @aten("cholesky_inverse")

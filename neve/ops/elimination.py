@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -57,7 +58,7 @@ class _Elimination(Op):
         types = [TensorType(s, o.dtype) for s, o in zip(flat[len(inputs) :], outs, strict=True)]
         wide = min(elements, WIDEST) if isinstance(elements, int) else WIDEST
         scratch = dim(elements * dtype.size + wide * 64 + 64)
-        made = b.extern("elimination/elimination.h", macros | sizes, operands, types, scratch)
+        made = b.extern("matrices/matrices.h", macros | sizes, operands, types, scratch)
         return tuple(reshaped(b, t, o.shape) for t, o in zip(made, outs, strict=True))
 
 
@@ -82,18 +83,23 @@ def _batch(x: np.ndarray, rank: int = 2) -> np.ndarray:
 class LuFactor(_Elimination):
     """(…, m, n) → L and U in one, pivots (…, steps) int32 from 1, info (…) int32: the step, from 1, of the first pivot
     that is 0, or 0. A pivot is the first largest of its column; one that is 0 divides nothing. steps: min(m, n).
+    transposed: of the transposes, (…, n, m).
     """
 
     steps: Dim
+    transposed: bool = False
     name: ClassVar[str] = "linalg_lu_factor"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         (x,) = types
         check(is_matrix(x), self, "matrices of float32 or float64", types)
-        return x, TensorType((*x.shape[:-2], self.steps), DType.int32), TensorType(x.shape[:-2], DType.int32)
+        lead, (m, n) = x.shape[:-2], x.shape[-2:]
+        lu = x.with_shape((*lead, n, m)) if self.transposed else x
+        return lu, TensorType((*lead, self.steps), DType.int32), TensorType(lead, DType.int32)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        x = _batch(inputs[0]).copy()
+        given = np.swapaxes(inputs[0], -1, -2) if self.transposed else inputs[0]
+        x = _batch(given).copy()
         count, m, n = x.shape
         steps, every = min(m, n), np.arange(count)
         pivots, info = np.zeros((count, steps), np.int32), np.zeros(count, np.int32)
@@ -109,17 +115,19 @@ class LuFactor(_Elimination):
                 info[zero & (info == 0)] = k + 1
                 x[:, k + 1 :, k] = np.where(zero[:, None], x[:, k + 1 :, k], x[:, k + 1 :, k] / x[:, k, k, None])
                 x[:, k + 1 :, k + 1 :] -= x[:, k + 1 :, k, None] * x[:, k, None, k + 1 :]
-        lead = inputs[0].shape[:-2]
-        return x.reshape(inputs[0].shape), pivots.reshape(*lead, steps), info.reshape(lead)
+        lead = given.shape[:-2]
+        return x.reshape(given.shape), pivots.reshape(*lead, steps), info.reshape(lead)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
-        m, n = inputs[0].shape[-2:]
-        return self.run(b, inputs, (2, 2, 1, 0), "lu", dim(m * n), M=m, N=n, STEPS=self.steps)
+        m, n = reversed(inputs[0].shape[-2:]) if self.transposed else inputs[0].shape[-2:]
+        sizes = {"M": m, "N": n, "STEPS": self.steps, "TRANSPOSED": int(self.transposed)}
+        return self.run(b, inputs, (2, 2, 1, 0), "lu", dim(m * n), **sizes)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         for shape in ((3, 3), (19, 4, 4), (2, 9, 5, 3), (2, 2, 6), (2, 70, 70), (0, 3, 3), (2, 0, 0), (2, 1, 1)):
-            yield sample(cls(min(shape[-2:])), data(shape))
+            for transposed in (False, True):
+                yield sample(cls(min(shape[-2:]), transposed), data(shape))
         yield sample(cls(3), data((9, 3, 4), DType.float64))
         yield sample(cls(3), np.round(data((40, 3, 3), low=-1, high=1)))  # equal pivots, singular matrices
 
@@ -169,10 +177,15 @@ class LuSolve(_Elimination):
 
 @dataclass(frozen=True)
 class TriangularSolve(_Elimination):
-    """A (…, n, n), B (…, n, k) → X with A X = B. One triangle of A counts, and with unit its diagonal is ones."""
+    """A (…, n, n), B (…, n, k) → X with A X = B. One triangle of A counts, and with unit its diagonal is ones.
+
+    transposed: the input has Aᵀ. squared: X with A Aᵀ X = B.
+    """
 
     upper: bool
     unit: bool = False
+    transposed: bool = False
+    squared: bool = False
     name: ClassVar[str] = "linalg_solve_triangular"
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -183,21 +196,25 @@ class TriangularSolve(_Elimination):
         return (right,)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        x = substituted(_batch(inputs[0]), _batch(inputs[1]), self.upper, self.unit)
+        a = _batch(inputs[0])
+        a = np.swapaxes(a, 1, 2) if self.transposed else a
+        x = substituted(a, _batch(inputs[1]), self.upper, self.unit)
+        if self.squared:
+            x = substituted(np.swapaxes(a, 1, 2), x, not self.upper, self.unit)
         return (x.reshape(inputs[1].shape),)
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         n, k = inputs[1].shape[-2:]
-        sizes = {"N": n, "K": k, "UPPER": int(self.upper), "UNIT": int(self.unit)}
+        flags = {"UPPER": self.upper, "UNIT": self.unit, "TRANSPOSED": self.transposed, "SQUARED": self.squared}
+        sizes = {"N": n, "K": k, **{name: int(flag) for name, flag in flags.items()}}
         return self.run(b, inputs, (2, 2, 2), "triangular", dim(n * n + n * k), **sizes)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for upper in (False, True):
-            for unit in (False, True):
-                for shape, k in (((3, 3), 2), ((19, 4, 4), 1), ((2, 70, 70), 3), ((2, 0, 0), 2), ((2, 2, 2), 0)):
-                    a = data(shape, low=-0.2, high=0.2) + 3 * np.eye(shape[-1], dtype=np.float32)
-                    yield sample(cls(upper, unit), a / 3 if unit else a, data((*shape[:-1], k)))
+        for upper, unit, transposed, squared in product((False, True), repeat=4):
+            for shape, k in (((3, 3), 2), ((19, 4, 4), 1), ((2, 70, 70), 3), ((2, 0, 0), 2), ((2, 2, 2), 0)):
+                a = data(shape, low=-0.2, high=0.2) / (3 if unit else 1) + 3 * np.eye(shape[-1], dtype=np.float32)
+                yield sample(cls(upper, unit, transposed, squared), a, data((*shape[:-1], k)))
         yield sample(cls(True), data((5, 4, 4), DType.float64) + 9 * np.eye(4), data((5, 4, 3), DType.float64))
         yield sample(cls(False), np.zeros((2, 2), np.float32), np.ones((2, 1), np.float32))
 

@@ -169,6 +169,13 @@ def overlap_add(op: OverlapAdd, x: torch.Tensor) -> torch.Tensor:
     return torch.ops.aten.unfold_backward(x, [*lead, length], len(lead), size, op.step)
 
 
+def triangular(op: TriangularSolve, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a = a.mT if op.transposed else a
+    x = torch.linalg.solve_triangular(a, b, upper=op.upper, unitriangular=op.unit)
+    again = torch.linalg.solve_triangular(a.mT, x, upper=not op.upper, unitriangular=op.unit)
+    return again if op.squared else x
+
+
 def cholesky(op: Cholesky, a: torch.Tensor) -> Any:
     """With the columns of L that torch leaves open as they are here."""
     factor, info = torch.linalg.cholesky_ex(a)
@@ -181,9 +188,9 @@ TORCH: dict[type, Callable[..., Any]] = {
     Conv: conv,
     OverlapAdd: overlap_add,
     Fourier: fourier,
-    LuFactor: lambda op, a: torch.linalg.lu_factor_ex(a),
+    LuFactor: lambda op, a: torch.linalg.lu_factor_ex(a.mT if op.transposed else a),
     LuSolve: lambda op, lu, pivots, b: torch.linalg.lu_solve(lu, pivots, b, adjoint=op.adjoint),
-    TriangularSolve: lambda op, a, b: torch.linalg.solve_triangular(a, b, upper=op.upper, unitriangular=op.unit),
+    TriangularSolve: triangular,
     Cholesky: cholesky,
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),

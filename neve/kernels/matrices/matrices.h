@@ -1,11 +1,11 @@
-/* Elimination on batches of matrices, row-major and one after another: LU and Cholesky factors, and systems with triangular ones.
+/* Batches of matrices, row-major and one after another: LU and Cholesky factors, systems of equations.
  *
  * T float or double, TI the signed integer of its size; BATCH how many, N columns; these and M, K may be expressions in s[].
- * FORM 0, LU: p[0] A (M, N) -> p[1] L and U (M, N), p[2] pivots (STEPS, the less of M and N) int32_t from 1, p[3] info, int32_t: the step, from 1, of
+ * FORM 0, LU: p[0] A (M, N), or (N, M) if TRANSPOSED -> p[1] L and U (M, N), p[2] pivots (STEPS, the less of M and N) int32_t from 1, p[3] info, int32_t: the step, from 1, of
  *   the first pivot that is 0, or 0. A pivot is the first largest of its column.
  * FORM 1, LU solve: p[0] L and U (N, N), p[1] pivots (M <= N), p[2] B (N, K) -> p[3] X with A X = B, or Aᵀ X = B if ADJOINT.
- * FORM 2, triangular solve: p[0] A (N, N), p[1] B (N, K) -> p[2] X with A X = B. UPPER, UNIT 0 or 1: which triangle of A counts, and
- *   whether its diagonal counts as ones.
+ * FORM 2, triangular solve: p[0] A, p[1] B (N, K) -> p[2] X with A X = B, or A Aᵀ X = B if SQUARED; p[0] has Aᵀ if TRANSPOSED. UPPER, UNIT
+ *   0 or 1: which triangle of A counts, and whether its diagonal counts as ones.
  * FORM 3, Cholesky: p[0] A (N, N), of which the lower triangle counts -> p[1] L, p[2] info, int32_t: the order of the first leading
  *   minor that is not positive, or 0; L is NaN from its column on.
  *
@@ -13,6 +13,8 @@
  * in the same order: the bits do not depend on the batch. Scratch, of S elements a matrix (SCRATCH): min(S, WIDEST) vectors of 64
  * bytes, S of T, and 64 bytes.
  */
+#include "../vec_f64.h"
+
 typedef T KN(vec) __attribute__((vector_size(NEVE_VL * 4), may_alias));
 typedef TI KN(ints) __attribute__((vector_size(NEVE_VL * 4), may_alias));
 #define KN_LANES ((int64_t)(NEVE_VL * 4 / sizeof(T)))
@@ -24,7 +26,7 @@ typedef TI KN(ints) __attribute__((vector_size(NEVE_VL * 4), may_alias));
 NEVE_INLINE I FF(integers)(TI x) { return (I){0} + x; }
 NEVE_INLINE E FF(select)(I mask, E a, E b) { return (E)((mask & (I)a) | (~mask & (I)b)); }
 NEVE_INLINE I FF(select_integers)(I mask, I a, I b) { return (mask & a) | (~mask & b); }
-#include "elimination_body.h"
+#include "forms.h"
 #undef E
 #undef I
 #undef LANES
@@ -37,7 +39,7 @@ NEVE_INLINE I FF(select_integers)(I mask, I a, I b) { return (mask & a) | (~mask
 NEVE_INLINE I FF(integers)(TI x) { return x; }
 NEVE_INLINE E FF(select)(I mask, E a, E b) { return mask ? a : b; }
 NEVE_INLINE I FF(select_integers)(I mask, I a, I b) { return mask ? a : b; }
-#include "elimination_body.h"
+#include "forms.h"
 #undef E
 #undef I
 #undef LANES
@@ -69,5 +71,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
 #undef ADJOINT
 #undef UPPER
 #undef UNIT
+#undef TRANSPOSED
+#undef SQUARED
 #undef SCRATCH
 #undef WIDEST

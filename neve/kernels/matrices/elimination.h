@@ -1,33 +1,4 @@
-/* Part of elimination.h, for elements E, with as many integers I, of LANES matrices; FF(name) names what is defined. */
-
-/* `size` elements of each of `count` matrices side by side; the lanes after them are the last one again. */
-NEVE_INLINE void FF(read)(const T *x, int64_t first, int64_t count, int64_t size, E *to)
-{
-    const T *from[LANES];
-    for (int64_t lane = 0; lane < LANES; lane++)
-        from[lane] = x + (first + neve_min(lane, count - 1)) * size;
-    T *out = (T *)to;
-    for (int64_t i = 0; i < size; i++)
-        for (int64_t lane = 0; lane < LANES; lane++)
-            out[i * LANES + lane] = from[lane][i];
-}
-
-NEVE_INLINE void FF(write)(const E *from, int64_t first, int64_t count, int64_t size, T *x)
-{
-    const T *in = (const T *)from;
-    for (int64_t lane = 0; lane < count; lane++)
-        for (int64_t i = 0; i < size; i++)
-            x[(first + lane) * size + i] = in[i * LANES + lane];
-}
-
-NEVE_INLINE void FF(write_integers)(I from, int64_t first, int64_t count, int64_t step, int32_t *x)
-{
-    const TI *in = (const TI *)&from;
-    for (int64_t lane = 0; lane < count; lane++)
-        x[(first + lane) * step] = (int32_t)in[lane];
-}
-
-NEVE_INLINE E FF(magnitude)(E x) { return FF(select)(x < 0, -x, x); }
+/* Part of matrices.h: factors, and systems of equations. */
 
 /* y -= f x */
 NEVE_INLINE void FF(subtract)(E *NEVE_RESTRICT y, const E *NEVE_RESTRICT x, E f, int64_t n)
@@ -78,20 +49,44 @@ NEVE_INLINE I FF(lu)(E *a, int64_t m, int64_t n, int64_t steps, int32_t *pivots,
 #endif
 
 #if FORM == 1 || FORM == 2
+/* Row i of x (n, k) minus the rows from begin to end, one after the other, each times its factor; sums in registers where that is
+ * not a loop along rows of one matrix. */
+NEVE_INLINE void FF(reduce)(const E *factors, E *x, int64_t k, int64_t i, int64_t begin, int64_t end)
+{
+    int64_t j = 0;
+    E *row = x + i * k;
+    for (; LANES > 1 && j + 4 <= k; j += 4) {
+        E a = row[j], b = row[j + 1], c = row[j + 2], d = row[j + 3];
+        for (int64_t t = begin; t < end; t++) {
+            const E *other = x + t * k + j;
+            a -= factors[t] * other[0], b -= factors[t] * other[1];
+            c -= factors[t] * other[2], d -= factors[t] * other[3];
+        }
+        row[j] = a, row[j + 1] = b, row[j + 2] = c, row[j + 3] = d;
+    }
+    for (; (LANES > 1 || k < 8) && j < k; j++) {
+        E a = row[j];
+        for (int64_t t = begin; t < end; t++)
+            a -= factors[t] * x[t * k + j];
+        row[j] = a;
+    }
+    for (int64_t t = begin; j < k && t < end; t++)
+        FF(subtract)(row, x + t * k, factors[t], k);
+}
+
 /* x (n, k), in place, of a x = right, where a triangle of a (n, n) counts. */
 NEVE_INLINE void FF(substitute)(const E *a, int64_t n, E *x, int64_t k, int upper, int unit)
 {
     for (int64_t step = 0; step < n; step++) {
         int64_t i = upper ? n - 1 - step : step;
-        for (int64_t t = upper ? i + 1 : 0; t < (upper ? n : i); t++)
-            FF(subtract)(x + i * k, x + t * k, a[i * n + t], k);
+        FF(reduce)(a + i * n, x, k, i, upper ? i + 1 : 0, upper ? n : i);
         for (int64_t j = 0; !unit && j < k; j++)
             x[i * k + j] /= a[i * n + i];
     }
 }
 #endif
 
-#if FORM == 1
+#if FORM == 2
 NEVE_INLINE void FF(transpose)(E *a, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -101,7 +96,9 @@ NEVE_INLINE void FF(transpose)(E *a, int64_t n)
             a[j * n + i] = t;
         }
 }
+#endif
 
+#if FORM == 1
 /* The exchanges of `steps` pivots of the matrices from `first` on, the last one first if backwards, on x (n, k). Pivots outside of
  * the matrix count as its nearest row. */
 NEVE_INLINE void FF(permute)(E *x, int64_t n, int64_t k, const int32_t *pivots, int64_t steps, int64_t first, int64_t count, int backwards)
@@ -144,44 +141,3 @@ NEVE_INLINE I FF(cholesky)(E *a, int64_t n, E *column)
     return info;
 }
 #endif
-
-/* Everything for count matrices from `first` on. */
-static void FF(matrices)(void *const *p, const int64_t *s, int64_t first, int64_t count, E *a)
-{
-    (void)s;
-#if FORM == 0
-    int64_t m = M, n = N;
-    FF(read)((const T *)p[0], first, count, m * n, a);
-    I info = FF(lu)(a, m, n, STEPS, (int32_t *)p[2], first, count);
-    FF(write)(a, first, count, m * n, (T *)p[1]);
-    FF(write_integers)(info, first, count, 1, (int32_t *)p[3]);
-#elif FORM == 1
-    int64_t n = N, k = K;
-    const int32_t *pivots = (const int32_t *)p[1];
-    E *x = a + n * n;
-    FF(read)((const T *)p[0], first, count, n * n, a);
-    FF(read)((const T *)p[2], first, count, n * k, x);
-    if (ADJOINT)
-        FF(transpose)(a, n);
-    else
-        FF(permute)(x, n, k, pivots, M, first, count, 0);
-    FF(substitute)(a, n, x, k, 0, !ADJOINT);
-    FF(substitute)(a, n, x, k, 1, ADJOINT);
-    if (ADJOINT)
-        FF(permute)(x, n, k, pivots, M, first, count, 1);
-    FF(write)(x, first, count, n * k, (T *)p[3]);
-#elif FORM == 2
-    int64_t n = N, k = K;
-    E *x = a + n * n;
-    FF(read)((const T *)p[0], first, count, n * n, a);
-    FF(read)((const T *)p[1], first, count, n * k, x);
-    FF(substitute)(a, n, x, k, UPPER, UNIT);
-    FF(write)(x, first, count, n * k, (T *)p[2]);
-#else
-    int64_t n = N;
-    FF(read)((const T *)p[0], first, count, n * n, a);
-    I info = FF(cholesky)(a, n, a + n * n);
-    FF(write)(a, first, count, n * n, (T *)p[1]);
-    FF(write_integers)(info, first, count, 1, (int32_t *)p[2]);
-#endif
-}
