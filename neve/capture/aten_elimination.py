@@ -268,3 +268,8 @@ def cholesky_inverse(c: Context, factor: Value, upper: bool = False) -> Value:
     zero = c("eq", diagonal(c, factor), c.full(0, factor.dtype))
     c.raise_if(c(AnyOf(tuple(range(len(zero.shape))), False), zero), f"cholesky_inverse: {SINGULAR}")
     return cholesky_solve(c, identity(c, factor.shape[-1], factor.dtype, factor.shape[:-2]), factor, upper)
+
+
+@aten("linalg_matrix_exp")
+def matrix_exp(c: Context, a: Value) -> Value:
+    return c("exp" if a.shape[-1] == 1 else "linalg_matrix_exp", a)

@@ -20,7 +20,7 @@ from neve.ops.scatter import C_TYPES
 from neve.ops.shape import reshaped
 
 REAL = (DType.float32, DType.float64)
-FORMS = ("lu", "lu_solve", "triangular", "cholesky")
+FORMS = ("lu", "lu_solve", "triangular", "cholesky", "exponential")
 WIDEST = 4096
 """Elements of a matrix, with all that goes with it, up to which the kernel works on matrices side by side."""
 Shape = tuple[Dim, ...]
@@ -34,8 +34,8 @@ def is_square(t: TensorType) -> bool:
     return is_matrix(t) and same(*t.shape[-2:])
 
 
-class _Elimination(Op):
-    """Base: lowering to the kernel."""
+class OnMatrices(Op):
+    """Base: lowering to the kernel of batches of matrices."""
 
     def run(
         self, b: Builder, inputs: Sequence[Tensor], ranks: Sequence[int], form: str, elements: Dim, **sizes: Dim
@@ -80,7 +80,7 @@ def _batch(x: np.ndarray, rank: int = 2) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LuFactor(_Elimination):
+class LuFactor(OnMatrices):
     """(…, m, n) → L and U in one, pivots (…, steps) int32 from 1, info (…) int32: the step, from 1, of the first pivot
     that is 0, or 0. A pivot is the first largest of its column; one that is 0 divides nothing. steps: min(m, n).
     transposed: of the transposes, (…, n, m).
@@ -133,7 +133,7 @@ class LuFactor(_Elimination):
 
 
 @dataclass(frozen=True)
-class LuSolve(_Elimination):
+class LuSolve(OnMatrices):
     """L and U in one (…, n, n), pivots (…, m ≤ n), B (…, n, k) → X with A X = B, where A = Pᵀ L U, or Aᵀ X = B."""
 
     adjoint: bool = False
@@ -176,7 +176,7 @@ class LuSolve(_Elimination):
 
 
 @dataclass(frozen=True)
-class TriangularSolve(_Elimination):
+class TriangularSolve(OnMatrices):
     """A (…, n, n), B (…, n, k) → X with A X = B. One triangle of A counts, and with unit its diagonal is ones.
 
     transposed: the input has Aᵀ. squared: X with A Aᵀ X = B.
@@ -220,7 +220,7 @@ class TriangularSolve(_Elimination):
 
 
 @dataclass(frozen=True)
-class Cholesky(_Elimination):
+class Cholesky(OnMatrices):
     """(…, n, n), of which the lower triangle counts → L with A = L Lᵀ, and info (…) int32: the order of the first
     leading minor that is not positive, or 0. There torch leaves L open; here it is NaN from that column on.
     """

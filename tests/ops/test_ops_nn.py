@@ -24,6 +24,7 @@ from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
 from neve.ops.fourier import Fourier, OverlapAdd
 from neve.ops.image import GridSample
 from neve.ops.matmul import Linear, MatMul
+from neve.ops.matrix_exp import MatrixExp
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
 from neve.ops.pool import AdaptiveAvgPool, AdaptiveMaxPool, AdaptiveMaxPoolIndices, AvgPool, MaxPool, MaxPoolIndices
 from neve.ops.prepacked import Prepack, Prepacked
@@ -38,6 +39,7 @@ FAMILIES = (
     "elimination",
     "fourier",
     "matmul",
+    "matrix_exp",
     "norm",
     "pool",
     "upsample",
@@ -192,6 +194,7 @@ TORCH: dict[type, Callable[..., Any]] = {
     LuSolve: lambda op, lu, pivots, b: torch.linalg.lu_solve(lu, pivots, b, adjoint=op.adjoint),
     TriangularSolve: triangular,
     Cholesky: cholesky,
+    MatrixExp: lambda op, a: torch.linalg.matrix_exp(a),
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
     Linear: lambda op, *a: F.linear(*a),
@@ -293,6 +296,7 @@ SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
     LuSolve: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2, 3)),
     TriangularSolve: ((0, 1, 2), (0, 1, 2)),
     Cholesky: ((0, 1, 2, 3),),
+    MatrixExp: ((0, 1, 2, 3),),
     OverlapAdd: ((0, -2),),
     Conv: ((0, 2, 3, 4),),
     ConvTranspose: ((0, 2, 3, 4),),

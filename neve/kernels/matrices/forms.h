@@ -1,6 +1,7 @@
 /* Part of matrices.h, for elements E of LANES matrices: what is done for each. */
 #include "lanes.h"
 #include "elimination.h"
+#include "exponential.h"
 
 /* Everything for count matrices from `first` on. */
 static void FF(matrices)(void *const *p, const int64_t *s, int64_t first, int64_t count, E *a)
@@ -36,11 +37,15 @@ static void FF(matrices)(void *const *p, const int64_t *s, int64_t first, int64_
         FF(substitute)(a, n, x, k, !UPPER, UNIT);
     }
     FF(write)(x, first, count, n * k, (T *)p[2]);
-#else
+#elif FORM == 3
     int64_t n = N;
     FF(read)((const T *)p[0], first, count, n, n, a, 0);
     I info = FF(cholesky)(a, n, a + n * n);
     FF(write)(a, first, count, n * n, (T *)p[1]);
     FF(write_integers)(info, first, count, 1, (int32_t *)p[2]);
+#else
+    int64_t n = N;
+    FF(read)((const T *)p[0], first, count, n, n, a, 0);
+    FF(write)(FF(exponential)(a, n), first, count, n * n, (T *)p[1]);
 #endif
 }

@@ -8,6 +8,7 @@
  *   0 or 1: which triangle of A counts, and whether its diagonal counts as ones.
  * FORM 3, Cholesky: p[0] A (N, N), of which the lower triangle counts -> p[1] L, p[2] info, int32_t: the order of the first leading
  *   minor that is not positive, or 0; L is NaN from its column on.
+ * FORM 4, exponential: p[0] A (N, N) -> p[1].
  *
  * Matrices are worked on side by side, one a lane of a vector, or one at a time, where they are large or few, by the same operations
  * in the same order: the bits do not depend on the batch. Scratch, of S elements a matrix (SCRATCH): min(S, WIDEST) vectors of 64
