@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import ClassVar
 
 import numpy as np
@@ -125,9 +124,9 @@ class LuFactor(OnMatrices):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape in ((3, 3), (19, 4, 4), (2, 9, 5, 3), (2, 2, 6), (2, 70, 70), (0, 3, 3), (2, 0, 0), (2, 1, 1)):
-            for transposed in (False, True):
-                yield sample(cls(min(shape[-2:]), transposed), data(shape))
+        for shape in ((19, 4, 4), (2, 9, 5, 3), (3, 6), (2, 70, 70), (0, 3, 3), (2, 0, 0)):
+            yield sample(cls(min(shape[-2:])), data(shape))
+        yield sample(cls(3, True), data((2, 9, 5, 3)))
         yield sample(cls(3), data((9, 3, 4), DType.float64))
         yield sample(cls(3), np.round(data((40, 3, 3), low=-1, high=1)))  # equal pivots, singular matrices
 
@@ -167,12 +166,16 @@ class LuSolve(OnMatrices):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape, k in (((3, 3), 2), ((19, 4, 4), 4), ((2, 3, 6, 6), 1), ((2, 70, 70), 3), ((0, 3, 3), 1)):
+        for shape, k, dtype in (
+            ((19, 4, 4), 5, DType.float32),
+            ((2, 3, 6, 6), 1, DType.float64),
+            ((2, 70, 70), 11, DType.float32),
+            ((0, 3, 3), 1, DType.float32),
+        ):
+            a = data(shape, dtype) + 9 * np.eye(shape[-1], dtype=dtype.numpy)[::-1]
+            lu, pivots, _ = LuFactor(shape[-1]).eval(a)
             for adjoint in (False, True):
-                for dtype in REAL:
-                    a = data(shape, dtype) + 9 * np.eye(shape[-1], dtype=dtype.numpy)[::-1]
-                    lu, pivots, _ = LuFactor(shape[-1]).eval(a)
-                    yield sample(cls(adjoint), lu, pivots, data((*shape[:-1], k), dtype, 1))
+                yield sample(cls(adjoint), lu, pivots, data((*shape[:-1], k), dtype, 1))
 
 
 @dataclass(frozen=True)
@@ -211,10 +214,12 @@ class TriangularSolve(OnMatrices):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for upper, unit, transposed, squared in product((False, True), repeat=4):
-            for shape, k in (((3, 3), 2), ((19, 4, 4), 1), ((2, 70, 70), 3), ((2, 0, 0), 2), ((2, 2, 2), 0)):
-                a = data(shape, low=-0.2, high=0.2) / (3 if unit else 1) + 3 * np.eye(shape[-1], dtype=np.float32)
-                yield sample(cls(upper, unit, transposed, squared), a, data((*shape[:-1], k)))
+        for flags in ((0, 0, 0, 0), (1, 1, 0, 0), (0, 1, 1, 0), (1, 0, 1, 1), (0, 1, 0, 1), (1, 0, 0, 0)):
+            a = data((19, 4, 4), low=-0.2, high=0.2) + (1 if flags[1] else 3) * np.eye(4, dtype=np.float32)
+            yield sample(cls(*map(bool, flags)), a, data((19, 4, 5)))
+        for shape, k in (((3, 3), 2), ((2, 70, 70), 3), ((2, 0, 0), 2), ((2, 2, 2), 0)):
+            a = data(shape, low=-0.2, high=0.2) + 3 * np.eye(shape[-1], dtype=np.float32)
+            yield sample(cls(False), a, data((*shape[:-1], k)))
         yield sample(cls(True), data((5, 4, 4), DType.float64) + 9 * np.eye(4), data((5, 4, 3), DType.float64))
         yield sample(cls(False), np.zeros((2, 2), np.float32), np.ones((2, 1), np.float32))
 
@@ -254,10 +259,10 @@ class Cholesky(OnMatrices):
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
-        for shape in ((3, 3), (19, 4, 4), (2, 3, 6, 6), (2, 70, 70), (0, 3, 3), (2, 0, 0)):
-            for dtype in REAL:
-                x = data(shape, dtype)
-                yield sample(cls(), x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1], dtype=dtype.numpy))
+        for shape in ((19, 4, 4), (2, 70, 70), (0, 3, 3), (2, 0, 0)):
+            x = data(shape)
+            yield sample(cls(), x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1], dtype=np.float32))
+        yield sample(cls(), np.float64([[4, 9, 9], [2, 5, 9], [-2, 1, 7]]))
         yield sample(cls(), data((40, 3, 3)))  # few are positive definite
 
 
