@@ -1,7 +1,8 @@
 """Builders of linear algebra by elimination: determinants, inverses, systems of equations, LU and Cholesky factors.
 
-torch factorises the transpose of a contiguous matrix (`use_A_T` in BatchLinearAlgebra.cpp). That decides in which order
-rounding happens, and so which matrices are found singular: it is followed here.
+torch factorises the matrix itself for systems and inverses, and the transpose of a contiguous one for determinants
+(`use_A_T` in BatchLinearAlgebra.cpp). That decides in which order rounding happens, and so which matrices are found
+singular: it is followed here.
 """
 
 from __future__ import annotations
@@ -169,10 +170,10 @@ def solved(c: Context, a: Value, b: Value, left: bool) -> tuple[Value, Value, Va
     """X, LU, pivots, info."""
     vector = is_vector(a, b)
     lead = c.out.shape[: -1 if vector else -2]
-    lu, pivots, info = lu_of(c, a, transposed=True)
+    lu, pivots, info = lu_of(c, a)
     right = c.unsqueeze(b, len(b.shape)) if vector else b if left else turned(c, b)
     operands = batched(c, lu, lead), batched(c, pivots, lead, 1), batched(c, right, lead)
-    x = c(LuSolve(adjoint=left), *operands)
+    x = c(LuSolve(adjoint=not left and not vector), *operands)
     return c.reshape(x, c.out.shape) if vector else x if left else turned(c, x), lu, pivots, info
 
 
@@ -193,11 +194,11 @@ def solve(c: Context, a: Value, b: Value, left: bool = True) -> Value:
 
 @aten("linalg_inv_ex")
 def inv_ex(c: Context, a: Value, check_errors: bool = False) -> tuple[Value, Value]:
-    lu, pivots, info = lu_of(c, a, transposed=True)
+    lu, pivots, info = lu_of(c, a)
     if check_errors:
         check(c, info, f"{title(c)}: {SINGULAR}")
     one = identity(c, a.shape[-1], a.dtype, a.shape[:-2])
-    return c(LuSolve(adjoint=True), lu, pivots, one), info
+    return c(LuSolve(), lu, pivots, one), info
 
 
 @aten("linalg_inv", "inverse")
