@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from neve.capture.asserted import check
+
 
 class Composed(TorchFunctionMode):
     """While a method of a model runs in a trace."""
@@ -33,13 +35,13 @@ def cov(
                 fits and w.numel() == count,
                 lambda name=name: f"cov(): expected {name} of one number for each observation",
             )
-            torch._assert_async((w >= 0).all(), f"cov(): {name} cannot be negative")
+            check((w >= 0).all(), f"cov(): {name} cannot be negative")
             weights = w if weights is None else weights * w
     if weights is None:
         total, weighted = torch.scalar_tensor(count, dtype=torch.int64), x
     else:
         total, weighted = weights.sum(), x * weights
-        torch._assert_async(total != 0, "cov(): weights sum to zero, can't be normalized")
+        check(total != 0, "cov(): weights sum to zero, can't be normalized")
     centred = x - (weighted.sum(1) / total).unsqueeze(1)
     degrees = total - correction
     if weights is not None and aweights is not None and correction != 0:
