@@ -15,6 +15,7 @@ from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, numel, same
 from neve.ops.checks import same_shape
 from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
+from neve.ops.ldl import LdlFactor, LdlSolve
 from neve.ops.pad import Tril, Triu
 from neve.ops.reduce import Any as AnyOf
 from neve.ops.reduce import Prod, Sum
@@ -274,3 +275,22 @@ def cholesky_inverse(c: Context, factor: Value, upper: bool = False) -> Value:
 @aten("linalg_matrix_exp")
 def matrix_exp(c: Context, a: Value) -> Value:
     return c("exp" if a.shape[-1] == 1 else "linalg_matrix_exp", a)
+
+
+@aten("linalg_ldl_factor_ex")
+def ldl_factor_ex(c: Context, a: Value, *, hermitian: bool = False, check_errors: bool = False) -> tuple[Value, ...]:
+    ld, pivots, info = c.emit(LdlFactor(), a)
+    if check_errors:
+        check(c, info, f"linalg.ldl_factor: {SINGULAR}")
+    return ld, pivots, info
+
+
+@aten("linalg_ldl_factor")
+def ldl_factor(c: Context, a: Value, *, hermitian: bool = False) -> tuple[Value, ...]:
+    return ldl_factor_ex(c, a, check_errors=True)[:2]
+
+
+@aten("linalg_ldl_solve")
+def ldl_solve(c: Context, ld: Value, pivots: Value, b: Value, *, hermitian: bool = False) -> Value:
+    lead = c.out.shape[:-2]
+    return c(LdlSolve(), batched(c, ld, lead), batched(c, pivots, lead, 1), batched(c, b, lead))

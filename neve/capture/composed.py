@@ -22,23 +22,19 @@ def cov(
     input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
 ) -> Tensor:
     """torch.cov, as ATen's Correlation.cpp has it."""
+    if input.dim() > 2 or input.dtype is torch.bool:
+        raise RuntimeError("cov(): expected at most two axes of numbers")
     x = input.reshape(1, -1) if input.dim() < 2 else input
-    torch._check(
-        input.dim() <= 2 and input.dtype is not torch.bool, lambda: "cov(): expected at most two axes of numbers"
-    )
-    count = x.shape[1]
     weights: Tensor | None = None
     for name, w in (("fweights", fweights), ("aweights", aweights)):
         if w is not None:
             fits = w.dim() <= 1 and not w.is_complex() and w.is_floating_point() is (name == "aweights")
-            torch._check(
-                fits and w.numel() == count,
-                lambda name=name: f"cov(): expected {name} of one number for each observation",
-            )
+            if not fits or w.numel() != x.shape[1]:
+                raise RuntimeError(f"cov(): expected {name} of one number for each observation")
             check((w >= 0).all(), f"cov(): {name} cannot be negative")
             weights = w if weights is None else weights * w
     if weights is None:
-        total, weighted = torch.scalar_tensor(count, dtype=torch.int64), x
+        total, weighted = torch.scalar_tensor(x.shape[1], dtype=torch.int64), x
     else:
         total, weighted = weights.sum(), x * weights
         check(total != 0, "cov(): weights sum to zero, can't be normalized")

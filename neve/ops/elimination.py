@@ -4,7 +4,7 @@ before the last two are batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,31 +34,44 @@ def is_square(t: TensorType) -> bool:
 
 
 class OnMatrices(Op):
-    """Base: lowering to the kernel of batches of matrices."""
+    """Base: lowering to the kernel that works on batches of matrices side by side."""
 
     def run(
-        self, b: Builder, inputs: Sequence[Tensor], ranks: Sequence[int], form: str, elements: Dim, **sizes: Dim
+        self, b: Builder, inputs: Sequence[Tensor], ranks: Sequence[int], form: str, elements: Dim, **sizes: str | Dim
     ) -> tuple[Tensor, ...]:
-        """ranks: of what one matrix has of each input and result; elements: of its scratch; sizes: the kernel's."""
-        outs = self.infer(*(t.type for t in inputs))
-        if any(t.numel == 0 for t in (inputs[0].type, outs[0])):
-            return tuple(_zeros(b, o) for o in outs)
-        dtype, lead = inputs[0].dtype, inputs[0].shape[:-2]
+        """elements: of its scratch, for one matrix; the rest as of `extern_on_matrices`."""
+        dtype = inputs[0].dtype
         macros: dict[str, str | int | Dim] = {
-            "T": C_TYPES[dtype],
             "TI": C_TYPES[DType.int32 if dtype is DType.float32 else DType.int64],
             "FORM": str(FORMS.index(form)),
-            "BATCH": numel(lead),
             "SCRATCH": elements,
             "WIDEST": str(WIDEST),
         }
-        flat = [_flat(t.shape, r) for t, r in zip((*inputs, *outs), ranks, strict=True)]
-        operands = [reshaped(b, t, s) for t, s in zip(inputs, flat, strict=False)]
-        types = [TensorType(s, o.dtype) for s, o in zip(flat[len(inputs) :], outs, strict=True)]
         wide = min(elements, WIDEST) if isinstance(elements, int) else WIDEST
         scratch = dim(elements * dtype.size + wide * 64 + 64)
-        made = b.extern("matrices/matrices.h", macros | sizes, operands, types, scratch)
-        return tuple(reshaped(b, t, o.shape) for t, o in zip(made, outs, strict=True))
+        outs = self.infer(*(t.type for t in inputs))
+        return extern_on_matrices(b, "matrices.h", inputs, outs, ranks, macros | sizes, scratch)
+
+
+def extern_on_matrices(
+    b: Builder,
+    header: str,
+    inputs: Sequence[Tensor],
+    outs: Sequence[TensorType],
+    ranks: Sequence[int],
+    macros: Mapping[str, str | int | Dim],
+    scratch: Dim = 0,
+) -> tuple[Tensor, ...]:
+    """A kernel on all matrices, if there are any. ranks: of what one matrix has of each input and result."""
+    if any(t.numel == 0 for t in (inputs[0].type, outs[0])):
+        return tuple(_zeros(b, o) for o in outs)
+    shapes = [t.shape for t in inputs] + [t.shape for t in outs]
+    flat = [_flat(shape, r) for shape, r in zip(shapes, ranks, strict=True)]
+    operands = [reshaped(b, t, s) for t, s in zip(inputs, flat, strict=False)]
+    types = [TensorType(s, o.dtype) for s, o in zip(flat[len(inputs) :], outs, strict=True)]
+    known = {"T": C_TYPES[inputs[0].dtype], "BATCH": flat[0][0]}
+    made = b.extern(f"matrices/{header}", known | dict(macros), operands, types, scratch)
+    return tuple(reshaped(b, t, o.shape) for t, o in zip(made, outs, strict=True))
 
 
 def _flat(shape: Shape, rank: int) -> Shape:
@@ -72,7 +85,7 @@ def _zeros(b: Builder, t: TensorType) -> Tensor:
     return b.compute(t.shape, t.dtype, lambda *i: zero)
 
 
-def _batch(x: np.ndarray, rank: int = 2) -> np.ndarray:
+def batched(x: np.ndarray, rank: int = 2) -> np.ndarray:
     """x with one axis before the last `rank`."""
     lead = x.ndim - rank
     return x.reshape(int(np.prod(x.shape[:lead], dtype=np.int64)), *x.shape[lead:])
@@ -98,7 +111,7 @@ class LuFactor(OnMatrices):
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         given = np.swapaxes(inputs[0], -1, -2) if self.transposed else inputs[0]
-        x = _batch(given).copy()
+        x = batched(given).copy()
         count, m, n = x.shape
         steps, every = min(m, n), np.arange(count)
         pivots, info = np.zeros((count, steps), np.int32), np.zeros(count, np.int32)
@@ -119,7 +132,7 @@ class LuFactor(OnMatrices):
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         m, n = reversed(inputs[0].shape[-2:]) if self.transposed else inputs[0].shape[-2:]
-        sizes = {"M": m, "N": n, "STEPS": self.steps, "TRANSPOSED": int(self.transposed)}
+        sizes = {"M": m, "N": n, "STEPS": self.steps, "TRANSPOSED": str(int(self.transposed))}
         return self.run(b, inputs, (2, 2, 1, 0), "lu", dim(m * n), **sizes)
 
     @classmethod
@@ -147,7 +160,7 @@ class LuSolve(OnMatrices):
         return (right,)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        lu, pivots, x = _batch(inputs[0]), _batch(inputs[1], 1), _batch(inputs[2]).copy()
+        lu, pivots, x = batched(inputs[0]), batched(inputs[1], 1), batched(inputs[2]).copy()
         n = lu.shape[-1]
         if self.adjoint:
             x = substituted(np.swapaxes(lu, 1, 2), substituted(np.swapaxes(lu, 1, 2), x, False, False), True, True)
@@ -161,7 +174,7 @@ class LuSolve(OnMatrices):
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         n, k = inputs[2].shape[-2:]
-        sizes = {"M": inputs[1].shape[-1], "N": n, "K": k, "ADJOINT": int(self.adjoint)}
+        sizes = {"M": inputs[1].shape[-1], "N": n, "K": k, "ADJOINT": str(int(self.adjoint))}
         return self.run(b, inputs, (2, 1, 2, 2), "lu_solve", dim(n * n + n * k), **sizes)
 
     @classmethod
@@ -199,9 +212,9 @@ class TriangularSolve(OnMatrices):
         return (right,)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        a = _batch(inputs[0])
+        a = batched(inputs[0])
         a = np.swapaxes(a, 1, 2) if self.transposed else a
-        x = substituted(a, _batch(inputs[1]), self.upper, self.unit)
+        x = substituted(a, batched(inputs[1]), self.upper, self.unit)
         if self.squared:
             x = substituted(np.swapaxes(a, 1, 2), x, not self.upper, self.unit)
         return (x.reshape(inputs[1].shape),)
@@ -209,7 +222,7 @@ class TriangularSolve(OnMatrices):
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         n, k = inputs[1].shape[-2:]
         flags = {"UPPER": self.upper, "UNIT": self.unit, "TRANSPOSED": self.transposed, "SQUARED": self.squared}
-        sizes = {"N": n, "K": k, **{name: int(flag) for name, flag in flags.items()}}
+        sizes = {"N": n, "K": k, **{name: str(int(flag)) for name, flag in flags.items()}}
         return self.run(b, inputs, (2, 2, 2), "triangular", dim(n * n + n * k), **sizes)
 
     @classmethod
@@ -238,7 +251,7 @@ class Cholesky(OnMatrices):
         return x, TensorType(x.shape[:-2], DType.int32)
 
     def eval(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        x = np.tril(_batch(inputs[0]))
+        x = np.tril(batched(inputs[0]))
         info = np.zeros(len(x), np.int32)
         with np.errstate(all="ignore"):
             for k in range(x.shape[-1]):
@@ -262,7 +275,7 @@ class Cholesky(OnMatrices):
         for shape in ((19, 4, 4), (2, 70, 70), (0, 3, 3), (2, 0, 0)):
             x = data(shape)
             yield sample(cls(), x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1], dtype=np.float32))
-        yield sample(cls(), np.float64([[4, 9, 9], [2, 5, 9], [-2, 1, 7]]))
+        yield sample(cls(), np.array([[4.0, 9, 9], [2, 5, 9], [-2, 1, 7]]))
         yield sample(cls(), data((40, 3, 3)))  # few are positive definite
 
 

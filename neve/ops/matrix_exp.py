@@ -50,6 +50,6 @@ class MatrixExp(OnMatrices):
         for shape in ((2, 3, 6, 6), (2, 40, 40), (0, 3, 3), (2, 0, 0)):
             yield sample(cls(), data(shape, low=-0.3, high=0.3))
         yield sample(cls(), data((5, 4, 4), DType.float64))
-        scales = np.float32([1e-30, 1e-3, 0.1, 1, 3, 10, 0]).reshape(7, 1, 1)
+        scales = np.array([1e-30, 1e-3, 0.1, 1, 3, 10, 0], np.float32).reshape(7, 1, 1)
         yield sample(cls(), data((7, 3, 3)) * scales)
-        yield sample(cls(), np.float32([[[np.nan, 1], [0, 1]], [[1, 2], [0, np.nan]]]))
+        yield sample(cls(), np.array([[[np.nan, 1], [0, 1]], [[1, 2], [0, np.nan]]], np.float32))

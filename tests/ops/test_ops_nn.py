@@ -23,6 +23,7 @@ from neve.ops.conv import Conv, ConvTranspose
 from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
 from neve.ops.fourier import Fourier, OverlapAdd
 from neve.ops.image import GridSample
+from neve.ops.ldl import LdlFactor, LdlSolve
 from neve.ops.matmul import Linear, MatMul
 from neve.ops.matrix_exp import MatrixExp
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
@@ -38,6 +39,7 @@ FAMILIES = (
     "conv",
     "elimination",
     "fourier",
+    "ldl",
     "matmul",
     "matrix_exp",
     "norm",
@@ -194,6 +196,8 @@ TORCH: dict[type, Callable[..., Any]] = {
     LuSolve: lambda op, lu, pivots, b: torch.linalg.lu_solve(lu, pivots, b, adjoint=op.adjoint),
     TriangularSolve: triangular,
     Cholesky: cholesky,
+    LdlFactor: lambda op, a: torch.linalg.ldl_factor_ex(a),
+    LdlSolve: lambda op, ld, pivots, b: torch.linalg.ldl_solve(ld, pivots, b),
     MatrixExp: lambda op, a: torch.linalg.matrix_exp(a),
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
@@ -296,6 +300,7 @@ SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
     LuSolve: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2, 3)),
     TriangularSolve: ((0, 1, 2), (0, 1, 2)),
     Cholesky: ((0, 1, 2, 3),),
+    LdlFactor: ((0, 1, 2, 3),),
     MatrixExp: ((0, 1, 2, 3),),
     OverlapAdd: ((0, -2),),
     Conv: ((0, 2, 3, 4),),
