@@ -56,7 +56,7 @@ def check(holds: torch.Tensor, message: str) -> None:
 def _users(frame: FrameType | None) -> FrameType | None:
     """The innermost frame of a model's own code."""
     while frame is not None and not is_users(frame.f_code.co_filename):
-        frame = frame.f_back
+        frame = frame.f_back if frame.f_code.co_filename != ENTRY else None
     return frame
 
 

@@ -59,6 +59,8 @@ def corrcoef(input: Tensor) -> Tensor:
 COMPOSED: dict[Any, Any] = {
     torch.cov: cov,
     Tensor.cov: cov,
+    torch.ops.aten.cov.default: cov,
     torch.corrcoef: corrcoef,
     Tensor.corrcoef: corrcoef,
+    torch.ops.aten.corrcoef.default: corrcoef,
 }
