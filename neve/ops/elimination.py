@@ -20,7 +20,7 @@ from neve.ops.shape import reshaped
 
 REAL = (DType.float32, DType.float64)
 FORMS = ("lu", "lu_solve", "triangular", "cholesky", "exponential")
-WIDEST = 4096
+WIDEST = 5000
 """Elements of a matrix, with all that goes with it, up to which the kernel works on matrices side by side."""
 Shape = tuple[Dim, ...]
 
