@@ -125,7 +125,10 @@ class LuFactor(OnMatrices):
                 pivots[:, k] = at + 1
                 zero = x[:, k, k] == 0
                 info[zero & (info == 0)] = k + 1
-                x[:, k + 1 :, k] = np.where(zero[:, None], x[:, k + 1 :, k], x[:, k + 1 :, k] / x[:, k, k, None])
+                pivot, below = x[:, k, k, None], x[:, k + 1 :, k]
+                divided = (m == n <= 4 and k == n - 2) | (np.abs(pivot) < np.finfo(x.dtype).tiny)
+                factors = np.where(divided, below / pivot, below * (1 / pivot))
+                x[:, k + 1 :, k] = np.where(zero[:, None], below, factors)
                 x[:, k + 1 :, k + 1 :] -= x[:, k + 1 :, k, None] * x[:, k, None, k + 1 :]
         lead = given.shape[:-2]
         return x.reshape(given.shape), pivots.reshape(*lead, steps), info.reshape(lead)

@@ -19,7 +19,10 @@ NEVE_INLINE void FF(exchange)(E *x, int64_t n, int64_t a, int64_t b, int64_t lan
 }
 
 #if FORM == 0
-/* a (m, n) in place; pivots of the matrices from `first` on, of `steps` each; returns info. */
+/* a (m, n) in place; pivots of the matrices from `first` on, of `steps` each; returns info.
+ *
+ * Columns are multiplied by 1 / pivot, or divided by it, where MKL does, which is torch's LAPACK: each rounding decides what is found
+ * singular. With at most 16 rows and columns the bits are MKL's. */
 NEVE_INLINE I FF(lu)(E *a, int64_t m, int64_t n, int64_t steps, int32_t *pivots, int64_t first, int64_t count)
 {
     I info = FF(integers)(0);
@@ -38,9 +41,14 @@ NEVE_INLINE I FF(lu)(E *a, int64_t m, int64_t n, int64_t steps, int32_t *pivots,
             FF(exchange)(a, n, k, other[lane], lane);
         I zero = a[k * n + k] == 0;
         info = FF(select_integers)(zero & (info == 0), FF(integers)((TI)(k + 1)), info);
+        E pivot = a[k * n + k], inverse = (T)1 / pivot;
+        I divided = FF(integers)(m == n && n <= 4 && k == n - 2 ? -1 : 0) | (FF(magnitude)(pivot) < KN_LEAST);
+        int any = FF(any)(divided);
         for (int64_t i = k + 1; i < m; i++) {
-            E *row = a + i * n + k;
-            row[0] = FF(select)(zero, row[0], row[0] / a[k * n + k]);
+            E *row = a + i * n + k, x = row[0] * inverse;
+            if (any)
+                x = FF(select)(divided, row[0] / pivot, x);
+            row[0] = FF(select)(zero, row[0], x);
             FF(subtract)(row + 1, a + k * n + k + 1, row[0], n - k - 1);
         }
     }

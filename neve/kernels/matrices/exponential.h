@@ -1,15 +1,6 @@
 /* Part of matrices.h: exponentials by Taylor's polynomial of degree 18 of A / 2^s, squared s times. */
 #if FORM == 4
 
-NEVE_INLINE int FF(any)(I mask)
-{
-    const TI *lanes = (const TI *)&mask;
-    int found = 0;
-    for (int64_t lane = 0; lane < LANES; lane++)
-        found |= lanes[lane] != 0;
-    return found;
-}
-
 /* out = a b, (n, n) */
 static void FF(multiply)(const E *a, const E *b, E *NEVE_RESTRICT out, int64_t n)
 {

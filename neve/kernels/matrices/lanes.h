@@ -58,3 +58,13 @@ NEVE_INLINE void FF(write_integers)(I from, int64_t first, int64_t count, int64_
 }
 
 NEVE_INLINE E FF(magnitude)(E x) { return FF(select)(x < 0, -x, x); }
+
+/* Whether a lane's integer is not 0. */
+NEVE_INLINE int FF(any)(I mask)
+{
+    const TI *lanes = (const TI *)&mask;
+    int found = 0;
+    for (int64_t lane = 0; lane < LANES; lane++)
+        found |= lanes[lane] != 0;
+    return found;
+}

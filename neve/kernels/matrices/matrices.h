@@ -18,6 +18,7 @@
 
 typedef T KN(vec) __attribute__((vector_size(NEVE_VL * 4), may_alias));
 typedef TI KN(ints) __attribute__((vector_size(NEVE_VL * 4), may_alias));
+#define KN_LEAST (sizeof(T) == 4 ? (T)__FLT_MIN__ : (T)__DBL_MIN__)
 #define KN_LANES ((int64_t)(NEVE_VL * 4 / sizeof(T)))
 
 #define E KN(vec)
@@ -61,6 +62,7 @@ static void KN(run)(void *const *p, const int64_t *s, neve_thread *th)
     }
 }
 #undef KN_LANES
+#undef KN_LEAST
 #undef T
 #undef TI
 #undef BATCH
