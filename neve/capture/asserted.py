@@ -46,10 +46,23 @@ class _Test:
     message: str
 
 
+def check(holds: torch.Tensor, message: str) -> None:
+    """A check of the graph, on behalf of a function of torch that the model's code calls."""
+    frame = _users(sys._getframe(1))
+    place = f"  ({short_path(frame.f_code.co_filename)}:{frame.f_lineno})" if frame is not None else ""
+    torch._assert_async(holds, message + place)
+
+
+def _users(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame of a model's own code."""
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back if frame.f_code.co_filename != ENTRY else None
+    return frame
+
+
 def _test(frame: FrameType | None) -> _Test | None:
     """The test that a model's frame is at, if it decides nothing but whether something is raised."""
-    while frame is not None and not is_users(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = _users(frame)
     if frame is None or not _branches(frame) or _caught(frame):
         return None
     file, line = frame.f_code.co_filename, frame.f_lineno

@@ -72,6 +72,7 @@ def table() -> dict[Any, Builder]:
         aten_complex,
         aten_complex_math,
         aten_distance,
+        aten_elimination,
         aten_fourier,
         aten_index,
         aten_lengths,

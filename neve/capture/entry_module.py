@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from neve.capture.asserted import Asserted
 from neve.capture.attributes import Watched
+from neve.capture.composed import Composed
 from neve.capture.held import storage_of
 from neve.capture.hidden import MISSING
 from neve.capture.known import Constants, KnownValues
@@ -125,7 +126,7 @@ def called(
     passed = Passed(args, kwargs)
     values = KnownValues(model, constants)
     try:
-        with raised_again(), as_in_eager(answers), Asserted(), values, windows, watched.elsewhere.bound():
+        with raised_again(), as_in_eager(answers), Composed(), Asserted(), values, windows, watched.elsewhere.bound():
             result = plain(method_of(model, name)(*args, **kwargs))
         if found := strangers(result):
             raise CaptureError(found)

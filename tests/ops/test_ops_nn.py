@@ -20,9 +20,12 @@ from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.checks import widened
 from neve.ops.control import If, Raise, ReadState, While, WriteState
 from neve.ops.conv import Conv, ConvTranspose
+from neve.ops.elimination import Cholesky, LuFactor, LuSolve, TriangularSolve
 from neve.ops.fourier import Fourier, OverlapAdd
 from neve.ops.image import GridSample
+from neve.ops.ldl import LdlFactor, LdlSolve
 from neve.ops.matmul import Linear, MatMul
+from neve.ops.matrix_exp import MatrixExp
 from neve.ops.norm import BatchNorm, GroupNorm, LayerNorm, LogSoftmax, RmsNorm, Softmax
 from neve.ops.pool import AdaptiveAvgPool, AdaptiveMaxPool, AdaptiveMaxPoolIndices, AvgPool, MaxPool, MaxPoolIndices
 from neve.ops.prepacked import Prepack, Prepacked
@@ -32,7 +35,21 @@ from tests.ops.loops_numpy import NumpyBuilder
 
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 """Largest error, of the largest finite output, by dtype of the output: for half types two roundings."""
-FAMILIES = ("conv", "fourier", "matmul", "norm", "pool", "upsample", "image", "attention", "recurrent", "prepacked")
+FAMILIES = (
+    "conv",
+    "elimination",
+    "fourier",
+    "ldl",
+    "matmul",
+    "matrix_exp",
+    "norm",
+    "pool",
+    "upsample",
+    "image",
+    "attention",
+    "recurrent",
+    "prepacked",
+)
 
 
 def types_of(s: Sample) -> tuple[TensorType, ...]:
@@ -156,10 +173,32 @@ def overlap_add(op: OverlapAdd, x: torch.Tensor) -> torch.Tensor:
     return torch.ops.aten.unfold_backward(x, [*lead, length], len(lead), size, op.step)
 
 
+def triangular(op: TriangularSolve, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a = a.mT if op.transposed else a
+    x = torch.linalg.solve_triangular(a, b, upper=op.upper, unitriangular=op.unit)
+    again = torch.linalg.solve_triangular(a.mT, x, upper=not op.upper, unitriangular=op.unit)
+    return again if op.squared else x
+
+
+def cholesky(op: Cholesky, a: torch.Tensor) -> Any:
+    """With the columns of L that torch leaves open as they are here."""
+    factor, info = torch.linalg.cholesky_ex(a)
+    failed = (info[..., None] > 0) & (torch.arange(1, a.shape[-1] + 1) >= info[..., None])
+    column = failed[..., None, :].expand(factor.shape)
+    return torch.where(column, torch.tril(torch.full_like(factor, float("nan"))), factor), info
+
+
 TORCH: dict[type, Callable[..., Any]] = {
     Conv: conv,
     OverlapAdd: overlap_add,
     Fourier: fourier,
+    LuFactor: lambda op, a: torch.linalg.lu_factor_ex(a.mT if op.transposed else a),
+    LuSolve: lambda op, lu, pivots, b: torch.linalg.lu_solve(lu, pivots, b, adjoint=op.adjoint),
+    TriangularSolve: triangular,
+    Cholesky: cholesky,
+    LdlFactor: lambda op, a: torch.linalg.ldl_factor_ex(a),
+    LdlSolve: lambda op, ld, pivots, b: torch.linalg.ldl_solve(ld, pivots, b),
+    MatrixExp: lambda op, a: torch.linalg.matrix_exp(a),
     ConvTranspose: conv_transpose,
     MatMul: lambda op, a, b: torch.matmul(a, b),
     Linear: lambda op, *a: F.linear(*a),
@@ -257,6 +296,12 @@ def test_loops_are_eval(s: Sample) -> None:
 
 SYMBOLIC: dict[type, tuple[tuple[int, ...], ...]] = {
     Fourier: ((), (0, 1), (0, 1)),
+    LuFactor: ((0,),),
+    LuSolve: ((0, 1, 2, 3), (0, 1, 2), (0, 1, 2, 3)),
+    TriangularSolve: ((0, 1, 2), (0, 1, 2)),
+    Cholesky: ((0, 1, 2, 3),),
+    LdlFactor: ((0, 1, 2, 3),),
+    MatrixExp: ((0, 1, 2, 3),),
     OverlapAdd: ((0, -2),),
     Conv: ((0, 2, 3, 4),),
     ConvTranspose: ((0, 2, 3, 4),),

@@ -19,6 +19,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from neve.capture import diagnose
+from neve.capture.composed import COMPOSED
 from neve.capture.held import storage_of
 from neve.capture.overlaps import BY_VALUE, overlap, unordered
 from neve.capture.torchscript.declared import Declared
@@ -38,7 +39,7 @@ eager, as another that it is on some paths only has been written."""
 
 @dataclass(eq=False)
 class Step:
-    """One op: an overload, or "cond", "while", or a Python function on sizes. args hold Vars of the same region."""
+    """One op: an overload, or "cond", "while", or a Python function. args hold Vars of the same region."""
 
     op: Any
     args: tuple[Any, ...]
@@ -178,7 +179,7 @@ class Recorder:
         self.count += 1
         if self.count > MAX_STEPS:
             raise Refusal(f"the method takes more than {MAX_STEPS} steps once its static loops are unrolled")
-        given = list(variables((args, kwargs)))
+        op, given = COMPOSED.get(op, op), list(variables((args, kwargs)))
         inner_args, inner_kwargs = _map_vars(self.use, args), _map_vars(self.use, kwargs)
         result = self._run(op, _map_vars(lambda v: v.meta, inner_args), _map_vars(lambda v: v.meta, inner_kwargs))
         needs = frozenset().union(*(v.needs for v in given)) if given else NOWHERE
