@@ -70,21 +70,28 @@ def householder_product(c: Context, a: Value, tau: Value) -> Value:
 
 
 @aten("_linalg_eigh")
-def linalg_eigh(c: Context, x: Value, triangle: str = "L", compute_v: bool = True) -> tuple[Value, ...]:
-    found = c.emit(Eigh(triangle.upper() == "U", compute_v), factored(c, x))
-    return found if compute_v else (*found, empty(c, x))
+def linalg_eigh(c: Context, x: Value, triangle: str = "L", compute_v: bool = True) -> tuple[Value | None, ...]:
+    vectors = compute_v and c.used(1)
+    found = c.emit(Eigh(triangle.upper() == "U", vectors), factored(c, x))
+    return found if vectors else (*found, None if compute_v else empty(c, x))
 
 
 @aten("_linalg_svd")
 def linalg_svd(
     c: Context, x: Value, full_matrices: bool = False, compute_uv: bool = True, *, driver: str | None = None
-) -> tuple[Value, ...]:
-    k = smaller(c, factored(c, x))
+) -> tuple[Value | None, ...]:
+    k = smaller(c, no_nan(c, factored(c, x)))
+    if compute_uv and (c.used(0) or c.used(2)):
+        return c.emit(Svd(k, full_matrices), x)
+    none = None if compute_uv else empty(c, x)
+    return (none, *c.emit(Svd(k, False, False), x), none)
+
+
+def no_nan(c: Context, x: Value) -> Value:
+    """x; the call ends where it has NaN, on which LAPACK's singular values do not converge."""
     wrong = c(AnyOf(tuple(range(len(x.shape))), False), c("isnan", x))
     c.raise_if(wrong, "linalg.svd: the algorithm does not converge: the input matrix contains NaN")
-    if compute_uv:
-        return c.emit(Svd(k, full_matrices), x)
-    return (empty(c, x), *c.emit(Svd(k, False, False), x), empty(c, x))
+    return x
 
 
 @aten("linalg_pinv.atol_rtol_tensor")
@@ -102,7 +109,7 @@ def pinv(
         size = c("abs", values)
         most = c(Amax((last,), True), size)
     else:
-        left, values, vh = linalg_svd(c, x)
+        left, values, vh = c.emit(Svd(smaller(c, x)), no_nan(c, x))
         right, size = turned(c, vh), values
         most = c.slice(values, last, 0, 1)
     least = c("maximum", *tolerances(c, x, atol, rtol, most))

@@ -82,9 +82,7 @@ NEVE_INLINE double neve_older_rotation(double f, double g, double *c, double *s)
         *c = g == 0, *s = g != 0;
         return g == 0 ? f : g;
     }
-    double r = neve_hypotenuse(f, g);
-    if (neve_abs(f) > neve_abs(g) && f < 0)
-        r = -r;
+    double r = neve_hypotenuse(f, g) * (neve_abs(f) > neve_abs(g) ? neve_sign(1, f) : 1.0);
     *c = f / r;
     *s = g / r;
     return r;
