@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from neve.capture.aten import aten
+from neve.capture.aten import TABLE, aten
+from neve.capture.aten_elimination import turned
+from neve.capture.composed_matrices import GEQRF
 from neve.capture.context import Context, Refusal
+from neve.capture.pairs import complex_
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, numel
+from neve.ops.elimination import REAL
 from neve.ops.matmul import MatMul
-from neve.ops.orthogonal import REAL, Eigh, Geqrf, Ormqr, Qr, Svd
+from neve.ops.orthogonal import Eigh, Geqrf, Ormqr, Qr, Svd
 from neve.ops.reduce import Amax
 from neve.ops.reduce import Any as AnyOf
 from neve.ops.source import Arange
 
 EPS = {DType.float32: 2.0**-23, DType.float64: 2.0**-52}
-
-
-def turned(c: Context, x: Value) -> Value:
-    """The transposes of matrices."""
-    rank = len(x.shape)
-    return c.permute(x, (*range(rank - 2), rank - 1, rank - 2))
 
 
 def smaller(c: Context, x: Value) -> Dim:
@@ -50,6 +48,9 @@ def linalg_qr(c: Context, x: Value, mode: str = "reduced") -> tuple[Value, ...]:
 @aten("geqrf")
 def geqrf(c: Context, x: Value) -> tuple[Value, ...]:
     return c.emit(Geqrf(smaller(c, factored(c, x))), x)
+
+
+TABLE[GEQRF] = geqrf
 
 
 @aten("ormqr")
@@ -135,8 +136,8 @@ def tolerances(c: Context, x: Value, atol: Value | None, rtol: Value | None, mos
     return column(zero if atol is None else atol), c("mul", column(rtol), most)
 
 
-@aten("linalg_eig", "linalg_eigvals")
-def linalg_eig(c: Context, x: Value) -> Any:
+@complex_("linalg_eig", "linalg_eigvals")
+def linalg_eig(c: Context, x: Any) -> Any:
     raise Refusal(
         "eigenvalues of general matrices are not supported: torch.linalg.eigh or eigvalsh take symmetric matrices"
     )

@@ -1,9 +1,9 @@
 """Orthogonal decompositions of matrices of float32 or float64, in the last two axes: QR, symmetric eigenproblems,
 singular values. Kernels and meaning compute in float64.
 
-Torch promises no signs of vectors, nor a basis where values are equal (`Op.open`). Here they are LAPACK's, as MKL has it
-(see `orthogonal_reference.py`), which are those that torch gives on x86, of distinct values: nearly always up to 25 rows,
-mostly beyond.
+Torch promises no signs of vectors, nor a basis where values are equal or a matrix has no full rank (`Op.open`). Here
+they are LAPACK's, as MKL has it (see `orthogonal_reference.py`): what torch gives on x86 for distinct values, nearly
+always up to 25 rows, mostly beyond.
 """
 
 from __future__ import annotations
@@ -20,20 +20,12 @@ from neve.ops import orthogonal_reference as reference
 from neve.ops import singular_reference
 from neve.ops.base import Op, Sample
 from neve.ops.checks import check, same_shape
+from neve.ops.elimination import is_matrix, is_square
 from neve.ops.samples import data, sample
 from neve.ops.scatter import C_TYPES
 from neve.ops.shape import reshaped
 
-REAL = (DType.float32, DType.float64)
 Arrays = tuple[np.ndarray, ...]
-
-
-def is_matrix(t: TensorType) -> bool:
-    return t.rank >= 2 and t.dtype in REAL
-
-
-def is_square(t: TensorType) -> bool:
-    return is_matrix(t) and same_shape(t.shape[-2:-1], t.shape[-1:])
 
 
 def check_smaller(op: Op, k: Dim, x: TensorType) -> None:
@@ -53,6 +45,15 @@ def each(op: Op, f: Callable[..., Arrays], ranks: Sequence[int], inputs: Sequenc
             for out, value in zip(outs, made, strict=True):
                 out[i] = value
     return tuple(outs)
+
+
+def deficient(x: np.ndarray) -> bool:
+    """Whether first columns of a matrix depend on each other, as far as its type tells: R may be one of many then."""
+    if not x.size or not np.isfinite(x).all():
+        return bool(x.size)
+    diagonal = np.abs(np.diagonal(np.linalg.qr(x.astype(np.float64), "r"), 0, -2, -1))
+    least = 32 * max(x.shape[-2:]) * rounding(x) * np.abs(x).max((-2, -1))
+    return bool((diagonal.min(-1) <= least).any())
 
 
 def rounding(x: np.ndarray) -> float:
@@ -115,6 +116,9 @@ class Qr(Op):
 
         return each(self, one, (2,), inputs)
 
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        return (deficient(inputs[0]),) * (1 if self.mode == "r" else 2)
+
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         m, n = inputs[0].shape[-2:]
         complete, vectors = self.mode == "complete", self.mode != "r"
@@ -152,6 +156,9 @@ class Geqrf(Op):
             return a, np.array(taus)
 
         return each(self, one, (2,), inputs)
+
+    def open(self, *inputs: np.ndarray) -> tuple[bool, ...]:
+        return (deficient(inputs[0]),) * 2
 
     def lower(self, b: Builder, *inputs: Tensor) -> tuple[Tensor, ...]:
         m, n = inputs[0].shape[-2:]

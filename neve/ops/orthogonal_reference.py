@@ -1,5 +1,6 @@
 """Householder reflections and symmetric eigenproblems of one matrix of float64, as LAPACK has them: the meaning of the
-ops of `orthogonal.py`, whose kernels have the same order of operations, which decides on the signs of vectors.
+ops of `orthogonal.py`. Their kernels have the same order of operations, which decides on signs, and on bases where a
+matrix has no full rank: the results are the same bits.
 
 eps: half the distance from 1 to the next number of the type that the matrix is of; iterations end by it.
 """
@@ -19,12 +20,28 @@ DIVIDED = 25
 TINY = 2.0**-1022
 
 
+def total(x: np.ndarray) -> float:
+    """The sum, in order."""
+    found = 0.0
+    for value in x.tolist():
+        found += value
+    return found
+
+
+def combined(v: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Σ v[i] · rows[i], in order."""
+    found: np.ndarray = v[0] * rows[0]
+    for i in range(1, len(v)):
+        found += v[i] * rows[i]
+    return found
+
+
 def norm(x: np.ndarray) -> float:
-    square = float(x @ x)
+    square = total(x * x)
     if not (square < 1e-250 or square > 1e250):
         return math.sqrt(square)
     most = float(np.abs(x).max(initial=0))
-    return most if most in (0, math.inf) else most * math.sqrt(float(x / most @ (x / most)))
+    return most if most in (0, math.inf) else most * math.sqrt(total(x / most * (x / most)))
 
 
 def hypotenuse(x: float, y: float) -> float:
@@ -41,7 +58,8 @@ def reflect(x: np.ndarray) -> float:
     rest, alpha = norm(x[1:]), float(x[0])
     if rest == 0:
         return 0.0
-    beta = -math.copysign(norm(np.array([alpha, rest])), alpha)
+    beta = norm(np.array([alpha, rest]))
+    beta = beta if alpha < 0 else -beta  # -0 counts as positive
     x[1:] /= alpha - beta
     x[0] = beta
     return float(np.float64(beta - alpha) / beta)
@@ -51,7 +69,7 @@ def apply(v: np.ndarray, tau: float, a: np.ndarray) -> None:
     """a = H a; v as `reflect` leaves it."""
     if tau != 0:
         v = np.concatenate([[1.0], v[1:]])
-        a -= v[:, None] * (tau * (v @ a))
+        a -= v[:, None] * (combined(v, a) * tau)
 
 
 def triangularize(a: np.ndarray) -> list[float]:
@@ -143,8 +161,8 @@ def tridiagonalize(a: np.ndarray) -> tuple[list[float], list[float], list[float]
         taus.append(tau)
         if tau != 0:
             v[0] = 1
-            w = v @ b
-            w = tau * w - tau * tau / 2 * float(w @ v) * v
+            w = combined(v, b)
+            w = tau * w - total(w * v) * (tau * tau / 2) * v
             b -= v[:, None] * w + w[:, None] * v
     return [*d, float(a[-1, -1])], e, taus
 

@@ -22,8 +22,8 @@ NEVE_INLINE void neve_tridiagonalize(double *a, int64_t n, double *d, double *e,
             continue;
         v[0] = 1;
         for (int64_t j = 0; j < m; j++)
-            w[j] = 0;
-        for (int64_t i = 0; i < m; i++)
+            w[j] = b[j];
+        for (int64_t i = 1; i < m; i++)
             for (int64_t j = 0; j < m; j++)
                 w[j] += v[i] * b[i * n + j];
         double dot = 0;

@@ -50,7 +50,9 @@ NEVE_INLINE double neve_reflect(double *x, int64_t n, int64_t inc)
     double norm = n > 1 ? neve_norm(x + inc, n - 1, inc) : 0, alpha = x[0];
     if (norm == 0)
         return 0;
-    double both[2] = {alpha, norm}, beta = -neve_sign(neve_norm(both, 2, 1), alpha), by = alpha - beta;
+    double both[2] = {alpha, norm}, beta = neve_norm(both, 2, 1);
+    beta = alpha < 0 ? beta : -beta; /* -0 counts as positive */
+    double by = alpha - beta;
     for (int64_t i = 1; i < n; i++)
         x[i * inc] /= by;
     x[0] = beta;
