@@ -154,6 +154,6 @@ MATRICES: dict[Any, Any] = {
     LINALG.norm: norm,
     LINALG.cond: cond,
     LINALG.lstsq: lstsq,
-    torch.geqrf: lambda input: geqrf(input),
-    Tensor.geqrf: lambda input: geqrf(input),
+    torch.geqrf: geqrf,
+    Tensor.geqrf: geqrf,
 }

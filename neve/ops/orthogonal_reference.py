@@ -8,16 +8,14 @@ eps: half the distance from 1 to the next number of the type that the matrix is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 Rows = np.ndarray
 """Vectors as rows, which rotations mix."""
-Rotation = Callable[[float, float], tuple[float, float, float]]
 DIVIDED = 25
 """LAPACK divides and conquers larger bidiagonal and tridiagonal matrices, which decides on signs."""
-TINY = 2.0**-1022
+TINY, SMALL, LARGE = 2.0**-1022, 2.0**-900, 2.0**600
 
 
 def total(x: np.ndarray) -> float:
@@ -44,24 +42,19 @@ def norm(x: np.ndarray) -> float:
     return most if most in (0, math.inf) else most * math.sqrt(total(x / most * (x / most)))
 
 
-def hypotenuse(x: float, y: float) -> float:
-    """Of numbers whose squares do not overflow."""
-    square = x * x + y * y
-    if square < 2.0**-900:
-        x, y = x * 2.0**600, y * 2.0**600
-        return 2.0**-600 * math.sqrt(x * x + y * y)
-    return math.sqrt(square)
-
-
 def reflect(x: np.ndarray) -> float:
     """H = I - tau v vᵀ with H x = (beta, 0, …): x becomes beta, then v without its first element, which is 1; tau."""
-    rest, alpha = norm(x[1:]), float(x[0])
+    rest, back = norm(x[1:]), 1.0
     if rest == 0:
         return 0.0
+    if rest < SMALL and abs(x[0]) < SMALL:  # nearly denormal: too few bits for an orthogonal H
+        x *= LARGE
+        rest, back = norm(x[1:]), 1 / LARGE
+    alpha = float(x[0])
     beta = norm(np.array([alpha, rest]))
     beta = beta if alpha < 0 else -beta  # -0 counts as positive
     x[1:] /= alpha - beta
-    x[0] = beta
+    x[0] = beta * back
     return float(np.float64(beta - alpha) / beta)
 
 
@@ -88,26 +81,21 @@ def orthogonal(a: np.ndarray, taus: list[float], c: np.ndarray) -> np.ndarray:
     return c
 
 
-def rotation(f: float, g: float) -> tuple[float, float, float]:
-    """c, s and r with c f + s g = r, c g − s f = 0, c ≥ 0."""
+def rotation(f: float, g: float, older: bool = False) -> tuple[float, float, float]:
+    """c, s and r with c f + s g = r, c g − s f = 0. r has the sign of f; if older, as LAPACK before 3.10 has it and
+    MKL's dsteqr, that is so where |f| > |g|, else r > 0.
+    """
     if g == 0:
         return 1.0, 0.0, f
     if f == 0:
-        return 0.0, math.copysign(1, g), abs(g)
-    d = hypotenuse(f, g)
-    r = math.copysign(d, f)
-    return abs(f) / d, g / r, r
-
-
-def older_rotation(f: float, g: float) -> tuple[float, float, float]:
-    """As LAPACK before 3.10 has it, and MKL's dsteqr: r > 0 unless |f| > |g|, where c > 0."""
-    if g == 0:
-        return 1.0, 0.0, f
-    if f == 0:
-        return 0.0, 1.0, g
-    r = hypotenuse(f, g)
-    r = -r if abs(f) > abs(g) and f < 0 else r
-    return f / r, g / r, r
+        return (0.0, 1.0, g) if older else (0.0, math.copysign(1, g), abs(g))
+    square, back = f * f + g * g, 1.0
+    if square < SMALL:
+        f, g, back = f * LARGE, g * LARGE, 1 / LARGE
+        square = f * f + g * g
+    root = math.sqrt(square)
+    r = root if older and abs(f) <= abs(g) else math.copysign(root, f)
+    return f / r, g / r, r * back
 
 
 def rotate(rows: Rows, i: int, c: float, s: float) -> None:
@@ -226,12 +214,12 @@ def _chase(d: list[float], e: list[float], at: int, m: int, down: bool, z: Rows)
     """One implicit step with Wilkinson's shift, from m back to `at`."""
     beside, step = (at, 1) if down else (at - 1, -1)
     g = (d[at + step] - d[at]) / (2 * e[beside])
-    g = d[m] - d[at] + e[beside] / (g + math.copysign(hypotenuse(g, 1), g))
+    g = d[m] - d[at] + e[beside] / (g + math.copysign(math.sqrt(g * g + 1), g))
     s, c, p = 1.0, 1.0, 0.0
     for k in range(m, at, -step):
         i = min(k, k - step)  # of the rotation, and of e between d[k] and d[k - step]
         f, b = s * e[i], c * e[i]
-        c, s, r = older_rotation(g, f)
+        c, s, r = rotation(g, f, older=True)
         if k != m:
             e[i + step] = r
         g = d[k] - p

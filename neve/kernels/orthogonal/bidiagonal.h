@@ -32,7 +32,7 @@ NEVE_INLINE void neve_bidiagonalize(double *a, int64_t m, int64_t n, double *d, 
 NEVE_INLINE void neve_raise(double *d, double *e, int64_t n, double *turn)
 {
     for (int64_t i = 0; i + 1 < n; i++) {
-        d[i] = neve_rotation(d[i], e[i], turn + 2 * i, turn + 2 * i + 1);
+        d[i] = neve_rotation(d[i], e[i], 0, turn + 2 * i, turn + 2 * i + 1);
         e[i] = turn[2 * i + 1] * d[i + 1];
         d[i + 1] *= turn[2 * i];
     }
@@ -105,19 +105,19 @@ NEVE_INLINE void neve_sweep(double *d, double *e, int64_t l, int64_t m, int down
     for (int64_t i = begin; i != end; i += step) {
         double *here = e + i + beside, *ahead = d + i + step;
         if (shift == 0) {
-            double r = neve_rotation(d[i] * c1, *here, &c1, &s1);
+            double r = neve_rotation(d[i] * c1, *here, 0, &c1, &s1);
             if (i != begin)
                 here[-step] = s2 * r;
-            d[i] = neve_rotation(c2 * r, *ahead * s1, &c2, &s2);
+            d[i] = neve_rotation(c2 * r, *ahead * s1, 0, &c2, &s2);
         } else {
-            double r = neve_rotation(f, g, &c1, &s1);
+            double r = neve_rotation(f, g, 0, &c1, &s1);
             if (i != begin)
                 here[-step] = r;
             f = c1 * d[i] + s1 * *here;
             *here = c1 * *here - s1 * d[i];
             g = s1 * *ahead;
             *ahead *= c1;
-            d[i] = neve_rotation(f, g, &c2, &s2);
+            d[i] = neve_rotation(f, g, 0, &c2, &s2);
             f = c2 * *here + s2 * *ahead;
             *ahead = c2 * *ahead - s2 * *here;
             if (i + step != end) {
@@ -216,7 +216,7 @@ NEVE_INLINE int neve_iterate(double *d, double *e, int64_t n, double *u, double 
 
 /* Singular values in d, descending, and the vectors in the rows of u and v, of `columns` elements (0: none). 0 if an iteration does not
  * converge. */
-NEVE_INLINE int neve_singular(double *d, double *e, int64_t n, double *u, double *v, int64_t columns, double eps)
+NEVE_NOINLINE int neve_singular(double *d, double *e, int64_t n, double *u, double *v, int64_t columns, double eps)
 {
     if (columns) {
         neve_identity(u, n);

@@ -75,30 +75,17 @@ NEVE_INLINE void neve_eigh2(double a, double b, double c, double *first, double 
     }
 }
 
-/* c f + s g = r, c g - s f = 0, as LAPACK before 3.10 has it: r > 0 unless |f| > |g|, where c > 0. */
-NEVE_INLINE double neve_older_rotation(double f, double g, double *c, double *s)
-{
-    if (g == 0 || f == 0) {
-        *c = g == 0, *s = g != 0;
-        return g == 0 ? f : g;
-    }
-    double r = neve_hypotenuse(f, g) * (neve_abs(f) > neve_abs(g) ? neve_sign(1, f) : 1.0);
-    *c = f / r;
-    *s = g / r;
-    return r;
-}
-
 /* One implicit step with Wilkinson's shift on d[l..m], e[l..m-1], from m to l (down 1), or from m, which is less, up to l (down 0). */
 NEVE_INLINE void neve_chase(double *d, double *e, int64_t l, int64_t m, int down, double *z, int64_t columns)
 {
     double *at = down ? e + l : e + l - 1; /* beside d[l] */
-    double g = ((down ? d[l + 1] : d[l - 1]) - d[l]) / (2 * *at), r = neve_hypotenuse(g, 1);
+    double g = ((down ? d[l + 1] : d[l - 1]) - d[l]) / (2 * *at), r = neve_root64(g * g + 1);
     double s = 1, c = 1, p = 0;
     g = d[m] - d[l] + *at / (g + neve_sign(r, g));
     if (down)
         for (int64_t i = m - 1; i >= l; i--) {
             double f = s * e[i], b = c * e[i];
-            r = neve_older_rotation(g, f, &c, &s);
+            r = neve_rotation(g, f, 1, &c, &s);
             if (i != m - 1)
                 e[i + 1] = r;
             g = d[i + 1] - p;
@@ -111,7 +98,7 @@ NEVE_INLINE void neve_chase(double *d, double *e, int64_t l, int64_t m, int down
     else
         for (int64_t i = m; i < l; i++) {
             double f = s * e[i], b = c * e[i];
-            r = neve_older_rotation(g, f, &c, &s);
+            r = neve_rotation(g, f, 1, &c, &s);
             if (i != m)
                 e[i - 1] = r;
             g = d[i] - p;
@@ -160,7 +147,7 @@ NEVE_INLINE int64_t neve_diagonalize(double *d, double *e, int64_t l, int64_t en
 
 /* Eigenvalues of the tridiagonal matrix in d, ascending, and its vectors in the rows of z, (n, columns); columns 0: none. 0 if an
  * iteration does not converge. */
-NEVE_INLINE int neve_tridiagonal(double *d, double *e, int64_t n, double *z, int64_t columns, double eps)
+NEVE_NOINLINE int neve_tridiagonal(double *d, double *e, int64_t n, double *z, int64_t columns, double eps)
 {
     int64_t left = 30 * n;
     for (int64_t begin = 0, end; begin < n; begin = end + 1) {

@@ -10,25 +10,16 @@
 #include "../rt.h"
 
 #define NEVE_TINY 0x1p-1022
+#define NEVE_SMALL 0x1p-900
+#define NEVE_LARGE 0x1p600
 #define NEVE_DIVIDED 25                 /* LAPACK divides and conquers larger bidiagonal and tridiagonal matrices, which decides on signs */
 
 NEVE_INLINE double neve_abs(double x) { return __builtin_fabs(x); }
 NEVE_INLINE double neve_sign(double x, double of) { return __builtin_copysign(x, of); }
 NEVE_INLINE double neve_larger(double a, double b) { return a > b ? a : b; }
 
-/* Of numbers whose squares do not overflow. */
-NEVE_INLINE double neve_hypotenuse(double x, double y)
-{
-    double square = x * x + y * y;
-    if (NEVE_UNLIKELY(square < 0x1p-900)) {
-        x *= 0x1p600, y *= 0x1p600;
-        return 0x1p-600 * neve_root64(x * x + y * y);
-    }
-    return neve_root64(square);
-}
-
 /* The norm of n elements, inc apart. */
-NEVE_INLINE double neve_norm(const double *x, int64_t n, int64_t inc)
+NEVE_NOINLINE double neve_norm(const double *x, int64_t n, int64_t inc)
 {
     double sum = 0, most = 0, scaled = 0;
     for (int64_t i = 0; i < n; i++)
@@ -44,23 +35,30 @@ NEVE_INLINE double neve_norm(const double *x, int64_t n, int64_t inc)
     return most * neve_root64(scaled);
 }
 
-/* H = I - tau v v' with H x = (beta, 0, ...): x becomes v without its first element, which is 1, and beta before it. tau. */
-NEVE_INLINE double neve_reflect(double *x, int64_t n, int64_t inc)
+/* H = I - tau v v' with H x = (beta, 0, ...): x becomes v without its first element, which is 1, and beta before it. tau. Numbers that
+ * are nearly denormal have too few bits for an orthogonal H: they are made larger meanwhile. */
+NEVE_NOINLINE double neve_reflect(double *x, int64_t n, int64_t inc)
 {
-    double norm = n > 1 ? neve_norm(x + inc, n - 1, inc) : 0, alpha = x[0];
+    double norm = n > 1 ? neve_norm(x + inc, n - 1, inc) : 0, back = 1;
     if (norm == 0)
         return 0;
-    double both[2] = {alpha, norm}, beta = neve_norm(both, 2, 1);
+    if (NEVE_UNLIKELY(norm < NEVE_SMALL && neve_abs(x[0]) < NEVE_SMALL)) {
+        for (int64_t i = 0; i < n; i++)
+            x[i * inc] *= NEVE_LARGE;
+        norm = neve_norm(x + inc, n - 1, inc);
+        back = 1 / NEVE_LARGE;
+    }
+    double alpha = x[0], both[2] = {alpha, norm}, beta = neve_norm(both, 2, 1);
     beta = alpha < 0 ? beta : -beta; /* -0 counts as positive */
     double by = alpha - beta;
     for (int64_t i = 1; i < n; i++)
         x[i * inc] /= by;
-    x[0] = beta;
+    x[0] = beta * back;
     return (beta - alpha) / beta;
 }
 
 /* H a, of n rows of count elements, ld apart; v as neve_reflect leaves it; w has count elements. */
-NEVE_INLINE void neve_apply(const double *v, int64_t inc, double tau, double *a, int64_t n, int64_t ld, int64_t count, double *NEVE_RESTRICT w)
+NEVE_NOINLINE void neve_apply(const double *v, int64_t inc, double tau, double *a, int64_t n, int64_t ld, int64_t count, double *NEVE_RESTRICT w)
 {
     if (tau == 0)
         return;
@@ -88,21 +86,32 @@ NEVE_INLINE void neve_triangularize(double *a, int64_t m, int64_t n, int64_t ld,
     }
 }
 
-/* c f + s g = r, c g - s f = 0, c >= 0. */
-NEVE_INLINE double neve_rotation(double f, double g, double *c, double *s)
+/* c f + s g = r, c g - s f = 0. r has the sign of f; if older, as LAPACK before 3.10 has it, that is so where |f| > |g|, else r > 0. */
+NEVE_INLINE double neve_turn(double f, double g, double square, int older, double *c, double *s)
 {
-    if (g == 0 || f == 0) {
-        *c = g == 0, *s = g == 0 ? 0 : neve_sign(1, g);
-        return g == 0 ? f : neve_abs(g);
-    }
-    double d = neve_hypotenuse(f, g), r = neve_sign(d, f);
-    *c = neve_abs(f) / d;
+    double root = neve_root64(square), r = older && neve_abs(f) <= neve_abs(g) ? root : neve_sign(root, f);
+    *c = f / r;
     *s = g / r;
     return r;
 }
 
+NEVE_INLINE double neve_rotation(double f, double g, int older, double *c, double *s)
+{
+    if (g == 0 || f == 0) {
+        double sign = older || g == 0 ? 1 : neve_sign(1, g);
+        *c = g == 0, *s = g == 0 ? 0 : sign;
+        return g == 0 ? f : g * sign;
+    }
+    double square = f * f + g * g;
+    if (NEVE_UNLIKELY(square < NEVE_SMALL)) {
+        f *= NEVE_LARGE, g *= NEVE_LARGE;
+        return 1 / NEVE_LARGE * neve_turn(f, g, f * f + g * g, older, c, s);
+    }
+    return neve_turn(f, g, square, older, c, s);
+}
+
 /* Rows (x, y) = (c x + s y, c y - s x). */
-NEVE_INLINE void neve_rotate(double *x, double *y, int64_t n, double c, double s)
+NEVE_NOINLINE void neve_rotate(double *x, double *y, int64_t n, double c, double s)
 {
     for (int64_t i = 0; i < n; i++) {
         double a = x[i], b = y[i];
@@ -111,7 +120,7 @@ NEVE_INLINE void neve_rotate(double *x, double *y, int64_t n, double c, double s
     }
 }
 
-NEVE_INLINE void neve_exchange(double *x, double *y, int64_t n)
+NEVE_NOINLINE void neve_exchange(double *x, double *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         double t = x[i];
