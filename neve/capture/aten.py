@@ -77,6 +77,7 @@ def table() -> dict[Any, Builder]:
         aten_index,
         aten_lengths,
         aten_nn,
+        aten_orthogonal,
         aten_pointwise,
         aten_pool,
         aten_random,

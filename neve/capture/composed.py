@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from neve.capture.asserted import check
+from neve.capture.composed_matrices import MATRICES
 
 
 class Composed(TorchFunctionMode):
@@ -56,7 +57,7 @@ def corrcoef(input: Tensor) -> Tensor:
     return torch.complex(c.real.clip(-1, 1), c.imag.clip(-1, 1)) if c.is_complex() else c.clip(-1, 1)
 
 
-COMPOSED: dict[Any, Any] = {
+COMPOSED: dict[Any, Any] = MATRICES | {
     torch.cov: cov,
     Tensor.cov: cov,
     torch.ops.aten.cov.default: cov,
