@@ -2,6 +2,7 @@
 
 from neve.ops import (
     activation,
+    antialias,
     attention,
     cast,
     control,
@@ -32,6 +33,7 @@ from neve.ops import (
 
 __all__ = [
     "activation",
+    "antialias",
     "attention",
     "cast",
     "control",
