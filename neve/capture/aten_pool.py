@@ -6,14 +6,21 @@ import math
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from neve.capture.aten import aten
+from neve.capture.aten_fourier import constant
 from neve.capture.aten_nn import Ints, spread
 from neve.capture.context import Context, Refusal
+from neve.capture.releases import HAS_LANCZOS
 from neve.ir.graph import Value
-from neve.ir.types import DType, dim
+from neve.ir.types import Dim, DType, dim
+from neve.ops import antialias
 from neve.ops.image import GridSample
+from neve.ops.index import IndexTensors
 from neve.ops.pad import Cat, Pad
 from neve.ops.pool import AdaptiveAvgPool, AdaptiveMaxPool, AdaptiveMaxPoolIndices, AvgPool, MaxPool, MaxPoolIndices
+from neve.ops.reduce import Sum
 from neve.ops.upsample import UpsampleBicubic, UpsampleLinear, UpsampleNearest
 
 
@@ -141,6 +148,60 @@ def upsample_linear(c: Context, x: Value, size: Any, align_corners: bool, *args:
 def upsample_bicubic(c: Context, x: Value, size: Any, align_corners: bool, *args: Any, **kwargs: Any) -> Value:
     output, scales = _resize(c, (size, *args), kwargs)
     return c(UpsampleBicubic(output, align_corners, scales), x)
+
+
+@aten(
+    "_upsample_bilinear2d_aa",
+    "_upsample_bilinear2d_aa.vec",
+    "_upsample_bicubic2d_aa",
+    "_upsample_bicubic2d_aa.vec",
+    *(["_upsample_lanczos2d_aa", "_upsample_lanczos2d_aa.vec"] if HAS_LANCZOS else []),
+)
+def upsample_antialias(c: Context, x: Value, size: Any, align_corners: bool, *args: Any, **kwargs: Any) -> Value:
+    """Along the last axis, then along the one before it, which rounds bytes in between."""
+    output, scales = _resize(c, (size, *args), kwargs)
+    name = c.node.target.overloadpacket.__name__.removeprefix("_upsample_").removesuffix("2d_aa")
+    if x.dtype not in (DType.float32, DType.float64, DType.uint8):
+        raise Refusal(f"resampling of {x.dtype} with antialias, which torch does not have: cast it to float32 first")
+    for axis, out, scale in zip((3, 2), reversed(output), reversed(scales or (None, None)), strict=True):
+        x = _antialiased(c, x, axis, out, name, align_corners, scale)
+    return x
+
+
+def _antialiased(c: Context, x: Value, axis: int, out: Dim, name: str, align: bool, scale: float | None) -> Value:
+    size = x.shape[axis]
+    sizes = (size, out) if isinstance(size, int) and isinstance(out, int) else None
+    if x.dtype is DType.uint8:
+        if sizes is None:
+            raise Refusal(
+                f"resampling of uint8 with antialias from {size} to {out}: the weights' precision depends on both "
+                "sizes; declare them as fixed, or resample x.float() and round"
+            )
+        return _antialiased_bytes(c, x, axis, antialias.windows(*sizes, name, align, scale, np.float64))
+    if sizes is not None or (scale and not align):
+        n: Dim = antialias.taps(*(sizes or (1, 1)), name, align, scale)
+    elif align and not isinstance(out, int):
+        raise Refusal(f"resampling with antialias and align_corners to {out}: leave align_corners, or fix the size")
+    else:
+        n = antialias.taps_of(size, out, name, align and out != 1)
+    return c(antialias.UpsampleAntialias(axis, out, n, name, align, scale), x)
+
+
+def _antialiased_bytes(c: Context, x: Value, axis: int, windows: tuple[np.ndarray, ...]) -> Value:
+    """In integers, as ATen and Pillow do: weights of 16 bits with as many behind the point as fit, sums in 32 bits."""
+    low, _, weight = windows
+    if weight.shape[1] == 1:
+        return x
+    bits = next(p for p in range(23) if p == 22 or int(0.5 + weight.max() * (1 << (p + 1))) >= 1 << 15)
+    whole = np.trunc(weight * (1 << bits) + np.copysign(0.5, weight)).astype(np.int32)
+    cells = np.minimum(low[:, None] + np.arange(weight.shape[1]), x.shape[axis] - 1)
+    read = c(IndexTensors((axis,)), x, constant(c, "cells", cells))
+    behind = (1,) * (len(x.shape) - 1 - axis)
+    product = c("mul", c.cast(read, DType.int32), constant(c, "weights", whole.reshape(*whole.shape, *behind)))
+    total = c.cast(c(Sum((axis + 1,), False), product), DType.int32)
+    total = c("bitwise_right_shift", c("add", total, c.full(1 << (bits - 1), DType.int32)), c.full(bits, DType.int32))
+    total = c("minimum", c("maximum", total, c.full(0, DType.int32)), c.full(255, DType.int32))
+    return c.cast(total, DType.uint8)
 
 
 @aten("im2col")

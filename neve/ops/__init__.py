@@ -2,6 +2,7 @@
 
 from neve.ops import (
     activation,
+    antialias,
     attention,
     cast,
     control,
@@ -36,6 +37,7 @@ from neve.ops import (
 
 __all__ = [
     "activation",
+    "antialias",
     "attention",
     "cast",
     "control",

@@ -84,6 +84,7 @@ UNSPECIFIED = frozenset(
         "logsumexp",
         "var",
         "logcumsumexp",
+        "upsample_antialias",
         "upsample_linear",
         "upsample_bicubic",
         "gelu",

@@ -37,6 +37,10 @@ def asserted_not(x: Tensor) -> Any:
     return x + 1
 
 
+def in_torch(x: Tensor) -> Any:
+    return torch.nn.functional.gaussian_nll_loss(x, x + 1, x - 0.5)
+
+
 def both(x: Tensor) -> Any:
     assert x.dim() == 2 and (x.min() >= 0) and x.max() < 50
     return x.sqrt()
@@ -74,7 +78,7 @@ def within(x: Tensor) -> Any:
     return checked(x) + 1
 
 
-CHECKED = [asserted, asserted_not, both, raised, raised_unless, either, of_what_is_made, within]
+CHECKED = [asserted, asserted_not, in_torch, both, raised, raised_unless, either, of_what_is_made, within]
 
 
 @pytest.mark.parametrize("f", CHECKED, ids=lambda f: f.__name__)

@@ -15,6 +15,7 @@ from neve.ir.graph import Graph, GraphBuilder, StateVar, Value
 from neve.ir.interpret import evaluate, interpret
 from neve.ir.loops import Tensor
 from neve.ir.types import Dim, DType, TensorType, size_at, symbol
+from neve.ops.antialias import UpsampleAntialias
 from neve.ops.attention import Attention
 from neve.ops.base import REGISTRY, Op, Sample
 from neve.ops.checks import widened
@@ -36,6 +37,7 @@ from tests.ops.loops_numpy import NumpyBuilder
 TOLERANCE = {DType.float64: 1e-12, DType.float32: 1e-5, DType.float16: 2e-3, DType.bfloat16: 1.6e-2}
 """Largest error, of the largest finite output, by dtype of the output: for half types two roundings."""
 FAMILIES = (
+    "antialias",
     "conv",
     "elimination",
     "fourier",
@@ -125,6 +127,14 @@ def adaptive_avg(op: Any, x: torch.Tensor) -> Any:
 
 def upsample(op: Any, x: torch.Tensor) -> torch.Tensor:
     """Through ATen, which takes both an output size and scales."""
+    if isinstance(op, UpsampleAntialias):
+        kept = x.movedim(op.axis, -1)
+        rows = kept.reshape(1, 1, kept.shape[:-1].numel(), x.shape[op.axis])
+        if rows.shape[2] == 0:
+            return x.new_zeros([op.output if a == op.axis else n for a, n in enumerate(x.shape)])
+        f = getattr(torch.ops.aten, f"_upsample_{op.filter}2d_aa")
+        rows = f(rows, [rows.shape[2], op.output], op.align_corners, None, op.scale)
+        return rows.reshape(*kept.shape[:-1], op.output).movedim(-1, op.axis)
     n = len(op.output)
     kind = {
         UpsampleNearest: ("_upsample_nearest_exact" if getattr(op, "exact", False) else "upsample_nearest") + f"{n}d",
@@ -214,6 +224,7 @@ TORCH: dict[type, Callable[..., Any]] = {
     AdaptiveAvgPool: adaptive_avg,
     AdaptiveMaxPool: lambda op, x: adaptive_max(op, x)[0],
     AdaptiveMaxPoolIndices: lambda op, x: adaptive_max(op, x)[1],
+    UpsampleAntialias: upsample,
     UpsampleNearest: upsample,
     UpsampleLinear: upsample,
     UpsampleBicubic: upsample,

@@ -98,3 +98,38 @@ def test_same_bits_as_eager_at_computed_positions(
     module = neve.compile(model, (noise, at), verify=False)
     for x in (noise, flat):
         same_bits(module(x, at), model(x, at))
+
+
+class Thumbnail(nn.Module):
+    def __init__(self, mode: str, size: tuple[int, int], align: bool) -> None:
+        super().__init__()
+        self.mode, self.size, self.align = mode, size, align
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(x, self.size, mode=self.mode, align_corners=self.align, antialias=True)
+
+
+@pytest.mark.parametrize("align", [False, True], ids=["", "align_corners"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias_of_bytes_has_eagers_bits(mode: str, align: bool) -> None:
+    torch.manual_seed(0)
+    for size in ((7, 12), (19, 40)):
+        model, x = Thumbnail(mode, size, align), torch.randint(0, 256, (1, 4, 19, 23), dtype=torch.uint8)
+        module = neve.compile(model, (x,), verify=False)
+        for given in (x, (x > 127).byte() * 255):
+            same_bits(module(given), model(given))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias_of_any_size(mode: str) -> None:
+    """Sizes that turn out to be kept are copied, Inf and NaN with them."""
+    torch.manual_seed(0)
+    model, x = Thumbnail(mode, (7, 12), False), torch.randn(1, 2, 30, 17)
+    sizes = {"x": {2: torch.export.Dim("h", min=1, max=200), 3: torch.export.Dim("w", min=1, max=200)}}
+    module = neve.compile(model, (x,), dynamic_shapes=sizes, verify=False)
+    special = torch.full((1, 2, 7, 12), float("inf"))
+    special[0, 0, 3, 3] = float("nan")
+    spread = torch.randn(1, 2, 50, 12)
+    spread[0, 0, 20, 3] = float("inf")
+    for given in (x, special, spread, torch.randn(1, 2, 1, 3), torch.randn(1, 2, 191, 2)):
+        torch.testing.assert_close(module(given), model(given), rtol=0, atol=2e-6, equal_nan=True)
