@@ -11,6 +11,7 @@ from typing import Any
 
 from neve.capture.aten import aten, overload
 from neve.capture.context import Context, Refusal
+from neve.capture.releases import HAS_CHOLESKY
 from neve.ir.graph import Value
 from neve.ir.types import Dim, DType, numel, same
 from neve.ops.checks import same_shape
@@ -253,7 +254,7 @@ def cholesky_ex(c: Context, a: Value, upper: bool = False, check_errors: bool = 
     return factor, info
 
 
-@aten("linalg_cholesky", "cholesky")
+@aten("linalg_cholesky", *(["cholesky"] if HAS_CHOLESKY else []))
 def cholesky(c: Context, a: Value, upper: bool = False) -> Value:
     return cholesky_ex(c, a, upper, True)[0]
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
 
 from neve.capture.aten import foreign
 from neve.capture.aten_index import in_range
@@ -13,7 +19,8 @@ from neve.errors import InputError
 from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.index import IndexSelect, IndexTensors
-from neve.ops.reduce import Sum
+from neve.ops.pad import Cat
+from neve.ops.reduce import Amax, Sum
 from neve.ops.sort import Sort
 from neve.ops.source import Arange
 from neve.ops.suppress import Suppress
@@ -22,11 +29,74 @@ from neve.ops.suppress import Suppress
 @foreign("torchvision::nms")
 def nms(c: Context, boxes: Value, scores: Value, iou_threshold: float) -> Value:
     """The numbers of the boxes that stay, the best one first; equal scores stay in order."""
-    if boxes.dtype not in (DType.float32, DType.float64) or not math.isfinite(iou_threshold):
-        raise Refusal(f"nms of {boxes.dtype} with the threshold {iou_threshold}: give it boxes.float()")
-    _, order = c.emit(Sort(0, descending=True), scores)
-    stays = c(Suppress(float(iou_threshold)), c.permute(c(IndexSelect(0), boxes, order), (1, 0)))
+    _refuse_others(boxes, iou_threshold)
+    return _kept(c, boxes, scores, iou_threshold, c.full(0, boxes.dtype, boxes.shape[:1]), False)
+
+
+def _refuse_others(boxes: Value, threshold: float) -> None:
+    if boxes.dtype not in (DType.float32, DType.float64) or not math.isfinite(threshold):
+        raise Refusal(f"nms of {boxes.dtype} with the threshold {threshold}: give it boxes.float()")
+
+
+def _kept(c: Context, boxes: Value, scores: Value, threshold: float, classes: Value, batched: bool) -> Value:
+    n = boxes.shape[0]  # of many boxes torchvision sorts what stays by a sort that need not be stable
+    stable = not batched or (isinstance(n, int) and n <= MANY)
+    _, order = c.emit(Sort(0, descending=True, stable=stable), scores)
+    rows = c(Cat(1), boxes, c.reshape(classes, (boxes.shape[0], 1)))
+    stays = c(Suppress(float(threshold)), c.permute(c(IndexSelect(0), rows, order), (1, 0)))
     return c(IndexSelect(0), order, true_places(c, stays))
+
+
+MANY = 1000
+"""Of more boxes than this torchvision suppresses each class for itself, else all at once, moved apart by their class:
+what is computed is rounded otherwise. Its code asks for their number, which data may decide.
+"""
+SCHEMA = "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor"
+
+
+def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
+    """torchvision.ops.batched_nms as an op; runs with the names of torchvision's module."""
+    return torch.ops.neve.batched_nms(boxes, scores, idxs, iou_threshold)
+
+
+@contextmanager
+def batched_as_op() -> Iterator[None]:
+    """While active torchvision's function, under whatever name a model has it, is the op."""
+    there: Any = sys.modules.get("torchvision.ops.boxes")
+    if there is None:
+        yield
+        return
+    _define()
+    before = there.batched_nms.__code__
+    there.batched_nms.__code__ = batched_nms.__code__
+    try:
+        yield
+    finally:
+        there.batched_nms.__code__ = before
+
+
+@cache
+def _define() -> Any:
+    library: Any = torch.library.Library("neve", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library.define(SCHEMA)
+
+    def fake(boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+        return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+
+    torch.library.register_fake("neve::batched_nms", fake, lib=library)
+    return library
+
+
+@foreign("neve::batched_nms")
+def nms_of_classes(c: Context, boxes: Value, scores: Value, idxs: Value, iou_threshold: float) -> Value:
+    _refuse_others(boxes, iou_threshold)
+    n, classes = boxes.shape[0], c.cast(idxs, boxes.dtype)
+    least = c.full(-math.inf, boxes.dtype, (1,))
+    most = c(Amax((0,), False), c(Cat(0), c.reshape(boxes, (4 * n,)), least))
+    apart = c("mul", classes, c("add", most, c.full(1, boxes.dtype)))
+    many = c("gt", c.tensor(n, DType.int64), c.full(MANY, DType.int64))
+    moved = c("where", many, boxes, c("add", boxes, c.reshape(apart, (n, 1))))
+    return _kept(c, moved, scores, iou_threshold, c("where", many, classes, c.full(0, boxes.dtype)), True)
 
 
 @foreign("torchvision::roi_align")

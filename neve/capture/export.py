@@ -31,6 +31,7 @@ from neve.capture.aliases import one_for_two, separate
 from neve.capture.attributes import watched
 from neve.capture.build import Exported, build, exported
 from neve.capture.data_attribute import DataAsDetached
+from neve.capture.detection import batched_as_op
 from neve.capture.draws import kept_draws
 from neve.capture.dynamic import by_field, for_export, widen
 from neve.capture.entry_module import PREFIX, EntryModule, method_of
@@ -328,7 +329,14 @@ def _trace(
     asking: Any = questions.recorded(asked) if dynamic else nullcontext()
     with evaluation(model), torch.no_grad(), diagnose.quiet(), steps, constraints.recorded() as assumed:
         try:
-            with diagnose.all_frames(), prints.silent(), fast_paths.as_in_eager(), kept_draws(), asking:
+            with (
+                diagnose.all_frames(),
+                prints.silent(),
+                fast_paths.as_in_eager(),
+                batched_as_op(),
+                kept_draws(),
+                asking,
+            ):
                 return _program(root, *wide, dynamic), asked
         except Exception as error:
             scripted = any(isinstance(m, torch.jit.ScriptModule) for m in model.modules())

@@ -12,5 +12,7 @@ FX_TRACING = _OF_MODULE if RELEASE < (2, 14) else _OF_THREAD
 """Where torch.fx._symbolic_trace notes that it traces; a thread that never traced has no such attribute."""
 EMPTY_GROUPS_RAISE = RELEASE >= (2, 14)
 """Whether group_norm of images without pixels raises; before it gave the empty images."""
+HAS_CHOLESKY = RELEASE < (2, 14)
+"""Whether there is torch.cholesky."""
 HAS_LANCZOS = RELEASE >= (2, 13)
 """Whether ATen resamples with Lanczos' filter."""

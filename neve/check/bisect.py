@@ -19,7 +19,7 @@ from neve.check.verify import relative_error, tolerance
 from neve.emit.program import emit
 from neve.errors import ArtifactError, InputError, ModelError
 from neve.ir.graph import Graph, Method, Node, Origin, Program, StateVar, Value
-from neve.ir.interpret import Watch, bind, bind_sizes, evaluate, interpret
+from neve.ir.interpret import Watch, bind, bind_sizes, evaluate, interpret, learn
 from neve.ir.types import DType
 from neve.ir.walk import states, subgraphs
 from neve.ops.control import If, While
@@ -181,7 +181,10 @@ class _Walk:
         found: list[tuple[Node, float, list[np.ndarray], dict[StateVar, np.ndarray]]] = []
         held = dict(state)
 
+        known = dict(sizes)
+
         def watch(node: Node, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> None:
+            learn(node, ins, known)
             if found or not node.outputs or any(v not in have for v in node.outputs):
                 return
             wrong = [
@@ -189,7 +192,7 @@ class _Walk:
                 for v, a in zip(node.outputs, outs, strict=True)
                 if not accepted(have[v], a, v.dtype)
             ]
-            if wrong and not _explained(node, have, sizes):
+            if wrong and not _explained(node, have, known):
                 found.append((node, max(wrong), list(ins), dict(held)))
 
         try:

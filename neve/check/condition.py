@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from neve.check.verify import Result, relative_error
 from neve.ir.graph import Graph, Node, Value
-from neve.ir.interpret import Sizes, Watch, bind
+from neve.ir.interpret import Sizes, Watch, bind, learn
 from neve.ir.types import round_to
 
 NUDGES = 3
@@ -207,15 +207,17 @@ def rounded_otherwise(sizes: Sizes, g: torch.Generator, signs: Sequence[int]) ->
     before they are rounded. So a step's result, on which the next one depends, moves by itself, which no nudge of the
     model's inputs may do. signs: which of up (1) and down (-1) are drawn; rows that are alike are off alike.
     """
+    known = dict(sizes)
 
     def watch(node: Node, ins: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
+        learn(node, ins, known)
         if node.op.name in EXACT - ROUNDING or node.op.name in NOT_COMPUTED or not outs:
             return None
         if node.op.name in CANCELLING:
             return [a + _off(x, g, signs) for x, a in zip(ins, outs, strict=True)]
         halves = [v.dtype.is_float and v.dtype.size == 2 for v in node.outputs]
         if any(halves):
-            wide = bind(node.op, sizes).eval(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in ins))
+            wide = bind(node.op, known).eval(*(a.astype(np.float32) if a.dtype == np.float16 else a for a in ins))
             moved = [w + 16 * _off(np.asarray(w), g, signs) for w in wide]
             return [
                 round_to(w, v.dtype) if h else a for w, v, h, a in zip(moved, node.outputs, halves, outs, strict=True)

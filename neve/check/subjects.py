@@ -17,7 +17,7 @@ from neve.check.verify import flat_arrays, narrowest, original
 from neve.errors import InputError, ModelError
 from neve.ir.graph import Method, Node, Program, StateVar
 from neve.ir.index import Index
-from neve.ir.interpret import Watch, bind, bind_sizes, interpret
+from neve.ir.interpret import Watch, bind, bind_sizes, interpret, learn
 from neve.ir.types import DType, Range, real_form
 from neve.ops.base import Op
 from neve.runtime.loader import Module
@@ -92,8 +92,11 @@ class Subject:
         found: list[bool] = []
 
         def watch(sizes: Sizes) -> Watch:
+            known = dict(sizes)
+
             def look(node: Node, ins: Sequence[np.ndarray], _: Any) -> None:
-                found.extend(bind(node.op, sizes).open(*ins) if type(node.op).open is not Op.open else ())
+                learn(node, ins, known)
+                found.extend(bind(node.op, known).open(*ins) if type(node.op).open is not Op.open else ())
 
             return look
 

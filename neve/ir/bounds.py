@@ -38,6 +38,9 @@ def capacity(e: Index, most: Mapping[Index, Index]) -> Index | None:
     """The most that e may be while the symbols in `most`, each from 0 to what it says, have no value yet: in the other
     symbols alone. None if that is not known.
     """
+    of_numbers = _capacity_of_numbers(e, most)
+    if of_numbers is not None:
+        return of_numbers
     for s in reversed(list(most)):
         if s in e.symbols:
             (atom,) = s.atoms()
@@ -45,6 +48,18 @@ def capacity(e: Index, most: Mapping[Index, Index]) -> Index | None:
             if e.vars:
                 return None
     return e
+
+
+def _capacity_of_numbers(e: Index, most: Mapping[Index, Index]) -> Index | None:
+    """The most that e may be if no symbol has a part in it but those in `most`; None if it is not known."""
+    ranges: dict[Index, Range] = {}
+    for s, limit in most.items():
+        if set(limit.symbols) <= set(ranges):
+            found = bounds(limit, ranges)
+            if found is not None and found[1] < math.inf:
+                ranges[s] = Range(0, int(found[1]))
+    found = bounds(e, ranges) if e.symbols and set(e.symbols) <= set(ranges) else None
+    return Index.of(int(found[1])) if found is not None and found[1] < math.inf else None
 
 
 def over_ranges(e: Index, ranges: Ranges) -> np.ndarray | None:

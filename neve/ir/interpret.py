@@ -88,6 +88,12 @@ def bind(op: Op, sizes: Sizes) -> Op:
     return map_attributes(op, lambda value: _size(value, sizes) if isinstance(value, Index) else value)
 
 
+def learn(node: Node, ins: Sequence[np.ndarray], sizes: dict[Index, int]) -> None:
+    """For a `Watch` that binds ops: sizes with the one that the node gives its value, if it does."""
+    if node.op.name == "measure":
+        sizes[node.op.size] = int(ins[0])  # type: ignore[attr-defined]
+
+
 def _size(d: Dim, sizes: Sizes) -> int:
     try:
         return size_at(d, sizes)

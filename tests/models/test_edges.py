@@ -151,12 +151,12 @@ def test_every_part_that_cannot_be_compiled_is_named(call: Any) -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = self.spectrum(self.noise(self.first(x)).relu())
-            return torch.linalg.svdvals(y)
+            return torch.linalg.eigvals(y[:, :4]).abs()
 
     with pytest.raises(neve.CaptureError) as caught:
         call(Whole(), (torch.randn(4, 8),))
     text = "\n".join(caught.value.reasons)
-    for part in ("complex numbers", "poisson", "svd"):
+    for part in ("complex numbers", "poisson", "eig"):
         assert part in text
     assert text.count("test_edges.py:") >= 3
     assert "linear" not in text and "relu" not in text
