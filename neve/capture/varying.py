@@ -111,7 +111,7 @@ SUMS = (1, -1, math.inf, -math.inf)
 
 def _matrix_norm(
     x: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None, out: Any = None
-) -> Tensor:
+) -> Any:
     if isinstance(ord, str) or ord not in SUMS or out is not None:
         return torch.linalg.matrix_norm(x, ord, dim, keepdim, dtype=dtype, out=out)
     along, across = dim if abs(ord) == 1 else reversed(dim)
@@ -120,7 +120,7 @@ def _matrix_norm(
     return found if keepdim else found.squeeze(tuple(dim))
 
 
-def _norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, **named: Any) -> Tensor:
+def _norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, **named: Any) -> Any:
     """torch.linalg.norm; that of a matrix where it is one."""
     axes = (0, 1) if dim is None and ord is not None and x.dim() == 2 else dim
     if isinstance(axes, (tuple, list)) and len(axes) == 2 and ord is not None:
@@ -128,7 +128,7 @@ def _norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, **
     return torch.linalg.norm(x, ord, dim, keepdim, **named)
 
 
-def _cond(x: Tensor, p: Any = None, *, out: Any = None) -> Tensor:
+def _cond(x: Tensor, p: Any = None, *, out: Any = None) -> Any:
     """As ATen's _linalg_cond_helper (BatchLinearAlgebra.cpp), for orders that need no singular values."""
     if out is not None or (p != "fro" and (isinstance(p, str) or p not in SUMS)):
         return torch.linalg.cond(x, p, out=out)
@@ -138,7 +138,7 @@ def _cond(x: Tensor, p: Any = None, *, out: Any = None) -> Tensor:
     return found.nan_to_num(math.inf, math.inf, -math.inf)
 
 
-def _product(*matrices: Any, out: Any = None) -> Tensor:
+def _product(*matrices: Any, out: Any = None) -> Any:
     """From left to right: which order is the cheapest depends on the sizes."""
     given = matrices[0] if isinstance(matrices[0], (tuple, list)) else matrices
     if out is not None or len(given) < 2 or any(m.dim() > 2 for m in given):
