@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import torch
@@ -105,40 +104,7 @@ def _pieces(x: Tensor, size: Any, dim: int, most: int | None = None) -> tuple[Te
     return (*parts, x.narrow(dim, (count - 1) * size, n - (count - 1) * size))
 
 
-SUMS = (1, -1, math.inf, -math.inf)
-"""Orders of a matrix norm that are the greatest or the least sum of magnitudes along an axis."""
-
-
-def _matrix_norm(
-    x: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None, out: Any = None
-) -> Tensor:
-    if isinstance(ord, str) or ord not in SUMS or out is not None:
-        return torch.linalg.matrix_norm(x, ord, dim, keepdim, dtype=dtype, out=out)
-    along, across = dim if abs(ord) == 1 else reversed(dim)
-    sums = torch.linalg.vector_norm(x, 1, along, keepdim=True, dtype=dtype)
-    found = sums.amax(across, keepdim=True) if ord > 0 else sums.amin(across, keepdim=True)
-    return found if keepdim else found.squeeze(tuple(dim))
-
-
-def _norm(x: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, **named: Any) -> Tensor:
-    """torch.linalg.norm; that of a matrix where it is one."""
-    axes = (0, 1) if dim is None and ord is not None and x.dim() == 2 else dim
-    if isinstance(axes, (tuple, list)) and len(axes) == 2 and ord is not None:
-        return _matrix_norm(x, ord, axes, keepdim, **named)
-    return torch.linalg.norm(x, ord, dim, keepdim, **named)
-
-
-def _cond(x: Tensor, p: Any = None, *, out: Any = None) -> Tensor:
-    """As ATen's _linalg_cond_helper (BatchLinearAlgebra.cpp), for orders that need no singular values."""
-    if out is not None or (p != "fro" and (isinstance(p, str) or p not in SUMS)):
-        return torch.linalg.cond(x, p, out=out)
-    inverse, info = torch.linalg.inv_ex(x)
-    inverse = inverse.masked_fill((info > 0)[..., None, None], math.inf)
-    found = _matrix_norm(x, p) * _matrix_norm(inverse, p)
-    return found.nan_to_num(math.inf, math.inf, -math.inf)
-
-
-def _product(*matrices: Any, out: Any = None) -> Tensor:
+def _product(*matrices: Any, out: Any = None) -> Any:
     """From left to right: which order is the cheapest depends on the sizes."""
     given = matrices[0] if isinstance(matrices[0], (tuple, list)) else matrices
     if out is not None or len(given) < 2 or any(m.dim() > 2 for m in given):
@@ -153,9 +119,6 @@ REPLACED: dict[str, Any] = {
     "where": _where,
     "chunk": _chunk,
     "split": _split,
-    "linalg_matrix_norm": _matrix_norm,
-    "linalg_norm": _norm,
-    "linalg_cond": _cond,
     "linalg_multi_dot": _product,
     "chain_matmul": _product,
 }

@@ -20,6 +20,10 @@ from neve.ir.interpret import Sizes, Watch, bind, learn
 from neve.ir.types import round_to
 
 NUDGES = 3
+MANY_NUDGES = 48
+"""Where only one of both raises: whether a matrix is singular, or positive-definite, may hang on single roundings."""
+NO_DIGIT = 0.1
+"""A relative move by which no digit of a result is determined."""
 SIGNS = ((1,), (-1,), (1, -1))
 """In which directions the steps of a graph are off, in turn."""
 MARGIN = 4.0

@@ -1,4 +1,4 @@
-/* L D Lᵀ of symmetric matrices by the pivots of Bunch and Kaufman (LAPACK's sytf2 and sytrs, of the lower triangle), one at a time.
+/* L D L' of symmetric matrices by the pivots of Bunch and Kaufman (LAPACK's sytf2 and sytrs, of the lower triangle), one at a time.
  *
  * T float or double; BATCH how many, N columns; these and K may be expressions in s[].
  * SOLVE 0: p[0] A (N, N) -> p[1] L and D, 0 above the diagonal, p[2] pivots (N) int32_t, p[3] info, int32_t: the step, from 1, of the

@@ -1,10 +1,10 @@
-/* Batches of matrices, row-major and one after another: LU and Cholesky factors, systems of equations.
+/* Batches of matrices, row-major and one after another: LU and Cholesky factors, systems of equations, exponentials.
  *
  * T float or double, TI the signed integer of its size; BATCH how many, N columns; these and M, K may be expressions in s[].
- * FORM 0, LU: p[0] A (M, N), or (N, M) if TRANSPOSED -> p[1] L and U (M, N), p[2] pivots (STEPS, the less of M and N) int32_t from 1, p[3] info, int32_t: the step, from 1, of
- *   the first pivot that is 0, or 0. A pivot is the first largest of its column.
- * FORM 1, LU solve: p[0] L and U (N, N), p[1] pivots (M <= N), p[2] B (N, K) -> p[3] X with A X = B, or Aᵀ X = B if ADJOINT.
- * FORM 2, triangular solve: p[0] A, p[1] B (N, K) -> p[2] X with A X = B, or A Aᵀ X = B if SQUARED; p[0] has Aᵀ if TRANSPOSED. UPPER, UNIT
+ * FORM 0, LU: p[0] A (M, N), or its transpose if TRANSPOSED -> p[1] L and U (M, N), p[2] pivots (STEPS, the less of M and N) int32_t,
+ *   from 1, p[3] info, int32_t: the step, from 1, of the first pivot that is 0, or 0. A pivot is the first largest of its column.
+ * FORM 1, LU solve: p[0] L and U (N, N), p[1] pivots (M <= N), p[2] B (N, K) -> p[3] X with A X = B, or A' X = B if ADJOINT.
+ * FORM 2, triangular solve: p[0] A, p[1] B (N, K) -> p[2] X with A X = B, or A A' X = B if SQUARED; p[0] has A' if TRANSPOSED. UPPER, UNIT
  *   0 or 1: which triangle of A counts, and whether its diagonal counts as ones.
  * FORM 3, Cholesky: p[0] A (N, N), of which the lower triangle counts -> p[1] L, p[2] info, int32_t: the order of the first leading
  *   minor that is not positive, or 0; L is NaN from its column on.
