@@ -17,6 +17,8 @@ from neve.errors import CaptureError
 
 Order = float | int | str
 LINALG: Any = torch.linalg
+LEAST: Any = torch.sym_min
+LARGEST: Any = torch.sym_max
 
 
 def matrix_norm(
@@ -75,7 +77,7 @@ class LeastSquares:
     singular_values: Tensor
 
     def __getitem__(self, i: int) -> Tensor:
-        return self.residuals if i == 1 else (self.solution, None, self.rank, self.singular_values)[i]  # type: ignore
+        return self.residuals if i == 1 else (self.solution, self.solution, self.rank, self.singular_values)[i]
 
     @property
     def residuals(self) -> Tensor:
@@ -124,7 +126,7 @@ def lstsq(
 
 def _relative(a: Tensor) -> Tensor:
     """The tolerance, of the largest singular value, below which one counts as 0."""
-    return torch.scalar_tensor(torch.sym_max(*a.shape[-2:]), dtype=a.dtype) * torch.finfo(a.dtype).eps
+    return torch.scalar_tensor(LARGEST(*a.shape[-2:]), dtype=a.dtype) * torch.finfo(a.dtype).eps
 
 
 def with_tolerance(f: Any) -> Any:
@@ -145,7 +147,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
     if compute_uv:
         return torch.svd(input, some)
     u, v = (input.new_zeros((*input.shape[:-2], n, n)) for n in input.shape[-2:])
-    return torch.return_types.svd((u, LINALG.svdvals(input), v))  # type: ignore[attr-defined]
+    return torch.return_types.svd((u, LINALG.svdvals(input), v))
 
 
 def _of_full_rank(a: Tensor, b: Tensor, tall: bool) -> Tensor:
@@ -170,7 +172,7 @@ def geqrf(input: Tensor) -> tuple[Tensor, Tensor]:
 @geqrf.register_fake
 def _(input: Tensor) -> tuple[Tensor, Tensor]:
     m, n = input.shape[-2:]
-    return torch.empty_like(input), input.new_empty((*input.shape[:-2], torch.sym_min(m, n)))
+    return torch.empty_like(input), input.new_empty((*input.shape[:-2], LEAST(m, n)))
 
 
 GEQRF = torch.ops.neve.geqrf.default
