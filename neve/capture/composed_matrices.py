@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from neve.capture.asserted import check
 from neve.errors import CaptureError
@@ -70,21 +71,31 @@ def cond(A: Tensor, p: Order | None = None) -> Tensor:  # noqa: N803
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """What gelsd and gelss give where data decide, by the rank of the matrices, whether there are residuals."""
+    """What gelsd and gelss give, without the residuals: by the rank of the matrices, data decide whether there are any."""
 
     solution: Tensor
     rank: Tensor
     singular_values: Tensor
 
-    def __getitem__(self, i: int) -> Tensor:
-        return self.residuals if i == 1 else (self.solution, self.solution, self.rank, self.singular_values)[i]
+    def __getitem__(self, i: int | slice) -> Any:
+        picked = range(4)[i]
+        if picked == 1 or (isinstance(picked, range) and 1 in picked):
+            return self.residuals
+        return (self.solution, None, self.rank, self.singular_values)[i]
 
     @property
-    def residuals(self) -> Tensor:
-        raise CaptureError(
-            "data decide whether gelsd and gelss give residuals: read .solution and compute them, as "
-            "(a @ solution - b).square().sum(-2)"
-        )
+    def residuals(self) -> Any:
+        return _no_residuals()
+
+
+def _no_residuals(*args: Any) -> Any:
+    raise CaptureError(
+        "data decide whether gelsd and gelss give residuals: read .solution and compute them, as "
+        "(a @ solution - b).square().sum(-2)"
+    )
+
+
+register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
 
 
 def lstsq(
