@@ -71,7 +71,7 @@ def cond(A: Tensor, p: Order | None = None) -> Tensor:  # noqa: N803
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """What gelsd and gelss give, without the residuals: by the rank of the matrices, data decide whether there are any."""
+    """What gelsd and gelss give, without residuals: data decide, by the rank of the matrices, whether there are any."""
 
     solution: Tensor
     rank: Tensor
