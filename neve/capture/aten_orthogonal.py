@@ -139,5 +139,6 @@ def tolerances(c: Context, x: Value, atol: Value | None, rtol: Value | None, mos
 @complex_("linalg_eig", "linalg_eigvals")
 def linalg_eig(c: Context, x: Any) -> Any:
     raise Refusal(
-        "eigenvalues of general matrices are not supported: torch.linalg.eigh or eigvalsh take symmetric matrices"
+        "eigenvalues of general matrices are not supported: if they are symmetric, call torch.linalg.eigh or "
+        "torch.linalg.eigvalsh"
     )

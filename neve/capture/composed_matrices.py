@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from neve.capture.asserted import check
 from neve.errors import CaptureError
 
 Order = float | int | str
 LINALG: Any = torch.linalg
+LEAST: Any = torch.sym_min
+LARGEST: Any = torch.sym_max
 
 
 def matrix_norm(
@@ -68,21 +71,31 @@ def cond(A: Tensor, p: Order | None = None) -> Tensor:  # noqa: N803
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """What gelsd and gelss give where data decide, by the rank of the matrices, whether there are residuals."""
+    """What gelsd and gelss give, without residuals: data decide, by the rank of the matrices, whether there are any."""
 
     solution: Tensor
     rank: Tensor
     singular_values: Tensor
 
-    def __getitem__(self, i: int) -> Tensor:
-        return (self.solution, self.residuals, self.rank, self.singular_values)[i] if i else self.solution
+    def __getitem__(self, i: int | slice) -> Any:
+        picked = range(4)[i]
+        if picked == 1 or (isinstance(picked, range) and 1 in picked):
+            return self.residuals
+        return (self.solution, None, self.rank, self.singular_values)[i]
 
     @property
-    def residuals(self) -> Tensor:
-        raise CaptureError(
-            "data decide whether gelsd and gelss give residuals: read .solution and compute them, as "
-            "(a @ solution - b).square().sum(-2)"
-        )
+    def residuals(self) -> Any:
+        return _no_residuals()
+
+
+def _no_residuals(*args: Any) -> Any:
+    raise CaptureError(
+        "data decide whether gelsd and gelss give residuals: read .solution and compute them, as "
+        "(a @ solution - b).square().sum(-2)"
+    )
+
+
+register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
 
 
 def lstsq(
@@ -112,7 +125,7 @@ def lstsq(
         rank = none.long()
     else:
         u, values, vh = LINALG.svd(input, full_matrices=False)
-        kept = values > (torch.finfo(input.dtype).eps * max(m, n) if rcond is None else rcond) * values[..., :1]
+        kept = values > (_relative(input) if rcond is None else rcond) * values[..., :1]
         solution = vh.mT @ torch.where(kept.unsqueeze(-1), u.mT @ right / values.unsqueeze(-1), 0)
         rank = kept.sum(-1)
     solution = solution.squeeze(-1) if vector else solution
@@ -120,6 +133,32 @@ def lstsq(
         return LeastSquares(solution, rank, values)
     values = none if driver == "gelsy" else values
     return torch.return_types.linalg_lstsq((solution, residuals, rank, values))  # type: ignore[attr-defined]
+
+
+def _relative(a: Tensor) -> Tensor:
+    """The tolerance, of the largest singular value, below which one counts as 0."""
+    return torch.scalar_tensor(LARGEST(*a.shape[-2:]), dtype=a.dtype) * torch.finfo(a.dtype).eps
+
+
+def with_tolerance(f: Any) -> Any:
+    """torch.linalg's pinv or matrix_rank, which compute that tolerance from the example's sizes."""
+
+    def composed(A: Tensor, *args: Any, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:  # noqa: N803
+        if not args and rtol is None and A.is_floating_point() and A.dim() >= 2:
+            least = torch.zeros((), dtype=A.dtype) if atol is None else torch.as_tensor(atol, dtype=A.dtype)
+            rtol = _relative(A) if atol is None else torch.where(least > 0, 0, _relative(A))
+            return f(A, atol=least, rtol=rtol, hermitian=hermitian)
+        return f(A, *args, atol=atol, rtol=rtol, hermitian=hermitian)
+
+    return composed
+
+
+def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
+    """torch.svd; without vectors torch's own fixes sizes."""
+    if compute_uv:
+        return torch.svd(input, some)
+    u, v = (input.new_zeros((*input.shape[:-2], n, n)) for n in input.shape[-2:])
+    return torch.return_types.svd((u, LINALG.svdvals(input), v))
 
 
 def _of_full_rank(a: Tensor, b: Tensor, tall: bool) -> Tensor:
@@ -144,7 +183,7 @@ def geqrf(input: Tensor) -> tuple[Tensor, Tensor]:
 @geqrf.register_fake
 def _(input: Tensor) -> tuple[Tensor, Tensor]:
     m, n = input.shape[-2:]
-    return torch.empty_like(input), input.new_empty((*input.shape[:-2], min(m, n)))
+    return torch.empty_like(input), input.new_empty((*input.shape[:-2], LEAST(m, n)))
 
 
 GEQRF = torch.ops.neve.geqrf.default
@@ -154,6 +193,10 @@ MATRICES: dict[Any, Any] = {
     LINALG.norm: norm,
     LINALG.cond: cond,
     LINALG.lstsq: lstsq,
+    LINALG.pinv: with_tolerance(LINALG.pinv),
+    LINALG.matrix_rank: with_tolerance(LINALG.matrix_rank),
+    torch.svd: svd,
+    Tensor.svd: svd,
     torch.geqrf: geqrf,
     Tensor.geqrf: geqrf,
 }

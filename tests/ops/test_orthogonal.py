@@ -32,7 +32,7 @@ OPS: tuple[Op, ...] = (
 
 
 def batch(m: int, n: int, dtype: Any) -> np.ndarray:
-    """Matrices (…, m, n), most of which have equal values, no full rank, or nothing to reflect; two if they are large."""
+    """Matrices (…, m, n), most of which have equal values, no full rank, or nothing to reflect; two if large."""
     x = np.random.default_rng(m + n).normal(size=(8, m, n))
     x[0] *= 2.0 ** -np.arange(n) * 1e-3
     x[1] = 1
