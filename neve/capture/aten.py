@@ -83,6 +83,7 @@ def table() -> dict[Any, Builder]:
         aten_random,
         aten_recurrent,
         aten_reduce,
+        aten_segments,
         aten_shape,
         aten_sort,
         aten_source,

@@ -195,3 +195,31 @@ def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
         wrong = c("lt", c.tensor(have, DType.int64), used)
         c.raise_if(wrong, f"masked_scatter: the mask is true in more places than the {have} elements of source")
     return c(MaskedScatter(), c.expand(x, shape), mask, source)
+
+
+@aten("index_reduce")
+def index_reduce(
+    c: Context, x: Value, axis: int, index: Value, source: Value, reduce: str, *, include_self: bool = True
+) -> Value:
+    axis, shape = _along(c, x, axis), x.shape or (1,)
+    index = c.cast(c.reshape(index, (index.type.numel,)), DType.int64)
+    source = c.reshape(source, (*shape[:axis], index.shape[0], *shape[axis + 1 :]))
+    if source.type.numel == 0:
+        return x
+    in_range(c, index, shape[axis], "index_reduce")
+    places = c.expand(c.reshape(index, (index.shape[0], *(1,) * (len(shape) - 1 - axis))), source.shape)
+    op = Scatter(axis, REDUCTIONS[reduce], include_self)
+    return c.reshape(c(op, c.reshape(x, shape), places, source), x.shape)
+
+
+@aten("put")
+def put(c: Context, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    """At positions in the flattened x."""
+    if index.type.numel == 0:
+        return x
+    n, count = x.type.numel, index.type.numel
+    in_range(c, index, n, "put", wrap=True)
+    places = c.cast(c.reshape(index, (count,)), DType.int64)
+    wide = DType.uint8 if x.dtype is DType.bool and accumulate else x.dtype
+    flat, values = (c.cast(c.reshape(v, (m,)), wide) for v, m in ((x, n), (source, count)))
+    return c.reshape(c.cast(c(IndexPut((0,), accumulate), flat, places, values), x.dtype), x.shape)
