@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node
+from torch.utils import _pytree as pytree
 
 from neve.capture.asserted import check
 from neve.errors import CaptureError
@@ -95,7 +95,7 @@ def _no_residuals(*args: Any) -> Any:
     )
 
 
-register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
+pytree.register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
 
 
 def lstsq(
