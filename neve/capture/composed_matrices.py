@@ -33,8 +33,10 @@ def matrix_norm(
     """torch.linalg.matrix_norm; where it takes the largest or the smallest of something, torch's own fixes sizes."""
     if isinstance(ord, str) or abs(ord) not in (1, 2, math.inf) or A.dim() < 2:
         return LINALG.matrix_norm(A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
-    x = A if dtype is None else A.to(dtype)
     first, second = (d % A.dim() for d in dim)
+    if any(isinstance(n, int) and n == 0 for n in (A.shape[first], A.shape[second])):
+        return LINALG.matrix_norm(A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+    x = A if dtype is None else A.to(dtype)
     matrices = x.movedim((first, second), (-2, -1))
     axis = -2 if abs(ord) == 1 else -1
     values = LINALG.svdvals(matrices) if abs(ord) == 2 else LINALG.vector_norm(matrices, 1.0, axis)
