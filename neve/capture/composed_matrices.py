@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node
+from torch.utils import _pytree as pytree
 
 from neve.capture.asserted import check
 from neve.errors import CaptureError
@@ -33,8 +33,10 @@ def matrix_norm(
     """torch.linalg.matrix_norm; where it takes the largest or the smallest of something, torch's own fixes sizes."""
     if isinstance(ord, str) or abs(ord) not in (1, 2, math.inf) or A.dim() < 2:
         return LINALG.matrix_norm(A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
-    x = A if dtype is None else A.to(dtype)
     first, second = (d % A.dim() for d in dim)
+    if any(isinstance(n, int) and n == 0 for n in (A.shape[first], A.shape[second])):
+        return LINALG.matrix_norm(A, ord, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+    x = A if dtype is None else A.to(dtype)
     matrices = x.movedim((first, second), (-2, -1))
     axis = -2 if abs(ord) == 1 else -1
     values = LINALG.svdvals(matrices) if abs(ord) == 2 else LINALG.vector_norm(matrices, 1.0, axis)
@@ -95,7 +97,7 @@ def _no_residuals(*args: Any) -> Any:
     )
 
 
-register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
+pytree.register_pytree_node(LeastSquares, _no_residuals, _no_residuals)
 
 
 def lstsq(

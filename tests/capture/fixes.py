@@ -344,3 +344,22 @@ class Grows:
 @declared("give a tuple with an entry for each", ({1: T}, {1: T}), ({1: T},))
 def too_many(x: Tensor) -> Tensor:
     return x * 2
+
+
+@rewritten(r"\(a @ solution - b\)\.square\(\)\.sum\(-2\)")
+class Residuals:
+    def broken(self, x: Tensor) -> Tensor:
+        return torch.linalg.lstsq(x, x.exp(), driver="gelsd").residuals
+
+    def fixed(self, x: Tensor) -> Tensor:
+        solution = torch.linalg.lstsq(x, x.exp(), driver="gelsd").solution
+        return (x @ solution - x.exp()).square().sum(-2)
+
+
+@rewritten(r"call torch\.linalg\.eigh or torch\.linalg\.eigvalsh")
+class General:
+    def broken(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvals(x.mT @ x).real.sort()[0]
+
+    def fixed(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvalsh(x.mT @ x)

@@ -12,7 +12,7 @@
 #define NEVE_TINY 0x1p-1022
 #define NEVE_SMALL 0x1p-900
 #define NEVE_LARGE 0x1p600
-#define NEVE_DIVIDED 25                 /* LAPACK divides and conquers larger bidiagonal and tridiagonal matrices, which decides on signs */
+#define NEVE_DIVIDED 25 /* LAPACK divides and conquers larger bidiagonal and tridiagonal matrices, which decides on signs */
 
 NEVE_INLINE double neve_abs(double x) { return __builtin_fabs(x); }
 NEVE_INLINE double neve_sign(double x, double of) { return __builtin_copysign(x, of); }
