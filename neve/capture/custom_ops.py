@@ -91,8 +91,7 @@ def _overload(op: Any) -> Any:
         except AttributeError:
             wanted = "there is no such op" if found else 'a name is "namespace::op"'
             raise NeveError(f"register_op of {op!r}: {wanted}") from None
-    if isinstance(op, torch._ops.OpOverloadPacket):
-        op = op.default
+    op = getattr(op, "default", op)  # of torch.ops.mylib.op
     if not isinstance(op, torch._ops.OpOverload):
         raise NeveError(f"register_op of {type(op).__name__}: an op is a name, as 'mylib::op', or of torch.ops")
     return op
