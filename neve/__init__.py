@@ -8,7 +8,7 @@ import importlib
 from types import ModuleType
 
 from neve import bundled_inputs
-from neve.api import build_artifact, compile, convert, load
+from neve.api import build_artifact, compile, convert, load, register_op
 from neve.errors import (
     ArtifactError,
     BuildError,
@@ -50,6 +50,7 @@ __all__ = [
     "load",
     "optimize_for_inference",
     "optimize_for_mobile",
+    "register_op",
     "run_frozen_optimizations",
     "sparsity",
 ]

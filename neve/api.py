@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,18 @@ def compile(
             _verify(module, made, verify == "thorough", report)
         _tell(report, "done", "done")
     return module
+
+
+def register_op(op: Any, function: Callable[..., Any]) -> None:
+    """Say what a custom op (torch.library) computes: models that call it are compiled with the function in its place.
+
+    op: its name, as "mylib::op", or what torch.library.custom_op gave. function: has the op's arguments, and gives its
+    results with torch's ops; it serves as the op's fake implementation where that has none. The compilation is held to
+    the model with the op itself. Raises NeveError for an op that writes its arguments or does not exist.
+    """
+    from neve.capture.custom_ops import register
+
+    register(op, function)
 
 
 def build_artifact(

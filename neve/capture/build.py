@@ -15,7 +15,7 @@ import sympy
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
-from neve.capture import diagnose, guards, questions, refusals, trees
+from neve.capture import custom_ops, diagnose, guards, questions, refusals, trees
 from neve.capture.aliases import LIFTED
 from neve.capture.aten import few_composites
 from neve.capture.constants import Constants, in_parts, to_numpy
@@ -164,6 +164,7 @@ def _trees(constants: Constants, attributes: Attributes, hidden: Collection[str]
 
 
 def decomposed(program: Any) -> Any:
+    custom_ops.inlined(program.graph_module)
     with (
         small_sizes(),
         lengths_from_zero(),

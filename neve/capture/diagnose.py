@@ -188,6 +188,8 @@ def unsupported(graph: fx.Graph, builder_of: Callable[[Any], Any], reasons: list
 
 
 def _why(target: Any) -> str:
+    if target.namespace not in ("aten", "prims", "quantized"):
+        return f": {to_register(target.namespace, target.overloadpacket.__name__)}"
     name = str(target).split(".")[1] if "." in str(target) else str(target)
     if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
         return ": its result is random"
@@ -196,6 +198,11 @@ def _why(target: Any) -> str:
     if "quant" in name:
         return ": quantized tensors are not supported"
     return ""
+
+
+def to_register(namespace: str, name: str) -> str:
+    """What to do about a custom op."""
+    return f'say what it computes in torch\'s ops: neve.register_op("{namespace}::{name}", a function)'
 
 
 def user_line(error: BaseException) -> str:

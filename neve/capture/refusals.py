@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from neve.capture import constraints
-from neve.capture.diagnose import NotTraceable, first_lines, user_line
+from neve.capture.diagnose import NotTraceable, first_lines, to_register, user_line
 from neve.errors import CaptureError
 
 RAW = ("torch.export raised ", "torch.jit says: ")
@@ -40,8 +40,9 @@ def export_error(
     if _OF_SIZES.search(f"{type(error).__name__}: {text}"):
         return NotTraceable(constraints.explained(text, assumed))
     for wanted, explain in _EXPLANATIONS:
-        if re.search(wanted, f"{type(error).__name__}: {text}", re.DOTALL):
-            return (NotTraceable if explain is _data_dependent else kind)(explain(text) + user_line(error))
+        if re.search(wanted, said := f"{type(error).__name__}: {text}", re.DOTALL):
+            words = said if explain is _without_shapes else text
+            return (NotTraceable if explain is _data_dependent else kind)(explain(words) + user_line(error))
     own = eager()
     if own is not None:
         said = f"{type(own).__name__}: {first_lines(str(own))}"
@@ -81,11 +82,24 @@ def _of_type(text: str) -> str:
     return f"{what} is of the type {name}, which cannot be taken apart: pass tensors in tuples, lists or dicts"
 
 
+def _without_shapes(text: str) -> str:
+    found = NO_SHAPES.search(text)
+    assert found is not None
+    namespace, name = (found[1], found[2]) if found[1] else (found[3], found[4])
+    if namespace == "aten":
+        return f"torch has no rule for the shapes that aten.{name} gives for symbolic sizes: fix the sizes"
+    return f"torch cannot trace the custom op {namespace}.{name}: {to_register(namespace, name)}"
+
+
+NO_SHAPES = re.compile(
+    r"no fake impl registered for <CustomOpDef\((\w+)::(\w+)|UnsupportedOperatorException: (\w+)\.(\w+)"
+)
 _OF_SIZES = re.compile(
     r"ConstraintViolation|Constraints violated|Specializations unexpectedly required|"
     r"conflicts between user-specified ranges and inferred"
 )
 _EXPLANATIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (NO_SHAPES.pattern, _without_shapes),
     (
         r"GuardOnDataDependent|[Dd]ata-dependent (expression|branching)|data-dependent operator|DataDependent",
         _data_dependent,

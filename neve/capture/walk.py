@@ -208,6 +208,11 @@ class Walk:
             return self._inline(node, args)
         if name == "with_effects":
             raise Refusal(f"{diagnose.op_name(args[1])} is not supported")
+        if name.startswith("auto_functionalized"):
+            raise Refusal(
+                f"the custom op {diagnose.op_name(node.args[0])} writes its arguments: give the model an op that "
+                "returns new tensors, and neve.register_op what it computes"
+            )
         raise Refusal("this higher-order operator is not supported")
 
     def _whole(self, x: Any) -> Value:
