@@ -104,6 +104,32 @@ def _pieces(x: Tensor, size: Any, dim: int, most: int | None = None) -> tuple[Te
     return (*parts, x.narrow(dim, (count - 1) * size, n - (count - 1) * size))
 
 
+def _item(x: Tensor, index: Any) -> Any:
+    """x[index], where a slice of one entry, as x[:, :1], has none of an axis without entries: torch takes it for one
+    whatever the size. That there are enough is asked as a model would ask it.
+    """
+    found = x[index]
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in parts) or not isinstance(found, Tensor):
+        return found
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (x.dim() - len(parts) + 1)
+    kept = iter(found.shape)
+    for part, n in zip(parts, x.shape, strict=False):
+        if isinstance(part, slice) and next(kept) is not n and isinstance(n, torch.SymInt):
+            bool(n >= _needed(part))
+    return found
+
+
+def _needed(part: slice) -> int:
+    """How many entries an axis has to have for a slice to have its one; 0 of other slices."""
+    start, stop = part.start or 0, part.stop
+    if part.step not in (None, 1) or type(start) is not int:
+        return 0
+    return start + 1 if start >= 0 and stop == start + 1 else int(start == -1 and stop is None)
+
+
 def _product(*matrices: Any, out: Any = None) -> Any:
     """From left to right: which order is the cheapest depends on the sizes."""
     given = matrices[0] if isinstance(matrices[0], (tuple, list)) else matrices
@@ -113,6 +139,7 @@ def _product(*matrices: Any, out: Any = None) -> Any:
 
 
 REPLACED: dict[str, Any] = {
+    "__getitem__": _item,
     "max_pool1d": _max_pool1d,
     "linspace": _linspace,
     "einsum": _einsum,

@@ -271,18 +271,24 @@ class Walk:
                 if g.type != t and not self.agree(g.type, t):
                     if self.reasons or self.by_data:
                         raise _Known  # it may follow from what an unsupported node stands for
+                    if self.agree(g.type, t, self.symbols.of_two_or_more()):
+                        raise Refusal(
+                            f"it is {g.type}, which torch takes for {t}, and that holds for sizes of 2 or more alone: "
+                            "declare a range without 0 and 1 (torch.export.Dim with min=2)"
+                        )
                     raise CaptureError(
                         f"internal: {node.format_node()} is built as {g.type}, torch says {t}"
                         f"{diagnose.at(node, self.strip)}"
                     )
 
-    def agree(self, a: TensorType, b: TensorType) -> bool:
+    def agree(self, a: TensorType, b: TensorType, symbols: MethodSymbols | None = None) -> bool:
+        """Whether two types are one for all sizes, as far as trying some of them tells."""
         if a.dtype is not b.dtype or a.rank != b.rank:
             return False
         for x, y in zip(a.shape, b.shape, strict=True):
             if not same(x, y):
                 e = Index.of(x) - y
-                if not e.symbols or any(_value(e, at) for at in self.symbols.points(e.symbols)):
+                if not e.symbols or any(_value(e, at) for at in (symbols or self.symbols).points(e.symbols)):
                     return False
         return True
 

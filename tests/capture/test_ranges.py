@@ -20,7 +20,7 @@ from torch.export import Dim
 
 from neve.capture.export import capture
 from neve.capture.symbols import remainder
-from neve.errors import InputError
+from neve.errors import CaptureError, InputError
 from neve.ir.interpret import interpret
 from tests.capture.support import Model
 
@@ -109,3 +109,23 @@ def test_remainders_are_those_of_python(m: int) -> None:
     ):
         found = remainder(sympy.sympify(f(N)), sympy.Integer(m))
         assert [int(found.subs(N, n)) for n in range(40)] == [f(n) % m for n in range(40)], found
+
+
+@pytest.mark.parametrize("index", [np.s_[:, :1], np.s_[:, -1:], np.s_[..., 2:3, :], np.s_[1, 1:2]], ids=str)
+def test_a_slice_of_one_entry_has_none_of_an_axis_without(index: Any) -> None:
+    program = capture(
+        Model(lambda x: x[index] * 2), (torch.ones(3, 5, 2),), dynamic_shapes=({1: Dim("t", min=0, max=9)},)
+    )
+    for t in (0, 1, 2, 3, 5, 9):
+        x = torch.randn(3, t, 2)
+        (got,) = interpret(program.methods["forward"].graph, [x.numpy()])
+        np.testing.assert_array_equal(got, (x[index] * 2).numpy())
+
+
+def test_what_torch_takes_for_larger_sizes_is_refused_with_a_range() -> None:
+    def ranks(x: Tensor) -> Tensor:
+        return torch.linalg.matrix_rank(x)
+
+    with pytest.raises(CaptureError, match="declare a range without 0 and 1"):
+        capture(Model(ranks), (torch.ones(3, 5),), dynamic_shapes=({1: Dim("t", min=0, max=9)},))
+    capture(Model(ranks), (torch.ones(3, 5),), dynamic_shapes=({1: Dim("t", min=2, max=9)},))
