@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
 import neve
-from neve.errors import NeveError
 from tests.capture.support import Model
 
 SIZES = {0: Dim("n", min=1, max=6), 2: Dim("h", min=7, max=30)}
@@ -35,14 +34,3 @@ def test_windows_lie_where_eagers_do(name: str, dtype: torch.dtype) -> None:
             want = model(given)
             module.manual_seed(seed)
             torch.testing.assert_close(module(given), want, rtol=0, atol=0, equal_nan=True)
-
-
-def test_what_is_not_drawn_or_rounds_otherwise_is_refused() -> None:
-    def given(x: Tensor) -> Tensor:
-        samples = torch.full((1, 2, 2), 1.5)
-        return nn.functional.fractional_max_pool2d(x, 2, output_size=3, _random_samples=samples)
-
-    with pytest.raises(NeveError, match=r"_random_samples that torch\.rand has not drawn"):
-        neve.compile(Model(given), (torch.randn(1, 2, 8, 8),))
-    with pytest.raises(NeveError, match="cast it to float32 first"):
-        neve.compile(Model(POOLS["ratio"][0]), (torch.randn(3, 13, 10, dtype=torch.float16),))
