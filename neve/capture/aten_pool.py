@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 
 from neve.capture.aten import aten
 from neve.capture.aten_fourier import constant
@@ -14,13 +15,14 @@ from neve.capture.aten_nn import Ints, spread
 from neve.capture.context import Context, Refusal
 from neve.capture.releases import HAS_LANCZOS
 from neve.ir.graph import Value
-from neve.ir.types import Dim, DType, dim
+from neve.ir.types import Dim, DType, dim, numel
 from neve.ops import antialias
 from neve.ops.image import GridSample
-from neve.ops.index import IndexTensors
+from neve.ops.index import Gather, IndexTensors
 from neve.ops.pad import Cat, Pad
 from neve.ops.pool import AdaptiveAvgPool, AdaptiveMaxPool, AdaptiveMaxPoolIndices, AvgPool, MaxPool, MaxPoolIndices
-from neve.ops.reduce import Sum
+from neve.ops.reduce import Amax, Argmax, Sum
+from neve.ops.source import Arange
 from neve.ops.upsample import UpsampleBicubic, UpsampleLinear, UpsampleNearest
 
 
@@ -91,6 +93,57 @@ def adaptive_avg_pool(c: Context, x: Value, output: Any) -> Value:
 def adaptive_max_pool(c: Context, x: Value, output: Any) -> tuple[Value | None, ...]:
     output = c.out.shape[-_spatial(c) :]
     return c(AdaptiveMaxPool(output), x), c(AdaptiveMaxPoolIndices(output), x) if c.used(1) else None
+
+
+@aten("fractional_max_pool2d", "fractional_max_pool3d")
+def fractional_max_pool(c: Context, x: Value, kernel: Ints, output: Ints, samples: Value) -> tuple[Value, Value | None]:
+    """x (…, C, spatial…), samples (N, C, spatial axes) from 0 to 1 → (…, C, out…): the largest element of windows at
+    positions that the samples decide, and where it is in the flattened spatial axes.
+    """
+    if getattr(c.node.args[3].target, "overloadpacket", None) is not torch.ops.aten.rand:
+        raise Refusal(
+            "_random_samples that torch.rand has not drawn here, which may lie outside of 0 to 1: leave it out"
+        )
+    if x.dtype not in (DType.float32, DType.float64):
+        raise Refusal(f"fractional max pooling of {x.dtype}: cast it to float32 first")
+    n = _spatial(c)
+    kernel, size, out = spread(kernel, n), x.shape[-n:], c.out.shape[-n:]
+    planes = numel(x.shape[:-n])
+    cells = c.full(0, DType.int64, (1,) * (2 * n + 1))
+    for a in range(n):
+        # The samples of the last axis come first in two dimensions, those of the first in three.
+        sample = c.select(samples, 2, n - 1 - a if n == 2 else a)
+        start = _starts(c, c.reshape(sample, (planes, 1)), size[a], out[a], kernel[a])
+        start = c.reshape(start, (planes, *(out[a] if b == a else 1 for b in range(n)), *(1,) * n))
+        inner = c.reshape(c(Arange(0, 1, kernel[a], DType.int64)), [kernel[a] if b == a else 1 for b in range(n)])
+        stride = c.tensor(numel(size[a + 1 :]), DType.int64)
+        cells = c("add", cells, c("mul", c("add", start, inner), stride))
+    cells = c.reshape(cells, (planes, numel((*out, *kernel))))
+    shape = (planes, numel(out), numel(kernel))
+    windows = c.reshape(c(Gather(1), c.reshape(x, (planes, numel(size))), cells), shape)
+    value = c.reshape(c(Amax((2,), False), windows), c.out.shape)
+    if not c.used(1):
+        return value, None
+    best = c(Gather(2), c.reshape(cells, shape), c.unsqueeze(_first_largest(c, windows), 2))
+    return value, c.reshape(best, c.out.shape)
+
+
+def _starts(c: Context, sample: Value, size: Dim, out: Dim, kernel: int) -> Value:
+    """Where the windows of an axis begin, for each plane: sample (planes, 1) → (planes, out), int64."""
+    last = c.tensor(dim(size - kernel), DType.int64)
+    steps = c("maximum", c.tensor(dim(out - 1), DType.int64), c.full(1, DType.int64))
+    step = c("div", c.cast(last, sample.dtype), c.cast(steps, sample.dtype))
+    i = c.reshape(c(Arange(0, 1, out, DType.int64)), (1, out))
+    begin = c.cast(c("mul", c("add", c.cast(i, sample.dtype), sample), step), DType.int64)
+    begin = c("sub", begin, c.cast(c("mul", sample, step), DType.int64))
+    return c("where", c("eq", i, c.tensor(dim(out - 1), DType.int64)), last, begin)
+
+
+def _first_largest(c: Context, windows: Value) -> Value:
+    """For each row of the last axis the position of the first largest element, but of the last NaN."""
+    places = c(Arange(0, 1, windows.shape[2], DType.int64))
+    last = c(Amax((2,), False), c("where", c("isnan", windows), places, c.full(-1, DType.int64)))
+    return c("where", c("lt", last, c.full(0, DType.int64)), c(Argmax(2, False), windows), last)
 
 
 def _resize(

@@ -363,3 +363,21 @@ class General:
 
     def fixed(self, x: Tensor) -> Tensor:
         return torch.linalg.eigvalsh(x.mT @ x)
+
+
+@rewritten("cast it to float32 first", torch.ones(1, 2, 8, 8, dtype=torch.float16))
+class PoolsHalves:
+    def broken(self, x: Tensor) -> Tensor:
+        return functional.fractional_max_pool2d(x, 2, output_size=1)
+
+    def fixed(self, x: Tensor) -> Tensor:
+        return functional.fractional_max_pool2d(x.float(), 2, output_size=1)
+
+
+@rewritten("which may lie outside of 0 to 1: leave it out", torch.ones(1, 2, 8, 8))
+class PoolsWhereGiven:
+    def broken(self, x: Tensor) -> Tensor:
+        return functional.fractional_max_pool2d(x, 2, output_size=1, _random_samples=torch.full((1, 2, 2), 1.5))
+
+    def fixed(self, x: Tensor) -> Tensor:
+        return functional.fractional_max_pool2d(x, 2, output_size=1)
