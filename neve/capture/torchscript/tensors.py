@@ -283,6 +283,10 @@ def _equal(m: Machine, x: Var, y: Var) -> Any:
     return item(m, m.torch("all", [m.torch("eq", [x, y], {})], {}), bool)
 
 
+def _allclose(m: Machine, x: Var, y: Var, *args: Any, **kwargs: Any) -> Any:
+    return item(m, m.torch("all", [m.torch("isclose", [x, y, *args], kwargs)], {}), bool)
+
+
 def _native_dropout(m: Machine, x: Var, p: Any, train: Any) -> Any:
     """Without training a copy, where torch's own decomposition gives the tensor itself."""
     if train is not False:
@@ -296,6 +300,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "_transformer_encoder_layer_fwd": attention.encoder_layer,
     "_nested_tensor_from_mask": attention.nested,
     "_nested_tensor_from_mask_left_aligned": attention.nested,
+    "allclose": _allclose,
     "equal": _equal,
     "__lshift__": lambda m, x, n: m.torch("bitwise_left_shift", [x, n], {}),
     "__rshift__": lambda m, x, n: m.torch("bitwise_right_shift", [x, n], {}),

@@ -348,7 +348,7 @@ CASES = [
                 if i != 4:
                     total += 12 // (i - 4)
                 total += int(x.sum() / (i - 6)) + i
-            return total, torch.equal(x, x.abs()), torch.equal(x, x[:2])
+            return total, torch.equal(x, x.abs()), torch.equal(x, x[:2]), torch.allclose(x, x.abs(), atol=0.5)
         """,
         [(X, 3), (-X, 6), (X, -4), (X, 7), (X, 9)],
     ),
