@@ -140,7 +140,9 @@ class Entry:
             return
         tensors = tuple(t for c in chunk for t in c.tensors)
         try:
-            got = list(self.backend(Cases(chunk), tensors, {})(tensors))
+            run = self.backend(Cases(chunk), tensors, {})
+            torch.manual_seed(DEFAULT_SEED)  # a compiled module draws from torch's generator
+            got = list(run(tensors))
         except Exception as error:
             if len(chunk) > 1:
                 half = len(chunk) // 2 if self.passed else 1
@@ -193,7 +195,7 @@ class Entry:
         w = numpy(wanted)
         if agree(got, w, TOLERANCE):
             return True
-        if not wanted.dtype.is_floating_point:
+        if not wanted.dtype.is_floating_point or case.draws:  # in float64 eager draws other numbers
             return False
         try:
             exact = self._exact(case, i)
