@@ -42,6 +42,7 @@ def convolution(
     groups: int,
 ) -> Value:
     n = len(w.shape) - 2
+    _raise_without_pixels(c, x)
     stride, padding, dilation, output_padding = (spread(v, n) for v in (stride, padding, dilation, output_padding))
     op = (
         ConvTranspose(stride, padding, output_padding, dilation, groups)
@@ -51,6 +52,21 @@ def convolution(
     y = c(op, x, w, *((bias,) if bias is not None else ()))
     c.raise_if_empty(y, () if transposed else range(2, n + 2), "a convolution of less than its kernel, with a result")
     return y
+
+
+def _raise_without_pixels(c: Context, x: Value) -> None:
+    """Of images without pixels eager has no convolution, whatever the padding, unless there are no images either."""
+    count, axes = c.symbols.range(x.shape[0]), range(2, len(x.shape))
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return
+    if count is not None and count[0] > 0:
+        c.raise_if_empty(x, axes, "a convolution")
+        return
+    some = c("gt", c.tensor(x.shape[0], DType.int64), c.full(0, DType.int64))
+    for axis in axes:
+        if (c.symbols.range(x.shape[axis]) or (0, 0))[0] < 1:
+            none = c("lt", c.tensor(x.shape[axis], DType.int64), c.full(1, DType.int64))
+            c.raise_if(c("logical_and", none, some), "a convolution of an axis of less than 1")
 
 
 @aten("conv1d.padding", "conv2d.padding", "conv3d.padding")
@@ -68,9 +84,11 @@ def conv_padding(
     stride, dilation = spread(stride, n), spread(dilation, n)
     total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, w.shape[2:], strict=True)]
     batched = len(x.shape) == n + 2
+    x = x if batched else c.unsqueeze(x, 0)
+    _raise_without_pixels(c, x)
     y = c(
         Conv(stride, tuple((t // 2, t - t // 2) for t in total), dilation, groups),
-        x if batched else c.unsqueeze(x, 0),
+        x,
         w,
         *((bias,) if bias is not None else ()),
     )

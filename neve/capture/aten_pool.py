@@ -32,6 +32,12 @@ def _spatial(c: Context) -> int:
     return next(int(ch) for ch in reversed(name) if ch in "123") if any(ch in "123" for ch in name) else 2
 
 
+def _raise_without_pixels(c: Context, x: Value) -> None:
+    """Eager raises for images without pixels, whatever the padding."""
+    n = _spatial(c)
+    c.raise_if_empty(x, range(len(x.shape) - n, len(x.shape)), c.node.target.overloadpacket.__name__)
+
+
 def _windows(c: Context, kernel: Ints, stride: Ints | None, *rest: Ints) -> tuple[tuple[int, ...], ...]:
     n = _spatial(c)
     kernel = spread(kernel, n)
@@ -48,6 +54,7 @@ def max_pool(
     dilation: Ints = 1,
     ceil_mode: bool = False,
 ) -> Value:
+    _raise_without_pixels(c, x)
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     return c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
 
@@ -62,6 +69,7 @@ def max_pool_indices(
     dilation: Ints = 1,
     ceil_mode: bool = False,
 ) -> tuple[Value | None, ...]:
+    _raise_without_pixels(c, x)
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     value = c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
     return value, c(MaxPoolIndices(kernel, stride, padding, dilation, ceil_mode), x) if c.used(1) else None
@@ -78,6 +86,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Value:
+    _raise_without_pixels(c, x)
     kernel, stride, padding = _windows(c, kernel, stride, padding)
     return c(AvgPool(kernel, stride, padding, ceil_mode, count_include_pad, divisor_override), x)
 
@@ -86,11 +95,13 @@ def avg_pool(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
 def adaptive_avg_pool(c: Context, x: Value, output: Any) -> Value:
+    _raise_without_pixels(c, x)
     return c(AdaptiveAvgPool(c.out.shape[-_spatial(c) :]), x)
 
 
 @aten("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(c: Context, x: Value, output: Any) -> tuple[Value | None, ...]:
+    _raise_without_pixels(c, x)
     output = c.out.shape[-_spatial(c) :]
     return c(AdaptiveMaxPool(output), x), c(AdaptiveMaxPoolIndices(output), x) if c.used(1) else None
 
@@ -263,6 +274,7 @@ def im2col(c: Context, x: Value, kernel: Ints, dilation: Ints, padding: Ints, st
     kernel, dilation, padding, stride = (spread(v, 2) for v in (kernel, dilation, padding, stride))
     batched = len(x.shape) == 4
     x = x if batched else c.unsqueeze(x, 0)
+    c.raise_if_empty(x, (2, 3), "im2col")
     images, channels = x.shape[:2]
     pads = ((0, 0), (0, 0), *((p, p) for p in padding))
     x = c(Pad(pads, False if x.dtype is DType.bool else 0.0 if x.dtype.is_float else 0), x) if any(padding) else x
@@ -283,6 +295,7 @@ def im2col(c: Context, x: Value, kernel: Ints, dilation: Ints, padding: Ints, st
 
 @aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
 def grid_sampler(c: Context, x: Value, grid: Value, mode: int, padding_mode: int, align_corners: bool) -> Value:
+    c.raise_if_empty(x, range(2, len(x.shape)), "grid_sample")
     return c(
         GridSample(
             ("bilinear", "nearest", "bicubic")[mode], ("zeros", "border", "reflection")[padding_mode], align_corners
