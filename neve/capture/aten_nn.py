@@ -42,7 +42,7 @@ def convolution(
     groups: int,
 ) -> Value:
     n = len(w.shape) - 2
-    _raise_without_pixels(c, x)
+    _raise_for_images_without_pixels(c, x)
     stride, padding, dilation, output_padding = (spread(v, n) for v in (stride, padding, dilation, output_padding))
     op = (
         ConvTranspose(stride, padding, output_padding, dilation, groups)
@@ -54,7 +54,7 @@ def convolution(
     return y
 
 
-def _raise_without_pixels(c: Context, x: Value) -> None:
+def _raise_for_images_without_pixels(c: Context, x: Value) -> None:
     """Of images without pixels eager has no convolution, whatever the padding, unless there are no images either."""
     count, axes = c.symbols.range(x.shape[0]), range(2, len(x.shape))
     if x.shape[0] == 0 or x.shape[1] == 0:
@@ -85,7 +85,7 @@ def conv_padding(
     total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, w.shape[2:], strict=True)]
     batched = len(x.shape) == n + 2
     x = x if batched else c.unsqueeze(x, 0)
-    _raise_without_pixels(c, x)
+    _raise_for_images_without_pixels(c, x)
     y = c(
         Conv(stride, tuple((t // 2, t - t // 2) for t in total), dilation, groups),
         x,

@@ -32,7 +32,7 @@ def _spatial(c: Context) -> int:
     return next(int(ch) for ch in reversed(name) if ch in "123") if any(ch in "123" for ch in name) else 2
 
 
-def _raise_without_pixels(c: Context, x: Value) -> None:
+def _raise_if_no_pixels(c: Context, x: Value) -> None:
     """Eager raises for images without pixels, whatever the padding."""
     n = _spatial(c)
     c.raise_if_empty(x, range(len(x.shape) - n, len(x.shape)), c.node.target.overloadpacket.__name__)
@@ -54,7 +54,7 @@ def max_pool(
     dilation: Ints = 1,
     ceil_mode: bool = False,
 ) -> Value:
-    _raise_without_pixels(c, x)
+    _raise_if_no_pixels(c, x)
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     return c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
 
@@ -69,7 +69,7 @@ def max_pool_indices(
     dilation: Ints = 1,
     ceil_mode: bool = False,
 ) -> tuple[Value | None, ...]:
-    _raise_without_pixels(c, x)
+    _raise_if_no_pixels(c, x)
     kernel, stride, padding, dilation = _windows(c, kernel, stride, padding, dilation)
     value = c(MaxPool(kernel, stride, padding, dilation, ceil_mode), x)
     return value, c(MaxPoolIndices(kernel, stride, padding, dilation, ceil_mode), x) if c.used(1) else None
@@ -86,7 +86,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Value:
-    _raise_without_pixels(c, x)
+    _raise_if_no_pixels(c, x)
     kernel, stride, padding = _windows(c, kernel, stride, padding)
     return c(AvgPool(kernel, stride, padding, ceil_mode, count_include_pad, divisor_override), x)
 
@@ -95,13 +95,13 @@ def avg_pool(
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"
 )
 def adaptive_avg_pool(c: Context, x: Value, output: Any) -> Value:
-    _raise_without_pixels(c, x)
+    _raise_if_no_pixels(c, x)
     return c(AdaptiveAvgPool(c.out.shape[-_spatial(c) :]), x)
 
 
 @aten("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(c: Context, x: Value, output: Any) -> tuple[Value | None, ...]:
-    _raise_without_pixels(c, x)
+    _raise_if_no_pixels(c, x)
     output = c.out.shape[-_spatial(c) :]
     return c(AdaptiveMaxPool(output), x), c(AdaptiveMaxPoolIndices(output), x) if c.used(1) else None
 

@@ -39,7 +39,7 @@ def register(op: Any, function: Callable[..., Any]) -> None:
 
 
 def _has_shapes(name: str) -> bool:
-    """Whether an op runs on fake tensors already; torch.library.custom_op makes it raise there until it is told how."""
+    """Whether an op runs on fake tensors already; one of torch.library.custom_op raises until it has a fake."""
     require("register_op", *NEEDED)
     made = pkgutil.resolve_name(NEEDED[0]).get(name)
     if made is not None:

@@ -20,7 +20,7 @@ from neve.ir.graph import Value
 from neve.ir.types import DType
 from neve.ops.index import IndexSelect, IndexTensors
 from neve.ops.pad import Cat
-from neve.ops.reduce import Amax, Sum
+from neve.ops.reduce import All, Amax, Sum
 from neve.ops.sort import Sort
 from neve.ops.source import Arange
 from neve.ops.suppress import Suppress
@@ -91,6 +91,9 @@ def _define() -> Any:
 def nms_of_classes(c: Context, boxes: Value, scores: Value, idxs: Value, iou_threshold: float) -> Value:
     _refuse_others(boxes, iou_threshold)
     n, classes = boxes.shape[0], c.cast(idxs, boxes.dtype)
+    exact = c("eq", c.cast(classes, idxs.dtype), idxs)  # numbers that round to one would be one class
+    wrong = c("logical_not", c(All((0,), False), exact))
+    c.raise_if(wrong, f"{InputError.__name__}: batched_nms: a class is no number that {boxes.dtype} holds")
     least = c.full(-math.inf, boxes.dtype, (1,))
     most = c(Amax((0,), False), c(Cat(0), c.reshape(boxes, (4 * n,)), least))
     apart = c("mul", classes, c("add", most, c.full(1, boxes.dtype)))

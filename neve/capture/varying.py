@@ -110,15 +110,15 @@ def _item(x: Tensor, index: Any) -> Any:
     """
     found = x[index]
     parts = list(index) if isinstance(index, tuple) else [index]
-    if not all(p is Ellipsis or isinstance(p, (int, slice)) for p in parts) or not isinstance(found, Tensor):
+    if not all(p is Ellipsis or type(p) in (int, slice) for p in parts) or not isinstance(found, Tensor):
         return found
     if Ellipsis in parts:
         at = parts.index(Ellipsis)
         parts[at : at + 1] = [slice(None)] * (x.dim() - len(parts) + 1)
     kept = iter(found.shape)
     for part, n in zip(parts, x.shape, strict=False):
-        if isinstance(part, slice) and next(kept) is not n and isinstance(n, torch.SymInt):
-            bool(n >= _needed(part))
+        if isinstance(part, slice) and next(kept) is not n and isinstance(n, torch.SymInt) and (least := _needed(part)):
+            bool(n >= least)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neve.check.verify import parts
+from neve.capture.constants import in_parts
 from neve.ir.graph import Graph, Method, Node, Value
 from neve.ir.index import Index
 from neve.ir.types import Dim, DType, size_at
@@ -66,7 +66,7 @@ def domains(method: Method, example: Sequence[Any]) -> list[Domain]:
             v.name,
             v.dtype,
             v.shape,
-            parts(torch.as_tensor(x)) if k in method.complex[0] else x,
+            in_parts(torch.as_tensor(x)) if k in method.complex[0] else x,
             scalar,
             symbol,
             limits.get(v, ()),

@@ -298,8 +298,10 @@ class Search:
         exact = [*s.exact, *[False] * len(bad)]  # arguments that are written in place come after the results
         if any(b and x for b, x in zip(bad, exact, strict=False)):
             return False
-        if isinstance(got, Exception) or isinstance(want, Exception) or len(errors) != len(want):
+        if isinstance(got, Exception) or isinstance(want, Exception):
             return self.unsettled(s, inputs, want)
+        if len(errors) != len(want):
+            return False
         moved = list(self.moves(s, inputs))
         moves = [condition.distance(m, want) for m in moved]
         if not isinstance(wide, Exception):

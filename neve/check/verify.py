@@ -167,21 +167,15 @@ def flat_arrays(value: Any) -> Iterator[np.ndarray]:
     """
     import torch
 
+    from neve.capture.constants import in_parts
     from neve.capture.objects import tree_leaves
 
     for x in tree_leaves(value if not hasattr(type(value), "to_tuple") else value.to_tuple()):
         if isinstance(x, torch.Tensor):
-            x = parts(x.detach().cpu())
+            x = in_parts(x.detach().cpu())
             yield (x.float() if x.dtype is torch.bfloat16 else x).resolve_neg().numpy()
         elif isinstance(x, (bool, int, float)):
             yield np.asarray(x)
-
-
-def parts(x: Any) -> Any:
-    """A tensor of complex numbers as one of their parts, along a last axis; any other as it is."""
-    import torch
-
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def torch_program(model: Any) -> Any:

@@ -276,7 +276,12 @@ class Machine:
                 return {key_of(self.evaluate(k)): self.evaluate(v) for k, v in zip(keys, values, strict=True) if k}
             case ast.Subscript(value=owner, slice=index):
                 return self.torch("__getitem__", [self.evaluate(owner), self.evaluate(index)], {})
-            case ast.BinOp(right=ast.Constant(value=complex())):  # 1.0 - 2j: nothing else is written so
+            case ast.BinOp(
+                left=ast.Constant(value=int() | float())
+                | ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float())),
+                op=ast.Add() | ast.Sub(),
+                right=ast.Constant(value=complex()),
+            ):  # 1.0 - 2j
                 return complex(ast.literal_eval(e))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self.torch("neg", [self.evaluate(operand)], {})
